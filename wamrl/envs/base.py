@@ -1,0 +1,78 @@
+"""What an environment is. Rendering is apart from stepping, so that only the frames that somebody looks at are drawn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """Static facts of an environment."""
+
+    name: str  # e.g. "metaworld/button-press"
+    instruction: str  # what the model is told
+    views: tuple[str, ...]  # cameras, in the order of the V axis
+    image_hw: tuple[int, int]
+    action_dim: int  # actions are float32 in [-1, 1]; `step` clips
+    proprio_dim: int
+    horizon: int  # control steps after which the episode is truncated
+    stages: int = 1  # sub-goals; success means all, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    success: bool  # the simulator's own success, in this step
+    terminated: bool  # the task ended
+    truncated: bool  # the clock ran out (never True together with terminated)
+    stages: int  # sub-goals completed so far
+
+
+class Expert(ABC):
+    """A scripted policy bound to one environment; it may read privileged state and recovers from disturbances."""
+
+    @abstractmethod
+    def action(self) -> np.ndarray:
+        """The action for the environment's present state, float32 (A,) in [-1, 1]."""
+
+
+class Env(ABC):
+    """One simulated episode at a time. After `reset(seed)` everything is a function of the seed and the actions."""
+
+    spec: EnvSpec
+
+    @abstractmethod
+    def reset(self, seed: int) -> None:
+        """Put the initial state that belongs to `seed`; exactly reproducible, whatever happened before."""
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> StepResult:
+        """Execute one control step; float32 (A,), clipped to [-1, 1]. Must not be called after the episode's end."""
+
+    @abstractmethod
+    def render(self) -> np.ndarray:
+        """The present frame of every view, uint8 (V, H, W, 3), upright."""
+
+    @abstractmethod
+    def proprio(self) -> np.ndarray:
+        """The robot's own state, float32 (P,). No privileged object state, save a goal that no camera can see."""
+
+    def expert(self) -> Expert:
+        raise ValueError(f"{self.spec.name} has no scripted expert: bring demonstrations of your own")
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig(ABC):
+    """Subclass per environment family, frozen and picklable (it travels to the worker processes)."""
+
+    @abstractmethod
+    def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
+
+    @abstractmethod
+    def build(self) -> Env: ...

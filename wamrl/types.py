@@ -1,0 +1,132 @@
+"""The data that flows between the rooms. Every shape and unit is stated here once.
+
+Shape letters, used as suffixes everywhere (`actions_BNA`):
+    B batch   T history frames   F imagined frames   V views   H W pixels   3 RGB
+    P proprioception   N actions of a chunk   A action dims   K denoising steps   D feature width   L tokens
+Noise level sigma is in [0, 1]: **1 = noise, 0 = data** (the paper writes t = 1 - sigma).
+A *control step* is one call of `Env.step`. A *chunk* is N actions of which the first `n_exec` are executed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Split = Literal["demo", "heldout", "train", "eval"]
+SPLITS: tuple[Split, ...] = ("demo", "heldout", "train", "eval")
+_SPLIT_SIZE = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One reproducible initial state. Splits own disjoint seed ranges, so no state is both trained on and evaluated on.
+
+    `demo`: demonstrations; `heldout`: demonstrations for world-model error only; `train`: online rollouts; `eval`: success.
+
+    Example: `env.reset(Start(split="eval", index=7).seed)`
+    """
+
+    split: Split
+    index: int
+
+    @property
+    def seed(self) -> int:
+        if self.split not in SPLITS or not 0 <= self.index < _SPLIT_SIZE:
+            raise ValueError(f"no such start: {self}; use a split of {SPLITS} and 0 <= index < {_SPLIT_SIZE}")
+        return SPLITS.index(self.split) * _SPLIT_SIZE + self.index
+
+
+class _Batch:
+    """Frozen dataclass of tensors (and tuples of str) that share their first dimension."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def __getitem__(self, index: Tensor | slice):
+        """Select rows; `index` is a bool or int64 tensor, or a slice."""
+        return type(self)(**{f.name: _take(getattr(self, f.name), index) for f in fields(self)})
+
+    def to(self, device: torch.device | str):
+        return type(self)(
+            **{f.name: v.to(device) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)}
+        )
+
+    @classmethod
+    def cat(cls, parts: list):
+        """Concatenate along the batch."""
+        columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(cls)}
+        return cls(**{k: torch.cat(v) if isinstance(v[0], Tensor) else sum(v, ()) for k, v in columns.items()})
+
+
+def _take(value, index):
+    if isinstance(value, Tensor) or isinstance(index, slice):
+        return value[index]
+    rows = index.nonzero().flatten() if index.dtype == torch.bool else index
+    return tuple(value[i] for i in rows.tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obs(_Batch):
+    """What the model sees before a chunk."""
+
+    frames: Tensor  # uint8 (B, T, V, H, W, 3), oldest first, the last is now
+    proprio: Tensor  # float32 (B, P), raw units of the environment
+    text: tuple[str, ...]  # B instructions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(_Batch):
+    """What happened while one chunk was executed in B environments. Rows that were not active are all zero/False."""
+
+    frames: Tensor  # uint8 (B, F, V, H, W, 3), executed frames at the pool's frame_offsets
+    verifiable: Tensor  # bool (B, F): offset <= executed, so the frame is real and belongs to this episode
+    executed: Tensor  # int64 (B,) control steps really executed (< n_exec when the episode ended)
+    success: Tensor  # bool (B,) the task was solved in this chunk
+    terminated: Tensor  # bool (B,) the task ended (solved or lost for good)
+    truncated: Tensor  # bool (B,) the clock ran out
+    stages: Tensor  # int64 (B,) sub-goals completed so far in the episode
+    lost: Tensor  # bool (B,) the worker died or hung: the episode does not count
+    obs: Obs  # the next observation, (B, ...)
+
+    def __getitem__(self, index):
+        raise TypeError("index the fields of an Outcome, not the Outcome")
+
+    @property
+    def done(self) -> Tensor:
+        return self.terminated | self.truncated | self.lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(_Batch):
+    """Training samples of both losses, from demonstrations or from rollouts."""
+
+    frames: Tensor  # uint8 (B, T, V, H, W, 3) history, the last is now
+    future: Tensor  # uint8 (B, F, V, H, W, 3) frames at the model's frame_offsets
+    future_mask: Tensor  # bool (B, F) False: beyond the end of the episode
+    proprio: Tensor  # float32 (B, P)
+    actions: Tensor  # float32 (B, N, A)
+    action_mask: Tensor  # bool (B, N) False: beyond the end of the episode or not executed
+    weight: Tensor  # float32 (B,) relative weight of the action loss
+    text: tuple[str, ...]
+
+    @property
+    def obs(self) -> Obs:
+        return Obs(frames=self.frames, proprio=self.proprio, text=self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One recorded episode, every control step; S executed steps. numpy, because it lives on disk."""
+
+    frames: np.ndarray  # uint8 (S+1, V, H, W, 3); frames[s] is seen before actions[s]
+    proprio: np.ndarray  # float32 (S+1, P)
+    actions: np.ndarray  # float32 (S, A) label: what the expert meant (without the injected noise)
+    executed: np.ndarray  # float32 (S, A) what was sent to the simulator
+    success: bool
+    stages: int
+    seed: int
+    text: str
