@@ -1,0 +1,117 @@
+"""MetaWorld's simulation classes with two costs removed: compiling the XML for each instance, and 250 physics steps a reset.
+
+Both are the same for all instances of a task, so they are done once per process and copied. mujoco and metaworld are
+imported here, inside functions only.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_MISSING = "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
+
+
+def import_metaworld() -> Any:
+    """The table of MetaWorld's environment classes, or ValueError saying what to install."""
+    try:
+        import mujoco  # noqa: F401
+        from metaworld.env_dict import ENV_CLS_MAP
+    except ImportError as error:
+        raise ValueError(f"{_MISSING.format(name='this environment')} ({error})") from error
+    return ENV_CLS_MAP
+
+
+@cache
+def sim_class(task: str) -> type:
+    """The class of `task` whose instances copy one compiled model and one settled hand; cached per process."""
+    import mujoco
+
+    base = import_metaworld()[f"{task}-v3"]
+    compiled: dict[str, Any] = {}
+    settled: dict[tuple, np.ndarray] = {}
+    everything = mujoco.mjtState.mjSTATE_INTEGRATION
+
+    class Sim(base):
+        def _initialize_simulation(self):
+            if self.fullpath not in compiled:
+                compiled[self.fullpath] = mujoco.MjModel.from_xml_path(self.fullpath)
+            model = copy.copy(compiled[self.fullpath])
+            return model, mujoco.MjData(model)
+
+        def _reset_hand(self, steps: int = 50) -> None:
+            """Put the hand where the first reset of this process ended up, after `steps` control steps of settling.
+
+            The first one starts from the untouched model (see `Simulation.reset`), so the result is the same in every
+            process and does not depend on the seed: the task's own objects are placed after it.
+            """
+            key = (steps, tuple(np.asarray(self.hand_init_pos).tolist()))
+            if key not in settled:
+                mujoco.mj_resetData(self.model, self.data)
+                super()._reset_hand(steps)
+                settled[key] = np.empty(mujoco.mj_stateSize(self.model, everything))
+                mujoco.mj_getState(self.model, self.data, settled[key], everything)
+            mujoco.mj_resetData(self.model, self.data)
+            mujoco.mj_setState(self.model, self.data, settled[key], everything)
+            mujoco.mj_forward(self.model, self.data)
+            self.init_tcp = self.tcp_center
+
+    return Sim
+
+
+class Simulation:
+    """One MetaWorld scene with exact resets. `env` is MetaWorld's object, for those who need its privileged state."""
+
+    def __init__(self, task: str) -> None:
+        import mujoco
+
+        self._mj = mujoco
+        self.env = sim_class(task)()
+        self.env._set_task_called = True  # what MetaWorld's set_task would do; the seed replaces its task object
+        self.env._freeze_rand_vec = False
+        self.env.seeded_rand_vec = True
+        self.env.max_path_length = 2**31  # the clock is ours
+        self._body_pos = self.env.model.body_pos.copy()
+        self._site_pos = self.env.model.site_pos.copy()
+        self.env.seed(0)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """The initial state that belongs to `seed`, whatever happened before."""
+        env = self.env
+        env.model.body_pos[:] = self._body_pos
+        env.model.site_pos[:] = self._site_pos
+        # MetaWorld places some goals from positions that are only right after an earlier reset, so it resets twice
+        for _ in range(2):
+            self._mj.mj_resetData(env.model, env.data)
+            env.np_random = np.random.Generator(np.random.PCG64(seed))
+            env.reset_model()
+        env.curr_path_length = 0
+        self._mj.mj_forward(env.model, env.data)
+        env._prev_obs = env._get_curr_obs_combined_no_goal()
+
+    def step(self, action: np.ndarray) -> bool:
+        """One control step with float32 (4,) in [-1, 1]; the simulator's success flag."""
+        *_, info = self.env.step(action)
+        return bool(info["success"])
+
+    def observation(self) -> np.ndarray:
+        """Full state with the goal, float64 (39,), as MetaWorld's scripted policies want it; changes nothing."""
+        now = self.env._get_curr_obs_combined_no_goal()
+        return np.hstack((now, now, self.env._get_pos_goal()))
+
+    def hand(self) -> np.ndarray:
+        """Hand position, float64 (3,), metres."""
+        return self.env.get_endeff_pos().copy()
+
+    def gripper(self) -> float:
+        """Opening between the fingers, 0 closed, 1 fully open."""
+        right, left = self.env.data.body("rightclaw").xpos, self.env.data.body("leftclaw").xpos
+        return float(np.clip(np.linalg.norm(right - left) / 0.1, 0.0, 1.0))
+
+    def goal(self) -> np.ndarray:
+        """The present goal, float64 (3,), metres."""
+        return np.asarray(self.env._target_pos, np.float64).copy()
