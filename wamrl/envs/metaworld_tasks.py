@@ -26,7 +26,11 @@ TASKS: dict[str, Task] = {
     "reach": Task(instruction="move the gripper to the green ball", horizon=80, marker=True, stageable=True),
     "push": Task(instruction="push the puck to the green ball", horizon=120, marker=True, stageable=True),
     "pick-place": Task(
-        instruction="pick up the puck and hold it at the green ball", horizon=120, marker=True, holds=True, stageable=True
+        instruction="pick up the puck and hold it at the green ball",
+        horizon=120,
+        marker=True,
+        holds=True,
+        stageable=True,
     ),
     "button-press": Task(instruction="press the button", horizon=120),
     "button-press-topdown": Task(instruction="press the button from above", horizon=120),
@@ -45,7 +49,9 @@ TASKS: dict[str, Task] = {
     "shelf-place": Task(instruction="put the cube on the shelf", horizon=200, holds=True),
     "peg-insert-side": Task(instruction="push the peg into the hole", horizon=200, holds=True),
     "bin-picking": Task(instruction="carry the cube to the other bin", horizon=250, holds=True),
-    "stick-pull": Task(instruction="pull the jug with the stick to the green ball", horizon=250, marker=True, holds=True),
+    "stick-pull": Task(
+        instruction="pull the jug with the stick to the green ball", horizon=250, marker=True, holds=True
+    ),
     "pick-place-wall": Task(
         instruction="carry the puck over the wall to the green ball", horizon=200, marker=True, holds=True
     ),
