@@ -40,7 +40,7 @@ class Start:
         return SPLITS.index(self.split) * _SPLIT_SIZE + self.index
 
 
-class _Batch:
+class Batch:
     """Frozen dataclass of tensors (and tuples of str) that share their first dimension."""
 
     def __len__(self) -> int:
@@ -51,26 +51,30 @@ class _Batch:
         return type(self)(**{f.name: _take(getattr(self, f.name), index) for f in fields(self)})
 
     def to(self, device: torch.device | str):
-        return type(self)(
-            **{f.name: v.to(device) if isinstance(v := getattr(self, f.name), Tensor) else v for f in fields(self)}
-        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()})
 
     @classmethod
     def cat(cls, parts: list):
         """Concatenate along the batch."""
-        columns = {f.name: [getattr(p, f.name) for p in parts] for f in fields(cls)}
-        return cls(**{k: torch.cat(v) if isinstance(v[0], Tensor) else sum(v, ()) for k, v in columns.items()})
+        return cls(**{f.name: _cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
 
 def _take(value, index):
-    if isinstance(value, Tensor) or isinstance(index, slice):
+    if not isinstance(value, tuple) or isinstance(index, slice):
         return value[index]
     rows = index.nonzero().flatten() if index.dtype == torch.bool else index
     return tuple(value[i] for i in rows.tolist())
 
 
+def _cat(values: list):
+    if isinstance(values[0], Tensor):
+        return torch.cat(values)
+    return sum(values, ()) if isinstance(values[0], tuple) else type(values[0]).cat(values)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Obs(_Batch):
+class Obs(Batch):
     """What the model sees before a chunk."""
 
     frames: Tensor  # uint8 (B, T, V, H, W, 3), oldest first, the last is now
@@ -79,7 +83,7 @@ class Obs(_Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(_Batch):
+class Outcome(Batch):
     """What happened while one chunk was executed in B environments. Rows that were not active are all zero/False."""
 
     frames: Tensor  # uint8 (B, F, V, H, W, 3), executed frames at the pool's frame_offsets
@@ -101,7 +105,7 @@ class Outcome(_Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(_Batch):
+class Clip(Batch):
     """Training samples of both losses, from demonstrations or from rollouts."""
 
     frames: Tensor  # uint8 (B, T, V, H, W, 3) history, the last is now

@@ -1,0 +1,79 @@
+"""The actor: a flow-matching transformer over the actions of a chunk; block j reads tap j of the world model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wamrl.models.base import Actor, WAMSpec
+from wamrl.models.layers import Attention, Normalizer, mlp, modulate, sinusoid, zero_
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionHeadConfig:
+    width: int = 128
+    heads: int = 4
+    blocks_per_tap: int = 1
+
+    def validate(self) -> None:
+        if self.width % self.heads or self.blocks_per_tap < 1:
+            raise ValueError(f"action head: heads must divide width and blocks_per_tap be >= 1, got {self}")
+
+    def build(self, spec: WAMSpec, feature_dim: int) -> ActionHead:
+        self.validate()
+        return ActionHead(self, spec, feature_dim)
+
+
+class ActionBlock(nn.Module):
+    """Self-attention over the chunk, cross-attention to one tap, MLP; AdaLN by noise level and proprioception."""
+
+    def __init__(self, width: int, heads: int, feature_dim: int):
+        super().__init__()
+        self.own, self.cross = Attention(width, heads), Attention(width, heads, feature_dim)
+        self.mlp = mlp(width, 4 * width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.feature_norm = nn.LayerNorm(feature_dim)
+        self.modulation = zero_(nn.Linear(width, 9 * width))
+
+    def forward(self, x: Tensor, c: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        s1, c1, g1, s2, c2, g2, s3, c3, g3 = self.modulation(c).unsqueeze(1).chunk(9, -1)
+        h = modulate(self.norm(x), s1, c1)
+        x = x + (1 + g1) * self.own(h, *self.own.keys_values(h))
+        x = x + (1 + g2) * self.cross(modulate(self.norm(x), s2, c2), k, v)
+        return x + (1 + g3) * self.mlp(modulate(self.norm(x), s3, c3))
+
+
+class ActionHead(Actor):
+    def __init__(self, cfg: ActionHeadConfig, spec: WAMSpec, feature_dim: int):
+        super().__init__()
+        d = cfg.width
+        self.per_tap, self.width = cfg.blocks_per_tap, d
+        self.normalizer = Normalizer(spec.proprio_dim)
+        self.action = nn.Linear(spec.action_dim, d)
+        self.position = nn.Parameter(torch.randn(1, spec.chunk, d) * 0.02)
+        self.time = mlp(d, d)
+        self.proprio = mlp(spec.proprio_dim, d, d)
+        self.blocks = nn.ModuleList(
+            ActionBlock(d, cfg.heads, feature_dim) for _ in range(len(spec.taps) * cfg.blocks_per_tap)
+        )
+        self.norm = nn.LayerNorm(d)
+        self.head = zero_(nn.Linear(d, spec.action_dim))
+
+    def condition(self, features: Tensor, proprio: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Embedded proprioception (B, width) and each block's keys and values of its tap."""
+        taps = [features[:, i // self.per_tap] for i in range(len(self.blocks))]
+        pairs = [b.cross.keys_values(b.feature_norm(t)) for b, t in zip(self.blocks, taps, strict=True)]
+        return self.proprio(self.normalizer(proprio)), pairs
+
+    def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
+        state, pairs = condition
+        if repeat > 1:
+            state = state.repeat_interleave(repeat, 0)
+            pairs = [(k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)) for k, v in pairs]
+        c = state + self.time(sinusoid(sigma, self.width))
+        x = self.action(a) + self.position
+        for block, (k, v) in zip(self.blocks, pairs, strict=True):
+            x = block(x, c, k, v)
+        return self.head(self.norm(x))

@@ -1,0 +1,180 @@
+"""The interface of a World-Action model: a wrapper brings encoders and velocities, the framework brings the rest.
+
+Solvers, SDE, losses' weights, KL and the loop live once, elsewhere. To bring your own model: subclass `WorldModel` and
+`Actor`, put both in a `WAM`, and let `wamrl.models.check.check_wam` tell you what is missing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wamrl.models.flow import Chain, FlowConfig, chain_log_prob, noisy_steps, ode_sample, sde_sample, time_grid
+from wamrl.types import Batch, Clip, Obs
+
+
+@dataclass(frozen=True, kw_only=True)
+class WAMSpec:
+    """Static facts of a model; streams are checked against them where they meet."""
+
+    views: int
+    image_hw: tuple[int, int]
+    history_offsets: tuple[int, ...]  # control steps <= 0, ascending, the last is 0
+    frame_offsets: tuple[int, ...]  # imagined frames, control steps > 0, ascending
+    chunk: int  # N
+    action_dim: int  # A
+    proprio_dim: int  # P
+    taps: tuple[str, ...]  # features the actor reads and the latent KL holds
+    feature_sigma: float  # noise level of the imagined frames when the features are read
+
+    @property
+    def imagine_causes_action(self) -> bool:
+        """Whether the imagination must be denoised before the actor can act (else it may be deferred)."""
+        return self.feature_sigma < 1
+
+    def validate(self) -> None:
+        if list(self.history_offsets) != sorted(self.history_offsets) or self.history_offsets[-1:] != (0,):
+            raise ValueError(f"history_offsets={self.history_offsets} must ascend and end with 0 (the present frame)")
+        if not self.frame_offsets or min(self.frame_offsets) < 1 or list(self.frame_offsets) != sorted(self.frame_offsets):
+            raise ValueError(f"frame_offsets={self.frame_offsets} must be positive control steps, ascending")
+        if not 0 <= self.feature_sigma <= 1:
+            raise ValueError(f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure noise)")
+
+
+class WorldModel(nn.Module, ABC):
+    """Imagines the frames at `spec.frame_offsets`. `Context` below is whatever `encode` returns for B observations."""
+
+    spec: WAMSpec
+
+    @abstractmethod
+    def encode(self, obs: Obs):
+        """What all denoising steps share: the encoded history, state and instruction."""
+
+    @abstractmethod
+    def velocity(self, z: Tensor, sigma: Tensor, context) -> tuple[Tensor, Tensor]:
+        """Video velocity (B, F, V, H, W, 3) and the features of all taps (B, taps, L, D), at z (B, F, V, H, W, 3), sigma (B,).
+
+        z lives in the model's own latent space (here: pixels in [-1, 1]); `to_latent` and `to_frames` translate.
+        """
+
+    @abstractmethod
+    def loss(self, clip: Clip, context, generator: torch.Generator) -> Tensor:
+        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end."""
+
+    @abstractmethod
+    def noise(self, seeds: Tensor) -> Tensor:
+        """The starting noise that belongs to each int64 seed (B,): replayable, so it is stored as a number."""
+
+    @abstractmethod
+    def to_frames(self, z: Tensor) -> Tensor:
+        """Latents to float32 frames in [0, 1], (B, F, V, H, W, 3)."""
+
+
+class Actor(nn.Module, ABC):
+    """Reads features, emits a chunk by flow matching."""
+
+    @abstractmethod
+    def condition(self, features: Tensor, proprio: Tensor):
+        """What all denoising steps share, from features (B, taps, L, D) and raw proprio (B, P)."""
+
+    @abstractmethod
+    def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
+        """Action velocity (B*repeat, N, A); each condition row serves `repeat` consecutive rows of `a`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Batch):
+    """What the model decided in B environments, with everything needed to score it again."""
+
+    features: Tensor  # float32 (B, taps, L, D), cached for the update
+    proprio: Tensor  # float32 (B, P)
+    seed: Tensor  # int64 (B,) of the video noise
+    actions: Tensor  # float32 (B, N, A) before clipping
+    chain_x: Tensor  # float32 (B, J, N, A), see flow.Chain
+    chain_x_next: Tensor
+    chain_step: Tensor
+    chain_log_prob: Tensor
+
+    @property
+    def chain(self) -> Chain:
+        return Chain(
+            x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob
+        )
+
+
+class WAM(nn.Module):
+    """A world model and the actor that reads it. Final: wrap it, do not override it."""
+
+    def __init__(self, world: WorldModel, actor: Actor, feature_steps: int = 2):
+        super().__init__()
+        world.spec.validate()
+        self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
+
+    def features(self, context, seeds: Tensor) -> Tensor:
+        """What the actor reads, float32 (B, taps, L, D): one pass at `spec.feature_sigma`.
+
+        At feature_sigma = 1 that is one pass at pure noise. Below, the noise is first denoised to feature_sigma in
+        `feature_steps` Euler steps without gradient; only the last pass carries one.
+        """
+        z, sigma = self.world.noise(seeds), self.spec.feature_sigma
+        if sigma < 1:
+            grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
+            with torch.no_grad():
+                z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, grid)
+        return self.world.velocity(z, z.new_full((len(z),), sigma), context)[1].float()
+
+    @torch.no_grad()
+    def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
+        """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at."""
+        context = self.world.encode(obs)
+        z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], self.world.noise(seeds), time_grid(steps))
+        return self.world.to_frames(z)
+
+    @torch.no_grad()
+    def act(self, obs: Obs, seeds: Tensor, flow: FlowConfig, generators: list[torch.Generator], explore: bool) -> Plan:
+        """Decide one chunk for each of B observations.
+
+        seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise does not depend on
+        which other episodes share the batch. explore=False integrates the ODE (the chain is then empty, J = 0).
+        """
+        features = self.features(self.world.encode(obs), seeds)
+        condition = self.actor.condition(features, obs.proprio)
+        shape, device = (self.spec.chunk, self.spec.action_dim), obs.proprio.device
+
+        def velocity(a, sigma):
+            return self.actor.velocity(a, sigma, condition)
+
+        def draw(*lead):
+            return torch.stack([torch.randn(*lead, *shape, generator=g) for g in generators]).to(device)
+
+        x = draw()
+        if explore:
+            noisy = torch.cat([noisy_steps(flow, 1, g) for g in generators])
+            actions, chain = sde_sample(velocity, x, flow, noisy, draw(noisy.shape[1]))
+        else:
+            actions = ode_sample(velocity, x, time_grid(flow.steps, flow.shift))
+            none = actions.new_zeros(len(x), 0, *shape)
+            chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
+        return Plan(
+            features=features, proprio=obs.proprio, seed=seeds, actions=actions,
+            chain_x=chain.x, chain_x_next=chain.x_next, chain_step=chain.step, chain_log_prob=chain.log_prob,
+        )  # fmt: skip
+
+    def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
+        """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""
+        condition = self.actor.condition(plan.features, plan.proprio)
+        j = plan.chain_step.shape[1]
+        return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
+
+    def action_loss(self, clip: Clip, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
+        a = clip.actions
+        sigma = torch.rand(len(a), generator=generator).to(a.device)
+        eps = torch.randn(a.shape, generator=generator).to(a.device)
+        x = a + (eps - a) * sigma.view(-1, 1, 1)
+        v = self.actor.velocity(x, sigma, self.actor.condition(features, clip.proprio))
+        error = (v - (eps - a)).square().mean(-1) * clip.action_mask
+        return error.sum(-1) / clip.action_mask.sum(-1).clamp(min=1)

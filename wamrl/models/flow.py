@@ -1,0 +1,161 @@
+"""Flow matching and Flow-SDE: the only time grid, and the one function that both samples and scores.
+
+Noise level sigma: 1 = noise, 0 = data (the paper's t is 1 - sigma).
+    x_s = (1 - s) x + s eps        v = eps - x        Euler: x <- x + (s_next - s) v
+
+The paper's eq. 3 adds noise to the ODE without correcting the drift (`sde="plain"`), which inflates the action
+distribution. The default keeps every marginal of the ODE (Flow-GRPO, arXiv 2505.05470; piRL, arXiv 2510.25889).
+Everything here is float32, whatever autocast says: a log-probability in bf16 is not one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wamrl.types import Batch
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), sigma (B,)) -> v (B, ...)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """How an action chunk is denoised, and where noise is injected while exploring."""
+
+    steps: int = 4  # K
+    shift: float = 1.0  # > 1 spends more steps near pure noise
+    noise: float = 0.5  # a, the exploration noise level; evaluation always uses the ODE
+    sde: Literal["marginal", "plain"] = "marginal"
+    noisy: Literal["one", "all", "all_but_last"] = "one"  # "one": a random step per chunk (piRL's hybrid)
+
+    def validate(self) -> None:
+        if self.steps < 1 or self.shift <= 0:
+            raise ValueError(f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}")
+        if self.noise <= 0:
+            raise ValueError(
+                f"noise={self.noise}: without noise a chunk has no likelihood and the policy gradient is silently zero; "
+                "set flow.noise > 0 (0.2 to 0.8 is usual) or switch the actor update off"
+            )
+        if self.noisy == "all_but_last" and self.steps < 2:
+            raise ValueError("noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or noisy='all'")
+
+
+def time_grid(steps: int, shift: float = 1.0) -> Tensor:
+    """Noise levels 1 = s_0 > ... > s_K = 0, float32 (K+1,): s = shift u / (1 + (shift - 1) u) with uniform u."""
+    u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+    return (shift * u / (1 + (shift - 1) * u)).float()
+
+
+def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """x_s = (1 - s) x + s eps, with sigma (B,) broadcast over the trailing dims of x (B, ...)."""
+    s = expand(sigma, x)
+    return (1 - s) * x + s * eps
+
+
+def expand(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ..., 1) with as many dims as `like`."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns c_x, c_v, std, each (B,).
+
+    With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
+        x0 = x - s v;  x1 = x + (1 - s) v;  mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
+    """
+    grid = grid.to(step.device)
+    s, s_next = grid[step], grid[step + 1]
+    d = s - s_next
+    if sde == "plain":  # the paper's eq. 3, literally
+        return torch.ones_like(s), -d, noise * d.sqrt()
+    s_safe = torch.where(step == 0, grid[1], s)
+    g2 = noise**2 * s / (1 - s_safe)
+    w0, w1 = 1 - s_next, s_next - g2 * d / (2 * s)
+    return w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()
+
+
+def sde_step(
+    x: Tensor,
+    v: Tensor,
+    step: Tensor,
+    grid: Tensor,
+    noise: float,
+    *,
+    sde: str = "marginal",
+    x_next: Tensor | None = None,
+    eps: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One stochastic denoising step: samples when `x_next` is None (with standard normal `eps`), scores otherwise.
+
+    x, v, x_next, eps: float32 (B, ...); step: int64 (B,). Returns x_next and its elementwise log-density in nats,
+    both of the shape of x; the caller sums over the executed actions and the real action dims.
+    """
+    x, v = x.float(), v.float()
+    c_x, c_v, std = (expand(c, x) for c in sde_coefficients(step, grid, noise, sde))
+    mean = c_x * x + c_v * v
+    if x_next is None:
+        eps = torch.randn_like(x) if eps is None else eps
+        x_next = mean + std * eps
+    z = (x_next - mean) / std
+    return x_next, -0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)
+
+
+def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
+    """Euler integration of x (B, ...) from grid[0] down to grid[-1]."""
+    for s, s_next in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+        x = x + (s_next - s) * velocity(x, x.new_full((len(x),), s)).float()
+    return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain(Batch):
+    """The noisy transitions of a batch of sampled chunks; J of them per chunk (1 for `noisy="one"`, up to K)."""
+
+    x: Tensor  # float32 (B, J, N, A) before the step
+    x_next: Tensor  # float32 (B, J, N, A) after it, not clipped
+    step: Tensor  # int64 (B, J)
+    log_prob: Tensor  # float32 (B, J, N, A) elementwise, at sampling time
+
+
+def noisy_steps(cfg: FlowConfig, batch: int, generator: torch.Generator | None) -> Tensor:
+    """Which steps get noise: int64 (B, J), ascending."""
+    if cfg.noisy == "one":
+        return torch.randint(cfg.steps, (batch, 1), generator=generator)
+    last = cfg.steps - (cfg.noisy == "all_but_last")
+    return torch.arange(last).expand(batch, last)
+
+
+def sde_sample(velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, eps: Tensor) -> tuple[Tensor, Chain]:
+    """Denoise x (B, N, A) from pure noise with the steps `noisy` (B, J) stochastic and the others ODE.
+
+    eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
+    """
+    grid = time_grid(cfg.steps, cfg.shift)
+    noisy, row = noisy.to(x.device), torch.arange(len(x), device=x.device)
+    table = x.new_zeros(*noisy.shape, 3, *x.shape[1:])  # x, x_next, log_prob of every noisy transition
+    for i in range(cfg.steps):
+        v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
+        hit, slot = (noisy == i).any(1), (noisy == i).int().argmax(1)
+        x_noisy, log_prob = sde_step(x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot])
+        table[row[hit], slot[hit]] = torch.stack([x, x_noisy, log_prob], 1)[hit]
+        x = torch.where(expand(hit, x), x_noisy, x + float(grid[i + 1] - grid[i]) * v)
+    return x, Chain(x=table[:, :, 0], x_next=table[:, :, 1], step=noisy, log_prob=table[:, :, 2])
+
+
+def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
+    """Elementwise log-density of the stored transitions under `velocity`, float32 (B, J, N, A).
+
+    The J transitions are folded into the batch: `velocity` gets (B*J, N, A) and must repeat its conditions J times.
+    """
+    b, j = chain.step.shape
+    x, x_next = chain.x.flatten(0, 1), chain.x_next.flatten(0, 1)
+    step = chain.step.flatten()
+    grid = time_grid(cfg.steps, cfg.shift)
+    v = velocity(x, grid.to(x.device)[step])
+    _, log_prob = sde_step(x, v, step, grid, cfg.noise, sde=cfg.sde, x_next=x_next)
+    return log_prob.unflatten(0, (b, j))

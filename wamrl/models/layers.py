@@ -1,0 +1,97 @@
+"""Small parts shared by the world model and the actor."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+VOCABULARY = 4096
+
+
+def sinusoid(values: Tensor, dim: int, scale: float = 1000.0) -> Tensor:
+    """Sinusoidal features (B, dim) of float values (B,)."""
+    freqs = torch.exp(-math.log(10_000.0) * torch.arange(dim // 2, device=values.device) / (dim // 2))
+    angles = scale * values.float()[:, None] * freqs
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class TextEmbedding(nn.Module):
+    """An instruction as the mean embedding of its hashed words and word pairs: no vocabulary file, no download."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.table = nn.EmbeddingBag(VOCABULARY, width, mode="mean")
+        nn.init.normal_(self.table.weight, std=0.5)
+
+    def forward(self, text: tuple[str, ...]) -> Tensor:
+        """(B, width)"""
+        rows = {t: _word_ids(t) for t in set(text)}  # few distinct instructions in a batch
+        unique = list(rows)
+        ids = torch.tensor(sum(rows.values(), []), device=self.table.weight.device)
+        starts = torch.tensor([0, *(len(rows[t]) for t in unique)][:-1], device=ids.device).cumsum(0)
+        bags = self.table(ids, starts)
+        return bags[torch.tensor([unique.index(t) for t in text], device=ids.device)]
+
+
+def _word_ids(text: str) -> list[int]:
+    words = text.lower().split() or [""]
+    pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    return [zlib.crc32(w.encode()) % VOCABULARY for w in words + pairs]
+
+
+class Normalizer(nn.Module):
+    """(x - mean) / std with statistics of the demonstrations, saved with the model: the only normalisation."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """x (samples, dim), raw units."""
+        self.mean.copy_(x.mean(0))
+        self.std.copy_(x.std(0).clamp(min=1e-3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.std).clamp(-5, 5)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with RMS-normalised queries and keys; keys and values can be computed once and reused."""
+
+    def __init__(self, width: int, heads: int, source: int | None = None):
+        super().__init__()
+        self.heads, self.source = heads, source or width
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(self.source, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.q_norm, self.k_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """source (B, L, D) -> k, v (B, heads, L, D / heads)"""
+        k, v = self.kv(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.k_norm(k), v
+
+    def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def mlp(width: int, hidden: int, out: int | None = None) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, out or width))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """AdaLN: x (B, L, D) with shift and scale (B, 1, D) or (1, 1, D)."""
+    return x * (1 + scale) + shift
+
+
+def zero_(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

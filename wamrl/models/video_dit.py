@@ -1,0 +1,174 @@
+"""The world model: a flow-matching video transformer on raw pixels, from 1 M to 2 B parameters by configuration.
+
+Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future attend to the context
+and to each other. The context never looks at the future, so it is encoded once for all denoising steps.
+The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
+    x_hat = last + net(z),   v = (z - x_hat) / max(sigma, sigma_floor)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wamrl.models.base import WAMSpec, WorldModel
+from wamrl.models.flow import expand, interpolate
+from wamrl.models.layers import Attention, Normalizer, TextEmbedding, mlp, modulate, sinusoid, zero_
+from wamrl.types import Clip, Obs
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoDiTConfig:
+    """`width=160, depth=6` is the CPU size; 768 x 12 is ~0.1 B and 2304 x 28 ~2 B parameters."""
+
+    width: int = 160
+    depth: int = 6
+    heads: int = 5
+    patch: int = 16
+    taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
+    feature_sigma: float = 1.0
+    sigma_floor: float = 0.3  # bounds the weight 1 / sigma^2 of nearly clean samples
+    noise_fraction: float = 0.3  # of the training noise levels are exactly 1, where the actor reads
+    motion_weight: float = 4.0  # extra loss weight of patches that move; without it the model copies the last frame
+
+    def validate(self) -> None:
+        if self.width % self.heads or not self.taps or max(self.taps) > self.depth or min(self.taps) < 1:
+            raise ValueError(f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got {self}")
+        if not 0 < self.sigma_floor <= 1 or not 0 <= self.noise_fraction <= 1 or self.motion_weight < 0:
+            raise ValueError("video model: sigma_floor in (0, 1], noise_fraction in [0, 1], motion_weight >= 0")
+
+    def build(self, spec: WAMSpec) -> VideoDiT:
+        self.validate()
+        return VideoDiT(self, spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The encoded past of B environments."""
+
+    last: Tensor  # (B, V, H, W, 3) the present frame in [-1, 1]
+    layers: list[tuple[Tensor, Tensor]]  # keys and values of every block
+    taps: Tensor  # (B, taps, L_context, D)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with AdaLN; modulation is a shared projection plus this block's own offset."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.mlp = mlp(width, 4 * width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.offset = nn.Parameter(torch.zeros(6, 1, width))
+
+    def forward(self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple]:
+        """x (B, L, D), modulation (B, 6, D); attends to `past` and itself. Returns x and its own keys and values."""
+        s1, c1, g1, s2, c2, g2 = (modulation.unsqueeze(2) + self.offset).unbind(1)
+        h = modulate(self.norm(x), s1, c1)
+        own = k, v = self.attention.keys_values(h)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        x = x + g1 * self.attention(h, k, v)
+        return x + g2 * self.mlp(modulate(self.norm(x), s2, c2)), own
+
+
+class VideoDiT(WorldModel):
+    def __init__(self, cfg: VideoDiTConfig, spec: WAMSpec):
+        super().__init__()
+        (h, w), p = spec.image_hw, cfg.patch
+        if h % p or w % p:
+            raise ValueError(f"image {h}x{w} is not divisible into patches of {p}; change image_size or patch")
+        self.cfg, self.spec = cfg, spec
+        frames, patches = len(spec.history_offsets) + len(spec.frame_offsets), spec.views * (h // p) * (w // p)
+        d, pixels = cfg.width, 3 * p * p
+        self.normalizer = Normalizer(spec.proprio_dim)
+        self.text = TextEmbedding(d)
+        self.proprio = mlp(spec.proprio_dim, d, d)
+        self.patch_past, self.patch_future = nn.Linear(pixels, d), nn.Linear(2 * pixels, d)
+        self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
+        self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
+        self.condition = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 6 * d))
+        self.condition[2].bias.data[2 * d : 3 * d] = self.condition[2].bias.data[5 * d :] = 1.0  # gates start open
+        self.blocks = nn.ModuleList(Block(d, cfg.heads) for _ in range(cfg.depth))
+        self.norm = nn.LayerNorm(d)
+        self.head = zero_(nn.Linear(d, pixels))
+
+    def encode(self, obs: Obs) -> Context:
+        frames = obs.frames.float() / 127.5 - 1
+        t = frames.shape[1]
+        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (frames.shape, self.spec)
+        past = self.patch_past(self._patches(frames)) + self.position + self.frame_position[:, :t]
+        x = torch.cat([self._state(obs), past.flatten(1, 2)], 1)
+        modulation = self._modulation(x.new_zeros(len(x)))
+        layers, taps = [], []
+        for i, block in enumerate(self.blocks, 1):
+            x, own = block(x, modulation, None)
+            layers.append(own)
+            taps += [x] if i in self.cfg.taps else []
+        return Context(last=frames[:, -1], layers=layers, taps=torch.stack(taps, 1))
+
+    def velocity(self, z: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        x_hat, features = self._predict(z, sigma, context)
+        return (z - x_hat) / expand(sigma.clamp(min=self.cfg.sigma_floor), z), features
+
+    def loss(self, clip: Clip, context: Context, generator: torch.Generator) -> Tensor:
+        """Mean over real frames of w |x_hat - x|^2 / max(sigma, floor)^2, w = 1 + motion_weight * relative patch motion."""
+        b, target = len(clip), clip.future.float() / 127.5 - 1
+        sigma = torch.rand(b, generator=generator)
+        sigma[torch.rand(b, generator=generator) < self.cfg.noise_fraction] = 1.0
+        eps = torch.randn(target.shape, generator=generator)
+        sigma, eps = sigma.to(target.device), eps.to(target.device)
+        x_hat, _ = self._predict(interpolate(target, eps, sigma), sigma, context)
+        motion = self._patches(target - context.last[:, None]).square().mean(-1)  # (B, F, patches)
+        relative = motion / (motion.mean((1, 2), keepdim=True) + 1e-3)
+        error = self._patches(x_hat - target).square().mean(-1) * (1 + self.cfg.motion_weight * relative.clamp(max=8))
+        error = error.mean(-1) * clip.future_mask / sigma.clamp(min=self.cfg.sigma_floor).square()[:, None]
+        return error.sum(-1) / clip.future_mask.sum(-1).clamp(min=1)
+
+    def noise(self, seeds: Tensor) -> Tensor:
+        shape = (len(self.spec.frame_offsets), self.spec.views, *self.spec.image_hw, 3)
+        draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()]
+        return torch.stack(draws).to(self.position.device)
+
+    def to_frames(self, z: Tensor) -> Tensor:
+        return ((z.float() + 1) / 2).clamp(0, 1)
+
+    def _predict(self, z: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Clean frames (B, F, V, H, W, 3) and features (B, taps, L, D) at z, sigma."""
+        f = z.shape[1]
+        last = context.last[:, None].expand_as(z)
+        x = self.patch_future(self._patches(torch.cat([z, last], -1)))
+        x = (x + self.position + self.frame_position[:, -f:]).flatten(1, 2)
+        modulation, taps = self._modulation(sigma), []
+        for i, (block, past) in enumerate(zip(self.blocks, context.layers, strict=True), 1):
+            x, _ = block(x, modulation, past)
+            taps += [x] if i in self.cfg.taps else []
+        residual = self._unpatch(self.head(self.norm(x)), z.shape)
+        return last + residual, torch.cat([context.taps, torch.stack(taps, 1)], 2)
+
+    def _state(self, obs: Obs) -> Tensor:
+        return torch.stack([self.text(obs.text), self.proprio(self.normalizer(obs.proprio))], 1)
+
+    def _modulation(self, sigma: Tensor) -> Tensor:
+        return self.condition(sinusoid(sigma, self.cfg.width)).unflatten(-1, (6, -1))
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, T, V, H, W, C) -> (B, T, V * patches, patch * patch * C)"""
+        p = self.cfg.patch
+        x = x.unflatten(4, (-1, p)).unflatten(3, (-1, p))  # B T V h p w p C
+        return x.transpose(4, 5).flatten(5).flatten(2, 4)
+
+    def _unpatch(self, x: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of `_patches` for frames of `shape` (B, T, V, H, W, 3)."""
+        b, t, v, h, w, c = shape
+        p = self.cfg.patch
+        x = x.view(b, t, v, h // p, w // p, p, p, c)
+        return x.transpose(4, 5).reshape(shape)
+
+
+def frame_error(a: Tensor, b: Tensor) -> Tensor:
+    """Pixel MSE per frame: [0, 1] frames (B, F, V, H, W, 3) -> (B, F)."""
+    return F.mse_loss(a.float(), b.float(), reduction="none").mean((2, 3, 4, 5))

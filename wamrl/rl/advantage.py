@@ -1,0 +1,40 @@
+"""Advantages at chunk level. Rows are chunks, sorted by (episode, step); nothing is padded, so nothing needs masking."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    reward: Tensor, value: Tensor, episode: Tensor, bootstrap: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016) over ragged episodes. All (M,), float32; episode int64.
+
+    bootstrap: value of the state after the row; read only at an episode's last row (0 where the episode is over).
+        delta_t = r_t + gamma V_{t+1} - V_t;    A_t = delta_t + gamma lam A_{t+1}
+    Returns advantages and returns (= advantages + value).
+    """
+    advantage = torch.zeros_like(value)
+    running = 0.0
+    for t in range(len(value) - 1, -1, -1):
+        last = t == len(value) - 1 or episode[t + 1] != episode[t]
+        v_next = bootstrap[t] if last else value[t + 1]
+        running = reward[t] + gamma * v_next - value[t] + (0.0 if last else gamma * lam * running)
+        advantage[t] = running
+    return advantage, advantage + value
+
+
+def grpo(episode_return: Tensor, episode_success: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Group-relative advantages (DeepSeekMath, arXiv 2402.03300), all per episode (E,).
+
+    A = (R - mean of the group) / (std of the group + 1e-6). Groups whose episodes all succeed or all fail are dropped:
+    filtered on *success*, since a dense reward always has some variance. Returns advantages and keep (bool).
+    """
+    advantage, keep = torch.zeros_like(episode_return), torch.zeros(len(group), dtype=torch.bool)
+    for g in group.unique():
+        rows = group == g
+        r, s = episode_return[rows], episode_success[rows].float()
+        advantage[rows] = (r - r.mean()) / (r.std(unbiased=False) + 1e-6)
+        keep[rows] = 0 < s.mean().item() < 1
+    return advantage, keep

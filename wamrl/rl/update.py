@@ -1,0 +1,141 @@
+"""The clipped policy update of the actor (paper eq. 12), on features cached in the rollout: the world model is not run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wamrl.models.base import WAM, Plan
+from wamrl.models.flow import FlowConfig
+from wamrl.rl.value import ValueConfig, ValueHead
+from wamrl.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorUpdateConfig:
+    """PPO (default) or GRPO on the Flow-SDE chain. Published settings are in docs/all-of-wamrl.md."""
+
+    enabled: bool = True
+    algorithm: Literal["ppo", "grpo"] = "ppo"
+    epochs: int = 4
+    batch: int = 512
+    lr: float = 1e-4
+    value_lr: float = 1e-3
+    clip: float = 0.2
+    clip_high: float = 0.28  # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
+    dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
+    gamma: float = 0.99  # per chunk
+    lam: float = 0.95
+    target_kl: float = 0.05  # stop the epochs when the ratio has moved this far (nats per transition)
+    value_warmup: int = 1  # iterations that train only the value head
+    grad_norm: float = 1.0
+    value: ValueConfig = field(default_factory=ValueConfig)
+
+    def validate(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
+            raise ValueError("actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed")
+        if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
+            raise ValueError(f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorBatch(Batch):
+    """M chunks of a rollout, ready for the update."""
+
+    plan: Plan
+    mask: Tensor  # bool (M, N) actions that were executed
+    clock: Tensor  # float32 (M,)
+    advantage: Tensor  # float32 (M,) not yet normalised
+    returns: Tensor  # float32 (M,)
+
+
+def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
+    """(M, J, N, A), (M, N) -> (M, J): sum over executed actions and real action dims; nothing padded counts."""
+    return (elementwise * mask[:, None, :, None]).sum((-1, -2))
+
+
+def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) -> Tensor:
+    """Clipped surrogate, mean over transitions. log_ratio (M, J), advantage (M,)."""
+    ratio, a = log_ratio.exp(), advantage[:, None]
+    clipped = ratio.clamp(1 - cfg.clip, 1 + cfg.clip_high)
+    loss = torch.maximum(-a * ratio, -a * clipped)
+    return torch.where(a < 0, loss.clamp(max=-cfg.dual_clip * a), loss).mean()
+
+
+class ActorUpdate(nn.Module):
+    """The value head, both optimisers and the number of updates so far."""
+
+    def __init__(self, cfg: ActorUpdateConfig, wam: WAM, feature_dim: int):
+        super().__init__()
+        self.cfg = cfg
+        self.value: ValueHead = cfg.value.build(len(wam.spec.taps), feature_dim, wam.spec.proprio_dim)
+        self.optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.lr, weight_decay=0.0)
+        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), cfg.value_lr, weight_decay=0.0)
+
+    def step(
+        self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator, policy: bool
+    ) -> dict[str, float]:
+        """All epochs on one rollout; `policy=False` trains the value head only. Returns averaged metrics."""
+        wam.eval()
+        self._first_ratio(wam, batch, flow)
+        scale = batch.advantage.std() + 1e-6
+        centre = batch.advantage.mean() if self.cfg.algorithm == "ppo" else 0.0
+        advantage = (batch.advantage - centre) / scale
+        sums, updates, stopped = defaultdict(float), 0, False
+        for _ in range(self.cfg.epochs):
+            for rows in torch.randperm(len(batch), generator=generator).split(self.cfg.batch):
+                metrics = self._minibatch(wam, batch[rows], advantage[rows], flow, policy and not stopped)
+                stopped = stopped or abs(metrics["kl"]) > self.cfg.target_kl
+                updates += 1
+                for k, v in metrics.items():
+                    sums[k] += v
+        out = {f"actor/{k}": v / updates for k, v in sums.items()}
+        explained = 1 - (batch.returns - self._values(batch)).var() / (batch.returns.var() + 1e-8)
+        return out | {"actor/stopped_early": float(stopped), "actor/explained_variance": explained.item()}
+
+    @torch.no_grad()
+    def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> None:
+        """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
+        rows = batch[slice(0, self.cfg.batch)]
+        old, new = rows.plan.chain_log_prob, wam.log_prob(rows.plan, flow)
+        worst = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().max().item()
+        if not worst < 1e-3:
+            raise RuntimeError(
+                f"log ratio {worst:.2e} before the first update (must be 0): the actor or its features changed between "
+                "rollout and update"
+            )
+        self.first_log_ratio = worst
+
+    @torch.no_grad()
+    def _values(self, batch: ActorBatch) -> Tensor:
+        return self.value(batch.plan.features, batch.plan.proprio, batch.clock)
+
+    def _minibatch(self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool) -> dict:
+        metrics = {}
+        value = self.value(rows.plan.features, rows.plan.proprio, rows.clock)
+        value_loss = F.huber_loss(value, rows.returns)
+        self._apply(value_loss, self.value, self.value_optimizer)
+        metrics["value_loss"] = value_loss.item()
+        with torch.set_grad_enabled(policy):
+            new = chunk_log_prob(wam.log_prob(rows.plan, flow), rows.mask)
+            log_ratio = new - chunk_log_prob(rows.plan.chain_log_prob, rows.mask)
+            loss = policy_loss(log_ratio, advantage, self.cfg)
+        metrics["grad_norm"] = self._apply(loss, wam.actor, self.optimizer) if policy else 0.0
+        ratio = log_ratio.detach().exp()
+        outside = (ratio < 1 - self.cfg.clip) | (ratio > 1 + self.cfg.clip_high)
+        kl = (ratio - 1 - log_ratio.detach()).mean()  # Schulman's k3 estimator, >= 0
+        return metrics | {"loss": loss.item(), "kl": kl.item(), "clip_fraction": outside.float().mean().item()}
+
+    def _apply(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        if not loss.isfinite():
+            raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.cfg.grad_norm)
+        optimizer.step()
+        return norm.item()
