@@ -19,7 +19,7 @@ _GL_HELP = (
     "rendering needs OpenGL by EGL or OSMesa, and none could be started ({error}): "
     "install libegl1 and libgl1-mesa-dri with apt, or libosmesa6 and set MUJOCO_GL=osmesa"
 )
-_CARRIED = ("geom_rgba", "geom_size", "geom_matid", "site_rgba", "site_size")  # read from the model while drawing
+_CARRIED = ("geom_rgba", "geom_size", "site_rgba", "site_size")  # read from the model while drawing
 _context: dict[int, Any] = {}  # process id -> GL context; a forked child must not use its parent's
 _renderers: dict[tuple, FastRenderer] = {}
 
@@ -41,7 +41,7 @@ class Marker:
     is, so it stands on a thin stem whose foot shows where it is above the table (z = 0)."""
 
     position: tuple[float, float, float]  # metres
-    radius: float = 0.02
+    radius: float = 0.025
     rgba: tuple[float, float, float, float] = (0.0, 0.9, 0.1, 1.0)
 
 
@@ -103,8 +103,8 @@ class FastRenderer:
         x, y, z = marker.position
         self._draw(shape.mjGEOM_SPHERE, (marker.radius,) * 3, (x, y, z), marker.rgba)
         if z > 2 * marker.radius:
-            self._draw(shape.mjGEOM_CYLINDER, (0.003, 0.003, z / 2), (x, y, z / 2), marker.rgba)
-            self._draw(shape.mjGEOM_CYLINDER, (marker.radius / 2, marker.radius / 2, 0.002), (x, y, 0.002), marker.rgba)
+            self._draw(shape.mjGEOM_CYLINDER, (0.006, z / 2, 0), (x, y, z / 2), marker.rgba)
+            self._draw(shape.mjGEOM_CYLINDER, (marker.radius / 2, 0.002, 0), (x, y, 0.002), marker.rgba)
 
     def _draw(self, shape: Any, size: tuple, position: tuple, rgba: tuple) -> None:
         geom = self._scene.geoms[self._scene.ngeom]
@@ -136,6 +136,8 @@ def _gl_context() -> Any:
 
 def drawing_copy(model: Any, height: int, width: int, cell: float = 0.02) -> Any:
     """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects, for the renderer only."""
+    import mujoco
+
     thin = copy.copy(model)
     for mesh in range(thin.nmesh):
         thin_mesh(thin, mesh, cell)
@@ -143,6 +145,9 @@ def drawing_copy(model: Any, height: int, width: int, cell: float = 0.02) -> Any
     thin.vis.quality.offsamples = 0
     thin.vis.global_.offwidth, thin.vis.global_.offheight = width, height
     thin.mat_reflectance[:] = 0
+    puck = mujoco.mj_name2id(thin, mujoco.mjtObj.mjOBJ_GEOM, "objGeom")
+    if puck >= 0:
+        thin.geom_matid[puck] = -1  # MetaWorld paints it red on dark wood, which is nearly black on the table
     return thin
 
 
