@@ -1,0 +1,164 @@
+"""Many environments in worker processes, stepped by the chunk: one message executes n_exec actions per slot.
+
+Frames are rendered only where somebody looks: at `frame_offsets`, and where the next observations look back to
+(`history_offsets`). Finished slots are masked, never reset by themselves; `reset_slots` refills them. A worker that
+dies or hangs is replaced, and the episodes that ran in it come back `lost`. An exception in an environment is a bug
+and is raised here.
+
+Example:
+    with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:
+        obs = pool.reset([Start(split="train", index=i) for i in range(8)])
+        outcome = pool.step(torch.zeros(8, 8, pool.spec.action_dim), pool.live)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamrl.envs.base import EnvConfig
+from wamrl.envs.workers_team import Team
+from wamrl.types import Obs, Outcome, Start
+
+_OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """A pool of `n_envs` slots, shared out to `n_workers` processes."""
+
+    env: EnvConfig
+    n_envs: int = 32
+    n_workers: int = 2
+    n_exec: int  # actions executed per chunk
+    frame_offsets: tuple[int, ...]  # control steps after the observation; those > n_exec are never verifiable
+    history_offsets: tuple[int, ...] = (0,)  # control steps <= 0, ascending, the last is 0
+    timeout_s: float = 60.0  # a worker that needs longer for one message counts as hung
+
+    def validate(self) -> None:
+        self.env.validate()
+        if not 1 <= self.n_workers <= self.n_envs:
+            raise ValueError(f"n_workers={self.n_workers} is not possible: choose 1 to n_envs={self.n_envs}")
+        if self.n_exec < 1 or self.timeout_s <= 0:
+            raise ValueError(f"n_exec={self.n_exec}, timeout_s={self.timeout_s}: both must be positive")
+        frames, history = self.frame_offsets, self.history_offsets
+        if list(frames) != sorted(set(frames)) or any(f < 1 for f in frames):
+            raise ValueError(f"frame_offsets={frames} is not possible: give ascending control steps >= 1")
+        if list(history) != sorted(set(history)) or history[-1:] != (0,):
+            raise ValueError(f"history_offsets={history} is not possible: give ascending control steps that end with 0")
+
+    def build(self) -> Pool:
+        self.validate()
+        return Pool(self)
+
+
+class Pool:
+    """Slots 0..B-1. A slot is *live* from its reset until `step` reports its end. Use it as a context manager."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._team = Team(
+            config.env,
+            n_envs=config.n_envs,
+            n_workers=config.n_workers,
+            n_exec=config.n_exec,
+            frame_offsets=config.frame_offsets,
+            history_offsets=config.history_offsets,
+            timeout_s=config.timeout_s,
+        )
+        self.config, self.spec = config, self._team.spec
+        self._live = np.zeros(config.n_envs, bool)
+        self._lost = np.zeros(config.n_envs, bool)  # lost, but no `step` has told so yet
+
+    @property
+    def live(self) -> Tensor:
+        """bool (B,): slots in which an episode runs."""
+        return torch.from_numpy(self._live.copy())
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers."""
+        return self._team.pids
+
+    def reset(self, starts: Sequence[Start | None]) -> Obs:
+        """Start one episode per slot (None: the slot idles), dropping those that still run; Obs of all B slots."""
+        if len(starts) != self.config.n_envs:
+            raise ValueError(f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None")
+        self._live[:] = self._lost[:] = False
+        chosen = [(slot, start) for slot, start in enumerate(starts) if start is not None]
+        return self.reset_slots([slot for slot, _ in chosen], [start for _, start in chosen])
+
+    def reset_slots(self, slots: Sequence[int], starts: Sequence[Start]) -> Obs:
+        """Start new episodes in some slots; the present observation of *all* B slots (zero where no episode runs)."""
+        seeds = {int(slot): start.seed for slot, start in zip(slots, starts, strict=True)}
+        if len(seeds) != len(slots) or not all(0 <= slot < self.config.n_envs for slot in seeds):
+            raise ValueError(f"slots {list(slots)}: each once, from 0 to {self.config.n_envs - 1}")
+        self._live[list(seeds)] = self._lost[list(seeds)] = False
+        todo = seeds
+        while todo:  # again where a worker was replaced
+            gone = self._tell("reset", {slot: (slot, seed) for slot, seed in todo.items()})
+            todo = {slot: seed for slot, seed in todo.items() if slot in gone}
+        self._live[list(seeds)] = True
+        return self._obs(self._live & ~self._lost)
+
+    def step(self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray) -> Outcome:
+        """Execute the first n_exec actions in every active slot; float32 (B, N >= n_exec, A), bool (B,).
+
+        Slots that are not active or have no episode are masked (zero rows). An episode that ends by itself inside the
+        chunk has `executed < n_exec`. The next observation looks back exactly, except that after a *terminated* episode
+        the older frames are the latest ones rendered until then.
+        """
+        active = np.asarray(active_B, bool).reshape(self.config.n_envs) & self._live
+        ran = active & ~self._lost
+        arrays = self._team.arrays
+        arrays["actions"][ran] = self._checked_actions(actions_BNA, ran)[ran]
+        self._tell("step", {slot: slot for slot in np.flatnonzero(ran).tolist()})
+        lost = active & self._lost
+        ran &= ~lost
+        out = {name: torch.from_numpy(_masked(arrays[name], ran)) for name in _OUTCOME}
+        self._live[lost | (out["terminated"] | out["truncated"]).numpy()] = False
+        self._lost[lost] = False
+        return Outcome(**out, lost=torch.from_numpy(lost), obs=self._obs(ran))
+
+    def close(self) -> None:
+        """Stop the workers and free the shared memory."""
+        self._team.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tell(self, verb: str, items: dict[int, object]) -> set[int]:
+        gone = self._team.tell(verb, items)
+        self._lost[list(gone)] |= self._live[list(gone)]
+        return gone
+
+    def _checked_actions(self, actions: Tensor | np.ndarray, ran: np.ndarray) -> np.ndarray:
+        array = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
+        n_exec, dim = self.config.n_exec, self.spec.action_dim
+        fits = array.ndim == 3 and array.shape[::2] == (self.config.n_envs, dim) and array.shape[1] >= n_exec
+        if array.dtype != np.float32 or not fits:
+            wanted = f"float32 ({self.config.n_envs}, N >= {n_exec}, {dim})"
+            raise ValueError(f"actions are {array.dtype} {array.shape}: the pool needs {wanted}")
+        if not np.isfinite(array[ran, :n_exec]).all():
+            raise ValueError("actions contain NaN or infinity: the policy has diverged; lower the learning rate")
+        return array[:, :n_exec]
+
+    def _obs(self, rows: np.ndarray) -> Obs:
+        return Obs(
+            frames=torch.from_numpy(_masked(self._team.arrays["obs_frames"], rows)),
+            proprio=torch.from_numpy(_masked(self._team.arrays["obs_proprio"], rows)),
+            text=(self.spec.instruction,) * self.config.n_envs,
+        )
+
+
+def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy that is zero where `rows`, bool (B,), is False."""
+    out = np.zeros_like(array)
+    out[rows] = array[rows]
+    return out

@@ -1,0 +1,157 @@
+"""What runs in a worker process: build some environments, then execute chunks until the pipe closes. No torch here.
+
+Messages from the pool, and the answers; every answer is ("ok", value) or ("error", exception):
+    ("build", env_config, count)     -> EnvSpec
+    ("attach", layout, first_slot)   -> None          maps the shared block
+    ("reset", [(slot, seed), ...])   -> None
+    ("step", [slot, ...])            -> None          one chunk of each slot
+    None                             -> the worker closes its environments and exits
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections import deque
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from wamrl.envs.base import Env, EnvConfig, EnvSpec
+from wamrl.envs.workers_memory import Layout, map_block
+
+
+def main(pipe_fd: int, memory_fd: int) -> None:
+    """Serve the pool at the other end of the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides what ends
+    pipe = Connection(pipe_fd)
+    inbox: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    worker = _Worker(memory_fd)
+    while (message := inbox.get()) is not None:
+        try:
+            answer = ("ok", getattr(worker, message[0])(*message[1:]))
+        except Exception as error:  # shown to the user by the pool
+            answer = ("error", _portable(error))
+        pipe.send(answer)
+    worker.close()
+
+
+def _listen(pipe: Connection, inbox: queue.SimpleQueue) -> None:
+    """Forward messages; a thread of its own, so that a worker busy in a simulator notices that its pool is gone."""
+    while True:
+        try:
+            inbox.put(pipe.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+        except Exception as error:  # the message came, but does not unpickle
+            pipe.send(("error", ValueError(f"the worker cannot load the environment's config: {error}")))
+
+
+def _portable(error: Exception) -> Exception:
+    """As a class that the pool can unpickle: ValueError keeps its one sentence, a bug gets its traceback."""
+    if isinstance(error, ValueError):
+        return ValueError(str(error))
+    return RuntimeError(f"an environment failed with {type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+
+class _Worker:
+    """The environments of the slots first, first + 1, ..."""
+
+    def __init__(self, memory_fd: int) -> None:
+        self._memory_fd = memory_fd
+        self._envs: list[Env] = []
+
+    def build(self, config: EnvConfig, count: int) -> EnvSpec:
+        self._envs = [config.build() for _ in range(count)]
+        return self._envs[0].spec
+
+    def attach(self, layout: Layout, first: int) -> None:
+        arrays = layout.views(map_block(self._memory_fd, layout))
+        self._slots = {
+            first + i: _Slot(env, layout, {k: v[first + i] for k, v in _rows(arrays).items()})
+            for i, env in enumerate(self._envs)
+        }
+
+    def reset(self, starts: list[tuple[int, int]]) -> None:
+        for slot, seed in starts:
+            self._slots[slot].reset(seed)
+
+    def step(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._slots[slot].step()
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+def _rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scalars per slot as arrays of one element, so that a slot's row can be written to."""
+    return {k: v[:, None] if v.ndim == 1 else v for k, v in arrays.items()}
+
+
+class _Slot:
+    """One environment and its rows of the shared block."""
+
+    def __init__(self, env: Env, layout: Layout, row: dict[str, Any]) -> None:
+        self._env, self._layout, self._row = env, layout, row
+        self._past: deque[tuple[int, np.ndarray]] = deque()  # (control step of the episode, frame), ascending
+        self._age = 0  # control steps of the episode so far
+
+    def reset(self, seed: int) -> None:
+        self._env.reset(seed)
+        self._age = 0
+        self._past.clear()
+        self._past.append((0, self._render()))
+        self._write_obs()
+
+    def step(self) -> None:
+        """Execute one chunk, up to the end of the episode."""
+        layout, row, start = self._layout, self._row, self._age
+        row["frames"][:], row["verifiable"][:] = 0, False
+        success = False
+        for k, action in enumerate(row["actions"].copy(), start=1):
+            result = self._env.step(action)
+            self._age += 1
+            success |= result.success
+            end = result.terminated or result.truncated
+            wanted = k in layout.frame_offsets
+            if wanted or end or self._is_history(self._age, start):
+                self._past.append((self._age, self._render()))
+            if wanted:
+                place = layout.frame_offsets.index(k)
+                row["frames"][place], row["verifiable"][place] = self._past[-1][1], True
+            if end:
+                break
+        row["executed"][0], row["success"][0], row["stages"][0] = self._age - start, success, result.stages
+        row["terminated"][0], row["truncated"][0] = result.terminated, result.truncated
+        self._write_obs()
+
+    def _is_history(self, age: int, start: int) -> bool:
+        """Does an observation at the end of this or a later chunk, or at the episode's horizon, look back to `age`?"""
+        size, horizon = self._layout.n_exec, self._env.spec.horizon
+        return any((age - h - start) % size == 0 or age - h == horizon for h in self._layout.history_offsets)
+
+    def _write_obs(self) -> None:
+        oldest = self._age + self._layout.history_offsets[0]
+        while len(self._past) > 1 and self._past[1][0] <= oldest:
+            self._past.popleft()
+        for place, offset in enumerate(self._layout.history_offsets):
+            earlier = [frame for age, frame in self._past if age <= self._age + offset]
+            self._row["obs_frames"][place] = earlier[-1] if earlier else self._past[0][1]
+        self._row["obs_proprio"][:] = _checked(self._env.proprio(), self._row["obs_proprio"], "proprio()", self._env)
+
+    def _render(self) -> np.ndarray:
+        return _checked(self._env.render(), self._row["obs_frames"][0], "render()", self._env).copy()
+
+
+def _checked(array: np.ndarray, like: np.ndarray, what: str, env: Env) -> np.ndarray:
+    if array.shape != like.shape or array.dtype != like.dtype:
+        found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
+        raise ValueError(f"{env.spec.name}: {what} returned {found} but its spec promises {promised}: mend the env")
+    return array

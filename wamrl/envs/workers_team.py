@@ -1,0 +1,116 @@
+"""The worker processes of a pool: who owns which slots, the shared block, and the replacement of the lost."""
+
+from __future__ import annotations
+
+import pickle
+import weakref
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from wamrl.envs.base import EnvConfig, EnvSpec
+from wamrl.envs.workers_memory import Layout, map_block, nameless_file
+from wamrl.envs.workers_process import Process, WorkerLost, exchange, shut_down
+
+_BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
+_MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
+
+
+class Team:
+    """Processes 0..W-1 with their shares of the slots; `arrays` is the shared block (see `Layout`)."""
+
+    def __init__(
+        self, env: EnvConfig, *, n_envs: int, n_workers: int, timeout_s: float, n_exec: int, **offsets: tuple[int, ...]
+    ) -> None:
+        self._env, self._timeout_s, self._losses = env, timeout_s, [0] * n_workers
+        edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
+        self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        self._processes: list[Process] = []
+        self._memory = [nameless_file()]
+        self._finalizer = weakref.finalize(self, shut_down, self._processes, self._memory)
+        try:
+            _check_portable(env)
+            self._processes.extend(Process(self._memory[0]) for _ in self._shares)
+            specs = self._build(range(n_workers))
+            self.spec = specs[0]
+            if any(spec != self.spec for spec in specs):
+                raise ValueError(
+                    f"{self.spec.name}: build() made a different spec in each worker: make it deterministic"
+                )
+            self._layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
+            self.arrays: dict[str, np.ndarray] = self._layout.views(map_block(self._memory[0], self._layout))
+            self._attach(range(n_workers))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(process.pid for process in self._processes)
+
+    def tell(self, verb: str, items: dict[int, object]) -> set[int]:
+        """Send every worker the items of its slots in one message; the slots of workers that were lost and replaced."""
+        shares = [[item for slot, item in items.items() if slot in share] for share in self._shares]
+        busy = [i for i, share in enumerate(shares) if share]
+        answers = self._ask(busy, [(verb, shares[i]) for i in busy], self._timeout_s)
+        gone = {i: answer for i, answer in zip(busy, answers, strict=True) if isinstance(answer, WorkerLost)}
+        for i in busy:
+            if i in gone:
+                self._losses[i] += 1
+            elif verb == "step":  # a reset that works is no sign of health
+                self._losses[i] = 0
+            if self._losses[i] == _MAX_LOSSES:
+                self.close()
+                raise RuntimeError(f"{gone[i]}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+        self._replace(gone)
+        return {slot for i in gone for slot in self._shares[i]}
+
+    def close(self) -> None:
+        self._finalizer()
+        self.arrays = {}
+
+    def _replace(self, workers: Iterable[int]) -> None:
+        for i in workers:
+            self._processes[i].kill()
+            self._processes[i] = Process(self._memory[0])
+        self._build(list(workers))
+        self._attach(list(workers))
+
+    def _build(self, workers: Sequence[int]) -> list[EnvSpec]:
+        return self._ask_all(workers, [("build", self._env, len(self._shares[i])) for i in workers])
+
+    def _attach(self, workers: Sequence[int]) -> None:
+        self._ask_all(workers, [("attach", self._layout, self._shares[i][0]) for i in workers])
+
+    def _ask_all(self, workers: Sequence[int], messages: list[tuple]) -> list:
+        """As `_ask`, where we cannot go on without an answer."""
+        answers = self._ask(workers, messages, _BUILD_TIMEOUT_S)
+        for answer in answers:
+            if isinstance(answer, WorkerLost):
+                self.close()
+                raise RuntimeError(f"{answer} while it built the environments: look at its stderr and the free memory")
+        return answers
+
+    def _ask(self, workers: Sequence[int], messages: list[tuple], timeout_s: float) -> list:
+        """One answer per worker, possibly WorkerLost; an exception of an environment closes the team and is raised."""
+        if not self._finalizer.alive:
+            raise RuntimeError("the pool is closed: build a new one")
+        try:
+            answers = exchange([self._processes[i] for i in workers], messages, timeout_s)
+            for answer in answers:
+                if isinstance(answer, Exception) and not isinstance(answer, WorkerLost):
+                    raise answer
+        except BaseException:  # also Ctrl-C: answers on their way would be taken for those of the next question
+            self.close()
+            raise
+        return answers
+
+
+def _check_portable(env: EnvConfig) -> None:
+    if type(env).__module__ == "__main__":
+        name = type(env).__name__
+        raise ValueError(f"{name} is defined in the running script: put it into a module that workers can import")
+    try:
+        pickle.dumps(env)
+    except Exception as error:
+        raise ValueError(f"the env config cannot travel to a worker: {error}; keep it plain data") from error
