@@ -1,0 +1,85 @@
+"""The README's two commands: they exist, they parse, CI runs the same one, and setup says clearly what is missing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+COMMANDS = ("bash scripts/quickstart.sh", "bash scripts/test.sh")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_scripts_parse(script: Path):
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_names_the_two_commands():
+    readme = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        assert command in readme
+        assert (ROOT / command.split()[1]).is_file()
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of the repository's setup and an environment with few commands, none of them privileged."""
+    for name in ("pyproject.toml", "scripts/setup.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    for tool in ("bash", "dirname", "cat", "sha256sum", "cut", "rm", "touch", "mktemp", "tail", "grep", "env"):
+        (bin_dir / tool).symlink_to(shutil.which(tool))
+    fake(bin_dir / "id", "echo 1000")
+    fake(bin_dir / "sudo", "exit 1")
+    fake(bin_dir / "apt-get", "echo 'apt-get must not be called' >&2; exit 99")
+    return tmp_path, {"PATH": str(bin_dir), "HOME": str(tmp_path)}
+
+
+def fake(path: Path, body: str) -> None:
+    path.write_text(f"#!{shutil.which('bash')}\n{body}\n")
+    path.chmod(0o755)
+
+
+def setup(where: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
+    command = ["bash", "scripts/setup.sh"]
+    return subprocess.run(
+        command, cwd=where, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_setup_without_python_says_so(bare):
+    done = setup(*bare)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "no Python 3.11, 3.12 or 3.13 found" in done.stderr
+
+
+def test_setup_refuses_an_old_python(bare):
+    where, env = bare
+    fake(where / "bin" / "python3", "exit 1")
+    done = setup(where, env | {"PYTHON": "python3"})
+    assert done.returncode == 1 and "PYTHON=python3 is not a Python" in done.stderr
+
+
+def test_setup_without_privileges_names_the_gl_packages(bare):
+    """A user without root or sudo, on a machine without GL: one line, before anything is downloaded."""
+    where, env = bare
+    venv_python = where / ".venv" / "bin" / "python"
+    venv_python.parent.mkdir(parents=True)
+    (where / ".venv" / "pyvenv.cfg").write_text("")
+    # a venv whose Python is fine, but finds no GL library (the only thing setup feeds it on standard input here)
+    fake(venv_python, f'if [ "$1" = - ]; then exit 1; elif [ "$1" = -m ]; then exit 0; fi; exec {sys.executable} "$@"')
+    done = setup(where, env)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "apt-get install libegl1" in done.stderr and "must not be called" not in done.stderr
