@@ -112,6 +112,25 @@ class Simulation:
         right, left = self.env.data.body("rightclaw").xpos, self.env.data.body("leftclaw").xpos
         return float(np.clip(np.linalg.norm(right - left) / 0.1, 0.0, 1.0))
 
+    def held(self, body: str) -> bool:
+        """Both finger pads touch the body named `body` or a part of it."""
+        model, data = self.env.model, self.env.data
+        pads = (model.geom("leftpad_geom").id, model.geom("rightpad_geom").id)
+        parts = self._parts(body)
+        touched = {pair[side] for pair in data.contact.geom for side in (0, 1)
+                   if pair[side] in pads and pair[1 - side] in parts}  # fmt: skip
+        return len(touched) == 2
+
+    @cache  # noqa: B019  a simulation lives as long as its environment
+    def _parts(self, body: str) -> frozenset[int]:
+        """The geoms of a body and of all bodies below it."""
+        model = self.env.model
+        family = {model.body(body).id}
+        for child in range(model.nbody):  # parents come before their children
+            if model.body_parentid[child] in family:
+                family.add(child)
+        return frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in family)
+
     def goal(self) -> np.ndarray:
         """The present goal, float64 (3,), metres."""
         return np.asarray(self.env._target_pos, np.float64).copy()

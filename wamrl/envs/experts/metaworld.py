@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wamrl.envs.base import Expert
+from wamrl.envs.experts.carry import GRASPS, CarryExpert
 from wamrl.envs.metaworld_sim import Simulation
 
 _MODULES = {"peg-insert-side": "peg_insertion_side"}  # where MetaWorld's file is not called like its task
@@ -15,6 +16,8 @@ _MODULES = {"peg-insert-side": "peg_insertion_side"}  # where MetaWorld's file i
 
 def make_expert(task: str, sim: Simulation) -> Expert:
     """The expert for the scene that `sim` holds."""
+    if task in GRASPS:
+        return CarryExpert(sim, GRASPS[task])
     return ScriptedExpert(task, sim)
 
 
