@@ -7,8 +7,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.envs.faulty import WalkConfig
 from wamrl.data.demos import DemoConfig, collect, load, load_spec, save
+from wamrl.data.store import _file_digest, _index_digest
 from wamrl.envs.point import PointConfig
-from wamrl.files import MANIFEST, sha256
 
 ENV = PointConfig(image_size=16)
 CONFIG = DemoConfig(env=ENV, episodes=4, n_workers=0)
@@ -79,40 +79,28 @@ def test_bad_configs_are_one_sentence():
 def test_round_trip(episodes, folder):
     assert_same(load(folder, ENV.build().spec), episodes)
     assert load_spec(folder)["name"] == "point"
-    save(episodes[:2], ENV.build().spec, folder)  # replaces
-    assert_same(load(folder), episodes[:2])
     assert [p.name for p in folder.parent.iterdir()] == ["demos"]
 
 
-def test_failed_save_keeps_the_old_file(episodes, folder, monkeypatch):
+def test_failed_save_leaves_nothing_and_overwrites_nothing(episodes, folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    with pytest.raises(ValueError, match="exists already"):
+        save(episodes[:1], ENV.build().spec, folder)
+    assert_same(load(folder), episodes)
     monkeypatch.setattr("wamrl.data.store.save_file", full)
     with pytest.raises(ValueError, match="No space left"):
-        save(episodes[:1], ENV.build().spec, folder)
-    monkeypatch.undo()
-    assert_same(load(folder), episodes)
+        save(episodes, ENV.build().spec, folder.parent / "other")
     assert [p.name for p in folder.parent.iterdir()] == ["demos"]
 
 
-def test_foreign_folder_is_not_overwritten(episodes, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not written by wamrl"):
-        save(episodes, ENV.build().spec, tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def _sign(folder):
-    """A manifest that fits whatever lies there now, so that the deeper checks are reached."""
-    files = [f for f in folder.iterdir() if f.name != MANIFEST]
-    (folder / MANIFEST).write_text(json.dumps({f.name: sha256(f) for f in files}))
-
-
-def _edit_index(folder, **changes):
-    index = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(index | changes))
-    _sign(folder)
+def _sign(folder, **changes):
+    """Digests that fit whatever lies there now, so that the deeper checks are reached."""
+    index = json.loads((folder / "index.json").read_text()) | changes
+    index["sha256_tensors"] = _file_digest(folder / "episodes.safetensors")
+    index["sha256_index"] = _index_digest(index)
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def _edit_tensors(folder, change):
@@ -136,6 +124,11 @@ def _truncate(folder, sign=False):
         _sign(folder)
 
 
+def _edit(folder):
+    path = folder / "index.json"
+    path.write_text(path.read_text().replace('"success": true', '"success": false'))
+
+
 def _nan(tensors):
     tensors["actions"][3, 0] = np.nan
 
@@ -145,18 +138,19 @@ DAMAGE = {
     "flipped bit": (_flip, "corrupt"),
     "truncated": (_truncate, "corrupt"),
     "truncated and signed": (lambda f: _truncate(f, sign=True), "not readable"),
-    "no manifest": (lambda f: (f / MANIFEST).unlink(), "manifest.json is missing"),
-    "broken manifest": (lambda f: (f / MANIFEST).write_text("{"), "not readable"),
-    "odd manifest": (lambda f: (f / MANIFEST).write_text('{"../x": "0"}'), "not the manifest"),
-    "no tensors": (lambda f: (f / "episodes.safetensors").unlink(), "is missing"),
-    "other version": (lambda f: _edit_index(f, version=99), "version 99"),
-    "other format": (lambda f: _edit_index(f, format="zip"), "not a folder of demonstrations"),
-    "no spec": (lambda f: _edit_index(f, spec={}), "incomplete"),
-    "no episodes": (lambda f: _edit_index(f, episodes=[]), "no episodes"),
+    "no index": (lambda f: (f / "index.json").unlink(), "no demonstrations in"),
+    "broken index": (lambda f: (f / "index.json").write_text("{"), "not readable"),
+    "empty index": (lambda f: (f / "index.json").write_text(""), "not readable"),
+    "edited index": (_edit, "index.json is corrupt"),
+    "no tensors": (lambda f: (f / "episodes.safetensors").unlink(), "not readable"),
+    "other version": (lambda f: _sign(f, version=99), "version 99"),
+    "other format": (lambda f: _sign(f, format="zip"), "not a folder of demonstrations"),
+    "no spec": (lambda f: _sign(f, spec={}), "incomplete"),
+    "no episodes": (lambda f: _sign(f, episodes=[]), "no episodes"),
     "absurd length": (
-        lambda f: _edit_index(f, episodes=[{"length": 10**15} | _FACTS]), "expected",
+        lambda f: _sign(f, episodes=[{"length": 10**15} | _FACTS]), "expected",
     ),
-    "odd episode": (lambda f: _edit_index(f, episodes=[{"length": -1} | _FACTS]), "impossible episode"),
+    "odd episode": (lambda f: _sign(f, episodes=[{"length": -1} | _FACTS]), "impossible episode"),
     "NaN": (lambda f: _edit_tensors(f, _nan), "NaN"),
     "other dtype": (lambda f: _edit_tensors(f, lambda t: t.update(frames=t["frames"].astype("f4"))), "float32"),
     "missing column": (lambda f: _edit_tensors(f, lambda t: t.pop("executed")), "missing"),
@@ -173,7 +167,7 @@ def test_damaged_files_are_refused_in_one_sentence(folder, kind):
 
 
 def test_missing_folder_and_other_environment(folder, tmp_path):
-    with pytest.raises(ValueError, match="there is no folder of demonstrations"):
+    with pytest.raises(ValueError, match="there are no demonstrations"):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="another environment .*image_hw"):
         load(folder, replace(ENV, image_size=32).build().spec)

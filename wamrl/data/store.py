@@ -1,13 +1,17 @@
-"""Episodes on disk: a folder of `episodes.safetensors`, `index.json` and a sha256 manifest, whole or not there.
+"""Episodes on disk: a folder of `episodes.safetensors` and `index.json`, written whole or not at all.
 
 episodes.safetensors: the episodes one after the other, `frames` uint8 (R, V, H, W, 3) and `proprio` float32 (R, P) with
 S+1 rows per episode, `actions` and `executed` float32 (Q, A) with S rows. index.json: format, version, the spec of the
-environment, and per episode length (S), success, stages, seed, text.
+environment, per episode length (S), success, stages, seed, text, and the sha256 of the tensors and of the index itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +21,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from wamrl.files import atomic_folder, check_folder, read_json
 from wamrl.types import Episode
 
 if TYPE_CHECKING:
@@ -25,22 +28,21 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "wamrl-episodes", 1
 _TENSORS, _INDEX = "episodes.safetensors", "index.json"
+_MAX_INDEX_BYTES = 1 << 28  # a million episodes
 _ADVICE = "record the demonstrations again with `wamrl demos`, or name another folder"
 _COLUMNS = {"frames": np.uint8, "proprio": np.float32, "actions": np.float32, "executed": np.float32}
 _FACTS = {"length": int, "success": bool, "stages": int, "seed": int, "text": str}
 
 
 def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
-    """Write the folder `path`, replacing demonstrations that lie there; ValueError if that is impossible."""
+    """Write the new folder `path`; ValueError of one sentence if something is there, or writing fails."""
     if not episodes:
         raise ValueError("there is no episode to save: record at least one")
     tensors = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in _COLUMNS}
     rows = [{"length": len(e.actions)} | {k: getattr(e, k) for k in _FACTS if k != "length"} for e in episodes]
     index = {"format": FORMAT, "version": VERSION, "spec": asdict(spec), "episodes": rows}
     _check(tensors, index, "these episodes")
-    with atomic_folder(path) as draft:
-        save_file(tensors, draft / _TENSORS)
-        (draft / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    _write(Path(path), tensors, index)
 
 
 def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
@@ -54,6 +56,8 @@ def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
         keys = ", ".join(k for k in mine if mine[k] != index["spec"].get(k))
         raise ValueError(f"{path} was recorded in another environment (it differs in {keys}): {_ADVICE}")
     try:
+        if _file_digest(Path(path) / _TENSORS) != index.get("sha256_tensors"):
+            raise ValueError("corrupt: its sha256 is not the recorded one")
         tensors = load_file(Path(path) / _TENSORS)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}/{_TENSORS} is not readable ({error}): {_ADVICE}") from error
@@ -66,13 +70,57 @@ def load_spec(path: Path) -> dict:
     return _read_index(Path(path))["spec"]
 
 
+def _write(path: Path, tensors: dict[str, np.ndarray], index: dict) -> None:
+    """Fill a folder beside `path`, then rename it, so that nobody ever sees half of it."""
+    if path.exists():
+        raise ValueError(f"{path} exists already: delete it or name another folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+        try:
+            save_file(tensors, draft / _TENSORS)
+            index = index | {"sha256_tensors": _file_digest(draft / _TENSORS)}
+            index = index | {"sha256_index": _index_digest(index)}
+            (draft / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+            for name in (_TENSORS, _INDEX):
+                with open(draft / name, "rb") as file:
+                    os.fsync(file)
+            draft.chmod(0o755)
+            os.rename(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror or error}; free space or name another folder"
+        ) from error
+
+
+def _file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _index_digest(index: dict) -> str:
+    """sha256 of everything in the index but itself."""
+    rest = {key: value for key, value in index.items() if key != "sha256_index"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _read_index(path: Path) -> dict:
-    check_folder(path, "folder of demonstrations", _ADVICE)
-    index = read_json(path / _INDEX, "folder of demonstrations", _ADVICE)
+    try:
+        if (size := (path / _INDEX).stat().st_size) > _MAX_INDEX_BYTES:
+            raise ValueError(f"it has {size} bytes")
+        index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there are no demonstrations in {path} (no {_INDEX}): {_ADVICE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}/{_INDEX} is not readable ({error}): {_ADVICE}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not a folder of demonstrations: {_ADVICE}")
     if index.get("version") != VERSION:
         raise ValueError(f"{path} has version {index.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
+    if index.get("sha256_index") != _index_digest(index):
+        raise ValueError(f"{path}/{_INDEX} is corrupt (its sha256 is not the recorded one): {_ADVICE}")
     if not isinstance(index.get("spec"), dict) or not isinstance(index.get("episodes"), list) or not index["episodes"]:
         raise ValueError(f"{path}/{_INDEX} names no environment or no episodes: {_ADVICE}")
     for row in index["episodes"]:

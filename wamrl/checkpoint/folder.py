@@ -1,4 +1,4 @@
-"""Folders that are either whole or not there, and files that are what they were. Imports nothing of ours."""
+"""Folders that are either whole or not there, and files that are what they were."""
 
 from __future__ import annotations
 

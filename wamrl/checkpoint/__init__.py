@@ -1,0 +1,99 @@
+"""Checkpoints without pickle: a folder of tensors (safetensors), structure (JSON) and a sha256 manifest.
+
+What may be in a state: dicts (keys: str, int, float, bool, None), lists, tuples, None, bool, int, float, str, bytes,
+torch tensors and numpy arrays of any dtype and shape. It comes back bitwise, on the CPU, with the same nesting, key
+order and types (a Parameter as a Tensor, an OrderedDict as a dict). A folder is written whole or not at all, so a crash
+or a full disk leaves the earlier checkpoints alone.
+
+Example:
+    save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng_state(), "step": 12})
+    state = load(path); set_rng_state(state["rng"])
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from wamrl.checkpoint.folder import atomic_folder, check_folder, read_json
+from wamrl.checkpoint.tree import apart, decode, encode
+
+FORMAT, VERSION = "wamrl-checkpoint", 1
+_TENSORS, _TREE = "tensors.safetensors", "state.json"
+_ADVICE = "resume from another checkpoint, or start again"
+
+
+def save(path: Path, state: dict) -> None:
+    """Write `state` to the folder `path`, replacing a checkpoint there; ValueError of one sentence if that fails."""
+    tensors: dict[str, torch.Tensor] = {}
+    tree = {"format": FORMAT, "version": VERSION, "state": encode(state, "state", tensors)}
+    with atomic_folder(path) as draft:
+        save_file(apart(tensors), draft / _TENSORS)
+        (draft / _TREE).write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
+
+
+def load(path: Path) -> dict:
+    """The state in the folder `path`; ValueError of one sentence if it is missing, corrupt, foreign or too new."""
+    check_folder(path, "checkpoint", _ADVICE)
+    tree = read_json(Path(path) / _TREE, "checkpoint", _ADVICE)
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of wamrl: {_ADVICE}")
+    if tree.get("version") != VERSION:
+        raise ValueError(f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
+    try:
+        state = decode(tree["state"], load_file(Path(path) / _TENSORS))
+        assert isinstance(state, dict), "a state is a dict"
+        return state
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise ValueError(f"{path} is not readable ({type(error).__name__}: {error}): {_ADVICE}") from error
+
+
+def save_step(run_dir: Path, step: int, state: dict, keep: int = 3) -> Path:
+    """Write run_dir/checkpoints/step-<step> and delete all but the last `keep` of these; `best` and `final` stay."""
+    path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
+    save(path, state)
+    for old in _steps(run_dir)[: -max(1, keep)]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def save_named(run_dir: Path, name: str, state: dict) -> Path:
+    """Write run_dir/checkpoints/<name>, such as `best` or `final`, replacing the one before."""
+    path = Path(run_dir) / "checkpoints" / name
+    save(path, state)
+    return path
+
+
+def latest(run_dir: Path) -> Path:
+    """The checkpoint of the highest step; ValueError if there is none."""
+    if not (steps := _steps(run_dir)):
+        raise ValueError(f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming")
+    return steps[-1]
+
+
+def rng_state() -> dict:
+    """The states of the global generators of torch (CPU and CUDA), numpy and python."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    numpy_state = np.random.get_state(legacy=False)
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy_state, "python": random.getstate()}
+
+
+def set_rng_state(state: dict) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+
+
+def _steps(run_dir: Path) -> list[Path]:
+    found = (Path(run_dir) / "checkpoints").glob("step-*")
+    return sorted((p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:]))

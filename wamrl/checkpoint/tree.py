@@ -1,0 +1,77 @@
+"""Nested state as JSON and a flat dict of tensors, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PLAIN = (type(None), bool, int, str)  # what JSON keeps as it is
+
+
+def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON for `value`: plain scalars as they are, all else as {tag: content}; tensors are put into `tensors`."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is float:
+        return {"float": value.hex()}  # bitwise, NaN and infinity included
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, dict):
+        if bad := [k for k in value if type(k) not in (*_PLAIN, float)]:
+            raise ValueError(f"cannot save {where}: its key {bad[0]!r} is not a string or a number")
+        return {"dict": [[encode(k, where, tensors), encode(v, f"{where}.{k}", tensors)] for k, v in value.items()]}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [encode(v, f"{where}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return _encode_array(value, where, tensors)
+    raise ValueError(f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint keeps")
+
+
+def _encode_array(value: Tensor | np.ndarray | np.generic, where: str, tensors: dict[str, Tensor]) -> dict:
+    name = where if where not in tensors else f"{where}#{len(tensors)}"  # {"a.b": x, "a": {"b": y}} is possible
+    try:
+        tensors[name] = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot save {where}: {error}") from error
+    tag = "tensor" if isinstance(value, Tensor) else "array" if isinstance(value, np.ndarray) else "scalar"
+    return {tag: name}
+
+
+def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, as safetensors demands; tied weights are written twice."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        out[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+    return out
+
+
+def decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of `encode`; KeyError, TypeError, ValueError or AttributeError on anything else."""
+    if type(node) in _PLAIN:
+        return node
+    ((tag, content),) = node.items()
+    match tag:
+        case "dict":
+            return {decode(k, tensors): decode(v, tensors) for k, v in content}
+        case "list":
+            return [decode(v, tensors) for v in content]
+        case "tuple":
+            return tuple(decode(v, tensors) for v in content)
+        case "float":
+            return float.fromhex(content)
+        case "bytes":
+            return bytes.fromhex(content)
+        case "tensor":
+            return tensors[content]
+        case "array":
+            return tensors[content].numpy()
+        case "scalar":
+            return tensors[content].numpy()[()]
+    raise ValueError(f"unknown tag {tag!r}")
