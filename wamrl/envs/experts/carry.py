@@ -54,7 +54,8 @@ class CarryExpert(Expert):
         aside, above = float(np.linalg.norm(error[:2])), -float(error[2])
         if np.linalg.norm(error) < grasp.slack and sim.held(grasp.body):
             return grasp.carry(sim), grasp.effort
-        if aside < grasp.radius and abs(above) < grasp.depth:
+        stuck = above < 0.04 and np.abs(sim.env.data.body("hand").cvel[3:]).max() < 0.02  # m/s: a finger is on a wall
+        if aside < grasp.radius and (abs(above) < grasp.depth or stuck):
             return point, grasp.effort
         if aside < grasp.radius:
             return point, -1.0
@@ -79,7 +80,7 @@ def between(point: Waypoint, low: float, high: float) -> Waypoint:
 
 
 def shift(sim: Simulation, tip: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Where the hand goes so that the held object's `tip` comes to `target`: it moves with the hand, however it is held."""
+    """Where the hand goes so that the held object's `tip` comes to `target`: it moves with the hand."""
     return sim.hand() + target - tip
 
 
@@ -147,6 +148,7 @@ def through_handle(sim: Simulation) -> np.ndarray:
 
 
 GRASPS: dict[str, Grasp] = {
+    "push": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight),
     "pick-place": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight),
     "pick-place-wall": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=over("obj", 0.22)),
     "shelf-place": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.02), carry=into_shelf),

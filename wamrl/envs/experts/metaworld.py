@@ -1,4 +1,4 @@
-"""Experts of the MetaWorld tasks: its scripted policies, which see the full state."""
+"""Experts of the MetaWorld tasks: our own where something is grasped or reached, else MetaWorld's scripted policies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wamrl.envs.base import Expert
-from wamrl.envs.experts.carry import GRASPS, CarryExpert
+from wamrl.envs.experts.carry import GAIN, GRASPS, CarryExpert
 from wamrl.envs.metaworld_sim import Simulation
 
 _MODULES = {"peg-insert-side": "peg_insertion_side"}  # where MetaWorld's file is not called like its task
@@ -18,7 +18,20 @@ def make_expert(task: str, sim: Simulation) -> Expert:
     """The expert for the scene that `sim` holds."""
     if task in GRASPS:
         return CarryExpert(sim, GRASPS[task])
+    if task == "reach":
+        return ReachExpert(sim)
     return ScriptedExpert(task, sim)
+
+
+class ReachExpert(Expert):
+    """Straight to the goal with the point between the fingers; MetaWorld's own is half as fast."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+
+    def action(self) -> np.ndarray:
+        move = GAIN * (self._sim.goal() - self._sim.env.tcp_center)
+        return np.clip([*move, 0.0], -1.0, 1.0).astype(np.float32)
 
 
 class ScriptedExpert(Expert):

@@ -1,0 +1,148 @@
+"""`check_env`: does an environment keep the contract of `wamrl.envs.base`? For your own environments, and for ours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wamrl.envs.base import Env, EnvSpec, StepResult
+
+_SEEDS = (3, 4)
+
+
+def check_env(env: Env, *, expert: bool = False, limit: int = 5000) -> None:
+    """Run a few short episodes and raise ValueError, one sentence naming the fault, at the first broken promise.
+
+    `expert=True` also runs the environment's scripted expert for an episode. `limit` bounds the control steps spent on
+    waiting for the clock. The environment is reset and left in some state; it is not closed. What no program can see
+    (is the picture upright? can one see the goal?) stays with you: look at a frame.
+
+    Example: `check_env(MetaWorldConfig(task="reach").build())`
+    """
+    _check_spec(env.spec)
+    _check_reset(env)
+    _check_clipping(env)
+    _check_clock(env, limit)
+    if expert:
+        _check_expert(env)
+
+
+def _need(holds: bool, fault: str) -> None:
+    if not holds:
+        raise ValueError(f"this environment breaks the contract: {fault}")
+
+
+def _check_spec(spec: EnvSpec) -> None:
+    _need(isinstance(spec, EnvSpec), "env.spec must be an EnvSpec")
+    _need(bool(spec.name) and bool(spec.instruction), "spec.name and spec.instruction must not be empty")
+    _need(len(spec.views) > 0 and len(set(spec.views)) == len(spec.views), "spec.views must name each camera once")
+    _need(len(spec.image_hw) == 2 and min(spec.image_hw) > 0, "spec.image_hw must be two positive numbers")
+    for name in ("action_dim", "proprio_dim", "horizon", "stages"):
+        value = getattr(spec, name)
+        _need(isinstance(value, int) and value > 0, f"spec.{name} must be a positive int, not {value!r}")
+
+
+def _check_frame(env: Env) -> np.ndarray:
+    """The present frame, after checking that it is what the spec says."""
+    frame, want = env.render(), (len(env.spec.views), *env.spec.image_hw, 3)
+    _need(isinstance(frame, np.ndarray) and frame.dtype == np.uint8, "render() must return a uint8 array")
+    _need(frame.shape == want, f"render() returned shape {frame.shape}, but the spec says {want} = (V, H, W, 3)")
+    for name, view in zip(env.spec.views, frame, strict=True):
+        _need(view.max() > 0, f"the frame of view {name!r} is black: nothing is drawn")
+        _need(view.min() < view.max(), f"the frame of view {name!r} has one colour only: nothing is drawn")
+    return frame
+
+
+def _check_proprio(env: Env) -> np.ndarray:
+    """The present proprioception, after checking that it is what the spec says."""
+    state, want = env.proprio(), (env.spec.proprio_dim,)
+    _need(isinstance(state, np.ndarray) and state.dtype == np.float32, "proprio() must return a float32 array")
+    _need(state.shape == want, f"proprio() returned shape {state.shape}, but spec.proprio_dim says {want}")
+    _need(bool(np.isfinite(state).all()), "proprio() contains NaN or infinity")
+    return state
+
+
+def _step(env: Env, action: np.ndarray, steps: int, stages: int) -> StepResult:
+    """One step, after checking that its result makes sense; `steps` and `stages` as they were before it."""
+    before = action.copy()
+    result = env.step(action)
+    _need(np.array_equal(before, action), "step() changes the action array that it is given")
+    _need(isinstance(result, StepResult), f"step() must return a StepResult, not {type(result).__name__}")
+    flags = (result.success, result.terminated, result.truncated)
+    _need(all(isinstance(flag, bool) for flag in flags), "success, terminated and truncated must be Python bools")
+    _need(not (result.terminated and result.truncated), "terminated and truncated came together: the end has one cause")
+    _need(isinstance(result.stages, int) and 0 <= result.stages <= env.spec.stages,
+          f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}")  # fmt: skip
+    _need(result.stages >= stages, f"stages went back from {stages} to {result.stages}")
+    _need(not result.success or result.stages == env.spec.stages, "success came before all stages were done")
+    late = f"the episode goes on after spec.horizon={env.spec.horizon} control steps: truncated never became True"
+    _need(steps + 1 < env.spec.horizon or result.terminated or result.truncated, late)
+    early = f"truncated after {steps + 1} control steps, but spec.horizon={env.spec.horizon}"
+    _need(not result.truncated or steps + 1 >= env.spec.horizon, early)
+    return result
+
+
+def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.ndarray]:
+    """What is seen in the first steps after reset(seed), under actions that depend on `seed` only."""
+    rng = np.random.default_rng(seed)
+    env.reset(seed)
+    seen, stages = [_check_frame(env), _check_proprio(env)], 0
+    for step in range(min(length, env.spec.horizon)):
+        action = (scale * rng.choice([-1.0, 1.0], env.spec.action_dim)).astype(np.float32)
+        result = _step(env, action, step, stages)
+        stages = result.stages
+        seen += [_check_frame(env), _check_proprio(env)]
+        if result.terminated or result.truncated:
+            break
+    return seen
+
+
+def _same(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
+    return len(one) == len(two) and all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def _check_reset(env: Env) -> None:
+    first, other = _trace(env, _SEEDS[0]), _trace(env, _SEEDS[1])
+    again = _trace(env, _SEEDS[0])
+    _need(all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True)),
+          "reset(seed) is not reproducible: the same seed gave another first frame or proprioception")  # fmt: skip
+    _need(_same(first, again), "the same seed and the same actions led elsewhere: something survives reset()")
+    _need(not _same(first[:2], other[:2]), "two different seeds gave the same start: reset() ignores its seed")
+    env.reset(_SEEDS[0])
+    frame, state = env.render(), env.proprio()
+    kept = frame.copy(), state.copy()
+    _need(np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
+          "looking twice without a step shows different things: render() or proprio() changes the state")  # fmt: skip
+    env.step(np.ones(env.spec.action_dim, np.float32))
+    env.render(), env.proprio()
+    _need(np.array_equal(frame, kept[0]) and np.array_equal(state, kept[1]),
+          "an array that was handed out changed later: render() and proprio() must return copies")  # fmt: skip
+
+
+def _check_clipping(env: Env) -> None:
+    inside, outside = _trace(env, _SEEDS[0], 1.0), _trace(env, _SEEDS[0], 5.0)
+    _need(_same(inside, outside), "actions beyond [-1, 1] are not clipped: 5.0 acted differently from 1.0")
+
+
+def _check_clock(env: Env, limit: int) -> None:
+    env.reset(_SEEDS[0])
+    nothing, stages = np.zeros(env.spec.action_dim, np.float32), 0
+    for step in range(min(env.spec.horizon, limit)):
+        result = _step(env, nothing, step, stages)
+        stages = result.stages
+        if result.terminated or result.truncated:
+            return
+
+
+def _check_expert(env: Env) -> None:
+    env.reset(_SEEDS[0])
+    expert, stages = env.expert(), 0
+    for step in range(env.spec.horizon):
+        action = expert.action()
+        good = isinstance(action, np.ndarray) and action.dtype == np.float32 and action.shape == (env.spec.action_dim,)
+        _need(good, f"the expert's action must be a float32 array of shape ({env.spec.action_dim},)")
+        _need(bool(np.isfinite(action).all() and np.abs(action).max() <= 1), "the expert's action is outside [-1, 1]")
+        result = _step(env, action, step, stages)
+        stages = result.stages
+        if result.terminated or result.truncated:
+            break
+    _need(result.success, "the expert does not solve its own environment within the horizon")
