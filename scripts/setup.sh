@@ -67,8 +67,9 @@ gl_found() {
 import ctypes, glob
 for name in ("libEGL.so.1", "libOpenGL.so.0", "libGL.so.1"):
     ctypes.CDLL(name)
-drivers = glob.glob("/usr/lib*/**/libEGL_*.so.0", recursive=True)   # Mesa's or the GPU vendor's
-assert any("nvidia" in d for d in drivers) or glob.glob("/usr/lib*/**/dri/*swrast_dri.so", recursive=True)
+folders = ("/usr/lib", "/usr/lib64", "/usr/lib/*")  # not recursive: /usr/lib holds links that go round in circles
+drivers = [f for d in folders for f in glob.glob(f"{d}/libEGL_*.so.0")]  # Mesa's or the GPU vendor's
+assert any("nvidia" in d for d in drivers) or any(glob.glob(f"{d}/dri/*swrast_dri.so") for d in folders)
 PY
 }
 gl_works() {
