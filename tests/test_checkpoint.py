@@ -63,7 +63,7 @@ def test_nesting_and_scalars_come_back(tmp_path):
         "keys": {0: "a", "0": "b", -3: 1, 2.5: 2, True: 3, None: 4, "ä\n\"": 5},
         "numbers": [0, -1, 2**80, 0.1, -0.0, math.inf, -math.inf, math.nan, 5e-324, True, False],
         "a.b": torch.ones(2), "a": {"b": torch.zeros(2)}, "state.a": (torch.ones(1), [(1, (2,))]),
-        "numpy": [np.arange(6, dtype=np.uint32).reshape(2, 3), np.array(3.0), np.float32(1.5), np.float64(2), np.bool_(1)],
+        "numpy": [np.arange(6, dtype=np.uint32)[None], np.array(3.0), np.float32(1.5), np.float64(2), np.bool_(1)],
         "bytes": bytes(range(256)),
     }  # fmt: skip
     save(tmp_path / "c", state)
