@@ -8,6 +8,7 @@ renderer serves all environments with the same model. mujoco is imported when a 
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 from dataclasses import dataclass
@@ -131,7 +132,15 @@ def _gl_context() -> Any:
         except Exception as error:  # PyOpenGL raises AttributeError, ImportError or its own errors, by platform
             raise ValueError(_GL_HELP.format(error=f"{type(error).__name__}: {error}")) from error
         _context[pid] = context
+        atexit.register(_free)
     return _context[pid]
+
+
+def _free() -> None:
+    """Free what this process holds while OpenGL is still there; at exit it is gone before the destructors."""
+    _renderers.clear()
+    if context := _context.pop(os.getpid(), None):
+        context.free()
 
 
 def drawing_copy(model: Any, height: int, width: int, cell: float = 0.02) -> Any:
