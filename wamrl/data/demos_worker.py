@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from wamrl.envs.base import Env, EnvConfig
 
 _NOISE_STREAM = 0x0DEE  # keeps the noise apart from whatever the environment draws from the same seed
-_built: dict[EnvConfig, Env] = {}  # one environment per worker process, built by its first episode
+_built: list[Env] = []  # one environment per worker process, which serves one config, built by its first episode
 
 
 def record_here(config: EnvConfig, seed: int, noise: float) -> dict:
     """`record` with this process's environment."""
     os.environ.setdefault("MUJOCO_GL", "egl")
-    if config not in _built:
-        _built[config] = config.build()
-    return record(_built[config], seed, noise)
+    if not _built:
+        _built.append(config.build())
+    return record(_built[0], seed, noise)
 
 
 def record(env: Env, seed: int, noise: float) -> dict:
