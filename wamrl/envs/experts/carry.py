@@ -54,7 +54,7 @@ class CarryExpert(Expert):
         aside, above = float(np.linalg.norm(error[:2])), -float(error[2])
         if np.linalg.norm(error) < grasp.slack and sim.held(grasp.body):
             return grasp.carry(sim), grasp.effort
-        stuck = above < 0.04 and np.abs(sim.env.data.body("hand").cvel[3:]).max() < 0.02  # m/s: a finger is on a wall
+        stuck = above < 0.04 and abs(sim.env.data.body("hand").cvel[5]) < 0.08  # m/s: a finger is on a wall
         if aside < grasp.radius and (abs(above) < grasp.depth or stuck):
             return point, grasp.effort
         if aside < grasp.radius:
