@@ -14,6 +14,7 @@ TORCH_RANGE="torch>=2.11,<3"
 CPU_INDEX="https://download.pytorch.org/whl/cpu"
 GL_PACKAGES="libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0"
 PIP="-m pip --disable-pip-version-check"
+INSTALL="$PIP install -q --no-compile"  # Python compiles what it imports; compiling all of it here takes a minute
 
 say() { echo "setup: $*"; }
 die() { echo "setup: error: $*" >&2; exit 1; }
@@ -109,7 +110,7 @@ install_torch() {
     local found where
     if has_gpu; then
         say "installing torch for the GPU (several GB; a few minutes)"
-        .venv/bin/python $PIP install -q "$TORCH_RANGE" || die "pip could not install torch; see its message above"
+        .venv/bin/python $INSTALL "$TORCH_RANGE" || die "pip could not install torch; see its message above"
         return
     fi
     # 1. what pip is set up to offer, if that is a CPU build; 2. PyTorch's index of CPU builds
@@ -120,14 +121,14 @@ install_torch() {
         found=${found% *}
         say "installing torch $found (CPU build: no NVIDIA GPU here)"
         # shellcheck disable=SC2086
-        .venv/bin/python $PIP install -q --no-deps ${where/#"${where%% *}"/"torch==$found"} \
+        .venv/bin/python $INSTALL --no-deps ${where/#"${where%% *}"/"torch==$found"} \
             || die "pip could not install torch; see its message above"
         return
     done
     [ -n "${WAMRL_ALLOW_CUDA:-}" ] || die "no CPU build of torch could be reached ($CPU_INDEX);" \
         "install torch 2.11 or newer into .venv yourself, or set WAMRL_ALLOW_CUDA=1 to accept the CUDA build of several GB"
     say "installing the CUDA build of torch, as WAMRL_ALLOW_CUDA asks (several GB)"
-    .venv/bin/python $PIP install -q "$TORCH_RANGE" || die "pip could not install torch; see its message above"
+    .venv/bin/python $INSTALL "$TORCH_RANGE" || die "pip could not install torch; see its message above"
 }
 
 # ---- do it
@@ -147,7 +148,7 @@ fi
 install_gl
 install_torch
 say "installing wamrl with its simulator and developer tools (a minute or two)"
-.venv/bin/python $PIP install -q -e '.[metaworld,dev]' || die "pip could not install wamrl; see its message above"
+.venv/bin/python $INSTALL -e '.[metaworld,dev]' || die "pip could not install wamrl; see its message above"
 torch_found || die "the torch in .venv does not load or is older than 2.11; remove .venv and run this again"
 if [ -z "${WAMRL_SKIP_GL:-}" ] && ! gl_works; then
     die "MuJoCo cannot open a ${MUJOCO_GL:-egl} context; install $GL_PACKAGES, or try MUJOCO_GL=osmesa with libosmesa6"

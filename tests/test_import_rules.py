@@ -32,6 +32,9 @@ RULES: dict[str, set[str]] = {
     "evaluate": LOOP | {"rollout"},
     "sft": LOOP | {"evaluate"},
     "train": LOOP | {"rollout", "evaluate"},
+    "experiment": LOOP | {"rollout", "evaluate", "train", "sft"},
+    "verbs": LOOP
+    | {"rollout", "evaluate", "train", "sft", "experiment", "envs.check", "models.check", "rewards.reward"},
     "study": LOOP | {"rollout", "evaluate", "train", "sft"},
     "recipes": {"*"},
     "cli": {"*"},

@@ -1,6 +1,7 @@
 """The README's two commands: they exist, they parse, CI runs the same one, and setup says clearly what is missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,14 @@ def test_readme_names_the_two_commands():
     for command in COMMANDS:
         assert command in readme
         assert (ROOT / command.split()[1]).is_file()
+
+
+def test_docs_name_files_that_exist():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = [
+        (p.name, f) for p in pages for f in re.findall(r"`((?:wamrl|tests|scripts)/[\w/]+\.(?:py|sh))`", p.read_text())
+    ]
+    assert named and not [x for x in named if not (ROOT / x[1]).exists()]
 
 
 def test_ci_runs_the_readmes_test_command():
