@@ -193,3 +193,14 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+class Timer:
+    """Seconds since the last call, as a metric."""
+
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def __call__(self, phase: str) -> dict[str, float]:
+        before, self.last = self.last, time.perf_counter()
+        return {f"time/{phase}": self.last - before}

@@ -25,7 +25,8 @@ _SPLIT_SIZE = 100_000_000
 class Start:
     """One reproducible initial state. Splits own disjoint seed ranges, so no state is both trained on and evaluated on.
 
-    `demo`: demonstrations; `heldout`: demonstrations for world-model error only; `train`: online rollouts; `eval`: success.
+    `demo`: demonstrations; `heldout`: demonstrations that only measure the world model; `train`: online rollouts;
+    `eval`: success.
 
     Example: `env.reset(Start(split="eval", index=7).seed)`
     """

@@ -53,6 +53,11 @@ class ClipDataset:
         """Number of control steps, each of which can begin a clip."""
         return len(self._episode)
 
+    @property
+    def proprio(self) -> Tensor:
+        """float32 (frames, P): every recorded state, for normalisation."""
+        return self._proprio
+
     def sample(self, batch: int, generator: torch.Generator) -> Clip:
         """`batch` clips, uniform over all control steps, with replacement."""
         return self.at(torch.randint(len(self), (batch,), generator=generator))

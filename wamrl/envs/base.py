@@ -1,4 +1,4 @@
-"""What an environment is. Rendering is apart from stepping, so that only the frames that somebody looks at are drawn."""
+"""What an environment is. Rendering is apart from stepping: only frames that somebody looks at are drawn."""
 
 from __future__ import annotations
 

@@ -38,7 +38,11 @@ class WAMSpec:
     def validate(self) -> None:
         if list(self.history_offsets) != sorted(self.history_offsets) or self.history_offsets[-1:] != (0,):
             raise ValueError(f"history_offsets={self.history_offsets} must ascend and end with 0 (the present frame)")
-        if not self.frame_offsets or min(self.frame_offsets) < 1 or list(self.frame_offsets) != sorted(self.frame_offsets):
+        if (
+            not self.frame_offsets
+            or min(self.frame_offsets) < 1
+            or list(self.frame_offsets) != sorted(self.frame_offsets)
+        ):
             raise ValueError(f"frame_offsets={self.frame_offsets} must be positive control steps, ascending")
         if not 0 <= self.feature_sigma <= 1:
             raise ValueError(f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure noise)")
@@ -48,6 +52,7 @@ class WorldModel(nn.Module, ABC):
     """Imagines the frames at `spec.frame_offsets`. `Context` below is whatever `encode` returns for B observations."""
 
     spec: WAMSpec
+    feature_dim: int  # D
 
     @abstractmethod
     def encode(self, obs: Obs):
@@ -55,9 +60,9 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def velocity(self, z: Tensor, sigma: Tensor, context) -> tuple[Tensor, Tensor]:
-        """Video velocity (B, F, V, H, W, 3) and the features of all taps (B, taps, L, D), at z (B, F, V, H, W, 3), sigma (B,).
+        """Video velocity, of the shape of z (B, F, V, H, W, 3), and the features of all taps (B, taps, L, D), at sigma (B,).
 
-        z lives in the model's own latent space (here: pixels in [-1, 1]); `to_latent` and `to_frames` translate.
+        z lives in the model's own latent space (here: pixels in [-1, 1]); `to_frames` translates.
         """
 
     @abstractmethod
@@ -100,9 +105,7 @@ class Plan(Batch):
 
     @property
     def chain(self) -> Chain:
-        return Chain(
-            x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob
-        )
+        return Chain(x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob)
 
 
 class WAM(nn.Module):
@@ -178,3 +181,10 @@ class WAM(nn.Module):
         v = self.actor.velocity(x, sigma, self.actor.condition(features, clip.proprio))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask
         return error.sum(-1) / clip.action_mask.sum(-1).clamp(min=1)
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) model"""
+    for a, p in zip(average.parameters(), model.parameters(), strict=True):
+        a.lerp_(p, 1 - decay)

@@ -38,7 +38,7 @@ class FlowConfig:
             raise ValueError(f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}")
         if self.noise <= 0:
             raise ValueError(
-                f"noise={self.noise}: without noise a chunk has no likelihood and the policy gradient is silently zero; "
+                f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is silently zero; "
                 "set flow.noise > 0 (0.2 to 0.8 is usual) or switch the actor update off"
             )
         if self.noisy == "all_but_last" and self.steps < 2:

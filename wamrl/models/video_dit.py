@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wamrl.models.base import WAMSpec, WorldModel
@@ -22,11 +21,11 @@ from wamrl.types import Clip, Obs
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDiTConfig:
-    """`width=160, depth=6` is the CPU size; 768 x 12 is ~0.1 B and 2304 x 28 ~2 B parameters."""
+    """`width=128, depth=6` is the CPU size; 768 x 12 is ~0.1 B and 2304 x 28 ~2 B parameters."""
 
-    width: int = 160
+    width: int = 128
     depth: int = 6
-    heads: int = 5
+    heads: int = 4
     patch: int = 16
     taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
     feature_sigma: float = 1.0
@@ -81,7 +80,7 @@ class VideoDiT(WorldModel):
         (h, w), p = spec.image_hw, cfg.patch
         if h % p or w % p:
             raise ValueError(f"image {h}x{w} is not divisible into patches of {p}; change image_size or patch")
-        self.cfg, self.spec = cfg, spec
+        self.cfg, self.spec, self.feature_dim = cfg, spec, cfg.width
         frames, patches = len(spec.history_offsets) + len(spec.frame_offsets), spec.views * (h // p) * (w // p)
         d, pixels = cfg.width, 3 * p * p
         self.normalizer = Normalizer(spec.proprio_dim)
@@ -115,7 +114,7 @@ class VideoDiT(WorldModel):
         return (z - x_hat) / expand(sigma.clamp(min=self.cfg.sigma_floor), z), features
 
     def loss(self, clip: Clip, context: Context, generator: torch.Generator) -> Tensor:
-        """Mean over real frames of w |x_hat - x|^2 / max(sigma, floor)^2, w = 1 + motion_weight * relative patch motion."""
+        """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative patch motion."""
         b, target = len(clip), clip.future.float() / 127.5 - 1
         sigma = torch.rand(b, generator=generator)
         sigma[torch.rand(b, generator=generator) < self.cfg.noise_fraction] = 1.0
@@ -167,8 +166,3 @@ class VideoDiT(WorldModel):
         p = self.cfg.patch
         x = x.view(b, t, v, h // p, w // p, p, p, c)
         return x.transpose(4, 5).reshape(shape)
-
-
-def frame_error(a: Tensor, b: Tensor) -> Tensor:
-    """Pixel MSE per frame: [0, 1] frames (B, F, V, H, W, 3) -> (B, F)."""
-    return F.mse_loss(a.float(), b.float(), reduction="none").mean((2, 3, 4, 5))

@@ -1,4 +1,4 @@
-"""Advantages at chunk level. Rows are chunks, sorted by (episode, step); nothing is padded, so nothing needs masking."""
+"""Advantages at chunk level. Rows are chunks, sorted by (episode, step); nothing is padded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clipped policy update of the actor (paper eq. 12), on features cached in the rollout: the world model is not run."""
+"""The clipped policy update of the actor (paper eq. 12), on features cached in the rollout."""
 
 from __future__ import annotations
 
@@ -70,19 +70,26 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) ->
 class ActorUpdate(nn.Module):
     """The value head, both optimisers and the number of updates so far."""
 
-    def __init__(self, cfg: ActorUpdateConfig, wam: WAM, feature_dim: int):
+    def __init__(self, cfg: ActorUpdateConfig, wam: WAM):
         super().__init__()
         self.cfg = cfg
-        self.value: ValueHead = cfg.value.build(len(wam.spec.taps), feature_dim, wam.spec.proprio_dim)
+        self.value: ValueHead = cfg.value.build(len(wam.spec.taps), wam.world.feature_dim, wam.spec.proprio_dim)
         self.optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.lr, weight_decay=0.0)
         self.value_optimizer = torch.optim.AdamW(self.value.parameters(), cfg.value_lr, weight_decay=0.0)
+
+    def get_extra_state(self) -> dict:
+        return {name: getattr(self, name).state_dict() for name in ("optimizer", "value_optimizer")}
+
+    def set_extra_state(self, state: dict) -> None:
+        for name, part in state.items():
+            getattr(self, name).load_state_dict(part)
 
     def step(
         self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator, policy: bool
     ) -> dict[str, float]:
         """All epochs on one rollout; `policy=False` trains the value head only. Returns averaged metrics."""
         wam.eval()
-        self._first_ratio(wam, batch, flow)
+        first = self._first_ratio(wam, batch, flow)
         scale = batch.advantage.std() + 1e-6
         centre = batch.advantage.mean() if self.cfg.algorithm == "ppo" else 0.0
         advantage = (batch.advantage - centre) / scale
@@ -96,20 +103,21 @@ class ActorUpdate(nn.Module):
                     sums[k] += v
         out = {f"actor/{k}": v / updates for k, v in sums.items()}
         explained = 1 - (batch.returns - self._values(batch)).var() / (batch.returns.var() + 1e-8)
-        return out | {"actor/stopped_early": float(stopped), "actor/explained_variance": explained.item()}
+        more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
+        return out | {f"actor/{k}": v for k, v in more.items()}
 
     @torch.no_grad()
-    def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> None:
+    def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
         """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
         rows = batch[slice(0, self.cfg.batch)]
         old, new = rows.plan.chain_log_prob, wam.log_prob(rows.plan, flow)
         worst = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().max().item()
-        if not worst < 1e-3:
+        if not worst < 1e-4:
             raise RuntimeError(
                 f"log ratio {worst:.2e} before the first update (must be 0): the actor or its features changed between "
                 "rollout and update"
             )
-        self.first_log_ratio = worst
+        return worst
 
     @torch.no_grad()
     def _values(self, batch: ActorBatch) -> Tensor:
@@ -119,19 +127,19 @@ class ActorUpdate(nn.Module):
         metrics = {}
         value = self.value(rows.plan.features, rows.plan.proprio, rows.clock)
         value_loss = F.huber_loss(value, rows.returns)
-        self._apply(value_loss, self.value, self.value_optimizer)
+        self._descend(value_loss, self.value, self.value_optimizer)
         metrics["value_loss"] = value_loss.item()
         with torch.set_grad_enabled(policy):
             new = chunk_log_prob(wam.log_prob(rows.plan, flow), rows.mask)
             log_ratio = new - chunk_log_prob(rows.plan.chain_log_prob, rows.mask)
             loss = policy_loss(log_ratio, advantage, self.cfg)
-        metrics["grad_norm"] = self._apply(loss, wam.actor, self.optimizer) if policy else 0.0
+        metrics["grad_norm"] = self._descend(loss, wam.actor, self.optimizer) if policy else 0.0
         ratio = log_ratio.detach().exp()
         outside = (ratio < 1 - self.cfg.clip) | (ratio > 1 + self.cfg.clip_high)
         kl = (ratio - 1 - log_ratio.detach()).mean()  # Schulman's k3 estimator, >= 0
         return metrics | {"loss": loss.item(), "kl": kl.item(), "clip_fraction": outside.float().mean().item()}
 
-    def _apply(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    def _descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
         if not loss.isfinite():
             raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
         optimizer.zero_grad()

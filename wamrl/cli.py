@@ -1,0 +1,136 @@
+"""The verbs. `wamrl VERB RECIPE [--option value ...]`; every field of the recipe's config is an option.
+
+A recipe is a name from `wamrl list`, or any importable function that returns a Config: `my_lab.push:my_recipe`.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before torch loads OpenMP: waiting threads that spin beside simulators cost up to 10x; rendering needs no screen.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import tyro
+
+from wamrl import verbs
+from wamrl.config import Config
+
+VERBS = {
+    "quickstart": "the whole method once: demonstrations, SFT, online WAM-RL, before and after",
+    "demos": "record demonstrations of the scripted expert",
+    "sft": "learn from demonstrations",
+    "train": "improve a base model online",
+    "eval": "closed-loop success on held-out initial states",
+    "list": "recipes and tasks",
+    "check": "does my environment, model or reward keep its contract?",
+}
+USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(f"  {v:<11} {t}" for v, t in VERBS.items())
+USAGE += "\n\nwamrl VERB RECIPE --help shows every option of that recipe; `wamrl list` the recipes."
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: one clear sentence and a non-zero exit code for bad input."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE)
+        sys.exit(0 if args else 2)
+    try:
+        run(args[0], args[1:])
+    except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
+        if os.environ.get("WAMRL_TRACEBACK"):
+            raise
+        hint = "" if isinstance(error, ValueError) else " (WAMRL_TRACEBACK=1 shows where)"
+        print(f"wamrl: error: {error}{hint}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("wamrl: stopped; go on with --resume and the run folder", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(verb: str, args: list[str]) -> None:
+    if verb not in VERBS:
+        raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+    if verb == "list":
+        return print_list()
+    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
+    options = tyro.cli(
+        verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",
+        description=VERBS[verb], config=(tyro.conf.FlagConversionOff,),
+    )  # fmt: skip
+    if options.smoke:
+        options = replace(options, config=smoke(options.config))
+    options.config.validate()
+    getattr(verbs, verb)(options)
+
+
+def find_recipe(name: str) -> Callable[[], Config]:
+    """A recipe of ours by its name, or `module:function`."""
+    module, _, function = name.partition(":")
+    if function:
+        try:
+            return getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot import recipe {name}: {error}") from error
+    if name not in (known := recipes()):
+        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(known)}, or give module:function")
+    return known[name]
+
+
+def recipes() -> dict[str, Callable[[], Config]]:
+    """Every public function of wamrl/recipes that returns a Config, under its name with dashes."""
+    import pkgutil
+
+    import wamrl.recipes
+
+    found = {}
+    for info in pkgutil.iter_modules(wamrl.recipes.__path__):
+        module = importlib.import_module(f"wamrl.recipes.{info.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if (
+                inspect.signature(function).return_annotation in (Config, "Config")
+                and function.__module__ == module.__name__
+            ):
+                if not name.startswith("_") and not inspect.signature(function).parameters:
+                    found[name.replace("_", "-")] = function
+    return found
+
+
+def smoke(cfg: Config) -> Config:
+    """The same run, as short as it can be."""
+    return replace(
+        cfg,
+        name=f"{cfg.name}-smoke",
+        data=replace(cfg.data, episodes=4, heldout=2),
+        sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
+        train=replace(
+            cfg.train, iterations=2, groups=2, starts=replace(cfg.train.starts, group=2),
+            actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=8),
+        ),
+        eval=replace(cfg.eval, episodes=4),
+        vector=replace(cfg.vector, n_envs=4),
+    )  # fmt: skip
+
+
+def print_list() -> None:
+    print("recipes:")
+    for name, function in recipes().items():
+        print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
+    from wamrl.envs.metaworld_tasks import TASKS
+
+    print("\nMetaWorld tasks (--env.task):")
+    for name, task in TASKS.items():
+        marks = ", ".join(
+            m for m, on in (("staged: --env.stages 1..4", task.stageable), ("multi-phase", task.holds)) if on
+        )
+        print(f"  {name:<28} {task.instruction}{f'  [{marks}]' if marks else ''}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""A run as frozen data. Every class stands beside what it builds; this file only puts them together.
+
+A recipe is a function that returns a `Config`; a variant is `dataclasses.replace`. `validate` is the first
+line of every verb.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wamrl.data.demos import DemoConfig
+from wamrl.envs.base import EnvConfig
+from wamrl.envs.workers import PoolConfig
+from wamrl.evaluate import EvalConfig
+from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAMConfig
+from wamrl.rewards.reward import RewardConfig
+from wamrl.rl.online_sft import OnlineSFTConfig
+from wamrl.rl.starts import StartsConfig
+from wamrl.rl.update import ActorUpdateConfig
+from wamrl.sft import SFTConfig
+from wamrl.types import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Demonstrations of the scripted expert; failures are kept, marked, and not trained on."""
+
+    episodes: int = 40
+    heldout: int = 12  # only to measure the world model
+    noise: float = 0.3  # std of the disturbance during recording; labels stay clean
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorConfig:
+    """The processes that simulate."""
+
+    n_envs: int = 32
+    n_workers: int = 2
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The online loop. `actor.enabled`, `online.world` and `online.actor` switch its halves."""
+
+    iterations: int = 8
+    groups: int = 64  # initial states per iteration; episodes = groups * starts.group
+    starts: StartsConfig = field(default_factory=StartsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
+    online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
+    ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
+    save_every: int = 1  # iterations
+
+    def validate(self) -> None:
+        if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
+            raise ValueError("train: iterations, groups and save_every must be >= 1")
+        if self.actor.algorithm == "grpo" and self.starts.group < 2:
+            raise ValueError("train: grpo compares episodes of one initial state; set train.starts.group >= 2")
+        for part in (self.starts, self.reward, self.actor, self.online):
+            part.validate()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a run."""
+
+    name: str
+    env: EnvConfig
+    seed: int = 0
+    model: WAMConfig = field(default_factory=WAMConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    vector: VectorConfig = field(default_factory=VectorConfig)
+    threads: int = 0  # of torch; 0: all cores of this process
+
+    def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
+        self.env.validate()
+        for part in (self.model, self.flow, self.sft, self.train, self.eval, self.pool(), self.demos("demo")):
+            part.validate()
+
+    def demos(self, split: Split) -> DemoConfig:
+        n = self.data.episodes if split == "demo" else self.data.heldout
+        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=self.vector.n_workers)
+
+    def pool(self) -> PoolConfig:
+        m, v = self.model, self.vector
+        return PoolConfig(
+            env=self.env, n_envs=v.n_envs, n_workers=min(v.n_workers, v.n_envs), timeout_s=v.timeout_s, n_exec=m.chunk,
+            frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
+        )  # fmt: skip

@@ -1,0 +1,56 @@
+"""Closed-loop success on held-out initial states, and the world model's error against copying the last frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wamrl.envs.workers import Pool
+from wamrl.models.base import WAM
+from wamrl.models.flow import FlowConfig
+from wamrl.rollout import Rollout, collect
+from wamrl.types import Clip, Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
+    imagine_steps: int = 2
+
+    def validate(self) -> None:
+        if self.episodes < 1 or self.imagine_steps < 1:
+            raise ValueError("eval: episodes and imagine_steps must be >= 1")
+
+
+def evaluate(wam: WAM, pool: Pool, cfg: EvalConfig, flow: FlowConfig, *, seed: int, on_done=lambda n: None) -> Rollout:
+    """Noise-free policy (ODE), one episode per initial state; the same states and the same noise for every model."""
+    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)]
+    return collect(wam, pool, starts, flow, seed=seed, explore=False, on_done=on_done)
+
+
+@torch.no_grad()
+def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
+    """Imagination error / copy-last-frame error per offset, (F,): summed pixel MSE of real frames; < 1 beats a copy."""
+    wam.eval()
+    device = next(wam.parameters()).device
+    ours, copied = 0.0, 0.0
+    for start in range(0, len(clip), batch):
+        part = clip[slice(start, start + batch)].to(device)
+        seeds = torch.arange(start, start + len(part))
+        imagined, future = wam.imagine(part.obs, seeds, steps), part.future.float() / 255
+        last, real = part.frames[:, -1:].float() / 255, part.future_mask
+        ours = ours + ((imagined - future).square().mean((2, 3, 4, 5)) * real).sum(0)
+        copied = copied + ((last - future).square().mean((2, 3, 4, 5)) * real).sum(0)
+    return (ours / copied.clamp(min=1e-12)).cpu()
+
+
+def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
+    """Up to `limit` evenly spaced chunks of a rollout, to compare what was imagined with what was executed."""
+    chunks = rollout.chunks
+    chunks = chunks[torch.linspace(0, len(chunks) - 1, min(limit, len(chunks))).long()]
+    return Clip(
+        frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
+        actions=chunks.plan.actions, action_mask=chunks.mask, weight=torch.ones(len(chunks)), text=chunks.obs.text,
+    )  # fmt: skip

@@ -1,0 +1,264 @@
+"""What the verbs do with a run folder: record, fine-tune, evaluate, improve online, report.
+
+runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  videos/
+                 demos/ heldout/          demonstrations (unless taken from another run)
+                 checkpoints/             sft-resume, base, step-*, final
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamrl import checkpoint, report
+from wamrl.config import Config
+from wamrl.data import demos as demonstrations
+from wamrl.data.clips import ClipDataset
+from wamrl.envs.base import EnvSpec
+from wamrl.envs.workers import Pool
+from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
+from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
+from wamrl.models.base import WAM
+from wamrl.rollout import Rollout
+from wamrl.sft import SFT
+from wamrl.train import Learner
+from wamrl.types import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Demonstrations as clips: successful ones to train on, held-out ones to measure the world model."""
+
+    demos: ClipDataset
+    heldout: Clip
+
+
+def record(cfg: Config, run: Path) -> None:
+    """Record both sets of demonstrations into the run folder."""
+    spec = env_spec(cfg)
+    for split, folder in (("demo", "demos"), ("heldout", "heldout")):
+        plan = cfg.demos(split)
+        with bar(f"recording {folder}", plan.episodes) as advance:
+            episodes = demonstrations.collect(plan, advance)
+        demonstrations.save(episodes, spec, run / folder)
+        wins = sum(e.success for e in episodes)
+        console.print(f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}", markup=False)
+
+
+def load_data(cfg: Config, folder: Path) -> Data:
+    """Read `folder`/demos and `folder`/heldout, made by `record` with the same environment."""
+    m, spec = cfg.model, env_spec(cfg)
+
+    def clips(name: str) -> ClipDataset:
+        episodes = demonstrations.load(folder / name, spec)
+        return ClipDataset(episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True)
+
+    heldout = clips("heldout")
+    rows = torch.linspace(0, len(heldout) - 1, min(256, len(heldout))).long()
+    return Data(demos=clips("demos"), heldout=heldout.at(rows))
+
+
+def env_spec(cfg: Config) -> EnvSpec:
+    env = cfg.env.build()
+    try:
+        return env.spec
+    finally:
+        env.close()
+
+
+def build_wam(cfg: Config) -> WAM:
+    """A fresh model for the config's environment, initialised from the seed."""
+    spec = env_spec(cfg)
+    torch.manual_seed(cfg.seed)
+    return cfg.model.build(
+        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim
+    ).to(device())
+
+
+def device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def save_wam(cfg: Config, wam: WAM, run: Path, name: str) -> Path:
+    return checkpoint.save_named(run, name, {"model": resolved(cfg.model), "wam": wam.state_dict()})
+
+
+def load_wam(cfg: Config, path: Path) -> WAM:
+    """The model of a checkpoint folder, or of a run folder's `final` or `base`; ValueError where the recipe differs."""
+    for candidate in (path / "checkpoints" / "final", path / "checkpoints" / "base", path):
+        if candidate.is_dir():
+            break
+    state = checkpoint.load(candidate)
+    if "wam" not in state or "model" not in state:
+        raise ValueError(f"{candidate} is not a model checkpoint: name a run folder, or its checkpoints/base or final")
+    if (fault := difference(state["model"], resolved(cfg.model), "model")) is not None:
+        raise ValueError(f"{candidate} was made with another model ({fault}): use its recipe and options")
+    wam = build_wam(cfg)
+    try:
+        wam.load_state_dict(state["wam"])
+    except RuntimeError as error:
+        raise ValueError(f"{candidate} does not fit the model ({str(error).splitlines()[-1].strip()})") from error
+    return wam
+
+
+def difference(saved, mine, where: str) -> str | None:
+    """The first place where two resolved configurations differ, in words, or None."""
+    if isinstance(saved, dict) and isinstance(mine, dict):
+        for key in sorted(saved.keys() | mine.keys()):
+            if (fault := difference(saved.get(key), mine.get(key), f"{where}.{key}")) is not None:
+                return fault
+        return None
+    return None if saved == mine else f"{where} is {saved} there and {mine} here"
+
+
+def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
+    """SFT to the end, from the last `sft-resume` checkpoint of the run if there is one; saves `base`."""
+    wam = build_wam(cfg)
+    for normalizer in (wam.world.normalizer, wam.actor.normalizer):
+        normalizer.fit(data.demos.proprio)
+    state = SFT(wam, cfg.sft, cfg.seed)
+    if (run / "checkpoints" / "sft-resume").is_dir():
+        state.load_state_dict(checkpoint.load(run / "checkpoints" / "sft-resume"))
+    with bar("fine-tuning on demonstrations", cfg.sft.steps) as advance:
+        advance(state.done)
+        while state.done < cfg.sft.steps:
+            metrics = state.step(data.demos.sample)
+            advance(1)
+            if state.done % cfg.sft.log_every == 0 or state.done == cfg.sft.steps:
+                logger.log(state.done - cfg.sft.steps, metrics)
+            if state.done % cfg.sft.save_every == 0:
+                checkpoint.save_named(run, "sft-resume", state.state_dict())
+    ratios = ratio_metrics(state.average, data, cfg)
+    logger.log(0, ratios, summary_line("world model on held-out demonstrations:", ratios))
+    save_wam(cfg, state.average, run, "base")
+    return state.average.requires_grad_(True)
+
+
+def ratio_metrics(wam: WAM, data: Data, cfg: Config) -> dict[str, float]:
+    ratio = copy_ratio(wam, data.heldout, cfg.eval.imagine_steps).tolist()
+    return {f"heldout/copy_ratio/{o}": r for o, r in zip(wam.spec.frame_offsets, ratio, strict=True)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One evaluated model: success on the evaluation states, and the world model's error over copying per offset."""
+
+    starts: Tensor  # int64 (E,) index of the initial state in the split `eval`
+    success: Tensor  # bool (E,)
+    length: Tensor  # int64 (E,) control steps
+    stages: Tensor  # int64 (E,)
+    heldout: dict[int, float]  # on held-out demonstrations
+    executed: dict[int, float]  # on the evaluated episodes
+
+    def summary(self, cfg: Config) -> dict:
+        """For summary.json, see docs/metrics.md."""
+        out = report.arm(
+            task=getattr(cfg.env, "task", type(cfg.env).__name__), stages=getattr(cfg.env, "stages", 1), seed=cfg.seed,
+            success=self.success.numpy(), length=self.length.numpy(), error_over_copy=self.heldout,
+        )  # fmt: skip
+        return out | {
+            "error_over_copy_executed": {str(k): v for k, v in self.executed.items()},
+            "mean_stages": self.stages.float().mean().item(),
+            "starts": self.starts.tolist(),
+            "success": self.success.int().tolist(),
+        }
+
+
+def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:
+    """Closed-loop evaluation and the copy ratios on held-out demonstrations and on the executed episodes."""
+    with bar(f"evaluating {title}", cfg.eval.episodes) as advance:
+        rollout = evaluate(wam, pool, cfg.eval, cfg.flow, seed=cfg.seed, on_done=advance)
+    steps, offsets = cfg.eval.imagine_steps, wam.spec.frame_offsets
+    held = copy_ratio(wam, heldout, steps).tolist() if heldout is not None else [math.nan] * len(offsets)
+    real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
+    wins, n = int(rollout.success.sum()), len(rollout.success)
+    low, high = report.wilson(wins, n)
+    console.print(f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}", markup=False)
+    arm = Arm(
+        starts=torch.tensor([s.index for s in rollout.starts]), success=rollout.success, length=rollout.length,
+        stages=rollout.stages, heldout=dict(zip(offsets, held, strict=True)),
+        executed=dict(zip(offsets, real, strict=True)),
+    )  # fmt: skip
+    return arm, rollout
+
+
+def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger) -> None:
+    """The online loop with its log and checkpoints, from wherever the learner stands."""
+    episodes = cfg.train.groups * cfg.train.starts.group
+    with bar("improving online", cfg.train.iterations) as advance:
+        advance(learner.iteration)
+        while learner.iteration < cfg.train.iterations:
+            with bar("  episodes", episodes) as tell:
+                metrics = learner.iterate(pool, tell)
+            line = {k: metrics[k] for k in CONSOLE if k in metrics}
+            logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))
+            advance(1)
+            if learner.iteration % cfg.train.save_every == 0 or learner.iteration == cfg.train.iterations:
+                checkpoint.save_step(run, learner.iteration, learner.state_dict(), keep=2)
+    save_wam(cfg, learner.wam, run, "final")
+
+
+CONSOLE = (
+    "rollout/success", "rollout/length", "actor/kl", "actor/clip_fraction", "actor/explained_variance",
+    "cotrain/action_loss", "world/video_loss", "time/rollout", "time/actor", "time/online",
+)  # fmt: skip
+
+
+def compare(before: Arm, after: Arm) -> report.Paired:
+    """Paired difference on the initial states that neither arm lost with a worker."""
+    common = sorted(set(before.starts.tolist()) & set(after.starts.tolist()))
+
+    def rows(arm: Arm) -> np.ndarray:
+        won = dict(zip(arm.starts.tolist(), arm.success.tolist(), strict=True))
+        return np.array([won[i] for i in common])
+
+    return report.paired_difference(rows(before), rows(after))
+
+
+def write_curve(run: Path, before: Arm, after: Arm | None) -> None:
+    """learning_curve.png: exploring success per iteration, and the noise-free evaluations before and after."""
+    rows = [r for r in read_metrics(run) if r.get("rollout/success") is not None]
+    explore = [
+        report.Point(
+            x=r["step"],
+            successes=round(r["rollout/success"] * r["rollout/episodes"]),
+            episodes=int(r["rollout/episodes"]),
+        )
+        for r in rows
+    ]
+    ends = [(0, before)] + ([(len(rows), after)] if after else [])
+    evaluated = [report.Point(x=x, successes=int(a.success.sum()), episodes=len(a.success)) for x, a in ends]
+    curves = {"while exploring (training states)": explore, "evaluated (held-out states)": evaluated}
+    report.learning_curve(run / "learning_curve.png", {k: v for k, v in curves.items() if v}, title=run.name)
+
+
+def write_videos(
+    cfg: Config, wam: WAM, rollout: Rollout, folder: Path, captions: Sequence[str] = (), most: int = 4
+) -> None:
+    """Imagined next to executed frames: up to `most` episodes, failures and successes half and half if there are enough."""
+    wins, losses = rollout.success.nonzero().flatten().tolist(), (~rollout.success).nonzero().flatten().tolist()
+    half = max(most // 2, most - len(losses))
+    chosen = (wins[:half] + losses)[:most]
+    folder.mkdir(parents=True, exist_ok=True)
+    for episode in chosen:
+        chunks = rollout.chunks[rollout.chunks.episode == episode]
+        parts = [chunks[slice(i, i + 32)] for i in range(0, len(chunks), 32)]
+        dev = next(wam.parameters()).device
+        imagined = torch.cat([wam.imagine(p.obs.to(dev), p.plan.seed, cfg.eval.imagine_steps).cpu() for p in parts])
+        real = chunks.verifiable.flatten()
+        outcome = "success" if rollout.success[episode] else "failure"
+        start = rollout.starts[episode].index
+        steps = (chunks.step[:, None] + torch.tensor(wam.spec.frame_offsets)).flatten()[real].tolist()
+        report.side_by_side(
+            folder / f"start{start:04d}-{outcome}.mp4",
+            chunks.frames.flatten(0, 1)[real].numpy(),
+            (imagined.flatten(0, 1)[real] * 255).round().to(torch.uint8).numpy(),
+            captions=[f"start {start}, step {s}" for s in steps],
+            outcome=outcome,
+        )

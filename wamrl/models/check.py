@@ -1,0 +1,106 @@
+"""`check_wam`: does a model keep the contract of `models.base`? One sentence names the fault. Call it on yours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wamrl.models.base import WAM
+from wamrl.models.flow import FlowConfig
+from wamrl.types import Clip, Obs
+
+B = 3  # rows of the probe
+
+
+def probe(wam: WAM, seed: int = 0) -> Clip:
+    """Random data of the model's shapes."""
+    s, g = wam.spec, torch.Generator().manual_seed(seed)
+
+    def frames(t: int) -> Tensor:
+        return torch.randint(0, 256, (B, t, s.views, *s.image_hw, 3), dtype=torch.uint8, generator=g)
+
+    return Clip(
+        frames=frames(len(s.history_offsets)), future=frames(len(s.frame_offsets)),
+        future_mask=torch.ones(B, len(s.frame_offsets), dtype=torch.bool),
+        proprio=torch.randn(B, s.proprio_dim, generator=g),
+        actions=torch.rand(B, s.chunk, s.action_dim, generator=g) * 2 - 1,
+        action_mask=torch.ones(B, s.chunk, dtype=torch.bool), weight=torch.ones(B), text=("probe",) * B,
+    )  # fmt: skip
+
+
+def check_wam(wam: WAM) -> None:
+    """Raise ValueError with one sentence that names the first fault."""
+    wam.spec.validate()
+    device = next(wam.parameters()).device
+    clip, seeds = probe(wam).to(device), torch.arange(B)
+    wam.eval()
+    _check_world(wam, clip, seeds)
+    _check_acting(wam, clip.obs, seeds)
+    _check_masks(wam, clip)
+
+
+def _require(fine: bool, sentence: str) -> None:
+    if not fine:
+        raise ValueError(sentence)
+
+
+@torch.no_grad()
+def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
+    spec, world = wam.spec, wam.world
+    noise, again = world.noise(seeds), world.noise(seeds)
+    _require(torch.equal(noise, again), "noise(seeds) differs between two calls: it must be a function of the seeds")
+    _require(not torch.equal(noise[0], noise[1]), "noise(seeds) is the same for different seeds")
+    context = world.encode(clip.obs)
+    v, features = world.velocity(noise, torch.ones(B, device=noise.device), context)
+    _require(v.shape == noise.shape, f"velocity has shape {tuple(v.shape)}, the latents {tuple(noise.shape)}")
+    lead = (B, len(spec.taps))
+    _require(
+        features.dim() == 4 and features.shape[:2] == lead and features.shape[3] == world.feature_dim,
+        f"features have shape {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, {world.feature_dim}) is needed",
+    )
+    frames = wam.imagine(clip.obs, seeds)
+    _require(
+        frames.shape == clip.future.shape, f"imagined frames are {tuple(frames.shape)}, not {tuple(clip.future.shape)}"
+    )
+    _require(bool(((frames >= 0) & (frames <= 1)).all()), "imagined frames leave [0, 1]: clamp them in to_frames")
+    one = wam.features(world.encode(clip[slice(0, 1)].obs), seeds[:1])
+    every = wam.features(context, seeds)
+    _require(
+        torch.allclose(one, every[:1], atol=1e-3, rtol=1e-3), "a row's features depend on the other rows of the batch"
+    )
+
+
+@torch.no_grad()
+def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
+    flow = FlowConfig(steps=3, noisy="all")
+    generators = [torch.Generator().manual_seed(i) for i in range(B)]
+    plan = wam.act(obs, seeds, flow, generators, explore=True)
+    shape = (B, wam.spec.chunk, wam.spec.action_dim)
+    _require(plan.actions.shape == shape, f"action chunks are {tuple(plan.actions.shape)}, not {shape}")
+    worst = (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max().item()
+    _require(
+        worst < 1e-4, f"sampling and scoring disagree by {worst:.1e} in log-probability: is the model deterministic?"
+    )
+
+
+def _check_masks(wam: WAM, clip: Clip) -> None:
+    """Losses are per sample, and what is masked has no influence."""
+    clip.future_mask[0, -1] = clip.action_mask[0, -1] = False
+    other = Clip(**{**vars(clip), "future": clip.future.clone(), "actions": clip.actions.clone()})
+    other.future[0, -1] = 255 - other.future[0, -1]
+    other.actions[0, -1] += 1
+    results = []
+    for c in (clip, other):
+        context, g = wam.world.encode(c.obs), torch.Generator().manual_seed(0)
+        video = wam.world.loss(c, context, g)
+        _require(video.shape == (B,), f"world loss has shape {tuple(video.shape)}: one value per sample is needed")
+        results.append((video[0], wam.action_loss(c, wam.features(context, torch.arange(B)), g)[0]))
+    # Masked frames may still steer the normalisation of weights, so the video loss is allowed a small change.
+    (v0, a0), (v1, a1) = results
+    _require(
+        torch.allclose(v0, v1, rtol=0.05, atol=1e-4),
+        "frames beyond the episode's end change the world loss: use future_mask",
+    )
+    _require(
+        torch.allclose(a0, a1, rtol=1e-4), "actions beyond the episode's end change the action loss: use action_mask"
+    )

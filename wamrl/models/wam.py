@@ -1,0 +1,37 @@
+"""The built-in World-Action model: `VideoDiT` + `ActionHead`, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wamrl.models.action_head import ActionHeadConfig
+from wamrl.models.base import WAM, WAMSpec
+from wamrl.models.video_dit import VideoDiTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WAMConfig:
+    """`nano` by default: 3.5 M parameters, made for two CPU cores."""
+
+    world: VideoDiTConfig = field(default_factory=VideoDiTConfig)
+    actor: ActionHeadConfig = field(default_factory=ActionHeadConfig)
+    history_offsets: tuple[int, ...] = (0,)  # control steps <= 0
+    frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
+    chunk: int = 12  # actions per chunk
+    feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
+
+    def validate(self) -> None:
+        self.world.validate()
+        self.actor.validate()
+        if self.chunk < 1 or self.feature_steps < 1:
+            raise ValueError(f"model: chunk={self.chunk} and feature_steps={self.feature_steps} must be >= 1")
+
+    def build(self, *, views: int, image_hw: tuple[int, int], action_dim: int, proprio_dim: int) -> WAM:
+        self.validate()
+        spec = WAMSpec(
+            views=views, image_hw=image_hw, history_offsets=self.history_offsets, frame_offsets=self.frame_offsets,
+            chunk=self.chunk, action_dim=action_dim, proprio_dim=proprio_dim,
+            taps=tuple(f"block{i}" for i in self.world.taps), feature_sigma=self.world.feature_sigma,
+        )  # fmt: skip
+        spec.validate()
+        return WAM(self.world.build(spec), self.actor.build(spec, self.world.width), self.feature_steps)

@@ -1,0 +1,70 @@
+"""MetaWorld with the `nano` model, made for two CPU cores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wamrl.config import Config, DataConfig, TrainConfig
+from wamrl.envs.metaworld import MetaWorldConfig
+from wamrl.evaluate import EvalConfig
+from wamrl.models.flow import FlowConfig
+from wamrl.rewards.reward import RewardConfig
+from wamrl.rl.online_sft import OnlineSFTConfig
+from wamrl.rl.starts import StartsConfig
+from wamrl.rl.update import ActorUpdateConfig
+from wamrl.sft import SFTConfig
+
+
+def quickstart() -> Config:
+    """Button-press: from demonstrations to a policy that improves online, in minutes on two cores."""
+    return Config(
+        name="quickstart",
+        env=MetaWorldConfig(task="button-press"),
+        flow=FlowConfig(noise=0.6),
+        data=DataConfig(episodes=40, heldout=12),
+        sft=SFTConfig(steps=300),
+        train=TrainConfig(iterations=6, groups=64, starts=StartsConfig(group=4)),
+        eval=EvalConfig(episodes=200),
+    )
+
+
+def actor_only() -> Config:
+    """Control: as quickstart, but only the actor's policy gradient on sparse success (piRL)."""
+    cfg = quickstart()
+    return replace(
+        cfg, name="actor-only",
+        train=replace(
+            cfg.train, reward=RewardConfig(mode="success"), online=OnlineSFTConfig(world=False, actor=False),
+        ),
+    )  # fmt: skip
+
+
+def world_only() -> Config:
+    """Control: as quickstart, but only the video SFT of the world model, with latent KL."""
+    cfg = quickstart()
+    return replace(
+        cfg, name="world-only",
+        train=replace(
+            cfg.train, actor=ActorUpdateConfig(enabled=False), online=replace(cfg.train.online, actor=False),
+        ),
+    )  # fmt: skip
+
+
+def clone_successes() -> Config:
+    """Control: as quickstart, but the actor only clones its own successes; no policy gradient, no video SFT."""
+    cfg = quickstart()
+    return replace(
+        cfg, name="clone-successes",
+        train=replace(
+            cfg.train, actor=ActorUpdateConfig(enabled=False), online=replace(cfg.train.online, world=False),
+        ),
+    )  # fmt: skip
+
+
+def paper() -> Config:
+    """The paper, literally: reconstruction reward only, plain SDE, video SFT with latent KL, no co-training."""
+    cfg = quickstart()
+    return replace(
+        cfg, name="paper", flow=replace(cfg.flow, sde="plain"),
+        train=replace(cfg.train, reward=RewardConfig(mode="paper"), online=replace(cfg.train.online, actor=False)),
+    )  # fmt: skip

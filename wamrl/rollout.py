@@ -1,0 +1,163 @@
+"""Running a policy in many environments at once, and keeping what the update needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wamrl.envs.workers import Pool
+from wamrl.models.base import WAM, Plan
+from wamrl.models.flow import FlowConfig
+from wamrl.types import Batch, Clip, Obs, Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks(Batch):
+    """M decisions of complete episodes, sorted by (episode, step)."""
+
+    obs: Obs
+    plan: Plan
+    frames: Tensor  # uint8 (M, F, V, H, W, 3) executed
+    verifiable: Tensor  # bool (M, F)
+    executed: Tensor  # int64 (M,)
+    success: Tensor  # bool (M,) in this chunk
+    done: Tensor  # bool (M,) the episode ended in this chunk
+    episode: Tensor  # int64 (M,) index into the rollout's starts
+    step: Tensor  # int64 (M,) control steps before the decision
+
+    @property
+    def mask(self) -> Tensor:
+        """bool (M, N): actions that were executed."""
+        return torch.arange(self.plan.actions.shape[1]) < self.executed[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """E complete episodes and their chunks."""
+
+    chunks: Chunks
+    starts: list[Start]
+    success: Tensor  # bool (E,)
+    length: Tensor  # int64 (E,) control steps
+    stages: Tensor  # int64 (E,)
+    lost: int  # episodes dropped because a worker died
+
+
+def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
+    """The noise of one episode: a function of the run, the start and its repetition, not of the batch it ran in."""
+    state = np.random.SeedSequence([seed, start.seed, repeat]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+@torch.no_grad()
+def collect(
+    wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, explore: bool,
+    on_done: Callable[[int], None] = lambda n: None,
+) -> Rollout:  # fmt: skip
+    """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes."""
+    wam.eval()
+    runner = _Runner(wam, pool, list(starts), flow, seed, explore)
+    while runner.running:
+        on_done(runner.advance())
+    return runner.result()
+
+
+class _Runner:
+    """Which slot plays which episode, and the rows recorded so far."""
+
+    def __init__(self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool):
+        self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
+        self.device = next(wam.parameters()).device
+        self.repeats = [starts[:i].count(s) for i, s in enumerate(starts)]
+        self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
+        self.length = torch.zeros(len(starts), dtype=torch.long)
+        self.stages = torch.zeros(len(starts), dtype=torch.long)
+        self.generators: dict[int, torch.Generator] = {}
+        slots = min(len(pool.live), len(starts))
+        self.running: dict[int, int] = {}  # slot -> episode
+        pool.reset([None] * len(pool.live))
+        self.obs = self._refill(range(slots))
+
+    def _refill(self, slots) -> Obs:
+        fresh = list(slots)[: len(self.starts) - self.todo]
+        for slot in fresh:
+            episode = self.todo
+            self.running[slot] = episode
+            self.generators[episode] = episode_generator(self.seed, self.starts[episode], self.repeats[episode])
+            self.todo += 1
+        return self.pool.reset_slots(fresh, [self.starts[self.running[s]] for s in fresh])
+
+    def advance(self) -> int:
+        """One chunk in every running slot; returns how many episodes ended."""
+        slots = torch.tensor(sorted(self.running))
+        episodes = [self.running[int(s)] for s in slots]
+        generators = [self.generators[e] for e in episodes]
+        seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
+        obs = self.obs[slots]
+        plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")
+        actions = torch.zeros(len(self.pool.live), *plan.actions.shape[1:])
+        actions[slots] = plan.actions
+        active = torch.zeros(len(actions), dtype=torch.bool)
+        active[slots] = True
+        out = self.pool.step(actions, active)
+        index = torch.tensor(episodes)
+        self.rows.append(
+            Chunks(
+                obs=obs,
+                plan=plan,
+                frames=out.frames[slots],
+                verifiable=out.verifiable[slots],
+                executed=out.executed[slots],
+                success=out.success[slots],
+                done=out.done[slots],
+                episode=index,
+                step=self.length[index],
+            )  # fmt: skip
+        )
+        self.length[index] += out.executed[slots]
+        self.stages[index] = torch.maximum(self.stages[index], out.stages[slots])
+        self.lost |= {e for s, e in zip(slots.tolist(), episodes, strict=True) if out.lost[s]}
+        free = [int(s) for s in slots[out.done[slots]]]
+        for slot in free:
+            del self.generators[self.running.pop(slot)]
+        self.obs = self._refill(free) if free and self.todo < len(self.starts) else out.obs
+        return len(free)
+
+    def result(self) -> Rollout:
+        chunks = Chunks.cat(self.rows)
+        kept = [e for e in range(len(self.starts)) if e not in self.lost]
+        if not kept:
+            raise RuntimeError("every episode was lost with its worker: look at the workers' errors and the memory")
+        renumber = torch.full((len(self.starts),), -1)
+        renumber[kept] = torch.arange(len(kept))
+        order = (chunks.episode * (int(self.length.max()) + 1) + chunks.step).argsort(stable=True)
+        chunks = chunks[order[renumber[chunks.episode[order]] >= 0]]
+        chunks.episode.copy_(renumber[chunks.episode])
+        success = torch.zeros(len(kept), dtype=torch.bool)
+        success[chunks.episode[chunks.success]] = True
+        return Rollout(
+            chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
+            stages=self.stages[kept], lost=len(self.lost),
+        )  # fmt: skip
+
+
+def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
+    """The chunks of successful episodes as training samples; `weight` (E,) is the weight of an episode's actions."""
+    chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
+    return Clip(
+        frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
+        actions=chunks.plan.actions.clamp(-1, 1), action_mask=chunks.mask, weight=weight[chunks.episode],
+        text=chunks.obs.text,
+    )  # fmt: skip
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, float]:
+    return {
+        "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
+        "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
+        "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
+    }  # fmt: skip

@@ -1,0 +1,100 @@
+"""Supervised fine-tuning on demonstrations: the video loss and the action loss, jointly.
+
+    context = encode(obs);  loss = video_loss(future | context) + action_loss(actions | features(context))
+The features that the actor is trained on are those that it will read when it acts (one pass at feature_sigma).
+The result is an exponential average of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wamrl.models.base import WAM, ema_update
+from wamrl.types import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    steps: int = 600
+    batch: int = 32
+    lr: float = 1e-3
+    warmup: int = 30
+    ema: float = 0.99
+    video_weight: float = 1.0
+    grad_norm: float = 1.0
+    weight_decay: float = 0.01
+    log_every: int = 20  # steps
+    save_every: int = 200  # steps between resumable checkpoints
+
+    def validate(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1 or self.lr <= 0:
+            raise ValueError("sft: steps >= 1, batch >= 1, lr > 0 and 0 <= ema < 1 are needed")
+
+
+def learning_rate(step: int, cfg: SFTConfig) -> float:
+    """Linear warm-up, then cosine to a tenth."""
+    if step < cfg.warmup:
+        return cfg.lr * (step + 1) / cfg.warmup
+    progress = (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup)
+    return cfg.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
+
+
+def joint_loss(wam: WAM, clip: Clip, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean video loss and weighted mean action loss of a batch, with one shared context encoding."""
+    context = wam.world.encode(clip.obs)
+    seeds = torch.randint(2**62, (len(clip),), generator=generator)
+    video = wam.world.loss(clip, context, generator).mean()
+    action = wam.action_loss(clip, wam.features(context, seeds), generator)
+    return video, (action * clip.weight).sum() / clip.weight.sum().clamp(min=1e-6)
+
+
+class SFT:
+    """The training state: model, average, optimiser, generator; a plain loop around `step` is the whole training."""
+
+    def __init__(self, wam: WAM, cfg: SFTConfig, seed: int):
+        cfg.validate()
+        self.wam, self.cfg = wam, cfg
+        self.average = copy.deepcopy(wam).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(wam.parameters(), cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.done = 0
+
+    def step(self, sample: Callable[[int, torch.Generator], Clip]) -> dict[str, float]:
+        self.wam.train()
+        lr = learning_rate(self.done, self.cfg)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        clip = sample(self.cfg.batch, self.generator).to(next(self.wam.parameters()).device)
+        video, action = joint_loss(self.wam, clip, self.generator)
+        loss = self.cfg.video_weight * video + action
+        if not loss.isfinite():
+            raise FloatingPointError(f"sft: the loss is {loss.item()} at step {self.done}; lower sft.lr")
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.wam.parameters(), self.cfg.grad_norm)
+        self.optimizer.step()
+        self.done += 1
+        ema_update(self.average, self.wam, min(self.cfg.ema, self.done / (self.done + 10)))
+        return {
+            "sft/video_loss": video.item(), "sft/action_loss": action.item(), "sft/grad_norm": norm.item(),
+            "sft/lr": lr,
+        }  # fmt: skip
+
+    def state_dict(self) -> dict:
+        return {
+            "wam": self.wam.state_dict(), "average": self.average.state_dict(), "done": self.done,
+            "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict) -> None:
+        self.wam.load_state_dict(state["wam"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.done = state["done"]

@@ -1,0 +1,136 @@
+"""The method on one page: WAM-RL, online, in the order of the paper's hierarchical optimisation.
+
+    obs -> imagine -> act -> execute -> reward -> advantage -> actor update
+                                `-> success clips -> video SFT + latent KL -> world model update
+
+Run it: `wamrl train --base runs/NAME`. The actor goes first, on the features of the world model that acted; changing
+the order breaks the PPO ratio, and `ActorUpdate` notices.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wamrl.config import Config
+from wamrl.data.clips import ClipBuffer, ClipDataset
+from wamrl.envs.workers import Pool
+from wamrl.log import Timer
+from wamrl.models.base import WAM, ema_update
+from wamrl.rewards.base import Scored
+from wamrl.rl.advantage import gae, grpo
+from wamrl.rl.online_sft import OnlineSFT, frozen_copy
+from wamrl.rl.starts import Starts
+from wamrl.rl.update import ActorBatch, ActorUpdate
+from wamrl.rollout import Rollout, collect, rollout_metrics, success_clips
+
+PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer")
+
+
+class Learner:
+    """All state of the online phase; `iterate` is one pass through the picture above."""
+
+    def __init__(self, cfg: Config, wam: WAM, demos: ClipDataset, horizon: int):
+        cfg.validate()
+        self.cfg, self.wam, self.demos, self.horizon = cfg, wam, demos, horizon
+        self.device = next(wam.parameters()).device
+        self.frozen, self.average = frozen_copy(wam), frozen_copy(wam)
+        self.generator = torch.Generator().manual_seed(cfg.seed)
+        self.starts = Starts(cfg.train.starts)
+        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk))
+        self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
+        self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
+        self.online.fit(demos.sample(256, self.generator).to(self.device))
+        self.buffer = ClipBuffer(cfg.train.online.capacity)
+        self.iteration = 0
+
+    def iterate(self, pool: Pool, on_done=lambda n: None) -> dict[str, float]:
+        train, metrics, timer = self.cfg.train, {}, Timer()
+
+        # 1. Roll out the current world model and actor, exploring by Flow-SDE.
+        starts = self.starts.next(train.groups, self.generator)
+        noise = int(torch.randint(2**31, (), generator=self.generator))
+        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, explore=True, on_done=on_done)
+        self.starts.observe(rollout.starts, rollout.success)
+        metrics |= rollout_metrics(rollout) | timer("rollout")
+
+        # 2. Score: did reality match the imagination, and was the task solved?
+        reward = self.score(rollout, metrics)
+        metrics |= timer("score")
+
+        # 3. Actor first, on the features cached in the rollout.
+        if train.actor.enabled:
+            batch = self.advantages(rollout, reward)
+            policy = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
+            if len(batch):
+                metrics |= self.actor.step(self.wam, batch, self.cfg.flow, self.generator, policy)
+        metrics |= timer("actor")
+
+        # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
+        if train.online.world or train.online.actor:
+            self.buffer.append(success_clips(rollout, rare_success_weight(rollout)))
+            if len(self.buffer):
+                metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
+        ema_update(self.average, self.wam, train.ema)
+        self.iteration += 1
+        return metrics | timer("online") | {"buffer/clips": float(len(self.buffer))}
+
+    def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
+        """Chunk rewards (M,) under the chosen scorer; also logs imagination error / copy-last-frame error."""
+        cfg, chunks = self.cfg.train.reward, rollout.chunks
+        executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
+        imagined = executed
+        if cfg.needs_imagination:
+            scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer].eval()
+            rows = [chunks[slice(i, i + 64)] for i in range(0, len(chunks), 64)]
+            plans = [(r.obs.to(self.device), r.plan.seed) for r in rows]
+            imagined = torch.cat([scorer.imagine(obs, seed, cfg.imagine_steps).cpu() for obs, seed in plans])
+            error, copied = (
+                (((x - executed).square().mean((2, 3, 4, 5)) * chunks.verifiable).sum(0))
+                for x in (imagined, last[:, None])
+            )
+            for offset, ratio in zip(
+                self.wam.spec.frame_offsets, (error / copied.clamp(min=1e-9)).tolist(), strict=True
+            ):
+                metrics[f"world/copy_ratio/{offset}"] = ratio
+        scored = Scored(
+            imagined=imagined, executed=executed, last=last, verifiable=chunks.verifiable, success=chunks.success
+        )
+        return self.reward(scored, rollout.success[chunks.episode])
+
+    def advantages(self, rollout: Rollout, reward: Tensor) -> ActorBatch:
+        """GAE over chunks with the value head, or group-relative advantages of whole episodes."""
+        chunks, cfg = rollout.chunks, self.cfg.train.actor
+        clock = chunks.step.float() / self.horizon
+        if cfg.algorithm == "ppo":
+            with torch.no_grad():
+                value = self.actor.value(chunks.plan.features, chunks.plan.proprio, clock)
+            # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
+            advantage, returns = gae(reward, value, chunks.episode, torch.zeros_like(value), cfg.gamma, cfg.lam)
+            keep = torch.ones(len(chunks), dtype=torch.bool)
+        else:
+            total = torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward)
+            group = torch.tensor([s.index for s in rollout.starts])
+            per_episode, kept = grpo(total, rollout.success, group)
+            advantage, keep = per_episode[chunks.episode], kept[chunks.episode]
+            returns = total[chunks.episode]
+        batch = ActorBatch(plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns)
+        return batch[keep]
+
+    def state_dict(self) -> dict:
+        """Everything that a bitwise resume needs."""
+        parts = {name: getattr(self, name).state_dict() for name in PARTS}
+        return parts | {"iteration": self.iteration, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        self.iteration = state["iteration"]
+        self.generator.set_state(state["generator"])
+
+
+def rare_success_weight(rollout: Rollout) -> Tensor:
+    """Per episode (E,): 1.1 - success rate of its initial state in this rollout, so that rare successes teach most."""
+    group = torch.tensor([s.index for s in rollout.starts])
+    same = group[:, None] == group
+    return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)

@@ -1,0 +1,184 @@
+"""The bodies of the verbs: which parts of `experiment` run, and in which folder."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.table import Table
+
+from wamrl import checkpoint, report
+from wamrl.config import Config
+from wamrl.envs.check import check_env
+from wamrl.experiment import (
+    Arm,
+    Data,
+    build_wam,
+    compare,
+    difference,
+    fine_tune,
+    improve,
+    load_data,
+    load_wam,
+    measure,
+    record,
+    write_curve,
+    write_videos,
+)  # fmt: skip
+from wamrl.log import Logger, console, duration, new_run, resolved
+from wamrl.models.base import WAM
+from wamrl.models.check import check_wam
+from wamrl.rewards.reward import check_reward
+from wamrl.train import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """One run."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Path = Path("runs")  # where the run folder is made
+    data: Path | None = None  # a run folder whose demonstrations to use (default: those of --base, else record)
+    base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
+    resume: Path | None = None  # a run folder that was interrupted: go on there
+    smoke: bool = False  # everything, but tiny: does it run here?
+
+
+def demos(o: Options) -> None:
+    run = open_run(o)
+    record(o.config, run)
+    console.print(f"use them with: wamrl sft RECIPE --data {run}", markup=False)
+
+
+def sft(o: Options) -> None:
+    run = open_run(o)
+    data = data_of(o, run)
+    with Logger(run, resume_step=0 if o.resume else None) as logger:
+        fine_tune(o.config, data, run, logger)
+    console.print(f"improve it with: wamrl train RECIPE --base {run}", markup=False)
+
+
+def train(o: Options) -> None:
+    if o.base is None and o.resume is None:
+        raise ValueError("train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN")
+    run = open_run(o)
+    base = o.base or run / "checkpoints" / "base"
+    wam = load_wam(o.config, base)
+    if not (run / "checkpoints" / "base").is_dir():
+        checkpoint.save_named(run, "base", {"model": resolved(o.config.model), "wam": wam.state_dict()})
+    online(o.config, run, wam, data_of(o, run))
+
+
+def quickstart(o: Options) -> None:
+    run, cfg = open_run(o), o.config
+    data = data_of(o, run)
+    if (run / "checkpoints" / "base").is_dir():
+        wam = load_wam(cfg, run / "checkpoints" / "base")
+    else:
+        with Logger(run, resume_step=0 if o.resume else None) as logger:
+            wam = fine_tune(cfg, data, run, logger)
+    online(cfg, run, wam, data)
+
+
+def eval(o: Options) -> None:  # noqa: A001 the verb's name
+    if o.base is None:
+        raise ValueError("eval needs a model: give --base with a run folder or a checkpoint folder")
+    run, cfg = open_run(o), o.config
+    wam = load_wam(cfg, o.base)
+    folder = next((p for p in (o.data, o.base) if p is not None and (p / "heldout").is_dir()), None)
+    heldout = load_data(cfg, folder).heldout if folder else None
+    with cfg.pool().build() as pool:
+        arm, rollout = measure(cfg, wam, pool, heldout, "model")
+    report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
+    write_videos(cfg, wam, rollout, run / "videos")
+    console.print(f"summary, videos -> {run}", markup=False)
+
+
+def check(o: Options) -> None:
+    """The contract of the recipe's environment, model and reward."""
+    env = o.config.env.build()
+    try:
+        check_env(env)
+    finally:
+        env.close()
+    console.print(f"environment {env.spec.name}: ok", markup=False)
+    check_wam(build_wam(o.config))
+    console.print("model: ok")
+    check_reward(o.config.train.reward.similarity)
+    console.print("reward: ok")
+
+
+def open_run(o: Options) -> Path:
+    """A new run folder, or the one to resume, whose configuration must be the same."""
+    torch.set_num_threads(o.config.threads or torch.get_num_threads())
+    if o.resume is None:
+        run = new_run(o.out, o.config.name, o.config)
+        console.print(f"run folder: {run}", markup=False)
+        return run
+    import json
+
+    if not (o.resume / "config.json").is_file():
+        raise ValueError(f"{o.resume} is not a run folder (no config.json): give one that wamrl has made")
+    saved = json.loads((o.resume / "config.json").read_text(encoding="utf-8"))
+    saved["train"]["iterations"] = o.config.train.iterations  # a run may be prolonged
+    if (fault := difference(saved, resolved(o.config), "config")) is not None:
+        raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
+    return o.resume
+
+
+def data_of(o: Options, run: Path) -> Data:
+    """Demonstrations from --data, from the run itself, from --base's run, or newly recorded."""
+    base = [] if o.base is None else [o.base, *o.base.parents]
+    for folder in ([o.data] if o.data else []) + [run] + base:
+        if (folder / "demos").is_dir() and (folder / "heldout").is_dir():
+            return load_data(o.config, folder)
+    if o.data:
+        raise ValueError(f"{o.data} holds no demonstrations (demos/ and heldout/): name a run folder of `wamrl demos`")
+    record(o.config, run)
+    return load_data(o.config, run)
+
+
+def online(cfg: Config, run: Path, wam: WAM, data: Data) -> None:
+    """Evaluate, improve, evaluate again, report; resumes at the last checkpoint of the run."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(cfg.pool().build())
+        learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
+        resume = (run / "checkpoints" / "before").is_dir()
+        if resume:
+            before = Arm(**checkpoint.load(run / "checkpoints" / "before"))
+            if any((run / "checkpoints").glob("step-*")):
+                learner.load_state_dict(checkpoint.load(checkpoint.latest(run)))
+        else:
+            before, rollout = measure(cfg, wam, pool, data.heldout, "before")
+            write_videos(cfg, wam, rollout, run / "videos" / "before")
+            checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
+        logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
+        improve(cfg, learner, pool, run, logger)
+        after, rollout = measure(cfg, wam, pool, data.heldout, "after")
+        write_videos(cfg, wam, rollout, run / "videos" / "after")
+    pair = compare(before, after)
+    arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
+    report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)
+    write_curve(run, before, after)
+    print_table(cfg, arms, asdict(pair), run, logger.seconds)
+
+
+def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, seconds: float) -> None:
+    table = Table(title=f"{cfg.name}, seed {cfg.seed}, {arms['before']['episodes']} held-out initial states")
+    for column in ("", "success", "95 % interval", "mean length", "world-model error / copying (held-out)"):
+        table.add_column(column)
+    for name, a in arms.items():
+        ratios = ", ".join(f"+{k}: {v:.2f}" for k, v in a["error_over_copy"].items())
+        low, high = a["wilson95"]
+        table.add_row(name, f"{a['rate']:.1%}", f"{low:.1%} to {high:.1%}", f"{a['mean_length']:.1f}", ratios)
+    console.print(table)
+    console.print(
+        f"difference {pair['difference']:+.1%}, 95 % interval {pair['low']:+.1%} to {pair['high']:+.1%} "
+        f"({pair['gained']} states gained, {pair['lost']} lost, McNemar p = {pair['p_value']:.3g})",
+        markup=False,
+    )
+    console.print(f"{duration(seconds)} online; videos, learning curve, summary -> {run}", markup=False)
