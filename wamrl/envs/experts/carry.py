@@ -33,6 +33,7 @@ class Grasp:
     depth: float = 0.012  # vertical error allowed when closing
     slack: float = 0.07  # distance from the grasp point beyond which a touched object no longer counts as held
     effort: float = 0.8  # gripper command while holding
+    wall: float = np.inf  # beyond this y there is a wall in the fingers' way
 
 
 class CarryExpert(Expert):
@@ -54,7 +55,9 @@ class CarryExpert(Expert):
         aside, above = float(np.linalg.norm(error[:2])), -float(error[2])
         if np.linalg.norm(error) < grasp.slack and sim.held(grasp.body):
             return grasp.carry(sim), grasp.effort
-        stuck = above < 0.04 and abs(sim.env.data.body("hand").cvel[5]) < 0.08  # m/s: a finger is on a wall
+        # near a wall a finger may come to rest on it, above the object: close anyway, which draws the object away
+        resting = above < 0.04 and abs(sim.env.data.body("hand").cvel[5]) < 0.08  # m/s
+        stuck = point[1] > grasp.wall and resting
         if aside < grasp.radius and (abs(above) < grasp.depth or stuck):
             return point, grasp.effort
         if aside < grasp.radius:
@@ -148,8 +151,8 @@ def through_handle(sim: Simulation) -> np.ndarray:
 
 
 GRASPS: dict[str, Grasp] = {
-    "push": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight),
-    "pick-place": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight),
+    "push": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight, wall=0.8),
+    "pick-place": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight, wall=0.8),
     "pick-place-wall": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=over("obj", 0.22)),
     "shelf-place": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.02), carry=into_shelf),
     "bin-picking": Grasp(body="obj", point=between(body("obj", 0.0, 0.0, 0.03), 0.675, 0.725), carry=over("obj", 0.15)),
