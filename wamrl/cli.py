@@ -62,7 +62,7 @@ def run(verb: str, args: list[str]) -> None:
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     options = tyro.cli(
         verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",
-        description=VERBS[verb], config=(tyro.conf.FlagConversionOff,),
+        description=VERBS[verb], config=(tyro.conf.FlagCreatePairsOff,),
     )  # fmt: skip
     if options.smoke:
         options = replace(options, config=smoke(options.config))

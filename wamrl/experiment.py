@@ -8,7 +8,6 @@ runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learnin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,10 +237,8 @@ def write_curve(run: Path, before: Arm, after: Arm | None) -> None:
     report.learning_curve(run / "learning_curve.png", {k: v for k, v in curves.items() if v}, title=run.name)
 
 
-def write_videos(
-    cfg: Config, wam: WAM, rollout: Rollout, folder: Path, captions: Sequence[str] = (), most: int = 4
-) -> None:
-    """Imagined next to executed frames: up to `most` episodes, failures and successes half and half if there are enough."""
+def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
+    """Imagined next to executed frames: up to `most` episodes, half of them failures if there are enough."""
     wins, losses = rollout.success.nonzero().flatten().tolist(), (~rollout.success).nonzero().flatten().tolist()
     half = max(most // 2, most - len(losses))
     chosen = (wins[:half] + losses)[:most]

@@ -1,4 +1,4 @@
-"""The time grid and Flow-SDE: sampling and scoring agree, marginals are kept, and the plain SDE is caught inflating them."""
+"""The time grid and Flow-SDE: sampling and scoring agree, marginals are kept, the plain SDE is caught."""
 
 import math
 from dataclasses import replace

@@ -60,7 +60,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def velocity(self, z: Tensor, sigma: Tensor, context) -> tuple[Tensor, Tensor]:
-        """Video velocity, of the shape of z (B, F, V, H, W, 3), and the features of all taps (B, taps, L, D), at sigma (B,).
+        """Video velocity, shaped like z (B, F, V, H, W, 3), and the features of all taps (B, taps, L, D); sigma (B,).
 
         z lives in the model's own latent space (here: pixels in [-1, 1]); `to_frames` translates.
         """

@@ -56,7 +56,7 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     lead = (B, len(spec.taps))
     _require(
         features.dim() == 4 and features.shape[:2] == lead and features.shape[3] == world.feature_dim,
-        f"features have shape {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, {world.feature_dim}) is needed",
+        f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, {world.feature_dim}) is needed",
     )
     frames = wam.imagine(clip.obs, seeds)
     _require(

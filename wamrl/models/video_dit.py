@@ -114,7 +114,7 @@ class VideoDiT(WorldModel):
         return (z - x_hat) / expand(sigma.clamp(min=self.cfg.sigma_floor), z), features
 
     def loss(self, clip: Clip, context: Context, generator: torch.Generator) -> Tensor:
-        """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative patch motion."""
+        """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
         b, target = len(clip), clip.future.float() / 127.5 - 1
         sigma = torch.rand(b, generator=generator)
         sigma[torch.rand(b, generator=generator) < self.cfg.noise_fraction] = 1.0
