@@ -40,7 +40,7 @@ from wamrl.train import Learner
 class Options:
     """One run."""
 
-    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # --train.actor.enabled False
+    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # `--train.actor.enabled False`
     out: Path = Path("runs")  # where the run folder is made
     data: Path | None = None  # a run folder whose demonstrations to use (default: those of --base, else record)
     base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
