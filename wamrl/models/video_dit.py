@@ -3,7 +3,7 @@
 Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future attend to the context
 and to each other. The context never looks at the future, so it is encoded once for all denoising steps.
 The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
-    x_hat = last + net(z),   v = (z - x_hat) / max(sigma, sigma_floor)
+    x_hat = last + net(z),   v = (z - x_hat) / sigma
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class VideoDiTConfig:
     patch: int = 16
     taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
     feature_sigma: float = 1.0
-    sigma_floor: float = 0.3  # bounds the weight 1 / sigma^2 of nearly clean samples
+    sigma_floor: float = 0.3  # bounds the loss weight 1 / sigma^2 of nearly clean samples
     noise_fraction: float = 0.3  # of the training noise levels are exactly 1, where the actor reads
     motion_weight: float = 4.0  # extra loss weight of patches that move; without it the model copies the last frame
 
@@ -111,7 +111,7 @@ class VideoDiT(WorldModel):
 
     def velocity(self, z: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         x_hat, features = self._predict(z, sigma, context)
-        return (z - x_hat) / expand(sigma.clamp(min=self.cfg.sigma_floor), z), features
+        return (z - x_hat) / expand(sigma.clamp(min=1e-3), z), features  # no larger: the last Euler step ends at x_hat
 
     def loss(self, clip: Clip, context: Context, generator: torch.Generator) -> Tensor:
         """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
@@ -139,7 +139,8 @@ class VideoDiT(WorldModel):
         """Clean frames (B, F, V, H, W, 3) and features (B, taps, L, D) at z, sigma."""
         f = z.shape[1]
         last = context.last[:, None].expand_as(z)
-        x = self.patch_future(self._patches(torch.cat([z, last], -1)))
+        seen = (1 - expand(sigma, z)) * z
+        x = self.patch_future(self._patches(torch.cat([seen, last], -1)))
         x = (x + self.position + self.frame_position[:, -f:]).flatten(1, 2)
         modulation, taps = self._modulation(sigma), []
         for i, (block, past) in enumerate(zip(self.blocks, context.layers, strict=True), 1):
