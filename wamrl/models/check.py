@@ -84,23 +84,11 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 
 
 def _check_masks(wam: WAM, clip: Clip) -> None:
-    """Losses are per sample, and what is masked has no influence."""
-    clip.future_mask[0, -1] = clip.action_mask[0, -1] = False
-    other = Clip(**{**vars(clip), "future": clip.future.clone(), "actions": clip.actions.clone()})
-    other.future[0, -1] = 255 - other.future[0, -1]
-    other.actions[0, -1] += 1
-    results = []
-    for c in (clip, other):
-        context, g = wam.world.encode(c.obs), torch.Generator().manual_seed(0)
-        video = wam.world.loss(c, context, g)
-        _require(video.shape == (B,), f"world loss has shape {tuple(video.shape)}: one value per sample is needed")
-        results.append((video[0], wam.action_loss(c, wam.features(context, torch.arange(B)), g)[0]))
-    # Masked frames may still steer the normalisation of weights, so the video loss is allowed a small change.
-    (v0, a0), (v1, a1) = results
-    _require(
-        torch.allclose(v0, v1, rtol=0.05, atol=1e-4),
-        "frames beyond the episode's end change the world loss: use future_mask",
-    )
-    _require(
-        torch.allclose(a0, a1, rtol=1e-4), "actions beyond the episode's end change the action loss: use action_mask"
-    )
+    """Losses are per sample, and what is masked does not count: a sample that is masked whole has none."""
+    clip.future_mask[0] = clip.action_mask[0] = False
+    context, g = wam.world.encode(clip.obs), torch.Generator().manual_seed(0)
+    video = wam.world.loss(clip, context, g)
+    _require(video.shape == (B,), f"world loss has shape {tuple(video.shape)}: one value per sample is needed")
+    action = wam.action_loss(clip, wam.features(context, torch.arange(B)), g)
+    _require(video[0].item() == 0, "frames beyond the episode's end count in the world loss: use future_mask")
+    _require(action[0].item() == 0, "actions beyond the episode's end count in the action loss: use action_mask")
