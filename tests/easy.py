@@ -1,0 +1,33 @@
+"""The point environment with a goal so wide that a policy which has learned nothing sometimes reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wamrl.envs.base import StepResult
+from wamrl.envs.point import PointConfig, PointEnv
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasyConfig(PointConfig):
+    image_size: int = 16
+    radius: float = 0.5  # half-widths of the square; goals are at least 0.6 from the start
+
+    def build(self) -> EasyEnv:
+        self.validate()
+        return EasyEnv(self)
+
+
+class EasyEnv(PointEnv):
+    def __init__(self, config: EasyConfig) -> None:
+        self.radius = config.radius
+        super().__init__(config)
+
+    def step(self, action: np.ndarray) -> StepResult:
+        result = super().step(action)
+        if result.success or np.linalg.norm(self.position - self.goal) >= self.radius:
+            return result
+        self._over = True
+        return StepResult(success=True, terminated=True, truncated=False, stages=1)

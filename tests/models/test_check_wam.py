@@ -1,0 +1,125 @@
+"""`check_wam` passes what ships and names the fault of what is broken."""
+
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.models.check import check_wam
+from wamrl.models.wam import WAMConfig
+from wamrl.recipes.point import point
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.0])
+@pytest.mark.parametrize("name", ["nano", "point", "tiny"])
+def test_what_ships_passes(name, sigma):
+    cfg, hw = {"nano": (WAMConfig(), (64, 64)), "point": (point().model, (32, 32)), "tiny": (tiny.MODEL, (16, 16))}[
+        name
+    ]
+    cfg = replace(cfg, world=replace(cfg.world, feature_sigma=sigma))
+    torch.manual_seed(0)
+    check_wam(cfg.build(views=1, image_hw=hw, action_dim=2, proprio_dim=4))
+
+
+def test_a_trained_head_and_several_views_pass():
+    check_wam(tiny.lively())
+    check_wam(
+        replace(tiny.MODEL, history_offsets=(-4, 0)).build(views=2, image_hw=(16, 8), action_dim=3, proprio_dim=1)
+    )
+
+
+def nondeterministic_velocity(wam):
+    plain = wam.actor.velocity
+    wam.actor.velocity = lambda a, *args, **more: plain(a, *args, **more) + torch.randn_like(a)
+
+
+def unseeded_noise(wam):
+    plain = wam.world.noise
+    wam.world.noise = lambda seeds: torch.randn_like(plain(seeds))
+
+
+def constant_noise(wam):
+    plain = wam.world.noise
+    wam.world.noise = lambda seeds: plain(torch.zeros_like(seeds))
+
+
+def features_without_taps(wam):
+    plain = wam.world.velocity
+    wam.world.velocity = lambda *args: (plain(*args)[0], plain(*args)[1][:, 0])
+
+
+def velocity_of_another_shape(wam):
+    plain = wam.world.velocity
+    wam.world.velocity = lambda *args: (plain(*args)[0][:, :1], plain(*args)[1])
+
+
+def frames_out_of_range(wam):
+    wam.world.to_frames = lambda z: (z + 1) / 2 + 0.5
+
+
+def frames_missing(wam):
+    plain = wam.world.to_frames
+    wam.world.to_frames = lambda z: plain(z)[:, :1]
+
+
+def rows_mixed(wam):
+    plain = wam.world.velocity
+
+    def mixed(*args):
+        v, features = plain(*args)
+        return v, features + features.mean(0, keepdim=True)
+
+    wam.world.velocity = mixed
+
+
+def loss_averaged(wam):
+    plain = wam.world.loss
+    wam.world.loss = lambda *args: plain(*args).mean()
+
+
+def loss_without_mask(wam):
+    plain = wam.world.loss
+    wam.world.loss = lambda clip, *args: (
+        plain(replace(clip, future_mask=torch.ones_like(clip.future_mask)), *args)
+        + clip.future.float().mean((1, 2, 3, 4, 5))
+    )
+
+
+def action_loss_without_mask(wam):
+    plain = type(wam).action_loss
+    wam.action_loss = types.MethodType(
+        lambda self, clip, *args: plain(self, replace(clip, action_mask=torch.ones_like(clip.action_mask)), *args), wam
+    )
+
+
+def chunk_too_short(wam):
+    wam.spec = replace(wam.spec, chunk=4)
+    wam.actor.position.data = wam.actor.position.data[:, :4]
+    plain = wam.act
+    wam.act = lambda *args, **more: replace(p := plain(*args, **more), actions=p.actions[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (nondeterministic_velocity, "sampling and scoring disagree"),
+        (unseeded_noise, "differs between two calls"),
+        (constant_noise, "the same for different seeds"),
+        (features_without_taps, "features are"),
+        (velocity_of_another_shape, "velocity has shape"),
+        (frames_out_of_range, "leave \\[0, 1\\]"),
+        (frames_missing, "imagined frames are"),
+        (rows_mixed, "depend on the other rows"),
+        (loss_averaged, "one value per sample"),
+        (loss_without_mask, "use future_mask"),
+        (action_loss_without_mask, "use action_mask"),
+        (chunk_too_short, "action chunks are"),
+    ],
+)
+def test_a_broken_model_is_named(break_it, sentence):
+    wam = tiny.lively()
+    break_it(wam)
+    with pytest.raises(ValueError, match=sentence):
+        check_wam(wam)

@@ -1,0 +1,220 @@
+"""The built-in world model and action head: what they may look at, and what they must not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.models.action_head import ActionHeadConfig
+from wamrl.models.base import WAMSpec
+from wamrl.models.check import probe
+from wamrl.models.video_dit import VideoDiTConfig
+from wamrl.models.wam import WAMConfig
+
+
+def at_sigma(sigma: float, **world) -> WAMConfig:
+    return replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=sigma, **world))
+
+
+def with_(clip, **changes):
+    return replace(clip, **changes)
+
+
+@pytest.mark.parametrize(("views", "hw", "channels"), [(1, (16, 16), 3), (2, (24, 16), 3), (3, (8, 32), 3)])
+def test_unpatch_inverts_patches(views, hw, channels):
+    world = tiny.MODEL.build(views=views, image_hw=hw, action_dim=2, proprio_dim=4).world
+    x = torch.randn(2, 3, views, *hw, channels)
+    patches = world._patches(x)
+    assert patches.shape == (2, 3, views * hw[0] * hw[1] // 64, 64 * channels)
+    assert torch.equal(world._unpatch(patches, x.shape), x)
+    assert torch.equal(patches[1, 2, 0].view(8, 8, channels), x[1, 2, 0, :8, :8])  # a patch is a square of one view
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_an_untrained_model_imagines_the_last_frame(steps):
+    wam = tiny.fresh(model=replace(tiny.MODEL, history_offsets=(-2, 0)))
+    obs = probe(wam).obs
+    imagined = wam.imagine(obs, torch.arange(3), steps)
+    assert torch.allclose(imagined, obs.frames[:, -1:].float().expand(-1, 2, -1, -1, -1, -1) / 255, atol=1e-5)
+
+
+def test_the_context_does_not_see_the_future():
+    wam = tiny.lively()
+    clip = probe(wam)
+    context = wam.world.encode(clip.obs)
+    kept = [k.clone() for k, _ in context.layers]
+    features = [wam.features(context, seeds) for seeds in (torch.arange(3), torch.arange(3) + 9)]
+    n = context.taps.shape[2]
+    assert all(torch.equal(a, b) for a, (b, _) in zip(kept, context.layers, strict=True))
+    assert torch.equal(features[0][:, :, :n], features[1][:, :, :n])  # tokens of the context
+    assert not torch.allclose(features[0][:, :, n:], features[1][:, :, n:])  # tokens of the future
+
+
+def test_noise_belongs_to_its_seed():
+    world = tiny.fresh().world
+    seeds = torch.tensor([5, 2**62 - 1, 5])
+    noise = world.noise(seeds)
+    torch.randn(3)  # nothing global matters
+    assert torch.equal(noise, world.noise(seeds)) and torch.equal(noise[0], noise[2])
+    assert torch.equal(noise[1:2], world.noise(seeds[1:2])) and not torch.equal(noise[0], noise[1])
+    assert abs(noise.std() - 1) < 0.1 and abs(noise.mean()) < 0.1
+
+
+def test_frames_beyond_the_end_carry_no_loss():
+    """At noise level 1 the input holds nothing of the future, so any influence would be the loss's own."""
+    wam = tiny.lively(model=at_sigma(1.0, noise_fraction=1.0, motion_weight=0.0))
+    clip = probe(wam)
+    clip.future_mask[0, 1] = clip.future_mask[1, 0] = False
+    clip.future_mask[2] = False
+    other = with_(clip, future=clip.future.clone())
+    other.future[~clip.future_mask] = 255 - clip.future[~clip.future_mask]
+    context = wam.world.encode(clip.obs)
+
+    def loss(c):
+        return wam.world.loss(c, context, torch.Generator().manual_seed(0))
+
+    assert torch.equal(loss(clip), loss(other)) and loss(clip)[2] == 0 and (loss(clip)[:2] > 0).all()
+    unmasked = replace(clip, future_mask=torch.ones_like(clip.future_mask))
+    assert not torch.allclose(loss(unmasked), loss(replace(other, future_mask=unmasked.future_mask)))
+
+
+def test_moving_patches_weigh_more():
+    """One patch is off by the same amount in both clips; where it is a moving patch, the loss is larger."""
+    wam = tiny.fresh()
+    clip = probe(wam)
+    still = clip.frames[:, -1:].expand_as(clip.future).clone()
+    moved = still.clone()
+    moved[..., :8, :8, :] = 255 - moved[..., :8, :8, :]
+    clip = replace(clip, future=moved)
+    plain = tiny.fresh(model=at_sigma(1.0, motion_weight=0.0))
+    both = [w.world.loss(clip, w.world.encode(clip.obs), torch.Generator().manual_seed(0)) for w in (wam, plain)]
+    assert (both[0] > 2 * both[1]).all()
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.5, 0.0])
+def test_features_depend_on_the_own_row_only(sigma):
+    wam = tiny.lively(model=at_sigma(sigma)).eval()
+    obs, seeds = probe(wam).obs, torch.tensor([4, 8, 15])
+    every = wam.features(wam.world.encode(obs), seeds)
+    order = torch.tensor([2, 0, 1])
+    assert torch.allclose(wam.features(wam.world.encode(obs[order]), seeds[order]), every[order], atol=1e-5)
+    one = obs[slice(1, 2)]
+    assert torch.allclose(wam.features(wam.world.encode(one), seeds[1:2]), every[1:2], atol=1e-5)
+    assert not torch.allclose(every[0], every[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.5, 0.0])
+def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
+    wam = tiny.lively(model=replace(at_sigma(sigma), feature_steps=3))
+    obs, calls, plain = probe(wam).obs, [], wam.world.velocity
+
+    def spy(z, s, context):
+        calls.append((s[0].item(), torch.is_grad_enabled()))
+        return plain(z, s, context)
+
+    wam.world.velocity = spy
+    context = wam.world.encode(obs)
+    features = wam.features(context, torch.arange(3))
+    features.square().sum().backward()
+    assert wam.world.patch_future.weight.grad.abs().sum() > 0
+    assert calls[-1] == (sigma, True) and not any(grad for _, grad in calls[:-1])
+    levels = [s for s, _ in calls]
+    assert len(levels) == (1 if sigma == 1 else 4) and levels == sorted(levels, reverse=True) and levels[0] == 1.0
+    assert wam.spec.imagine_causes_action == (sigma < 1)
+
+
+def test_the_velocity_leads_back_to_the_prediction():
+    """x - sigma v is the clean frame: last + residual, wherever sigma is above the floor."""
+    wam = tiny.fresh()
+    obs = probe(wam).obs
+    context, z = wam.world.encode(obs), torch.randn(3, 2, 1, 16, 16, 3)
+    v, _ = wam.world.velocity(z, torch.full((3,), 0.7), context)
+    assert torch.allclose(z - 0.7 * v, context.last[:, None].expand_as(z), atol=1e-5)
+
+
+def test_the_instruction_and_the_state_reach_the_features():
+    wam = tiny.lively()
+    obs = probe(wam).obs
+
+    def read(o):
+        return wam.features(wam.world.encode(o), torch.arange(3))
+
+    assert not torch.allclose(read(obs), read(replace(obs, text=("open the drawer",) * 3)), atol=1e-4)
+    assert not torch.allclose(read(obs), read(replace(obs, proprio=obs.proprio + 1)), atol=1e-4)
+    mixed = read(replace(obs, text=("probe", "open the drawer", "")))
+    assert torch.allclose(mixed[:1], read(obs)[:1], atol=1e-5)
+
+
+def test_folding_repeats_equals_separate_calls():
+    wam, g = tiny.lively(), torch.Generator().manual_seed(0)
+    features = torch.randn(3, 2, 5, 32, generator=g)
+    condition = wam.actor.condition(features, torch.randn(3, 4, generator=g))
+    a, sigma = torch.randn(3, 4, 8, 2, generator=g), torch.rand(3, 4, generator=g)
+    folded = wam.actor.velocity(a.flatten(0, 1), sigma.flatten(), condition, repeat=4).unflatten(0, (3, 4))
+    for j in range(4):
+        assert torch.allclose(folded[:, j], wam.actor.velocity(a[:, j], sigma[:, j], condition), atol=1e-5)
+
+
+def test_every_tap_reaches_the_actions():
+    wam = tiny.lively()
+    for block in wam.actor.blocks:
+        block.modulation.weight.data.normal_(0, 0.1)
+    features = torch.randn(1, 2, 5, 32, requires_grad=True)
+    velocity = wam.actor.velocity(torch.randn(1, 8, 2), torch.ones(1), wam.actor.condition(features, torch.zeros(1, 4)))
+    velocity.square().sum().backward()
+    assert (features.grad.abs().sum((0, 2, 3)) > 0).all()
+
+
+def test_actions_beyond_the_end_carry_no_loss():
+    wam = tiny.lively()
+    clip = probe(wam)
+    clip.action_mask[0, 3:] = False
+    other = replace(clip, actions=clip.actions.clone())
+    features = wam.features(wam.world.encode(clip.obs), torch.arange(3)).detach()
+    other.actions.requires_grad_(True)
+    loss = wam.action_loss(other, features, torch.Generator().manual_seed(0))
+    assert loss.shape == (3,)
+    # The input of the masked actions is seen by the others (self-attention); their own error is not counted.
+    wam.actor.head.weight.data.zero_()
+    a, b = (wam.action_loss(c, features, torch.Generator().manual_seed(0)) for c in (clip, other))
+    other.actions.data[0, 3:] += 1
+    c = wam.action_loss(other, features, torch.Generator().manual_seed(0))
+    assert torch.equal(a, b) and torch.equal(a, c)
+
+
+@pytest.mark.parametrize(("width", "depth", "heads", "named"), [(768, 12, 12, 1e8), (2304, 28, 24, 2e9)])
+def test_the_same_classes_scale_to_the_named_sizes(width, depth, heads, named):
+    """`VideoDiTConfig` promises these; counted without memory."""
+    world = VideoDiTConfig(width=width, depth=depth, heads=heads, taps=(depth // 3, 2 * depth // 3, depth))
+    cfg = WAMConfig(world=world, actor=ActionHeadConfig(width=256))
+    with torch.device("meta"):
+        wam = cfg.build(views=2, image_hw=(256, 256), action_dim=7, proprio_dim=9)
+    count = sum(p.numel() for p in wam.parameters())
+    assert all(p.is_meta for p in wam.parameters()) and abs(count / named - 1) < 0.2, f"{count:.3g}"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"world": VideoDiTConfig(width=30, heads=4)}, "heads must divide width"),
+        ({"world": VideoDiTConfig(depth=2, taps=(3,))}, "taps be blocks of 1..2"),
+        ({"world": VideoDiTConfig(patch=5)}, "not divisible into patches"),
+        ({"actor": ActionHeadConfig(width=30)}, "heads must divide width"),
+        ({"frame_offsets": (8, 4)}, "ascending"),
+        ({"frame_offsets": (0, 4)}, "positive"),
+        ({"history_offsets": (-2,)}, "end with 0"),
+        ({"chunk": 0}, "must be >= 1"),
+        ({"world": VideoDiTConfig(feature_sigma=1.5)}, r"must lie in \[0, 1\]"),
+    ],
+)
+def test_bad_configurations_are_refused_in_words(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        WAMConfig(**change).build(views=1, image_hw=(64, 64), action_dim=2, proprio_dim=4)
+
+
+def test_a_spec_is_checked():
+    spec = tiny.fresh().spec
+    with pytest.raises(ValueError, match="ascend"):
+        replace(spec, history_offsets=(0, -1)).validate()
+    assert isinstance(spec, WAMSpec) and spec.taps == ("block1", "block2")
