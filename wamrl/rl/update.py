@@ -90,7 +90,7 @@ class ActorUpdate(nn.Module):
         """All epochs on one rollout; `policy=False` trains the value head only. Returns averaged metrics."""
         wam.eval()
         first = self._first_ratio(wam, batch, flow)
-        scale = batch.advantage.std() + 1e-6
+        scale = batch.advantage.std(unbiased=False) + 1e-6  # a single chunk has none
         centre = batch.advantage.mean() if self.cfg.algorithm == "ppo" else 0.0
         advantage = (batch.advantage - centre) / scale
         sums, updates, stopped = defaultdict(float), 0, False
@@ -102,7 +102,8 @@ class ActorUpdate(nn.Module):
                 for k, v in metrics.items():
                     sums[k] += v
         out = {f"actor/{k}": v / updates for k, v in sums.items()}
-        explained = 1 - (batch.returns - self._values(batch)).var() / (batch.returns.var() + 1e-8)
+        left = batch.returns - self._values(batch)
+        explained = 1 - left.var(unbiased=False) / (batch.returns.var(unbiased=False) + 1e-8)
         more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
         return out | {f"actor/{k}": v for k, v in more.items()}
 
