@@ -1,0 +1,69 @@
+"""Where episodes start."""
+
+import pytest
+import torch
+
+from wamrl.rl.starts import Starts, StartsConfig
+from wamrl.types import Start
+
+
+def train(*index: int) -> list[Start]:
+    return [Start(split="train", index=i) for i in index]
+
+
+def seen(cfg: StartsConfig = StartsConfig(group=2, revisit=0.5, capacity=50)) -> Starts:  # noqa: B008 frozen
+    starts = Starts(cfg)
+    starts.next(5, torch.Generator())  # 0..4
+    outcome = {0: (1, 1), 1: (0, 0), 2: (1, 0), 3: (0, 1), 4: (0, 0)}
+    for i, wins in outcome.items():
+        starts.observe(train(i, i), torch.tensor(wins).bool())
+    return starts
+
+
+def test_fresh_states_come_in_order_and_in_groups():
+    starts = Starts(StartsConfig(group=3, revisit=0.5))
+    assert starts.next(2, torch.Generator()) == train(0, 0, 0, 1, 1, 1)
+    assert starts.next(1, torch.Generator()) == train(2, 2, 2)
+
+
+def test_only_undecided_states_are_visited_again():
+    for seed in range(20):
+        starts = seen()
+        chosen = starts.next(8, torch.Generator().manual_seed(seed))
+        assert len(chosen) == 16 and chosen[::2] == chosen[1::2] and all(s.split == "train" for s in chosen)
+        again = {s.index for s in chosen if s.index < 5}
+        assert again == {2, 3}  # both that are mixed, though half of eight were wanted
+        assert [s.index for s in chosen[4::2]] == list(range(5, 11))
+
+
+def test_no_revisits_if_none_are_wanted():
+    starts = seen(StartsConfig(group=2, revisit=0.0, capacity=50))
+    assert {s.index for s in starts.next(4, torch.Generator())} == {5, 6, 7, 8}
+
+
+def test_old_outcomes_fade():
+    starts = seen()
+    starts.observe(train(2, 2), torch.tensor([True, True]))
+    assert starts.tries[2] == 3 and starts.wins[2] == 2.5
+
+
+def test_the_generator_decides_and_a_resume_goes_on():
+    a, b = seen(), seen()
+    ga, gb = (torch.Generator().manual_seed(4) for _ in range(2))
+    assert a.next(4, ga) == b.next(4, gb)
+    a.observe(train(5, 5), torch.tensor([True, False]))
+    c, gc = Starts(a.cfg), torch.Generator()
+    c.load_state_dict(a.state_dict())
+    gc.set_state(ga.get_state())
+    assert [a.next(3, ga) for _ in range(5)] == [c.next(3, gc) for _ in range(5)]
+
+
+def test_training_never_leaves_its_memory():
+    starts = Starts(StartsConfig(group=1, revisit=0.0, capacity=3))
+    assert [s.index for s in starts.next(7, torch.Generator())] == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("change", [{"group": 0}, {"revisit": 1.5}])
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(ValueError, match="starts:"):
+        Starts(StartsConfig(**change))

@@ -1,0 +1,180 @@
+"""The clipped policy update: against a loop in plain Python, on fixed batches, and its guards."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.models.base import WAM
+from wamrl.models.check import probe
+from wamrl.rl.update import ActorBatch, ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
+
+
+def reference_loss(log_ratio, advantage, cfg):
+    total, n = 0.0, 0
+    for row, a in zip(log_ratio.tolist(), advantage.tolist(), strict=True):
+        for x in row:
+            r = math.exp(x)
+            clipped = min(max(r, 1 - cfg.clip), 1 + cfg.clip_high)
+            objective = min(r * a, clipped * a)
+            if a < 0:
+                objective = max(objective, cfg.dual_clip * a)
+            total, n = total - objective, n + 1
+    return total / n
+
+
+def test_the_loss_is_the_dual_clipped_surrogate():
+    g = torch.Generator().manual_seed(0)
+    cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
+    log_ratio, advantage = torch.randn(50, 3, generator=g), torch.randn(50, generator=g)
+    assert policy_loss(log_ratio, advantage, cfg).item() == pytest.approx(reference_loss(log_ratio, advantage, cfg))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "flows"),
+    [
+        (1.0, 1.0, True), (1.35, 1.0, True), (1.45, 1.0, False), (0.5, 1.0, True),  # good: may grow to 1.4
+        (1.0, -1.0, True), (0.95, -1.0, True), (0.85, -1.0, False), (1.9, -1.0, True), (2.1, -1.0, False),
+    ],
+)  # fmt: skip
+def test_where_the_gradient_flows(ratio, advantage, flows):
+    cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
+    log_ratio = torch.tensor([[math.log(ratio)]], requires_grad=True)
+    policy_loss(log_ratio, torch.tensor([advantage]), cfg).backward()
+    assert (log_ratio.grad.item() != 0) == flows
+    if flows:
+        assert math.copysign(1, log_ratio.grad.item()) == -advantage
+
+
+def test_only_executed_actions_count():
+    elementwise = torch.randn(3, 2, 8, 4)
+    mask = torch.arange(8) < torch.tensor([8, 3, 0])[:, None]
+    out = chunk_log_prob(elementwise, mask)
+    assert out.shape == (3, 2) and (out[2] == 0).all()
+    assert torch.allclose(out[1], elementwise[1, :, :3].sum((-1, -2)))
+    other = elementwise.clone()
+    other[1, :, 3:] = 1e6
+    assert torch.equal(chunk_log_prob(other, mask)[1], out[1])
+
+
+def synthetic(wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one") -> tuple[ActorBatch, object]:
+    """Chunks of a random observation each; half of them good, half bad."""
+    flow = replace(tiny.CONFIG.flow, noisy=noisy)
+    obs = type(probe(wam).obs).cat([probe(wam, seed + i).obs for i in range(n // 3)])
+    generators = [torch.Generator().manual_seed(i) for i in range(n)]
+    plan = wam.eval().act(obs, torch.arange(n), flow, generators, explore=True)
+    mask = torch.ones(n, 8, dtype=torch.bool)
+    mask[::4, 5:] = False
+    advantage = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
+    return ActorBatch(plan=plan, mask=mask, clock=torch.rand(n), advantage=advantage, returns=torch.rand(n)), flow
+
+
+def learner(wam, **changes) -> ActorUpdate:
+    torch.manual_seed(0)
+    return ActorUpdate(replace(tiny.CONFIG.train.actor, **changes), wam)
+
+
+@pytest.mark.parametrize("noisy", ["one", "all", "all_but_last"])
+def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
+    wam = tiny.lively()
+    batch, flow = synthetic(wam, noisy=noisy)
+    update, g = learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        before = chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask)
+    metrics = update.step(wam, batch, flow, g, policy=True)
+    with torch.no_grad():
+        gain = (chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask) - before).mean(1)
+    good = batch.advantage > 0
+    assert gain[good].mean() > 0.005 > -0.005 > gain[~good].mean()
+    assert metrics["actor/first_log_ratio"] < 1e-4 and metrics["actor/kl"] > 0 and metrics["actor/grad_norm"] > 0
+
+
+def test_the_update_refuses_a_changed_actor_or_changed_features():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    g = torch.Generator().manual_seed(0)
+    assert learner(wam).step(wam, batch, flow, g, policy=False)["actor/first_log_ratio"] < 1e-4
+    features = batch.plan.features.flip(-1)
+    with pytest.raises(RuntimeError, match="changed between rollout and update"):
+        learner(wam).step(wam, replace(batch, plan=replace(batch.plan, features=features)), flow, g, policy=True)
+    with pytest.raises(RuntimeError, match="before the first update"):  # another noise level scores otherwise
+        learner(wam).step(wam, batch, replace(flow, noise=0.4), g, policy=True)
+    wam.actor.head.bias.data += 1e-3
+    before = tiny.snapshot(wam)
+    with pytest.raises(RuntimeError, match="must be 0"):
+        learner(wam).step(wam, batch, flow, g, policy=True)
+    assert not tiny.changed(wam, before)
+
+
+def test_a_nan_in_the_chain_is_refused_before_any_step():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    batch.plan.chain_log_prob[0, 0, 0, 0] = torch.nan
+    with pytest.raises(RuntimeError, match="before the first update"):
+        learner(wam).step(wam, batch, flow, torch.Generator(), policy=True)
+
+
+def test_value_warm_up_leaves_the_actor_and_trains_the_value():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    update, before = learner(wam, epochs=20), tiny.snapshot(wam)
+    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
+    assert not tiny.changed(wam, before) and not update.optimizer.state
+    assert metrics["actor/kl"] == metrics["actor/grad_norm"] == metrics["actor/clip_fraction"] == 0
+    assert (update._values(batch) - batch.returns).square().mean() < batch.returns.square().mean()
+    assert metrics["actor/explained_variance"] > 0
+
+
+def test_the_world_model_gets_no_gradient_from_the_policy():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    before = tiny.snapshot(wam.world)
+    learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    assert not tiny.changed(wam.world, before)
+    assert all(p.grad is None for p in wam.world.parameters())
+
+
+def test_epochs_stop_where_the_policy_moved_far_enough():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    update = learner(wam, lr=3e-3, epochs=30, batch=8, target_kl=1e-3)
+    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    assert metrics["actor/stopped_early"] == 1
+    taken = next(iter(update.optimizer.state.values()))["step"].item()
+    assert 0 < taken < 30 * 3
+
+
+def test_a_loss_that_is_not_finite_is_refused_in_words():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    batch.returns[3] = torch.inf
+    with pytest.raises(FloatingPointError, match="the loss is not finite; lower"):
+        learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+
+
+def test_a_single_chunk_can_be_updated_on():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    metrics = learner(wam).step(wam, batch[slice(0, 1)], flow, torch.Generator().manual_seed(0), policy=True)
+    assert all(math.isfinite(v) for v in metrics.values())
+
+
+def test_optimisers_come_back_bitwise():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    update = learner(wam)
+    update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    other = learner(wam)
+    other.load_state_dict(update.state_dict())
+    assert tiny.difference(other.state_dict(), update.state_dict()) is None
+    assert tiny.difference(learner(wam).state_dict(), update.state_dict()) is not None
+
+
+@pytest.mark.parametrize(
+    "change", [{"clip": 0.0}, {"clip_high": 0.1}, {"epochs": 0}, {"gamma": 1.1}, {"lam": -0.1}, {"batch": 0}]
+)
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(ValueError, match="actor update"):
+        ActorUpdateConfig(**change).validate()
