@@ -1,0 +1,148 @@
+"""`collect`: the same episodes however many slots there are, complete, in order, and honest about lost ones."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.rollout import collect, episode_generator, rollout_metrics, success_clips
+from wamrl.types import Start
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with tiny.CONFIG.pool().build() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def rollout(pool):
+    return tiny.explore(tiny.lively(), pool, 20)
+
+
+@pytest.mark.parametrize("explore", [True, False])
+def test_results_do_not_depend_on_the_number_of_slots(pool, explore):
+    wam, starts = tiny.lively(), tiny.starts(11)
+
+    def run(pool):
+        return collect(wam, pool, starts, tiny.CONFIG.flow, seed=3, explore=explore)
+
+    wide = run(pool)
+    with replace(tiny.CONFIG.pool(), n_envs=3).build() as narrow:
+        other = run(narrow)
+    assert torch.equal(wide.success, other.success) and torch.equal(wide.length, other.length)
+    assert 0 < wide.success.sum() < 11
+    a, b = wide.chunks, other.chunks
+    for name in ("episode", "step", "executed", "done", "success", "verifiable"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    assert torch.equal(a.plan.seed, b.plan.seed)
+    assert (a.plan.actions - b.plan.actions).abs().max() < 1e-5
+    assert a.plan.chain_x.shape[1] == (1 if explore else 0)
+
+
+def test_another_seed_gives_other_noise(pool, rollout):
+    again, other = (tiny.explore(tiny.lively(), pool, 20, seed) for seed in (0, 1))
+    assert torch.equal(again.chunks.plan.actions, rollout.chunks.plan.actions)
+    assert not torch.equal(other.chunks.plan.seed[:20], rollout.chunks.plan.seed[:20])
+
+
+def test_episodes_are_complete_and_sorted(rollout):
+    chunks, n = rollout.chunks, len(rollout.starts)
+    assert n == 20 and rollout.starts == tiny.starts(20) and rollout.lost == 0  # more starts than slots
+    key = chunks.episode * 1000 + chunks.step
+    assert (key.diff() > 0).all() and chunks.episode.unique().tolist() == list(range(n))
+    for e in range(n):
+        rows = chunks[chunks.episode == e]
+        executed = rows.executed.tolist()
+        assert rows.step.tolist() == [sum(executed[:i]) for i in range(len(executed))]
+        assert rows.done.tolist() == [False] * (len(executed) - 1) + [True]
+        assert executed[:-1] == [8] * (len(executed) - 1) and 1 <= executed[-1] <= 8
+        assert rollout.length[e] == sum(executed) <= 40
+        assert rollout.success[e] == rows.success.any() and not rows.success[:-1].any()
+        assert rollout.success[e] == rollout.stages[e] or rollout.length[e] == 40
+    metrics = rollout_metrics(rollout)
+    assert metrics["rollout/episodes"] == 20 and metrics["rollout/steps"] == rollout.length.sum()
+
+
+def test_masks_cover_exactly_what_was_executed(rollout):
+    chunks = rollout.chunks
+    assert torch.equal(chunks.mask.sum(1), chunks.executed) and chunks.mask.shape == (len(chunks), 8)
+    assert (chunks.mask.int().diff(dim=1) <= 0).all()
+    assert torch.equal(chunks.verifiable, torch.tensor([4, 8]) <= chunks.executed[:, None])
+    assert (chunks.executed < 8).any()
+
+
+def test_repeated_starts_get_different_noise(pool):
+    one, two = Start(split="train", index=1), Start(split="train", index=2)
+    r = collect(tiny.lively(), pool, [one, two, one, one], tiny.CONFIG.flow, seed=0, explore=True)
+    first = [r.chunks[(r.chunks.episode == e) & (r.chunks.step == 0)] for e in range(4)]
+    assert torch.equal(first[0].obs.frames, first[2].obs.frames)  # the same state
+    assert len({int(f.plan.seed) for f in first}) == 4
+    assert not torch.allclose(first[0].plan.actions, first[2].plan.actions)
+    draws = [torch.randn(2, generator=episode_generator(0, one, k)) for k in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_the_stored_plan_can_be_scored_and_imagined_again(pool, rollout):
+    wam, chunks = tiny.lively().eval(), rollout.chunks
+    worst = (wam.log_prob(chunks.plan, tiny.CONFIG.flow) - chunks.plan.chain_log_prob).abs().max()
+    assert worst < 1e-4
+    features = wam.features(wam.world.encode(chunks.obs), chunks.plan.seed)
+    assert torch.allclose(features, chunks.plan.features, atol=1e-4)
+
+
+def test_success_clips_are_the_chunks_of_successful_episodes(rollout):
+    weight = torch.arange(20.0)
+    clip = success_clips(rollout, weight)
+    rows = rollout.chunks[rollout.success[rollout.chunks.episode]]
+    assert 0 < len(clip) == len(rows) < len(rollout.chunks)
+    assert torch.equal(clip.weight, weight[rows.episode]) and torch.equal(clip.action_mask, rows.mask)
+    assert clip.actions.abs().max() <= 1 and torch.equal(clip.future, rows.frames)
+    none = success_clips(replace(rollout, success=torch.zeros(20, dtype=torch.bool)), weight)
+    assert len(none) == 0 and none.text == ()
+
+
+def test_progress_is_told(pool):
+    told = []
+    collect(tiny.lively(), pool, tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, on_done=told.append)
+    assert sum(told) == 9
+
+
+def test_a_killed_worker_costs_its_episodes_only():
+    wam, starts = tiny.lively(), tiny.starts(12)
+    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        plain, calls = pool.step, []
+
+        def step(actions, active):
+            calls.append(1)
+            if len(calls) == 2:
+                os.kill(pool.pids[0], signal.SIGKILL)
+            return plain(actions, active)
+
+        pool.step = step
+        r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+    assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(r.length) == len(r.stages)
+    assert rollout_metrics(r)["rollout/lost"] == r.lost
+    assert r.chunks.episode.unique().tolist() == list(range(len(r.starts)))
+    kept = [starts.index(s) for s in r.starts]
+    assert torch.equal(r.success, whole.success[kept]) and torch.equal(r.length, whole.length[kept])
+    mine = torch.isin(whole.chunks.episode, torch.tensor(kept))
+    assert (r.chunks.plan.actions - whole.chunks[mine].plan.actions).abs().max() < 1e-5
+
+
+def test_all_lost_is_said():
+    with replace(tiny.CONFIG.pool(), n_envs=1, n_workers=1).build() as pool:
+        os.kill(pool.pids[0], signal.SIGKILL)
+        plain = pool.step
+
+        def step(actions, active):
+            os.kill(pool.pids[0], signal.SIGKILL)
+            return plain(actions, active)
+
+        pool.step = step
+        with pytest.raises(RuntimeError, match="every episode was lost"):
+            collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, explore=True)
