@@ -27,6 +27,7 @@ Sample = Callable[[int, torch.Generator], Clip]
 class OnlineSFTConfig:
     world: bool = True  # video SFT with latent KL
     actor: bool = True  # co-training; False in the paper's recipe
+    shared: bool = False  # the action loss also trains the world model, as SFT does; not in the paper
     steps: int = 20  # per iteration, both halves in one step
     batch: int = 32
     demo_share: float = 0.25
@@ -68,29 +69,38 @@ class OnlineSFT(nn.Module):
         self.kl.fit(frozen.features(frozen.world.encode(demos.obs), seeds))
 
     def update(self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator) -> dict[str, float]:
-        """`cfg.steps` gradient steps; returns averaged metrics."""
+        """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
         sums: dict[str, float] = defaultdict(float)
-        for _ in range(self.cfg.steps):
+        for i in range(self.cfg.steps):
+            decay = 1 - i / self.cfg.steps  # what acts next is not the noise of the last step
             n_demo = int(self.cfg.batch * self.cfg.demo_share)
             clip = Clip.cat([buffer(self.cfg.batch - n_demo, generator), demos(max(1, n_demo), generator)])
-            for name, value in self._step(wam, clip.to(next(wam.parameters()).device), generator).items():
+            for name, value in self._step(wam, clip.to(next(wam.parameters()).device), generator, decay).items():
                 sums[name] += value / self.cfg.steps
         return dict(sums)
 
-    def _step(self, wam: WAM, clip: Clip, generator: torch.Generator) -> dict[str, float]:
-        metrics, seeds = {}, torch.randint(2**62, (len(clip),), generator=generator)
+    def _step(self, wam: WAM, clip: Clip, generator: torch.Generator, decay: float) -> dict[str, float]:
+        cfg, metrics, seeds = self.cfg, {}, torch.randint(2**62, (len(clip),), generator=generator)
         wam.eval()
-        with torch.set_grad_enabled(self.cfg.world):
+        loss = torch.zeros((), device=clip.proprio.device)
+        with torch.set_grad_enabled(cfg.world):
             context = wam.world.encode(clip.obs)
             features = wam.features(context, seeds)
-        if self.cfg.world:
-            loss, metrics = self._world_loss(wam, clip, context, features, seeds, generator)
-            _apply(loss, wam.world, self.world_optimizer, self.cfg.grad_norm)
-        if self.cfg.actor:
-            loss = wam.action_loss(clip, features.detach(), generator)
-            loss = (loss * clip.weight).sum() / clip.weight.sum().clamp(min=1e-6)
-            _apply(loss, wam.actor, self.actor_optimizer, self.cfg.grad_norm)
-            metrics["cotrain/action_loss"] = loss.item()
+        if cfg.world:
+            world, metrics = self._world_loss(wam, clip, context, features, seeds, generator)
+            loss = loss + world
+        if cfg.actor:
+            action = wam.action_loss(clip, features if cfg.shared else features.detach(), generator)
+            action = (action * clip.weight).sum() / clip.weight.sum().clamp(min=1e-6)
+            loss, metrics["cotrain/action_loss"] = loss + action, action.item()
+        if not loss.isfinite():
+            raise FloatingPointError("online sft: the loss is not finite; lower world_lr or actor_lr")
+        wam.zero_grad()
+        loss.backward()
+        if cfg.world:
+            _descend(wam.world, self.world_optimizer, cfg.world_lr * decay, cfg.grad_norm)
+        if cfg.actor:
+            _descend(wam.actor, self.actor_optimizer, cfg.actor_lr * decay, cfg.grad_norm)
         return metrics
 
     def _world_loss(
@@ -112,10 +122,8 @@ def frozen_copy(wam: WAM) -> WAM:
     return copy.deepcopy(wam).requires_grad_(False).eval()
 
 
-def _apply(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, limit: float) -> None:
-    if not loss.isfinite():
-        raise FloatingPointError("online sft: the loss is not finite; lower world_lr or actor_lr")
-    optimizer.zero_grad()
-    loss.backward()
+def _descend(module: nn.Module, optimizer: torch.optim.Optimizer, lr: float, limit: float) -> None:
     nn.utils.clip_grad_norm_(module.parameters(), limit)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
     optimizer.step()
