@@ -2,5 +2,5 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh || exit $?
 export MUJOCO_GL="${MUJOCO_GL:-egl}"                       # render without a screen
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}"            # torch's threads spin briefly: long spinning beside simulators costs up to 10x
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}"            # torch's threads spin, but briefly (see wamrl/cli.py)
 PATH="$PWD/.venv/bin:$PATH"
