@@ -1,0 +1,74 @@
+"""Every recipe is valid, buildable, has a name and a sentence; controls differ from quickstart in what they say."""
+
+import inspect
+from dataclasses import fields, is_dataclass, replace
+
+import pytest
+import torch
+
+from wamrl.cli import find_recipe, recipes, smoke
+from wamrl.config import Config
+from wamrl.log import resolved
+
+ALL = recipes()
+
+
+def tree(value, where="cfg"):
+    yield where, value
+    if is_dataclass(value):
+        for f in fields(value):
+            yield from tree(getattr(value, f.name), f"{where}.{f.name}")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_recipe_is_valid_frozen_and_named(name):
+    cfg = ALL[name]()
+    assert isinstance(cfg, Config) and cfg.name and cfg == ALL[name]() and inspect.getdoc(ALL[name])
+    cfg.validate()
+    smoke(cfg).validate()
+    for where, part in tree(cfg):
+        assert not is_dataclass(part) or type(part).__dataclass_params__.frozen, where
+    assert resolved(cfg)["env"]["class"].startswith("wamrl.envs.")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_model_can_be_built(name):
+    cfg = ALL[name]()
+    with torch.device("meta"):
+        wam = cfg.model.build(views=1, image_hw=(64, 64), action_dim=4, proprio_dim=7)
+    assert wam.spec.chunk == cfg.model.chunk and cfg.pool().n_exec == cfg.model.chunk
+    assert max(cfg.model.frame_offsets) <= cfg.model.chunk  # else the last frame is never verifiable
+
+
+def test_the_recipes_of_the_issue_are_there():
+    assert {"quickstart", "point", "actor-only", "world-only", "clone-successes", "paper"} <= ALL.keys()
+
+
+def test_controls_are_the_quickstart_without_something():
+    quick = ALL["quickstart"]()
+    halves = {
+        "actor-only": (True, False, False),
+        "world-only": (False, True, False),
+        "clone-successes": (False, False, True),
+    }
+    for name, wanted in halves.items():
+        cfg = ALL[name]()
+        assert (cfg.train.actor.enabled, cfg.train.online.world, cfg.train.online.actor) == wanted, name
+        same = replace(cfg, name=quick.name, train=quick.train)
+        assert same == quick, name  # the same environment, model, data, evaluation and number of episodes
+        assert (cfg.train.iterations, cfg.train.groups) == (quick.train.iterations, quick.train.groups), name
+
+
+def test_the_paper_is_taken_literally():
+    cfg = ALL["paper"]()
+    assert cfg.flow.sde == "plain" and cfg.train.reward.mode == "paper"
+    assert cfg.train.actor.enabled and cfg.train.online.world and not cfg.train.online.actor
+
+
+def test_recipes_of_ones_own_are_found():
+    assert find_recipe("wamrl.recipes.point:point") is ALL["point"]
+    for bad in ("nowhere_at_all:recipe", "wamrl.recipes.point:nothing"):
+        with pytest.raises(ValueError, match="cannot import recipe"):
+            find_recipe(bad)
+    with pytest.raises(ValueError, match="unknown recipe 'pont'.*point"):
+        find_recipe("pont")

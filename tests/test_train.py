@@ -1,0 +1,233 @@
+"""The online loop: resume is bitwise, the halves switch off, the latent KL starts at zero, nothing crashes at 0 %."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl import checkpoint
+from wamrl.config import Config
+from wamrl.rewards.reward import RewardConfig
+from wamrl.rl.online_sft import OnlineSFTConfig
+from wamrl.rl.starts import StartsConfig
+from wamrl.rl.update import ActorUpdateConfig
+from wamrl.rollout import success_clips
+from wamrl.train import Learner, rare_success_weight
+
+HORIZON = 40
+ACTOR, ONLINE = tiny.CONFIG.train.actor, tiny.CONFIG.train.online
+LATE = replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=0.5))
+
+
+def learner(cfg: Config = tiny.CONFIG, seed: int = 0) -> Learner:
+    return Learner(cfg, tiny.lively(seed, cfg.model), tiny.demos(), HORIZON)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with tiny.CONFIG.pool().build() as pool:
+        yield pool
+
+
+VARIANTS = {
+    "ppo-composite": tiny.CONFIG,
+    "warm-up": tiny.train_config(actor=replace(ACTOR, value_warmup=2)),
+    "grpo-success": tiny.train_config(
+        actor=replace(ACTOR, algorithm="grpo"), reward=RewardConfig(mode="success"), groups=6
+    ),
+    "paper-ema": tiny.train_config(
+        reward=RewardConfig(mode="paper", scorer="ema"), online=replace(ONLINE, actor=False), ema=0.5
+    ),
+    "world-only": tiny.train_config(actor=replace(ACTOR, enabled=False), online=replace(ONLINE, actor=False)),
+    "all-noisy, denoised features, small buffer": replace(
+        tiny.train_config(online=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")),
+        model=LATE, flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, pool, tmp_path):
+    cfg = VARIANTS[name]
+    straight = learner(cfg)
+    for _ in range(2):
+        straight.iterate(pool)
+    checkpoint.save(tmp_path / "step", straight.state_dict())
+    whole = [straight.iterate(pool) for _ in range(2)]
+    torch.randn(7)  # the global generator is nobody's state
+    resumed = learner(cfg, seed=5)
+    assert tiny.difference(resumed.state_dict(), straight.state_dict())
+    resumed.load_state_dict(checkpoint.load(tmp_path / "step"))
+    again = [resumed.iterate(pool) for _ in range(2)]
+    assert tiny.difference(straight.state_dict(), resumed.state_dict()) is None
+    for a, b in zip(whole, again, strict=True):
+        assert {k: v for k, v in a.items() if not k.startswith("time/")} == {
+            k: v for k, v in b.items() if not k.startswith("time/")
+        }
+    assert straight.iteration == 4 and sum(m["rollout/success"] for m in whole) > 0
+
+
+def test_the_saved_state_is_complete():
+    """Every piece of the issue's list is in it: weights, optimisers, RNG, clip buffer, EMA, normalisers."""
+    state = learner().state_dict()
+    assert {"wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer", "generator"} <= state.keys()
+    assert {"optimizer", "value_optimizer"} == state["actor"]["_extra_state"].keys()
+    assert {"world_optimizer", "actor_optimizer"} == state["online"]["_extra_state"].keys()
+    assert {"norm.count", "norm.mean", "norm.m2"} == state["reward"].keys()
+    assert {"world.normalizer.mean", "actor.normalizer.std"} <= state["wam"].keys()
+    assert {"kl.var", "kl.var_old"} <= state["online"].keys()
+
+
+def test_the_first_ratio_is_one_in_the_real_loop(pool):
+    run = learner()
+    for _ in range(3):
+        metrics = run.iterate(pool)
+        assert metrics["actor/first_log_ratio"] < 1e-4 and metrics["actor/grad_norm"] > 0
+
+
+def test_an_actor_that_changes_between_rollout_and_update_is_noticed(pool):
+    run = learner()
+    plain = run.score
+
+    def meddle(rollout, metrics):
+        run.wam.actor.head.bias.data += 1e-2
+        return plain(rollout, metrics)
+
+    run.score = meddle
+    with pytest.raises(RuntimeError, match="before the first update"):
+        run.iterate(pool)
+
+
+def test_the_latent_kl_is_zero_at_the_start_and_grows(pool):
+    run = learner(tiny.train_config(online=replace(ONLINE, steps=1, actor=False, world_lr=1e-3)))
+    taps = run.wam.spec.taps
+    metrics = [run.iterate(pool) for _ in range(3)]
+    seen = [m for m in metrics if "world/video_loss" in m]
+    assert len(seen) >= 2
+    assert all(seen[0][f"world/kl_mean/{tap}"] == 0 for tap in taps) and seen[0]["world/kl_variance"] == 0
+    assert all(seen[1][f"world/kl_mean/{tap}"] > 0 for tap in taps) and seen[1]["world/kl_variance"] > 0
+
+
+def test_the_leash_holds(pool):
+    """The same steps with a strong KL end nearer to the pretrained features."""
+    drift = {}
+    for strength in (0.0, 100.0):
+        run = learner(tiny.train_config(online=replace(ONLINE, steps=15, world_lr=1e-3, kl=strength, actor=False)))
+        sample = run.demos.sample
+        run.online.update(run.wam, sample, sample, torch.Generator().manual_seed(0))
+        clip = sample(64, torch.Generator().manual_seed(1))
+        z, old = (w.features(w.world.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen))
+        drift[strength] = run.online.kl(z, old)[0].mean().item()
+    assert 0 < drift[100.0] < 0.5 * drift[0.0]
+
+
+def test_a_world_model_update_leaves_the_actors_ratio(pool):
+    run = learner(tiny.train_config(online=replace(ONLINE, actor=False)))
+    rollout = tiny.explore(run.wam, pool, 12)
+    with torch.no_grad():
+        before = run.wam.log_prob(rollout.chunks.plan, tiny.CONFIG.flow)
+        weights = tiny.snapshot(run.wam.world)
+        run.buffer.append(success_clips(rollout, rare_success_weight(rollout)))
+    run.online.update(run.wam, run.buffer.sample, run.demos.sample, run.generator)
+    with torch.no_grad():
+        assert torch.equal(run.wam.log_prob(rollout.chunks.plan, tiny.CONFIG.flow), before)
+    assert tiny.changed(run.wam.world, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "actor", "online", "world_moves", "actor_moves"),
+    [
+        ("actor only", True, {"world": False, "actor": False}, False, True),
+        ("world only", False, {"world": True, "actor": False}, True, False),
+        ("cloning only", False, {"world": False, "actor": True}, False, True),
+        ("all", True, {}, True, True),
+    ],
+)
+def test_the_halves_switch_off_separately(name, actor, online, world_moves, actor_moves, pool):
+    run = learner(tiny.train_config(actor=replace(ACTOR, enabled=actor), online=replace(ONLINE, **online)))
+    world, head, frozen = (tiny.snapshot(m) for m in (run.wam.world, run.wam.actor, run.frozen))
+    metrics = [run.iterate(pool) for _ in range(2)]
+    assert sum(m["rollout/success"] for m in metrics) > 0
+    assert bool(tiny.changed(run.wam.world, world)) == world_moves
+    assert bool(tiny.changed(run.wam.actor, head)) == actor_moves
+    assert not tiny.changed(run.frozen, frozen)
+    keys = set().union(*metrics)
+    assert any(k.startswith("actor/") for k in keys) == actor
+    assert ("world/video_loss" in keys) == online.get("world", True)
+    assert ("cotrain/action_loss" in keys) == online.get("actor", True)
+
+
+def test_value_warm_up_leaves_the_actor(pool):
+    run = learner(
+        tiny.train_config(actor=replace(ACTOR, value_warmup=1), online=replace(ONLINE, world=False, actor=False))
+    )
+    before = tiny.snapshot(run.wam)
+    run.iterate(pool)
+    assert not tiny.changed(run.wam, before)
+    run.iterate(pool)
+    assert tiny.changed(run.wam, before)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_without_any_success_training_goes_on(algorithm):
+    cfg = replace(
+        tiny.train_config(actor=replace(ACTOR, algorithm=algorithm)), env=replace(tiny.ENV, radius=0.01, horizon=16)
+    )
+    with cfg.pool().build() as pool:
+        run = Learner(cfg, tiny.lively(), tiny.demos(), 16)
+        metrics = [run.iterate(pool) for _ in range(2)]
+    assert all(m["rollout/success"] == 0 and m["buffer/clips"] == 0 for m in metrics)
+    assert not any("world/video_loss" in m for m in metrics)
+    assert any(k.startswith("actor/") for k in metrics[0]) == (algorithm == "ppo")
+    assert all(math.isfinite(v) for m in metrics for v in m.values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(pool, tmp_path):
+    run = learner()
+    run.iterate(pool)
+    path = checkpoint.save_step(tmp_path, 1, run.state_dict())
+    run.online.cfg = replace(ONLINE, world_lr=1e30)
+    with pytest.raises(FloatingPointError, match="online sft: the loss is not finite; lower world_lr or actor_lr"):
+        for _ in range(3):
+            run.online.update(run.wam, run.demos.sample, run.demos.sample, run.generator)
+    assert checkpoint.latest(tmp_path) == path
+    again = learner(seed=1)
+    again.load_state_dict(checkpoint.load(path))
+    assert again.iterate(pool)["actor/first_log_ratio"] < 1e-4
+
+
+def test_a_policy_of_nan_is_refused_in_words(pool):
+    run = learner()
+    run.wam.actor.head.bias.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the policy has diverged"):
+        run.iterate(pool)
+
+
+def test_rare_successes_weigh_most(pool):
+    rollout = tiny.explore(tiny.lively(), pool, 4)
+    rollout = replace(rollout, starts=[rollout.starts[0]] * 3 + [rollout.starts[3]])
+    rollout = replace(rollout, success=torch.tensor([True, False, False, True]))
+    assert torch.allclose(rare_success_weight(rollout), torch.tensor([1.1 - 1 / 3] * 3 + [0.1]))
+
+
+def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
+    run = Learner(tiny.CONFIG, tiny.fresh(), tiny.demos(), HORIZON)
+    metrics = run.iterate(pool)
+    assert metrics["world/copy_ratio/4"] == pytest.approx(1, abs=1e-3)
+    assert metrics["world/copy_ratio/8"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sentence"),
+    [
+        (replace(tiny.CONFIG, flow=replace(tiny.CONFIG.flow, noise=0.0)), "silently zero"),
+        (tiny.train_config(iterations=0), "must be >= 1"),
+        (tiny.train_config(actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)), "group >= 2"),
+        (tiny.train_config(online=OnlineSFTConfig(demo_share=1.0)), "online sft"),
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(cfg, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        learner(cfg)
