@@ -39,9 +39,11 @@ class Data:
 
 
 def record(cfg: Config, run: Path) -> None:
-    """Record both sets of demonstrations into the run folder."""
+    """Record both sets of demonstrations into the run folder; one that an interrupted run has finished is kept."""
     spec = env_spec(cfg)
     for split, folder in (("demo", "demos"), ("heldout", "heldout")):
+        if (run / folder).is_dir():  # written whole or not at all
+            continue
         plan = cfg.demos(split)
         with bar(f"recording {folder}", plan.episodes) as advance:
             episodes = demonstrations.collect(plan, advance)

@@ -57,7 +57,7 @@ def demos(o: Options) -> None:
 def sft(o: Options) -> None:
     run = open_run(o)
     data = data_of(o, run)
-    with Logger(run, resume_step=0 if o.resume else None) as logger:
+    with sft_log(o, run) as logger:
         fine_tune(o.config, data, run, logger)
     console.print(f"improve it with: wamrl train RECIPE --base {run}", markup=False)
 
@@ -79,7 +79,7 @@ def quickstart(o: Options) -> None:
     if (run / "checkpoints" / "base").is_dir():
         wam = load_wam(cfg, run / "checkpoints" / "base")
     else:
-        with Logger(run, resume_step=0 if o.resume else None) as logger:
+        with sft_log(o, run) as logger:
             wam = fine_tune(cfg, data, run, logger)
     online(cfg, run, wam, data)
 
@@ -128,6 +128,15 @@ def open_run(o: Options) -> Path:
     if (fault := difference(saved, resolved(o.config), "config")) is not None:
         raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
     return o.resume
+
+
+def sft_log(o: Options, run: Path) -> Logger:
+    """The log of the fine-tuning; to resume, lines later than the last resumable checkpoint are moved aside."""
+    if o.resume is None:
+        return Logger(run)
+    last = run / "checkpoints" / "sft-resume"
+    done = checkpoint.load(last)["done"] if last.is_dir() else 0
+    return Logger(run, resume_step=done - o.config.sft.steps)
 
 
 def data_of(o: Options, run: Path) -> Data:
