@@ -1,0 +1,322 @@
+"""Every verb from the command line, what it leaves behind, resuming, and one clear sentence for bad input."""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl import checkpoint
+from wamrl.cli import VERBS, main
+from wamrl.log import read_metrics
+from wamrl.report import wilson
+
+SMALL = ("--vector.n-workers", "1", "--threads", "1", "--sft.save-every", "8", "--sft.log-every", "4")
+POINT = ("point", "--smoke", *SMALL)
+ARM = {"task", "stages", "seed", "episodes", "successes", "rate", "wilson95", "mean_length", "error_over_copy"}
+ARM |= {"error_over_copy_executed", "mean_stages", "starts", "success"}
+PAIR = {"episodes", "before", "after", "difference", "low", "high", "method", "gained", "lost", "p_value"}
+
+
+def wamrl(*args) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `wamrl ARGS`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(a) for a in args])
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def run_of(root: Path, *args) -> Path:
+    """The run folder that a verb has made under `root`; it must succeed in silence on stderr."""
+    code, out, err = wamrl(*args, "--out", root)
+    assert code == 0, out + err
+    (run,) = root.iterdir()
+    return run
+
+
+def refused(*args) -> str:
+    """The one sentence of a refused command."""
+    code, _, err = wamrl(*args)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert code == 1 and len(lines) == 1 and lines[0].startswith("wamrl: error: "), (code, err)
+    return lines[0].removeprefix("wamrl: error: ")
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> Path:
+    return run_of(tmp_path_factory.mktemp("quick"), "quickstart", *POINT)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return run_of(tmp_path_factory.mktemp("demos"), "demos", *POINT)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, data) -> Path:
+    return run_of(tmp_path_factory.mktemp("sft"), "sft", *POINT, "--data", data)
+
+
+@pytest.fixture(scope="module")
+def improved(tmp_path_factory, base, data) -> Path:
+    return run_of(tmp_path_factory.mktemp("train"), "train", *POINT, "--base", base, "--data", data)
+
+
+def check_arm(arm: dict, offsets: tuple[str, ...] = ("4", "8")) -> None:
+    assert ARM <= arm.keys()
+    n, wins = arm["episodes"], arm["successes"]
+    assert n == len(arm["starts"]) == len(arm["success"]) and wins == sum(arm["success"]) and arm["rate"] == wins / n
+    assert arm["wilson95"] == pytest.approx(wilson(wins, n)) and arm["starts"] == list(range(n))
+    assert 0 < arm["mean_length"] <= 40 and arm["stages"] == 1 and arm["seed"] == 0 and arm["task"]
+    for name in ("error_over_copy", "error_over_copy_executed"):
+        assert tuple(arm[name]) == offsets and all(v is not None and v > 0 for v in arm[name].values())
+
+
+def test_quickstart_leaves_everything_behind(quick):
+    names = {p.name for p in quick.iterdir()}
+    assert {"config.json", "metrics.jsonl", "tensorboard", "summary.json", "learning_curve.png", "videos"} <= names
+    assert {"demos", "heldout", "checkpoints"} <= names
+    assert {"base", "before", "final"} <= {p.name for p in (quick / "checkpoints").iterdir()}
+    assert any((quick / "tensorboard").iterdir())
+    assert (quick / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    for part in ("before", "after"):
+        videos = sorted((quick / "videos" / part).glob("*.mp4"))
+        assert videos and all(b"ftyp" in v.read_bytes()[:16] for v in videos)
+    config = json.loads((quick / "config.json").read_text())
+    assert config["class"] == "wamrl.config:Config" and config["seed"] == 0 and config["name"] == "point-smoke"
+
+
+def test_the_summary_is_complete_and_consistent(quick):
+    summary = json.loads((quick / "summary.json").read_text())
+    before, after = summary["arms"]["before"], summary["arms"]["after"]
+    check_arm(before)
+    check_arm(after)
+    pair = summary["paired"]["after - before"]
+    assert PAIR <= pair.keys() and pair["episodes"] == before["episodes"] == after["episodes"]
+    assert (pair["before"], pair["after"]) == (before["rate"], after["rate"])
+    assert pair["difference"] == pytest.approx(after["rate"] - before["rate"])
+    changes = [a - b for b, a in zip(before["success"], after["success"], strict=True)]
+    assert (pair["gained"], pair["lost"]) == (changes.count(1), changes.count(-1))
+    assert pair["low"] <= pair["difference"] <= pair["high"] and summary["seconds"] > 0
+
+
+def test_the_metrics_tell_of_every_phase(quick):
+    rows = read_metrics(quick)
+    steps = [r["step"] for r in rows]
+    assert steps == sorted(steps) and steps[0] < 0 and steps[-1] == 2
+    keys = set().union(*rows)
+    assert {"sft/video_loss", "sft/action_loss", "heldout/copy_ratio/8", "rollout/success", "time/rollout"} <= keys
+    assert all(v is None or math.isfinite(v) for r in rows for v in r.values())
+    assert sum("rollout/success" in r for r in rows) == 2
+    held = next(r for r in rows if "heldout/copy_ratio/8" in r)["heldout/copy_ratio/8"]
+    summary = json.loads((quick / "summary.json").read_text())
+    assert summary["arms"]["before"]["error_over_copy"]["8"] == pytest.approx(held)  # nothing happened in between
+
+
+def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
+    assert {p.name for p in data.iterdir()} == {"config.json", "demos", "heldout"}
+    assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()  # taken from `data`
+    assert tiny.difference(*(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))) is None
+    assert tiny.difference(*(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final")))
+    assert (improved / "summary.json").is_file() and (improved / "learning_curve.png").is_file()
+    run = run_of(tmp_path, "eval", *POINT, "--base", improved, "--data", data)
+    summary = json.loads((run / "summary.json").read_text())
+    check_arm(summary["arms"]["model"])
+    after = json.loads((improved / "summary.json").read_text())["arms"]["after"]
+    assert summary["arms"]["model"] == after  # `eval` takes the final model, and finds what `train` found
+    assert list((run / "videos").glob("*.mp4")) and (run / "config.json").is_file()
+
+
+def test_sft_finds_what_quickstart_found(quick, base):
+    """The same configuration and seed: demonstrations and base model are bitwise the same."""
+    assert tiny.difference(*(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (quick, base))) is None
+
+
+def test_eval_without_demonstrations_has_no_held_out_ratio(base, tmp_path):
+    run = run_of(tmp_path, "eval", *POINT, "--base", base / "checkpoints" / "base")
+    arm = json.loads((run / "summary.json").read_text())["arms"]["model"]
+    assert set(arm["error_over_copy"].values()) == {None} and arm["error_over_copy_executed"]["8"] > 0
+
+
+def test_check_and_list():
+    code, out, err = wamrl("check", *POINT)
+    assert (code, err) == (0, "") and [line.split()[-1] for line in out.splitlines() if ": ok" in line] == ["ok"] * 3
+    code, out, err = wamrl("list")
+    assert (code, err) == (0, "") and "quickstart" in out and "button-press" in out and "pick-place" in out
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
+def test_usage(args):
+    code, out, _ = wamrl(*args)
+    assert code == (0 if args else 2) and all(verb in out for verb in VERBS)
+
+
+def test_help_of_a_verb_shows_the_options():
+    code, out, _ = wamrl("train", "point", "--help")
+    assert code == 0 and "--train.actor.lr" in out and "--base" in out and "--smoke" in out
+
+
+def same_apart_from_time(a: Path, b: Path) -> None:
+    rows = [
+        [{k: v for k, v in r.items() if k != "seconds" and not k.startswith("time/")} for r in read_metrics(x)]
+        for x in (a, b)
+    ]
+    assert rows[0] == rows[1]
+    summaries = [json.loads((x / "summary.json").read_text()) for x in (a, b)]
+    assert all(s.pop("seconds") > 0 for s in summaries) and summaries[0] == summaries[1]
+    for name in ("base", "final", "step-00000002"):
+        assert tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None, name
+
+
+@pytest.mark.parametrize(
+    ("when", "gone"),
+    [
+        ("between the sets of demonstrations", ("heldout", "checkpoints", "videos", "metrics.jsonl")),
+        ("while fine-tuning", ("checkpoints/base", "checkpoints/before", "checkpoints/step-*", "videos")),
+        ("in the online loop", ("checkpoints/step-00000002", "videos/after")),
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_same_end(quick, tmp_path, when, gone):
+    run = tmp_path / "run"
+    shutil.copytree(quick, run)
+    for pattern in (*gone, "checkpoints/final", "summary.json", "learning_curve.png"):
+        for path in run.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, out, err = wamrl("quickstart", *POINT, "--resume", run)
+    assert code == 0, out + err
+    same_apart_from_time(quick, run)
+    assert sorted(p.name for p in (run / "videos").rglob("*.mp4")) == sorted(
+        p.name for p in (quick / "videos").rglob("*.mp4")
+    )
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("fly", "point"), ("unknown verb 'fly'", "quickstart")),
+        (("train", "pont"), ("unknown recipe 'pont'", "point")),
+        (("demos", "nowhere_at_all:recipe"), ("cannot import recipe",)),
+        (("quickstart", "quickstart", "--env.task", "fold-laundry"), ("fold-laundry", "button-press")),
+        (("quickstart", "quickstart", "--env.stages", "3"), ("one stage only",)),
+        (("quickstart", *POINT, "--flow.noise", "0"), ("noise=0", "flow.noise > 0")),
+        (("quickstart", *POINT, "--env.stages", "9"), ("choose 1 to 4",)),
+        (("quickstart", *POINT, "--model.world.heads", "7"), ("heads must divide width",)),
+        (("sft", *POINT, "--train.reward.shaping", "0.9"), ("may never outweigh success",)),
+        (("train", *POINT), ("--base", "wamrl sft")),
+        (("eval", *POINT), ("--base",)),
+        (("train", *POINT, "--base", "/nowhere"), ("/nowhere",)),
+        (("eval", *POINT, "--base", "/nowhere"), ("/nowhere",)),
+        (("sft", *POINT, "--data", "/nowhere"), ("/nowhere", "wamrl demos")),
+        (("quickstart", *POINT, "--resume", "/nowhere"), ("/nowhere is not a run folder",)),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_bad_input_gets_one_sentence(args, words, tmp_path):
+    sentence = refused(*args, *(() if args[0] == "fly" else ("--out", tmp_path)))
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize("option", [("--nonsense", "1"), ("--sft.steps", "many"), ("--train.reward.mode", "luck")])
+def test_unknown_options_and_values(option, tmp_path):
+    code, _, err = wamrl("quickstart", *POINT, *option, "--out", tmp_path)
+    assert code == 2 and option[0] in err and not any(tmp_path.iterdir())
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_a_corrupt_checkpoint(improved, data, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(improved, broken)
+    flip_a_byte(broken / "checkpoints" / "final" / "tensors.safetensors")
+    flip_a_byte(broken / "checkpoints" / "step-00000002" / "tensors.safetensors")
+    before = digest(broken)
+    for args in (
+        ("eval", "--base", broken),
+        ("train", "--base", broken),
+        ("train", "--resume", broken, "--data", data),
+    ):
+        sentence = refused(args[0], *POINT, *args[1:], "--out", tmp_path / "out")
+        assert "corrupt" in sentence or "sha256" in sentence, sentence
+        assert str(broken) in sentence
+    after = digest(broken)
+    assert {k: v for k, v in after.items() if k in before} == before  # nothing saved is lost
+
+
+def test_a_truncated_demonstration_file(data, tmp_path):
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    path = broken / "demos" / "episodes.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    sentence = refused("sft", *POINT, "--data", broken, "--out", tmp_path / "out")
+    assert str(broken / "demos") in sentence and "record the demonstrations again" in sentence
+
+
+def test_models_and_demonstrations_that_do_not_fit(base, data, tmp_path):
+    out = ("--out", tmp_path)
+    sentence = refused("eval", *POINT, "--base", base, "--model.world.width", "32", *out)
+    assert "another model" in sentence and "width is 64 there and 32 here" in sentence
+    sentence = refused("train", *POINT, "--base", base, "--data", data, "--model.chunk", "4", *out)
+    assert "another model" in sentence and "chunk" in sentence
+    sentence = refused("sft", *POINT, "--data", data, "--env.image-size", "16", *out)
+    assert "another environment" in sentence and "image_hw" in sentence
+    sentence = refused("eval", *POINT, "--base", data / "demos", *out)
+    assert str(data / "demos") in sentence
+
+
+def test_resuming_with_another_configuration(improved):
+    before = digest(improved)
+    sentence = refused("train", *POINT, "--resume", improved, "--seed", "1")
+    assert "another configuration" in sentence and "seed is 0 there and 1 here" in sentence
+    assert "train.actor.lr" in refused("train", *POINT, "--resume", improved, "--train.actor.lr", "0.5")
+    assert digest(improved) == before
+
+
+@pytest.mark.parametrize("option", [("--sft.lr", "1e30")])
+def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, data, tmp_path):
+    before = digest(data)
+    sentence = refused("sft", *POINT, "--data", data, *option, "--out", tmp_path)
+    assert "the loss is" in sentence and "lower sft.lr" in sentence
+    assert digest(data) == before
+    (run,) = tmp_path.iterdir()
+    assert not (run / "checkpoints" / "base").exists() and (run / "config.json").is_file()
+
+
+def test_a_diverging_online_run_keeps_its_checkpoints(base, data, tmp_path):
+    options = ("--train.actor.lr", "1e30", "--train.actor.value-warmup", "1", "--train.actor.target-kl", "1e9")
+    sentence = refused("train", *POINT, "--base", base, "--data", data, *options, "--out", tmp_path)
+    assert "diverged" in sentence or "not finite" in sentence, sentence
+    (run,) = tmp_path.iterdir()
+    kept = {name: checkpoint.load(run / "checkpoints" / name) for name in ("base", "before", "step-00000001")}
+    assert all(weight.isfinite().all() for name in ("base", "step-00000001") for weight in kept[name]["wam"].values())
+
+
+def test_the_traceback_is_shown_on_request(monkeypatch, tmp_path):
+    monkeypatch.setenv("WAMRL_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="unknown recipe"):
+        main(["train", "pont"])
+
+
+def test_threads_are_what_was_asked(quick):
+    assert torch.get_num_threads() == 1
