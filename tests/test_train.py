@@ -205,6 +205,22 @@ def test_a_policy_of_nan_is_refused_in_words(pool):
         run.iterate(pool)
 
 
+def test_no_demonstration_is_mixed_in_if_none_is_wanted():
+    run = learner(tiny.train_config(online=replace(ONLINE, demo_share=0.0)))
+    asked = []
+
+    def sample(n, generator):
+        asked.append(n)
+        return run.demos.sample(n, generator)
+
+    def never(n, generator):
+        assert n == 0, "demonstrations were asked for"
+        return run.demos.sample(n, generator)
+
+    run.online.update(run.wam, sample, never, run.generator)
+    assert asked == [8, 8]
+
+
 def test_rare_successes_weigh_most(pool):
     rollout = tiny.explore(tiny.lively(), pool, 4)
     rollout = replace(rollout, starts=[rollout.starts[0]] * 3 + [rollout.starts[3]])
