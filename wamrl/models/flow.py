@@ -39,7 +39,7 @@ class FlowConfig:
         if self.noise <= 0:
             raise ValueError(
                 f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is silently zero; "
-                "set flow.noise > 0 (0.2 to 0.8 is usual) or switch the actor update off"
+                "set flow.noise > 0 (0.2 to 0.8 is usual)"
             )
         if self.noisy == "all_but_last" and self.steps < 2:
             raise ValueError("noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or noisy='all'")
