@@ -13,7 +13,7 @@ from wamrl.envs.point import PointConfig, PointEnv
 @dataclass(frozen=True, kw_only=True)
 class EasyConfig(PointConfig):
     image_size: int = 16
-    radius: float = 0.5  # half-widths of the square; goals are at least 0.6 from the start
+    radius: float = 0.55  # half-widths of the square; goals are at least 0.6 from the start
 
     def build(self) -> EasyEnv:
         self.validate()

@@ -66,7 +66,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, pool, tmp_path):
         assert {k: v for k, v in a.items() if not k.startswith("time/")} == {
             k: v for k, v in b.items() if not k.startswith("time/")
         }
-    assert straight.iteration == 4 and sum(m["rollout/success"] for m in whole) > 0
+    assert straight.iteration == 4 and len(straight.buffer) > 0
 
 
 def test_the_saved_state_is_complete():

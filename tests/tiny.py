@@ -62,10 +62,10 @@ def demos() -> ClipDataset:
 
 
 def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
-    """As `fresh`, but the heads, which start at zero, are random: the features and imaginations matter."""
+    """As `fresh`, but what starts at zero is random: features, imaginations and noise levels matter."""
     wam, g = fresh(seed, model), torch.Generator().manual_seed(seed)
-    for head in (wam.world.head, wam.actor.head):
-        head.weight.data.normal_(0, 0.05, generator=g)
+    for layer in (wam.world.head, wam.actor.head, *(block.modulation for block in wam.actor.blocks)):
+        layer.weight.data.normal_(0, 0.05, generator=g)
     wam.world.normalizer.fit(demos().proprio)
     wam.actor.normalizer.fit(demos().proprio)
     return wam

@@ -158,8 +158,6 @@ def test_folding_repeats_equals_separate_calls():
 
 def test_every_tap_reaches_the_actions():
     wam = tiny.lively()
-    for block in wam.actor.blocks:
-        block.modulation.weight.data.normal_(0, 0.1)
     features = torch.randn(1, 2, 5, 32, requires_grad=True)
     velocity = wam.actor.velocity(torch.randn(1, 8, 2), torch.ones(1), wam.actor.condition(features, torch.zeros(1, 4)))
     velocity.square().sum().backward()

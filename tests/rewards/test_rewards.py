@@ -143,10 +143,15 @@ def test_standing_still_earns_nothing():
     max_chunks=st.integers(1, 12),
     seed=st.integers(0, 1000),
     failures_only=st.booleans(),
+    history=st.sampled_from([None, -10.0, 10.0]),
 )
-def test_the_shaping_of_an_episode_stays_below_half_the_success_gap(scale, shaping, max_chunks, seed, failures_only):
-    """Whatever the frames are: the worst success beats the best failure."""
+def test_the_shaping_of_an_episode_stays_below_half_the_success_gap(
+    scale, shaping, max_chunks, seed, failures_only, history
+):
+    """Whatever the frames are, and were before (`history`): the worst success beats the best failure."""
     reward = RewardConfig(mode="composite", shaping=shaping, failures_only=failures_only).build(max_chunks)
+    if history is not None:  # every chunk is now an outlier in the same direction
+        reward.norm.update(history + torch.linspace(-1e-3, 1e-3, 1000))
     g = torch.Generator().manual_seed(seed)
     totals = {}
     for won in (True, False):
