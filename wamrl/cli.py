@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-# Before torch loads OpenMP: threads that spin long beside busy simulators lose several-fold, threads that never spin lose
-# the second core (LOG.md, 2026-11-23).
+# Before torch loads OpenMP: threads that spin long beside busy simulators lose several-fold, threads that never
+# spin lose the second core (LOG.md, 2026-11-23).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 

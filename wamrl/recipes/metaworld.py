@@ -16,14 +16,20 @@ from wamrl.sft import SFTConfig
 
 
 def quickstart() -> Config:
-    """Button-press: from demonstrations to a policy that improves online, in minutes on two cores."""
+    """Button-press: six demonstrations, then online improvement, in minutes on two cores."""
     return Config(
         name="quickstart",
         env=MetaWorldConfig(task="button-press"),
         flow=FlowConfig(noise=0.6),
-        data=DataConfig(episodes=40, heldout=12),
-        sft=SFTConfig(steps=300),
-        train=TrainConfig(iterations=6, groups=64, starts=StartsConfig(group=4)),
+        data=DataConfig(episodes=6, heldout=12),
+        sft=SFTConfig(steps=250),
+        train=TrainConfig(
+            iterations=4,
+            groups=64,
+            starts=StartsConfig(group=4),
+            actor=ActorUpdateConfig(lr=5e-5, target_kl=0.1),
+            online=OnlineSFTConfig(shared=True, steps=40, actor_lr=5e-4, world_lr=3e-4),
+        ),
         eval=EvalConfig(episodes=200),
     )
 
@@ -45,7 +51,8 @@ def world_only() -> Config:
     return replace(
         cfg, name="world-only",
         train=replace(
-            cfg.train, actor=ActorUpdateConfig(enabled=False), online=replace(cfg.train.online, actor=False),
+            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
+            online=replace(cfg.train.online, actor=False),
         ),
     )  # fmt: skip
 
@@ -56,7 +63,20 @@ def clone_successes() -> Config:
     return replace(
         cfg, name="clone-successes",
         train=replace(
-            cfg.train, actor=ActorUpdateConfig(enabled=False), online=replace(cfg.train.online, world=False),
+            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
+            online=replace(cfg.train.online, world=False),
+        ),
+    )  # fmt: skip
+
+
+def demos_only() -> Config:
+    """Control: as quickstart without policy gradient, trained on the demonstrations: what longer training gives."""
+    cfg = quickstart()
+    return replace(
+        cfg, name="demos-only",
+        train=replace(
+            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
+            online=replace(cfg.train.online, demo_share=1.0),
         ),
     )  # fmt: skip
 

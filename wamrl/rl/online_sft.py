@@ -39,8 +39,8 @@ class OnlineSFTConfig:
     grad_norm: float = 1.0
 
     def validate(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not 0 <= self.demo_share < 1 or self.kl < 0:
-            raise ValueError("online sft: steps >= 1, batch >= 1, 0 <= demo_share < 1 and kl >= 0 are needed")
+        if self.steps < 1 or self.batch < 1 or not 0 <= self.demo_share <= 1 or self.kl < 0:
+            raise ValueError("online sft: steps >= 1, batch >= 1, 0 <= demo_share <= 1 and kl >= 0 are needed")
 
 
 class OnlineSFT(nn.Module):
