@@ -205,6 +205,16 @@ def test_a_policy_of_nan_is_refused_in_words(pool):
         run.iterate(pool)
 
 
+def test_co_training_reaches_the_world_model_only_if_shared():
+    moved = {}
+    for shared, actor in ((False, False), (False, True), (True, True)):
+        run = learner(tiny.train_config(online=replace(ONLINE, shared=shared, actor=actor, steps=1)))
+        run.online.update(run.wam, run.demos.sample, run.demos.sample, torch.Generator().manual_seed(0))
+        moved[shared, actor] = tiny.snapshot(run.wam.world)
+    assert tiny.difference(moved[False, False], moved[False, True]) is None
+    assert tiny.difference(moved[False, True], moved[True, True])
+
+
 def test_no_demonstration_is_mixed_in_if_none_is_wanted():
     run = learner(tiny.train_config(online=replace(ONLINE, demo_share=0.0)))
     asked = []
@@ -241,7 +251,7 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
         (replace(tiny.CONFIG, flow=replace(tiny.CONFIG.flow, noise=0.0)), "silently zero"),
         (tiny.train_config(iterations=0), "must be >= 1"),
         (tiny.train_config(actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)), "group >= 2"),
-        (tiny.train_config(online=OnlineSFTConfig(demo_share=1.0)), "online sft"),
+        (tiny.train_config(online=OnlineSFTConfig(demo_share=1.1)), "online sft"),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(cfg, sentence):
