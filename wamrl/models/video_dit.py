@@ -3,7 +3,9 @@
 Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future attend to the context
 and to each other. The context never looks at the future, so it is encoded once for all denoising steps.
 The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
-    x_hat = last + net(z),   v = (z - x_hat) / sigma
+    x_hat = last + net((1 - sigma) z),   v = (z - x_hat) / sigma
+The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so the best prediction does
+not depend on it. The network does not see it, and neither imagination nor the features that the actor reads there wobble.
 """
 
 from __future__ import annotations
