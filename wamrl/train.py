@@ -103,8 +103,7 @@ class Learner:
         chunks, cfg = rollout.chunks, self.cfg.train.actor
         clock = chunks.step.float() / self.horizon
         if cfg.algorithm == "ppo":
-            with torch.no_grad():
-                value = self.actor.value(chunks.plan.features, chunks.plan.proprio, clock)
+            value = self.actor.values(chunks.plan, clock)
             # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
             advantage, returns = gae(reward, value, chunks.episode, torch.zeros_like(value), cfg.gamma, cfg.lam)
             keep = torch.ones(len(chunks), dtype=torch.bool)

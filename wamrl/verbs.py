@@ -89,7 +89,8 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
         raise ValueError("eval needs a model: give --base with a run folder or a checkpoint folder")
     run, cfg = open_run(o), o.config
     wam = load_wam(cfg, o.base)
-    folder = next((p for p in (o.data, o.base) if p is not None and (p / "heldout").is_dir()), None)
+    places = [o.data] if o.data else [o.base, *o.base.parents]
+    folder = next((p for p in places if (p / "heldout").is_dir() and (p / "demos").is_dir()), None)
     heldout = load_data(cfg, folder).heldout if folder else None
     with cfg.pool().build() as pool:
         arm, rollout = measure(cfg, wam, pool, heldout, "model")

@@ -123,7 +123,7 @@ def test_value_warm_up_leaves_the_actor_and_trains_the_value():
     metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
     assert not tiny.changed(wam, before) and not update.optimizer.state
     assert metrics["actor/kl"] == metrics["actor/grad_norm"] == metrics["actor/clip_fraction"] == 0
-    assert (update._values(batch) - batch.returns).square().mean() < batch.returns.square().mean()
+    assert (update.values(batch.plan, batch.clock) - batch.returns).square().mean() < batch.returns.square().mean()
     assert metrics["actor/explained_variance"] > 0
 
 

@@ -4,8 +4,8 @@ Tokens: [instruction, proprio, history patches] are the context; the patches of 
 and to each other. The context never looks at the future, so it is encoded once for all denoising steps.
 The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
     x_hat = last + net((1 - sigma) z),   v = (z - x_hat) / sigma
-The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so the best prediction does
-not depend on it. The network does not see it, and neither imagination nor the features that the actor reads there wobble.
+The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so the best prediction
+does not depend on it. The network does not see it, so neither imagination nor the features read there wobble.
 """
 
 from __future__ import annotations

@@ -92,17 +92,18 @@ class ActorUpdate(nn.Module):
         first = self._first_ratio(wam, batch, flow)
         scale = batch.advantage.std(unbiased=False) + 1e-6  # a single chunk has none
         centre = batch.advantage.mean() if self.cfg.algorithm == "ppo" else 0.0
-        advantage = (batch.advantage - centre) / scale
+        advantage, device = (batch.advantage - centre) / scale, next(wam.parameters()).device
         sums, updates, stopped = defaultdict(float), 0, False
         for _ in range(self.cfg.epochs):
             for rows in torch.randperm(len(batch), generator=generator).split(self.cfg.batch):
-                metrics = self._minibatch(wam, batch[rows], advantage[rows], flow, policy and not stopped)
+                part, a = batch[rows].to(device), advantage[rows].to(device)
+                metrics = self._minibatch(wam, part, a, flow, policy and not stopped)
                 stopped = stopped or abs(metrics["kl"]) > self.cfg.target_kl
                 updates += 1
                 for k, v in metrics.items():
                     sums[k] += v
         out = {f"actor/{k}": v / updates for k, v in sums.items()}
-        left = batch.returns - self._values(batch)
+        left = batch.returns - self.values(batch.plan, batch.clock)
         explained = 1 - left.var(unbiased=False) / (batch.returns.var(unbiased=False) + 1e-8)
         more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
         return out | {f"actor/{k}": v for k, v in more.items()}
@@ -110,7 +111,7 @@ class ActorUpdate(nn.Module):
     @torch.no_grad()
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
         """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
-        rows = batch[slice(0, self.cfg.batch)]
+        rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
         old, new = rows.plan.chain_log_prob, wam.log_prob(rows.plan, flow)
         worst = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().max().item()
         if not worst < 1e-4:
@@ -121,8 +122,12 @@ class ActorUpdate(nn.Module):
         return worst
 
     @torch.no_grad()
-    def _values(self, batch: ActorBatch) -> Tensor:
-        return self.value(batch.plan.features, batch.plan.proprio, batch.clock)
+    def values(self, plan: Plan, clock: Tensor) -> Tensor:
+        """Expected returns (M,) of decisions at clock (M,), on the CPU, in minibatches."""
+        device = next(self.value.parameters()).device
+        rows = torch.arange(len(clock)).split(self.cfg.batch)
+        parts = ((plan.features[r], plan.proprio[r], clock[r]) for r in rows)
+        return torch.cat([self.value(*(x.to(device) for x in part)).cpu() for part in parts])
 
     def _minibatch(self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool) -> dict:
         metrics = {}
