@@ -150,6 +150,8 @@ def ratio_metrics(wam: WAM, data: Data, cfg: Config) -> dict[str, float]:
 class Arm:
     """One evaluated model: success on the evaluation states, and the world model's error over copying per offset."""
 
+    task: str  # the environment's name
+    goals: int  # sub-goals that make a success
     starts: Tensor  # int64 (E,) index of the initial state in the split `eval`
     success: Tensor  # bool (E,)
     length: Tensor  # int64 (E,) control steps
@@ -160,8 +162,8 @@ class Arm:
     def summary(self, cfg: Config) -> dict:
         """For summary.json, see docs/metrics.md."""
         out = report.arm(
-            task=getattr(cfg.env, "task", type(cfg.env).__name__), stages=getattr(cfg.env, "stages", 1), seed=cfg.seed,
-            success=self.success.numpy(), length=self.length.numpy(), error_over_copy=self.heldout,
+            task=self.task, stages=self.goals, seed=cfg.seed, success=self.success.numpy(), length=self.length.numpy(),
+            error_over_copy=self.heldout,
         )  # fmt: skip
         return out | {
             "error_over_copy_executed": {str(k): v for k, v in self.executed.items()},
@@ -182,6 +184,8 @@ def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str)
     low, high = report.wilson(wins, n)
     console.print(f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}", markup=False)
     arm = Arm(
+        task=pool.spec.name,
+        goals=pool.spec.stages,
         starts=torch.tensor([s.index for s in rollout.starts]), success=rollout.success, length=rollout.length,
         stages=rollout.stages, heldout=dict(zip(offsets, held, strict=True)),
         executed=dict(zip(offsets, real, strict=True)),
@@ -197,12 +201,19 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
         while learner.iteration < cfg.train.iterations:
             with bar("  episodes", episodes) as tell:
                 metrics = learner.iterate(pool, tell)
+            require_finite(learner.wam)
             line = {k: metrics[k] for k in CONSOLE if k in metrics}
             logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))
             advance(1)
             if learner.iteration % cfg.train.save_every == 0 or learner.iteration == cfg.train.iterations:
                 checkpoint.save_step(run, learner.iteration, learner.state_dict(), keep=2)
     save_wam(cfg, learner.wam, run, "final")
+
+
+def require_finite(wam: WAM) -> None:
+    """Nothing that is not a number is ever saved."""
+    if bad := [name for name, p in wam.named_parameters() if not p.isfinite().all()]:
+        raise FloatingPointError(f"{bad[0]} is not finite any more: start again from the base with lower learning rates")
 
 
 CONSOLE = (
