@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,8 @@ class _Runner:
     def __init__(self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool):
         self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
         self.device = next(wam.parameters()).device
-        self.repeats = [starts[:i].count(s) for i, s in enumerate(starts)]
+        seen: Counter[Start] = Counter()
+        self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
         self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
         self.length = torch.zeros(len(starts), dtype=torch.long)
         self.stages = torch.zeros(len(starts), dtype=torch.long)
