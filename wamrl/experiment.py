@@ -213,7 +213,7 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
 def require_finite(wam: WAM) -> None:
     """Nothing that is not a number is ever saved."""
     if bad := [name for name, p in wam.named_parameters() if not p.isfinite().all()]:
-        raise FloatingPointError(f"{bad[0]} is not finite any more: start again from the base with lower learning rates")
+        raise FloatingPointError(f"{bad[0]} is not finite any more: start from the base with lower learning rates")
 
 
 CONSOLE = (
