@@ -63,8 +63,11 @@ def test_episodes_are_complete_and_sorted(rollout):
         assert rollout.length[e] == sum(executed) <= 40
         assert rollout.success[e] == rows.success.any() and not rows.success[:-1].any()
         assert rollout.success[e] == rollout.stages[e] or rollout.length[e] == 40
-    metrics = rollout_metrics(rollout)
-    assert metrics["rollout/episodes"] == 20 and metrics["rollout/steps"] == rollout.length.sum()
+    fresh = torch.arange(20) < 5
+    metrics = rollout_metrics(rollout, fresh)
+    assert metrics["rollout/success_fresh"] == pytest.approx(rollout.success[:5].float().mean().item())
+    assert metrics["rollout/fresh"] == 5 and metrics["rollout/episodes"] == 20
+    assert metrics["rollout/steps"] == rollout.length.sum()
 
 
 def test_masks_cover_exactly_what_was_executed(rollout):
@@ -126,7 +129,7 @@ def test_a_killed_worker_costs_its_episodes_only():
         pool.step = step
         r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
     assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(r.length) == len(r.stages)
-    assert rollout_metrics(r)["rollout/lost"] == r.lost
+    assert rollout_metrics(r, torch.zeros(len(r.starts), dtype=torch.bool))["rollout/lost"] == r.lost
     assert r.chunks.episode.unique().tolist() == list(range(len(r.starts)))
     kept = [starts.index(s) for s in r.starts]
     assert torch.equal(r.success, whole.success[kept]) and torch.equal(r.length, whole.length[kept])

@@ -217,8 +217,8 @@ def require_finite(wam: WAM) -> None:
 
 
 CONSOLE = (
-    "rollout/success", "rollout/length", "actor/kl", "actor/clip_fraction", "actor/explained_variance",
-    "cotrain/action_loss", "world/video_loss", "time/rollout", "time/actor", "time/online",
+    "rollout/success", "rollout/success_fresh", "rollout/length", "actor/kl", "actor/clip_fraction",
+    "actor/explained_variance", "cotrain/action_loss", "world/video_loss", "time/rollout", "time/actor", "time/online",
 )  # fmt: skip
 
 
@@ -233,21 +233,22 @@ def compare(before: Arm, after: Arm) -> report.Paired:
     return report.paired_difference(rows(before), rows(after))
 
 
-def write_curve(run: Path, before: Arm, after: Arm | None) -> None:
-    """learning_curve.png: exploring success per iteration, and the noise-free evaluations before and after."""
-    rows = [r for r in read_metrics(run) if r.get("rollout/success") is not None]
-    explore = [
-        report.Point(
-            x=r["step"],
-            successes=round(r["rollout/success"] * r["rollout/episodes"]),
-            episodes=int(r["rollout/episodes"]),
-        )
-        for r in rows
-    ]
-    ends = [(0, before)] + ([(len(rows), after)] if after else [])
-    evaluated = [report.Point(x=x, successes=int(a.success.sum()), episodes=len(a.success)) for x, a in ends]
-    curves = {"while exploring (training states)": explore, "evaluated (held-out states)": evaluated}
-    report.learning_curve(run / "learning_curve.png", {k: v for k, v in curves.items() if v}, title=run.name)
+def write_curve(run: Path, before: Arm, after: Arm) -> None:
+    """learning_curve.png: success over the updates done so far, exploring and evaluated."""
+    rows = [r for r in read_metrics(run) if r.get("rollout/success_fresh") is not None]
+    fresh = [(r["step"] - 1, r["rollout/success_fresh"], int(r["rollout/fresh"])) for r in rows]
+    done = max((r["step"] for r in rows), default=1)
+    curves = {
+        "exploring (fresh training states)": [
+            report.Point(x=x, successes=round(rate * n), episodes=n) for x, rate, n in fresh
+        ],
+        "evaluated (held-out states)": [
+            report.Point(x=x, successes=int(arm.success.sum()), episodes=len(arm.success))
+            for x, arm in ((0, before), (done, after))
+        ],
+    }
+    curves = {name: points for name, points in curves.items() if points}
+    report.learning_curve(run / "learning_curve.png", curves, title=run.name, x_label="updates")
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:

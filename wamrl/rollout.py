@@ -157,8 +157,11 @@ def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
     )  # fmt: skip
 
 
-def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    return {
+def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
+    """fresh: bool (E,), episodes on initial states that were never tried before."""
+    seen_first = {"rollout/success_fresh": rollout.success[fresh].float().mean().item()} if fresh.any() else {}
+    return seen_first | {
+        "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
         "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),

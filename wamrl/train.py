@@ -51,8 +51,8 @@ class Learner:
         starts = self.starts.next(train.groups, self.generator)
         noise = int(torch.randint(2**31, (), generator=self.generator))
         rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, explore=True, on_done=on_done)
+        metrics |= rollout_metrics(rollout, self.starts.unseen(rollout.starts)) | timer("rollout")
         self.starts.observe(rollout.starts, rollout.success)
-        metrics |= rollout_metrics(rollout) | timer("rollout")
 
         # 2. Score: did reality match the imagination, and was the task solved?
         reward = self.score(rollout, metrics)

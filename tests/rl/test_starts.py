@@ -67,3 +67,13 @@ def test_training_never_leaves_its_memory():
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match="starts:"):
         Starts(StartsConfig(**change))
+
+
+def test_unseen_states_are_those_never_tried():
+    starts = Starts(StartsConfig(group=2, revisit=0.5))
+    first = starts.next(2, torch.Generator().manual_seed(0))
+    assert starts.unseen(first).all()
+    starts.observe(first, torch.tensor([True, False, True, False]))
+    second = starts.next(4, torch.Generator().manual_seed(0))
+    assert starts.unseen(second).tolist() == [s.index not in {f.index for f in first} for s in second]
+    assert 0 < starts.unseen(second).sum() < len(second)

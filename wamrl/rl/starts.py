@@ -48,6 +48,10 @@ class Starts(nn.Module):
             self.fresh += 1
         return [Start(split="train", index=i) for i in chosen for _ in range(self.cfg.group)]
 
+    def unseen(self, starts: list[Start]) -> Tensor:
+        """bool (len(starts),): never tried before, so that success there is not biased towards the undecided."""
+        return self.tries[[s.index for s in starts]] == 0
+
     def observe(self, starts: list[Start], success: Tensor) -> None:
         """Older tries fade by half at each new visit: the policy that made them is gone."""
         index = torch.tensor([s.index for s in starts])
