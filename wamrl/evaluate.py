@@ -17,7 +17,7 @@ from wamrl.types import Clip, Start
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
-    imagine_steps: int = 2
+    imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
 
     def validate(self) -> None:
         if self.episodes < 1 or self.imagine_steps < 1:
