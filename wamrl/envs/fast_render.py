@@ -1,4 +1,4 @@
-"""A renderer for small frames on machines without a GPU: some 500 frames/s per core at 64 px where MuJoCo's gives 6.
+"""A renderer for small frames on machines without a GPU: see `benchmarks/render.py`.
 
 What costs time in software OpenGL is not the number of pixels but shadows, reflections, multisampling and the 67,000
 faces of the robot's meshes. So the meshes of a *copy* of the model are thinned by vertex clustering and the effects

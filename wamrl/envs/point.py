@@ -4,7 +4,7 @@ A damped point mass in the square [-1, 1]^2 (lengths in half-widths of the squar
     v <- 0.85 v + 0.02 a,   x <- x + v,   and v = 0 in the direction of a wall that is touched.
 Actions, float32 (2,): push to the right and upwards. Proprioception, float32 (4,): position and velocity. The goal is
 in the picture only. A sub-goal is reached within `RADIUS` of it at a speed below `CALM`, so one has to brake; with
-`stages=K` the next goal appears then. Some 50,000 steps and 13,000 frames per second on one core.
+`stages=K` the next goal appears then.
 
 Example: `env = PointConfig(stages=2).build(); env.reset(0); frame = env.render()`
 """
