@@ -82,7 +82,7 @@ def demos_only() -> Config:
 
 
 def paper() -> Config:
-    """The paper, literally: reconstruction reward only, plain SDE, video SFT with latent KL, no co-training."""
+    """As the paper where it is specific: reconstruction reward only, plain SDE, no co-training; the rest as quickstart."""
     cfg = quickstart()
     return replace(
         cfg, name="paper", flow=replace(cfg.flow, sde="plain"),
