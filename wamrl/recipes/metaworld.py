@@ -82,7 +82,7 @@ def demos_only() -> Config:
 
 
 def paper() -> Config:
-    """As the paper where it is specific: reconstruction reward only, plain SDE, no co-training; the rest as quickstart."""
+    """As the paper where it says how: reconstruction reward only, plain SDE, no co-training; else as quickstart."""
     cfg = quickstart()
     return replace(
         cfg, name="paper", flow=replace(cfg.flow, sde="plain"),
