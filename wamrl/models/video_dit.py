@@ -30,7 +30,7 @@ class VideoDiTConfig:
     heads: int = 4
     patch: int = 16
     taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
-    feature_sigma: float = 1.0
+    feature_sigma: float = 1.0  # one pass at pure noise; 0 was no better and costs more to act (docs/results.md)
     sigma_floor: float = 0.3  # bounds the loss weight 1 / sigma^2 of nearly clean samples
     noise_fraction: float = 0.3  # of the training noise levels are exactly 1, where the actor reads
     motion_weight: float = 4.0  # extra loss weight of patches that move; without it the model copies the last frame
