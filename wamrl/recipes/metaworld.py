@@ -14,6 +14,8 @@ from wamrl.rl.starts import StartsConfig
 from wamrl.rl.update import ActorUpdateConfig
 from wamrl.sft import SFTConfig
 
+SUCCESS = RewardConfig(mode="success")
+
 
 def quickstart() -> Config:
     """Button-press: six demonstrations, then online improvement, in minutes on two cores."""
@@ -36,55 +38,41 @@ def quickstart() -> Config:
 
 def actor_only() -> Config:
     """Control: as quickstart, but only the actor's policy gradient on sparse success (piRL)."""
-    cfg = quickstart()
-    return replace(
-        cfg, name="actor-only",
-        train=replace(
-            cfg.train, reward=RewardConfig(mode="success"), online=OnlineSFTConfig(world=False, actor=False),
-        ),
-    )  # fmt: skip
+    train = quickstart().train
+    return _variant("actor-only", reward=SUCCESS, online=replace(train.online, world=False, actor=False))
 
 
 def world_only() -> Config:
     """Control: as quickstart, but only the video SFT of the world model, with latent KL."""
-    cfg = quickstart()
-    return replace(
-        cfg, name="world-only",
-        train=replace(
-            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
-            online=replace(cfg.train.online, actor=False),
-        ),
-    )  # fmt: skip
+    train = quickstart().train
+    return _variant("world-only", reward=SUCCESS, actor=_off(train.actor), online=replace(train.online, actor=False))
 
 
 def clone_successes() -> Config:
     """Control: as quickstart, but the actor only clones its own successes; no policy gradient, no video SFT."""
-    cfg = quickstart()
-    return replace(
-        cfg, name="clone-successes",
-        train=replace(
-            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
-            online=replace(cfg.train.online, world=False),
-        ),
-    )  # fmt: skip
+    train = quickstart().train
+    online = replace(train.online, world=False)
+    return _variant("clone-successes", reward=SUCCESS, actor=_off(train.actor), online=online)
 
 
 def demos_only() -> Config:
     """Control: as quickstart without policy gradient, trained on the demonstrations: what longer training gives."""
-    cfg = quickstart()
-    return replace(
-        cfg, name="demos-only",
-        train=replace(
-            cfg.train, actor=replace(cfg.train.actor, enabled=False), reward=RewardConfig(mode="success"),
-            online=replace(cfg.train.online, demo_share=1.0),
-        ),
-    )  # fmt: skip
+    train = quickstart().train
+    online = replace(train.online, demo_share=1.0)
+    return _variant("demos-only", reward=SUCCESS, actor=_off(train.actor), online=online)
 
 
 def paper() -> Config:
     """As the paper where it says how: reconstruction reward only, plain SDE, no co-training; else as quickstart."""
+    online = replace(quickstart().train.online, actor=False)
+    cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
+    return replace(cfg, flow=replace(cfg.flow, sde="plain"))
+
+
+def _variant(name: str, **train) -> Config:
     cfg = quickstart()
-    return replace(
-        cfg, name="paper", flow=replace(cfg.flow, sde="plain"),
-        train=replace(cfg.train, reward=RewardConfig(mode="paper"), online=replace(cfg.train.online, actor=False)),
-    )  # fmt: skip
+    return replace(cfg, name=name, train=replace(cfg.train, **train))
+
+
+def _off(actor: ActorUpdateConfig) -> ActorUpdateConfig:
+    return replace(actor, enabled=False)

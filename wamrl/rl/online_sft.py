@@ -1,8 +1,8 @@
 """Online supervised learning on successful rollouts, after the actor's policy update: two halves, each can be off.
 
 world: video loss on success clips + kl * latent KL against the frozen pretrained model (paper eqs. 7-10);
-actor: flow matching on the actions of success clips (co-training; not in the paper), on detached features, where clips
-       from starts that rarely succeed weigh more.
+actor: flow matching on the actions of success clips (co-training; not in the paper), where clips from starts that
+       rarely succeed weigh more; on detached features, or (`shared`) training the world model too.
 A share of each batch comes from the demonstrations, so that neither half forgets them.
 """
 
