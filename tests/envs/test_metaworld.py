@@ -123,7 +123,30 @@ def test_stages_follow_one_another_in_one_scene(task):
     assert result.success and sorted(set(done)) == [0, 1, 2, 3] and done == sorted(done)
     assert min(np.linalg.norm(a - b) for a, b in zip(goals, goals[1:], strict=False)) >= 0.15
     env.reset(2)
-    assert np.array_equal(env.sim.goal(), goals[0]) and np.array_equal(env._goals, goals[1:])
+    assert np.array_equal(env.sim.goal(), goals[0]) and np.array_equal(env._next, goals[1:])
+
+
+def test_the_next_button_stands_elsewhere_and_is_out_again():
+    env = MetaWorldConfig(task="button-press", stages=3, horizon=240).build()
+    for seed, noise in ((0, 0.0), (1, 0.3), (3, 0.3)):
+        env.reset(seed)
+        box, button = env.sim.env.model.body("box"), env.sim.env.data.joint("btnbox_joint")
+        rng = np.random.default_rng(seed)
+        expert, places, last = env.expert(), [box.pos.copy()], 0
+        while True:
+            pressed = abs(float(button.qpos[0]))
+            result = env.step(expert.action() + noise * rng.normal(size=4))
+            if result.terminated or result.truncated:
+                break
+            if result.stages > last:
+                last = result.stages
+                places.append(box.pos.copy())
+                assert pressed > 0.05 and abs(float(button.qpos[0])) < 1e-9  # it was in, and is out again
+        assert result.success and last == 2, f"seed {seed}"
+        assert min(abs(a[0] - b[0]) for a, b in zip(places, places[1:], strict=False)) >= 0.08
+        assert np.allclose([p[1:] for p in places], places[0][1:])
+        env.reset(seed)
+        assert np.array_equal(box.pos, places[0]) and np.array_equal(env._next, places[1:])
 
 
 def test_the_contract_checker_passes():
@@ -134,7 +157,7 @@ def test_the_contract_checker_passes():
     ("config", "fault"),
     [
         (MetaWorldConfig(task="make-tea"), "unknown MetaWorld task 'make-tea': choose one of assembly"),
-        (MetaWorldConfig(stages=2), "choose one of reach, push, pick-place"),
+        (MetaWorldConfig(task="drawer-open", stages=2), "choose one of reach, push, pick-place, button-press"),
         (MetaWorldConfig(task="reach", stages=9), "choose 1 to 4"),
         (MetaWorldConfig(image_size=4), "choose 16 to 512"),
         (MetaWorldConfig(views=("back",)), "choose one or more of"),

@@ -3,7 +3,8 @@
 Actions, float32 (4,): hand displacement x, y, z (1 = the hand's target moves 1 cm in this control step) and gripper
 effort (-1 opens, +1 closes). Proprioception, float32 (7,): hand position in metres, gripper opening in [0, 1], hand
 displacement of the last step in metres. The goal is not in it: it is a thing in the scene, or a green ball drawn into
-the picture. With `stages=K` (reach, push, pick-place) the next goal is put as soon as the present one is reached.
+the picture. With `stages=K` (reach, push, pick-place) the next goal is put as soon as the present one is reached; in
+button-press the box then stands elsewhere with its button out, and the hand has to draw back and press again.
 
 Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); frame = env.render()`
 """
@@ -29,7 +30,7 @@ class MetaWorldConfig(EnvConfig):
     """One task of MetaWorld 3.1; names as there, without "-v3"."""
 
     task: str = "button-press"
-    stages: int = 1  # sub-goals in one episode; more than 1 for reach, push and pick-place
+    stages: int = 1  # sub-goals in one episode; more than 1 for reach, push, pick-place and button-press
     image_size: int = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
     horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
@@ -78,7 +79,7 @@ class MetaWorldEnv(Env):
 
     def reset(self, seed: int) -> None:
         self.sim.reset(seed)
-        self._goals = self.sim.later_goals(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
+        self._next = self._later(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
         self._steps, self._done, self._over = 0, 0, False
         self._hand = self._last_hand = self.sim.hand()
 
@@ -92,10 +93,22 @@ class MetaWorldEnv(Env):
         self._done += int(solved)
         success = self._done == self.spec.stages
         if solved and not success:
-            self.sim.set_goal(self._goals[self._done - 1])
+            self._begin_stage(self._next[self._done - 1])
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(success=success, terminated=success, truncated=truncated, stages=self._done)
+
+    def _later(self, seed: int, count: int) -> list[np.ndarray]:
+        """What the later stages ask for: free goals, or places of the thing to handle; float64 (3,) each."""
+        if self._task.moves:
+            return self.sim.later_places(self._task.moves, seed, count)
+        return self.sim.later_goals(seed, count)
+
+    def _begin_stage(self, place: np.ndarray) -> None:
+        if self._task.moves:
+            self.sim.move(self._task.moves, place)
+        else:
+            self.sim.set_goal(place)
 
     def render(self) -> np.ndarray:
         size = self.spec.image_hw[0]
@@ -108,4 +121,4 @@ class MetaWorldEnv(Env):
         return np.concatenate([self._hand, [self.sim.gripper()], self._hand - self._last_hand]).astype(np.float32)
 
     def expert(self) -> Expert:
-        return make_expert(self._name, self.sim)
+        return make_expert(self._name, self.sim, self.spec.stages)

@@ -15,6 +15,7 @@ import numpy as np
 _MISSING = "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
 
 HOP = 0.15  # metres between successive goals; success needs 0.05 to 0.07
+SIDESTEP = 0.08  # metres to the side between successive places of a thing, whose range is 0.2 wide
 
 
 def import_metaworld() -> Any:
@@ -124,14 +125,20 @@ class Simulation:
         return len(touched) == 2
 
     @cache  # noqa: B019  a simulation lives as long as its environment
-    def _parts(self, body: str) -> frozenset[int]:
-        """The geoms of a body and of all bodies below it."""
+    def _family(self, body: str) -> frozenset[int]:
+        """A body and all bodies below it."""
         model = self.env.model
         family = {model.body(body).id}
         for child in range(model.nbody):  # parents come before their children
             if model.body_parentid[child] in family:
                 family.add(child)
-        return frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in family)
+        return frozenset(family)
+
+    @cache  # noqa: B019
+    def _parts(self, body: str) -> frozenset[int]:
+        """The geoms of a body and of all bodies below it."""
+        model = self.env.model
+        return frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in self._family(body))
 
     def goal(self) -> np.ndarray:
         """The present goal, float64 (3,), metres."""
@@ -158,3 +165,28 @@ class Simulation:
             if np.linalg.norm(goal - goals[-1]) >= HOP:
                 goals.append(goal)
         return goals[1:]
+
+    def later_places(self, body: str, seed: int, count: int) -> list[np.ndarray]:
+        """`count` places for `body` to follow the present one, float64 (3,), metres; a function of the seed.
+
+        Each is `SIDESTEP` or more to the side of the one before, in the task's range, at the same depth and height.
+        """
+        rng = np.random.default_rng([seed, 1])
+        space = self.env._random_reset_space
+        places = [self.env.model.body(body).pos.copy()]
+        while len(places) <= count:
+            place = np.array([rng.uniform(space.low[0], space.high[0]), *places[0][1:]])
+            if abs(place[0] - places[-1][0]) >= SIDESTEP:
+                places.append(place)
+        return places[1:]
+
+    def move(self, body: str, place: np.ndarray) -> None:
+        """Put the thing `body` at `place`, float64 (3,), as if untouched: its joints at rest, its goal with it."""
+        model, data = self.env.model, self.env.data
+        self.set_goal(self.goal() + place - model.body(body).pos)
+        model.body(body).pos = place
+        for joint in range(model.njnt):
+            if model.jnt_bodyid[joint] in self._family(body):
+                data.qpos[model.jnt_qposadr[joint]] = model.qpos0[model.jnt_qposadr[joint]]
+                data.qvel[model.jnt_dofadr[joint]] = 0.0
+        self._mj.mj_forward(model, data)

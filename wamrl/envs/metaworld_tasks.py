@@ -22,6 +22,7 @@ class Task:
     marker: bool = False  # the goal is a place and not a thing: draw a ball there
     holds: bool = False  # an object is grasped, so it can be dropped
     stageable: bool = False  # goals can follow one another in one scene
+    moves: str = ""  # the body that goes elsewhere when a stage is done; "": the goal does
     front: Camera = BEHIND
 
 
@@ -38,7 +39,7 @@ TASKS: dict[str, Task] = {
         stageable=True,
         front=AHEAD,
     ),
-    "button-press": Task(instruction="press the button", horizon=110),
+    "button-press": Task(instruction="press the button", horizon=110, stageable=True, moves="box"),
     "button-press-topdown": Task(
         instruction="press the button from above",
         horizon=125,

@@ -12,11 +12,14 @@ from wamrl.envs.base import Expert
 from wamrl.envs.experts.carry import GAIN, GRASPS, CarryExpert
 from wamrl.envs.metaworld_sim import Simulation
 
+PRESS_GAIN = 30.0  # action per metre
 _MODULES = {"peg-insert-side": "peg_insertion_side"}  # where MetaWorld's file is not called like its task
 
 
-def make_expert(task: str, sim: Simulation) -> Expert:
+def make_expert(task: str, sim: Simulation, stages: int = 1) -> Expert:
     """The expert for the scene that `sim` holds."""
+    if task == "button-press" and stages > 1:
+        return PressExpert(sim)
     if task in GRASPS:
         return CarryExpert(sim, GRASPS[task])
     if task == "reach":
@@ -33,6 +36,26 @@ class ReachExpert(Expert):
     def action(self) -> np.ndarray:
         move = GAIN * (self._sim.goal() - self._sim.env.tcp_center)
         return np.clip([*move, 0.0], -1.0, 1.0).astype(np.float32)
+
+
+class PressExpert(Expert):
+    """Draw back, go in front of the button, press. MetaWorld's own, made for one press, slides along the next box."""
+
+    CLEAR, ALIGNED = 0.06, 0.02  # metres: hand in front of the button's face, and beside its axis
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+
+    def action(self) -> np.ndarray:
+        hand, button = self._sim.hand(), self._sim.env._get_pos_objects() + (0.0, 0.0, -0.07)
+        front = button[1] - self.CLEAR
+        if np.linalg.norm((hand - button)[[0, 2]]) < self.ALIGNED:
+            target = np.array([button[0], hand[1] + 0.1, button[2]])
+        elif hand[1] > front + 0.02:
+            target = np.array([hand[0], front, hand[2]])
+        else:
+            target = np.array([button[0], min(hand[1] + 0.1, front), button[2]])
+        return np.clip([*(PRESS_GAIN * (target - hand)), 1.0], -1.0, 1.0).astype(np.float32)
 
 
 class ScriptedExpert(Expert):
