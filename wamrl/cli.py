@@ -111,7 +111,7 @@ def smoke(cfg: Config) -> Config:
         data=replace(cfg.data, episodes=4, heldout=2),
         sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
         train=replace(
-            cfg.train, iterations=2, groups=2, starts=replace(cfg.train.starts, group=2),
+            cfg.train, iterations=2, groups=2, env_steps=0, starts=replace(cfg.train.starts, group=2),
             actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=8),
         ),
         eval=replace(cfg.eval, episodes=4),

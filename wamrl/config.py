@@ -45,7 +45,8 @@ class TrainConfig:
     """The online loop. `actor.enabled`, `online.world` and `online.actor` switch its halves."""
 
     iterations: int = 8
-    groups: int = 64  # initial states per iteration; episodes = groups * starts.group
+    groups: int = 64  # initial states per iteration; episodes = groups * starts.group; unused under env_steps
+    env_steps: int = 0  # control steps of the whole run, shared out evenly to the iterations; 0: `groups` decides
     starts: StartsConfig = field(default_factory=StartsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
@@ -53,9 +54,26 @@ class TrainConfig:
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
     save_every: int = 1  # iterations
 
+    def share(self, iteration: int, used: int, horizon: int) -> int | None:
+        """Control steps for the next iteration (0, 1, ...): an even share of what is left; None: there is no budget."""
+        if not self.env_steps:
+            return None
+        left = max(self.iterations - iteration, 1)
+        if (share := (self.env_steps - used) // left) < (least := self.starts.group * horizon):
+            raise ValueError(
+                f"train: env_steps={self.env_steps} leaves {share} control steps per iteration and a group of episodes "
+                f"may take {least}: give {used + left * least} or more, or fewer iterations"
+            )
+        return share
+
     def validate(self) -> None:
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
+        if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.starts.group:
+            raise ValueError(
+                f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "
+                "give iterations * starts.group * horizon or more, or 0 for no budget"
+            )
         if self.actor.algorithm == "grpo" and self.starts.group < 2:
             raise ValueError("train: grpo compares episodes of one initial state; set train.starts.group >= 2")
         for part in (self.starts, self.reward, self.actor, self.online):

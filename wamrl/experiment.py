@@ -158,6 +158,14 @@ class Arm:
     stages: Tensor  # int64 (E,)
     heldout: dict[int, float]  # on held-out demonstrations
     executed: dict[int, float]  # on the evaluated episodes
+    attempts: Tensor  # int64 (E,) see wamrl/envs/attempts.py
+    retries: Tensor  # int64 (E,)
+
+    @classmethod
+    def load(cls, state: dict) -> Arm:
+        """From a checkpoint; one that did not count attempts has none."""
+        none = torch.zeros_like(state["stages"])
+        return cls(**({"attempts": none, "retries": none} | state))
 
     def summary(self, cfg: Config) -> dict:
         """For summary.json, see docs/metrics.md."""
@@ -170,7 +178,7 @@ class Arm:
             "mean_stages": self.stages.float().mean().item(),
             "starts": self.starts.tolist(),
             "success": self.success.int().tolist(),
-        }
+        } | report.recovery(self.success.numpy(), self.attempts.numpy(), self.retries.numpy())
 
 
 def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:
@@ -182,13 +190,18 @@ def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str)
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
     wins, n = int(rollout.success.sum()), len(rollout.success)
     low, high = report.wilson(wins, n)
-    console.print(f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}", markup=False)
+    again = rollout.retries > 0
+    console.print(
+        f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}; "
+        f"{int(again.sum())} tried again after a failed attempt, {int(rollout.success[again].sum())} of them succeeded",
+        markup=False,
+    )
     arm = Arm(
         task=pool.spec.name,
         goals=pool.spec.stages,
         starts=torch.tensor([s.index for s in rollout.starts]), success=rollout.success, length=rollout.length,
         stages=rollout.stages, heldout=dict(zip(offsets, held, strict=True)),
-        executed=dict(zip(offsets, real, strict=True)),
+        executed=dict(zip(offsets, real, strict=True)), attempts=rollout.attempts, retries=rollout.retries,
     )  # fmt: skip
     return arm, rollout
 
@@ -196,6 +209,8 @@ def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str)
 def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger) -> None:
     """The online loop with its log and checkpoints, from wherever the learner stands."""
     episodes = cfg.train.groups * cfg.train.starts.group
+    if cfg.train.env_steps:  # how many that makes depends on their length: shown as if all lasted to the horizon
+        episodes = cfg.train.env_steps // (cfg.train.iterations * learner.horizon)
     with bar("improving online", cfg.train.iterations) as advance:
         advance(learner.iteration)
         while learner.iteration < cfg.train.iterations:

@@ -45,7 +45,11 @@ class Rollout:
     success: Tensor  # bool (E,)
     length: Tensor  # int64 (E,) control steps
     stages: Tensor  # int64 (E,)
+    attempts: Tensor  # int64 (E,) attempts at sub-goals, see wamrl/envs/attempts.py
+    retries: Tensor  # int64 (E,) of these, after a failed attempt at the same sub-goal
     lost: int  # episodes dropped because a worker died
+    started: int  # episodes begun, the first ones of the starts asked for; E + lost
+    steps: int  # control steps taken, those of lost episodes included
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
@@ -57,11 +61,20 @@ def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
 @torch.no_grad()
 def collect(
     wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, explore: bool,
-    on_done: Callable[[int], None] = lambda n: None,
+    on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
 ) -> Rollout:  # fmt: skip
-    """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes."""
+    """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
+
+    `max_steps` is a budget of control steps. `group` successive starts are begun together or not at all: in order, as
+    long as a whole group still fits into the budget if all its episodes last to the horizon. What is begun is
+    completed, and how many are begun does not depend on the number of slots. So the budget is never passed, and where
+    there are starts enough, less than `group * horizon` steps of it are left. ValueError if it does not hold one group.
+    """
     wam.eval()
-    runner = _Runner(wam, pool, list(starts), flow, seed, explore)
+    least = group * pool.spec.horizon
+    if max_steps is not None and max_steps < least:
+        raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
+    runner = _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group)
     while runner.running:
         on_done(runner.advance())
     return runner.result()
@@ -70,14 +83,19 @@ def collect(
 class _Runner:
     """Which slot plays which episode, and the rows recorded so far."""
 
-    def __init__(self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool):
+    def __init__(
+        self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool,
+        max_steps: int | None, group: int,
+    ):  # fmt: skip
         self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
         self.device = next(wam.parameters()).device
         seen: Counter[Start] = Counter()
         self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
         self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
-        self.length = torch.zeros(len(starts), dtype=torch.long)
-        self.stages = torch.zeros(len(starts), dtype=torch.long)
+        self.max_steps, self.group, self.horizon = max_steps, group, pool.spec.horizon
+        self.admitted = 0 if max_steps is not None else len(starts)
+        self.unused = 0  # control steps before the horizon at which finished episodes ended
+        self.length, self.stages, self.attempts, self.retries = torch.zeros(4, len(starts), dtype=torch.long)
         self.generators: dict[int, torch.Generator] = {}
         slots = min(len(pool.live), len(starts))
         self.running: dict[int, int] = {}  # slot -> episode
@@ -85,13 +103,22 @@ class _Runner:
         self.obs = self._refill(range(slots))
 
     def _refill(self, slots) -> Obs:
-        fresh = list(slots)[: len(self.starts) - self.todo]
+        self._admit(self.todo + len(slots))
+        fresh = list(slots)[: self.admitted - self.todo]
         for slot in fresh:
             episode = self.todo
             self.running[slot] = episode
             self.generators[episode] = episode_generator(self.seed, self.starts[episode], self.repeats[episode])
             self.todo += 1
         return self.pool.reset_slots(fresh, [self.starts[self.running[s]] for s in fresh])
+
+    def _admit(self, wanted: int) -> None:
+        """Let more groups begin, up to `wanted` episodes, while the longest that they can last fits into the budget."""
+        while self.admitted < min(wanted, len(self.starts)):
+            longest = (self.admitted + self.group) * self.horizon - self.unused
+            if longest > self.max_steps:
+                return
+            self.admitted = min(self.admitted + self.group, len(self.starts))
 
     def advance(self) -> int:
         """One chunk in every running slot; returns how many episodes ended."""
@@ -121,17 +148,21 @@ class _Runner:
             )  # fmt: skip
         )
         self.length[index] += out.executed[slots]
-        self.stages[index] = torch.maximum(self.stages[index], out.stages[slots])
+        for name in ("stages", "attempts", "retries"):  # they never go back; rows of lost workers are zero
+            best = getattr(self, name)
+            best[index] = torch.maximum(best[index], getattr(out, name)[slots])
         self.lost |= {e for s, e in zip(slots.tolist(), episodes, strict=True) if out.lost[s]}
         free = [int(s) for s in slots[out.done[slots]]]
+        self.unused += sum(self.horizon - int(self.length[self.running[slot]]) for slot in free)
         for slot in free:
             del self.generators[self.running.pop(slot)]
-        self.obs = self._refill(free) if free and self.todo < len(self.starts) else out.obs
+        idle = [slot for slot in range(len(actions)) if slot not in self.running]
+        self.obs = self._refill(idle) if free and self.todo < len(self.starts) else out.obs
         return len(free)
 
     def result(self) -> Rollout:
         chunks = Chunks.cat(self.rows)
-        kept = [e for e in range(len(self.starts)) if e not in self.lost]
+        kept = [e for e in range(self.todo) if e not in self.lost]
         if not kept:
             raise RuntimeError("every episode was lost with its worker: look at the workers' errors and the memory")
         renumber = torch.full((len(self.starts),), -1)
@@ -143,7 +174,8 @@ class _Runner:
         success[chunks.episode[chunks.success]] = True
         return Rollout(
             chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
-            stages=self.stages[kept], lost=len(self.lost),
+            stages=self.stages[kept], attempts=self.attempts[kept], retries=self.retries[kept], lost=len(self.lost),
+            started=self.todo, steps=int(self.length.sum()),
         )  # fmt: skip
 
 
@@ -160,7 +192,10 @@ def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
 def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     """fresh: bool (E,), episodes on initial states that were never tried before."""
     seen_first = {"rollout/success_fresh": rollout.success[fresh].float().mean().item()} if fresh.any() else {}
-    return seen_first | {
+    again = rollout.retries > 0
+    recovered = {"rollout/recovered": rollout.success[again].float().mean().item()} if again.any() else {}
+    return seen_first | recovered | {
+        "rollout/attempts": rollout.attempts.float().mean().item(), "rollout/reattempted": again.float().mean().item(),
         "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),

@@ -42,16 +42,22 @@ class Learner:
         self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
         self.buffer = ClipBuffer(cfg.train.online.capacity)
-        self.iteration = 0
+        self.iteration, self.steps_used = 0, 0
+        cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
     def iterate(self, pool: Pool, on_done=lambda n: None) -> dict[str, float]:
         train, metrics, timer = self.cfg.train, {}, Timer()
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
-        starts = self.starts.next(train.groups, self.generator)
+        budget = train.share(self.iteration, self.steps_used, self.horizon)
+        starts = self.starts.next(train.groups, self.generator, max_steps=budget)
         noise = int(torch.randint(2**31, (), generator=self.generator))
-        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, explore=True, on_done=on_done)
+        options = {"explore": True, "on_done": on_done, "max_steps": budget, "group": train.starts.group}
+        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, **options)
+        self.starts.put_back(starts[rollout.started :])
+        self.steps_used += rollout.steps
         metrics |= rollout_metrics(rollout, self.starts.unseen(rollout.starts)) | timer("rollout")
+        metrics["rollout/steps_total"] = float(self.steps_used)
         self.starts.observe(rollout.starts, rollout.success)
 
         # 2. Score: did reality match the imagination, and was the task solved?
@@ -119,12 +125,13 @@ class Learner:
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs."""
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
-        return parts | {"iteration": self.iteration, "generator": self.generator.get_state()}
+        counts = {"iteration": self.iteration, "steps_used": self.steps_used}
+        return parts | counts | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
-        self.iteration = state["iteration"]
+        self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)  # old runs did not count
         self.generator.set_state(state["generator"])
 
 

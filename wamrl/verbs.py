@@ -125,7 +125,8 @@ def open_run(o: Options) -> Path:
     if not (o.resume / "config.json").is_file():
         raise ValueError(f"{o.resume} is not a run folder (no config.json): give one that wamrl has made")
     saved = json.loads((o.resume / "config.json").read_text(encoding="utf-8"))
-    saved["train"]["iterations"] = o.config.train.iterations  # a run may be prolonged
+    for name in ("iterations", "env_steps"):  # a run may be prolonged
+        saved["train"][name] = getattr(o.config.train, name)
     if (fault := difference(saved, resolved(o.config), "config")) is not None:
         raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
     return o.resume
@@ -159,7 +160,7 @@ def online(cfg: Config, run: Path, wam: WAM, data: Data) -> None:
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         resume = (run / "checkpoints" / "before").is_dir()
         if resume:
-            before = Arm(**checkpoint.load(run / "checkpoints" / "before"))
+            before = Arm.load(checkpoint.load(run / "checkpoints" / "before"))
             if any((run / "checkpoints").glob("step-*")):
                 learner.load_state_dict(checkpoint.load(checkpoint.latest(run)))
         else:

@@ -46,7 +46,10 @@ class WalkEnv(Env):
         self._state = self._state + np.clip(action, -1, 1) + 0.01 * self._rng.normal(size=3)
         success = bool(self._state[0] > self._config.solve_above)
         truncated = self._steps >= self._config.horizon and not success
-        return StepResult(success=success, terminated=success, truncated=truncated, stages=int(success))
+        return StepResult(
+            success=success, terminated=success, truncated=truncated, stages=int(success),
+            attempts=self._steps // 3 + self._seed % 2, retries=self._steps // 7,
+        )  # fmt: skip
 
     def _fail(self) -> None:
         match self._config.fault:

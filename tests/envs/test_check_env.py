@@ -137,6 +137,38 @@ class EarlySuccess(Broken):
         return StepResult(success=True, terminated=True, truncated=False, stages=0)
 
 
+class AttemptsVanish(Broken):
+    def step(self, action):
+        result = super().step(action)
+        return replace(result, attempts=int(self._steps == 3))
+
+
+class AttemptsOfEarlierEpisodes(Broken):
+    count = 2
+
+    def step(self, action):
+        return replace(super().step(action), attempts=self.count)
+
+
+class AttemptsGoOn(Broken):
+    count = 0
+
+    def step(self, action):
+        result = super().step(action)
+        self.count += int(self._steps == 4)
+        return replace(result, attempts=int(self.count > 1))
+
+
+class RetryWithoutAttempt(Broken):
+    def step(self, action):
+        return replace(super().step(action), retries=int(self._steps > 2))
+
+
+class HalfAnAttempt(Broken):
+    def step(self, action):
+        return replace(super().step(action), attempts=0.5)
+
+
 class NoHorizon(Broken):
     def __init__(self):
         super().__init__()
@@ -167,6 +199,11 @@ class NoHorizon(Broken):
         (GymTuple, "StepResult"),
         (TooManyStages, "stages=2"),
         (EarlySuccess, "before all stages"),
+        (AttemptsVanish, "attempts went back from 1 to 0"),
+        (AttemptsOfEarlierEpisodes, "attempts rose by 2"),
+        (AttemptsGoOn, "survives reset"),
+        (RetryWithoutAttempt, "retries rose without attempts"),
+        (HalfAnAttempt, "must be ints"),
         (NoHorizon, "spec.horizon"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -47,7 +47,8 @@ class ByHand:
         executed = len(self.frames) - 1 - begin
         seen = [offset <= executed for offset in OFFSETS]
         picks = [self.frames[begin + o] if s else 0 * self.frames[0] for o, s in zip(OFFSETS, seen, strict=True)]
-        flags = {name: getattr(result, name) for name in ("success", "terminated", "truncated", "stages")}
+        names = ("success", "terminated", "truncated", "stages", "attempts", "retries")
+        flags = {name: getattr(result, name) for name in names}
         return flags | {"executed": executed, "verifiable": seen, "frames": np.stack(picks)}
 
     def history(self) -> np.ndarray:

@@ -77,3 +77,29 @@ def test_unseen_states_are_those_never_tried():
     second = starts.next(4, torch.Generator().manual_seed(0))
     assert starts.unseen(second).tolist() == [s.index not in {f.index for f in first} for s in second]
     assert 0 < starts.unseen(second).sum() < len(second)
+
+
+@pytest.mark.parametrize("revisit", [0.0, 0.3, 0.5, 1.0])
+def test_under_a_budget_the_first_groups_are_mixed_as_if_no_more_had_been_drawn(revisit):
+    cfg = StartsConfig(group=2, revisit=revisit, capacity=50)
+    few = [seen(cfg).next(n, torch.Generator().manual_seed(1)) for n in range(12)]
+    many = seen(cfg).next(1, torch.Generator().manual_seed(1), max_steps=24)
+    assert len(many) == 24
+    for n, starts in enumerate(few):
+        first = many[: 2 * n]
+        assert sum(s.index < 5 for s in first) == sum(s.index < 5 for s in starts) == 2 * min(int(n * revisit), 2)
+        assert [s for s in first if s.index >= 5] == [s for s in starts if s.index >= 5]
+
+
+@pytest.mark.parametrize("revisit", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("capacity", [6, 7, 50])  # also where the fresh states wrap and meet the revisited ones
+def test_what_is_put_back_comes_again(revisit, capacity):
+    cfg = StartsConfig(group=2, revisit=revisit, capacity=capacity)
+    for begun in range(1, 10):
+        starts, before = seen(cfg), 5
+        drawn = starts.next(1, torch.Generator().manual_seed(1), max_steps=20)
+        starts.put_back(drawn[2 * begun :])
+        revisits = min(int(begun * revisit), 2)
+        assert int(starts.fresh) == before + begun - revisits
+        starts.put_back([])
+        assert int(starts.fresh) == before + begun - revisits

@@ -7,6 +7,7 @@ import numpy as np
 from wamrl.envs.base import Env, EnvSpec, StepResult
 
 _SEEDS = (3, 4)
+_NOTHING_YET = StepResult(success=False, terminated=False, truncated=False, stages=0)
 
 
 def check_env(env: Env, *, expert: bool = False, limit: int = 5000) -> None:
@@ -61,8 +62,8 @@ def _check_proprio(env: Env) -> np.ndarray:
     return state
 
 
-def _step(env: Env, action: np.ndarray, steps: int, stages: int) -> StepResult:
-    """One step, after checking that its result makes sense; `steps` and `stages` as they were before it."""
+def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepResult:
+    """One step, after checking that its result makes sense; `steps` so far, and what the `last` of them gave."""
     before = action.copy()
     result = env.step(action)
     _need(np.array_equal(before, action), "step() changes the action array that it is given")
@@ -72,7 +73,8 @@ def _step(env: Env, action: np.ndarray, steps: int, stages: int) -> StepResult:
     _need(not (result.terminated and result.truncated), "terminated and truncated came together: the end has one cause")
     _need(isinstance(result.stages, int) and 0 <= result.stages <= env.spec.stages,
           f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}")  # fmt: skip
-    _need(result.stages >= stages, f"stages went back from {stages} to {result.stages}")
+    _need(result.stages >= last.stages, f"stages went back from {last.stages} to {result.stages}")
+    _check_attempts(result, last)
     _need(not result.success or result.stages == env.spec.stages, "success came before all stages were done")
     late = f"the episode goes on after spec.horizon={env.spec.horizon} control steps: truncated never became True"
     _need(steps + 1 < env.spec.horizon or result.terminated or result.truncated, late)
@@ -81,16 +83,26 @@ def _step(env: Env, action: np.ndarray, steps: int, stages: int) -> StepResult:
     return result
 
 
+def _check_attempts(result: StepResult, last: StepResult) -> None:
+    counts = (result.attempts, result.retries)
+    _need(all(isinstance(count, int) and count >= 0 for count in counts), "attempts and retries must be ints >= 0")
+    _need(result.attempts >= last.attempts, f"attempts went back from {last.attempts} to {result.attempts}")
+    _need(result.retries >= last.retries, f"retries went back from {last.retries} to {result.retries}")
+    new, again = result.attempts - last.attempts, result.retries - last.retries
+    _need(new <= 1, f"attempts rose by {new} in one control step (in an episode's first: it must start from 0)")
+    _need(again <= new, "retries rose without attempts: every retry is an attempt as well")
+
+
 def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.ndarray]:
     """What is seen in the first steps after reset(seed), under actions that depend on `seed` only."""
     rng = np.random.default_rng(seed)
     env.reset(seed)
-    seen, stages = [_check_frame(env), _check_proprio(env)], 0
+    seen, result = [_check_frame(env), _check_proprio(env)], _NOTHING_YET
     for step in range(min(length, env.spec.horizon)):
         action = (scale * rng.choice([-1.0, 1.0], env.spec.action_dim)).astype(np.float32)
-        result = _step(env, action, step, stages)
-        stages = result.stages
-        seen += [_check_frame(env), _check_proprio(env)]
+        result = _step(env, action, step, result)
+        counts = np.array([result.stages, result.attempts, result.retries])
+        seen += [_check_frame(env), _check_proprio(env), counts]
         if result.terminated or result.truncated:
             break
     return seen
@@ -125,24 +137,22 @@ def _check_clipping(env: Env) -> None:
 
 def _check_clock(env: Env, limit: int) -> None:
     env.reset(_SEEDS[0])
-    nothing, stages = np.zeros(env.spec.action_dim, np.float32), 0
+    nothing, result = np.zeros(env.spec.action_dim, np.float32), _NOTHING_YET
     for step in range(min(env.spec.horizon, limit)):
-        result = _step(env, nothing, step, stages)
-        stages = result.stages
+        result = _step(env, nothing, step, result)
         if result.terminated or result.truncated:
             return
 
 
 def _check_expert(env: Env) -> None:
     env.reset(_SEEDS[0])
-    expert, stages = env.expert(), 0
+    expert, result = env.expert(), _NOTHING_YET
     for step in range(env.spec.horizon):
         action = expert.action()
         good = isinstance(action, np.ndarray) and action.dtype == np.float32 and action.shape == (env.spec.action_dim,)
         _need(good, f"the expert's action must be a float32 array of shape ({env.spec.action_dim},)")
         _need(bool(np.isfinite(action).all() and np.abs(action).max() <= 1), "the expert's action is outside [-1, 1]")
-        result = _step(env, action, step, stages)
-        stages = result.stages
+        result = _step(env, action, step, result)
         if result.terminated or result.truncated:
             break
     _need(result.success, "the expert does not solve its own environment within the horizon")

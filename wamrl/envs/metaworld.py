@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.experts.metaworld import make_expert
 from wamrl.envs.fast_render import Marker, shared_renderer
+from wamrl.envs.metaworld_attempts import watch
 from wamrl.envs.metaworld_sim import Simulation, import_metaworld
 from wamrl.envs.metaworld_tasks import TASKS, WRIST, known_tasks
 
@@ -81,6 +83,8 @@ class MetaWorldEnv(Env):
         self.sim.reset(seed)
         self._next = self._later(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
         self._steps, self._done, self._over = 0, 0, False
+        self._watch = watch(self._name, self.sim, self._task.touch)
+        self._attempts = Attempts(carries=self._watch.carries)
         self._hand = self._last_hand = self.sim.hand()
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -88,6 +92,7 @@ class MetaWorldEnv(Env):
         action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
         assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), f"bad action {action}"
         solved = self.sim.step(action)
+        self._attempts.see(self._watch.at_it(), solved)
         self._steps += 1
         self._last_hand, self._hand = self._hand, self.sim.hand()
         self._done += int(solved)
@@ -96,17 +101,20 @@ class MetaWorldEnv(Env):
             self._begin_stage(self._next[self._done - 1])
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
-        return StepResult(success=success, terminated=success, truncated=truncated, stages=self._done)
+        return StepResult(
+            success=success, terminated=success, truncated=truncated, stages=self._done,
+            attempts=self._attempts.begun, retries=self._attempts.retries,
+        )  # fmt: skip
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:
         """What the later stages ask for: free goals, or places of the thing to handle; float64 (3,) each."""
-        if self._task.moves:
-            return self.sim.later_places(self._task.moves, seed, count)
+        if self._task.touch:
+            return self.sim.later_places(self._task.touch, seed, count)
         return self.sim.later_goals(seed, count)
 
     def _begin_stage(self, place: np.ndarray) -> None:
-        if self._task.moves:
-            self.sim.move(self._task.moves, place)
+        if self._task.touch:
+            self.sim.move(self._task.touch, place)
         else:
             self.sim.set_goal(place)
 

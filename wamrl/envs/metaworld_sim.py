@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from math import dist
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class Simulation:
         self.env.max_path_length = 2**31  # the clock is ours
         self._body_pos = self.env.model.body_pos.copy()
         self._site_pos = self.env.model.site_pos.copy()
+        self._claws = [self.env.model.body(name).id for name in ("rightclaw", "leftclaw")]
         self.env.seed(0)
         self.reset(0)
 
@@ -112,8 +114,8 @@ class Simulation:
 
     def gripper(self) -> float:
         """Opening between the fingers, 0 closed, 1 fully open."""
-        right, left = self.env.data.body("rightclaw").xpos, self.env.data.body("leftclaw").xpos
-        return float(np.clip(np.linalg.norm(right - left) / 0.1, 0.0, 1.0))
+        right, left = self.env.data.xpos[self._claws].tolist()
+        return min(dist(right, left) / 0.1, 1.0)
 
     def held(self, body: str) -> bool:
         """Both finger pads touch the body named `body` or a part of it."""
@@ -123,6 +125,21 @@ class Simulation:
         touched = {pair[side] for pair in data.contact.geom for side in (0, 1)
                    if pair[side] in pads and pair[1 - side] in parts}  # fmt: skip
         return len(touched) == 2
+
+    def touched(self, body: str) -> int | None:
+        """The id of the part of `body` that the hand (wrist, palm or fingers) touches, None if it touches none."""
+        hand, parts = self._parts("right_hand"), self._parts(body)
+        for one, two in self.env.data.contact.geom.tolist():
+            if one in hand and two in parts:
+                return int(self.env.model.geom_bodyid[two])
+            if two in hand and one in parts:
+                return int(self.env.model.geom_bodyid[one])
+        return None
+
+    def seen_from(self, part: int, point: np.ndarray) -> tuple[float, ...]:
+        """A place in the world, float64 (3,), in the frame of the body with id `part`; metres."""
+        data = self.env.data
+        return tuple((data.xmat[part].reshape(3, 3).T @ (point - data.xpos[part])).tolist())
 
     @cache  # noqa: B019  a simulation lives as long as its environment
     def _family(self, body: str) -> frozenset[int]:

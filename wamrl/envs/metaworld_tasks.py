@@ -21,8 +21,8 @@ class Task:
     horizon: int
     marker: bool = False  # the goal is a place and not a thing: draw a ball there
     holds: bool = False  # an object is grasped, so it can be dropped
-    stageable: bool = False  # goals can follow one another in one scene
-    moves: str = ""  # the body that goes elsewhere when a stage is done; "": the goal does
+    touch: str = ""  # the body that is worked on without a grasp: a button's box, a door
+    stageable: bool = False  # sub-goals can follow one another in one scene: what is touched moves, else the goal
     front: Camera = BEHIND
 
 
@@ -39,43 +39,59 @@ TASKS: dict[str, Task] = {
         stageable=True,
         front=AHEAD,
     ),
-    "button-press": Task(instruction="press the button", horizon=110, stageable=True, moves="box"),
+    "button-press": Task(instruction="press the button", horizon=110, touch="box", stageable=True),
     "button-press-topdown": Task(
         instruction="press the button from above",
         horizon=125,
+        touch="box",
         front=replace(BEHIND, lookat=(0.0, 0.66, 0.18), distance=0.95),
     ),
-    "drawer-close": Task(instruction="close the drawer", horizon=130),
-    "drawer-open": Task(instruction="open the drawer", horizon=150),
+    "drawer-close": Task(instruction="close the drawer", horizon=130, touch="drawer"),
+    "drawer-open": Task(instruction="open the drawer", horizon=150, touch="drawer"),
     "door-open": Task(
-        instruction="open the door", horizon=160, front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05)
+        instruction="open the door",
+        horizon=160,
+        touch="door",
+        front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05),
     ),
     "door-close": Task(
-        instruction="close the door", horizon=130, front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05)
+        instruction="close the door",
+        horizon=130,
+        touch="door",
+        front=replace(BEHIND, lookat=(0.03, 0.72, 0.13), distance=1.05),
     ),
     "window-open": Task(
         instruction="slide the window open",
         horizon=160,
+        touch="window",
         front=replace(BEHIND, lookat=(0.02, 0.68, 0.13), distance=0.95),
     ),
     "window-close": Task(
         instruction="slide the window shut",
         horizon=150,
+        touch="window",
         front=replace(BEHIND, lookat=(0.02, 0.68, 0.13), distance=0.95),
     ),
     "faucet-open": Task(
-        instruction="turn the faucet on", horizon=110, front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8)
+        instruction="turn the faucet on",
+        horizon=110,
+        touch="faucetBase",
+        front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8),
     ),
     "faucet-close": Task(
-        instruction="turn the faucet off", horizon=120, front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8)
+        instruction="turn the faucet off",
+        horizon=120,
+        touch="faucetBase",
+        front=replace(BEHIND, lookat=(-0.02, 0.65, 0.1), distance=0.8),
     ),
-    "handle-press": Task(instruction="press the handle down", horizon=70),
+    "handle-press": Task(instruction="press the handle down", horizon=70, touch="box"),
     "plate-slide": Task(
         instruction="slide the plate into the goal",
         horizon=100,
+        touch="puck_channel",
         front=replace(BEHIND, lookat=(0.0, 0.7, 0.06), distance=0.8),
     ),
-    "coffee-button": Task(instruction="press the button of the coffee machine", horizon=80),
+    "coffee-button": Task(instruction="press the button of the coffee machine", horizon=80, touch="coffee_machine"),
     "assembly": Task(
         instruction="put the ring over the peg", horizon=180, holds=True, front=replace(AHEAD, distance=0.7)
     ),

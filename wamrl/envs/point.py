@@ -4,7 +4,7 @@ A damped point mass in the square [-1, 1]^2 (lengths in half-widths of the squar
     v <- 0.85 v + 0.02 a,   x <- x + v,   and v = 0 in the direction of a wall that is touched.
 Actions, float32 (2,): push to the right and upwards. Proprioception, float32 (4,): position and velocity. The goal is
 in the picture only. A sub-goal is reached within `RADIUS` of it at a speed below `CALM`, so one has to brake; with
-`stages=K` the next goal appears then.
+`stages=K` the next goal appears then. An attempt is a visit to the circle of `RADIUS` around the present goal.
 
 Example: `env = PointConfig(stages=2).build(); env.reset(0); frame = env.render()`
 """
@@ -16,6 +16,7 @@ from functools import cache
 
 import numpy as np
 
+from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 
 RADIUS = 0.12  # half-widths of the square
@@ -66,6 +67,7 @@ class PointEnv(Env):
         self.position, self.velocity = rng.uniform(-0.8, 0.8, 2), np.zeros(2)
         self._goals = _draw_goals(rng, self.position, self.spec.stages)
         self._steps, self._done, self._over = 0, 0, False
+        self._attempts = Attempts(carries=False)
 
     @property
     def goal(self) -> np.ndarray:
@@ -81,12 +83,17 @@ class PointEnv(Env):
         self.position = np.clip(moved, -1.0, 1.0)
         self.velocity[moved != self.position] = 0.0
         self._steps += 1
-        near = np.linalg.norm(self.position - self.goal) < RADIUS
-        self._done += int(near and np.linalg.norm(self.velocity) < CALM)
+        near = bool(np.linalg.norm(self.position - self.goal) < RADIUS)
+        solved = near and bool(np.linalg.norm(self.velocity) < CALM)
+        self._attempts.see(near, solved)
+        self._done += int(solved)
         success = self._done == self.spec.stages
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
-        return StepResult(success=success, terminated=success, truncated=truncated, stages=self._done)
+        return StepResult(
+            success=success, terminated=success, truncated=truncated, stages=self._done,
+            attempts=self._attempts.begun, retries=self._attempts.retries,
+        )  # fmt: skip
 
     def render(self) -> np.ndarray:
         size = self.spec.image_hw[0]

@@ -24,7 +24,7 @@ from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
 
-_OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages")
+_OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages", "attempts", "retries")
 
 
 @dataclass(frozen=True, kw_only=True)

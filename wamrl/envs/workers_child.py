@@ -128,7 +128,8 @@ class _Slot:
                 row["frames"][place], row["verifiable"][place] = self._past[-1][1], True
             if end:
                 break
-        row["executed"][0], row["success"][0], row["stages"][0] = self._age - start, success, result.stages
+        row["executed"][0], row["success"][0] = self._age - start, success
+        row["stages"][0], row["attempts"][0], row["retries"][0] = result.stages, result.attempts, result.retries
         row["terminated"][0], row["truncated"][0] = result.terminated, result.truncated
         self._write_obs()
 

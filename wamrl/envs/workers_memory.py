@@ -41,6 +41,8 @@ class Layout:
             "terminated": ("bool", (batch,)),
             "truncated": ("bool", (batch,)),
             "stages": ("int64", (batch,)),
+            "attempts": ("int64", (batch,)),
+            "retries": ("int64", (batch,)),
             "obs_frames": ("uint8", (batch, len(self.history_offsets), *picture)),
             "obs_proprio": ("float32", (batch, spec.proprio_dim)),
         }

@@ -1,6 +1,6 @@
 """What a run tells its reader: intervals, `summary.json`, a learning curve, imagined-versus-executed videos."""
 
-from wamrl.report.numbers import Paired, arm, paired_difference, read_summary, wilson, write_summary
+from wamrl.report.numbers import Paired, arm, paired_difference, read_summary, recovery, wilson, write_summary
 from wamrl.report.plots import Point, learning_curve
 from wamrl.report.video import side_by_side
 
@@ -11,6 +11,7 @@ __all__ = [
     "learning_curve",
     "paired_difference",
     "read_summary",
+    "recovery",
     "side_by_side",
     "wilson",
     "write_summary",

@@ -1,0 +1,49 @@
+"""Counting attempts: how often the robot went at a sub-goal, and how often it came back after it had failed.
+
+An environment says at every control step whether the robot is *at* its sub-goal (holds the object, touches the button,
+is in the goal's circle), read off the simulator's state. From that:
+    an attempt begins   when the robot is at it after at least `AWAY` control steps of not being at it
+    an attempt fails    when the robot has not been at it for `AWAY` control steps and the sub-goal is not solved
+    a retry             is an attempt that follows a failed one at the same sub-goal
+The steps before the reset do not count as away: what is touched in the initial state is not an attempt. A sub-goal that
+is solved counts as attempted, whatever solved it.
+"""
+
+from __future__ import annotations
+
+AWAY = 8  # control steps; shorter gaps are bounces of one contact
+
+
+class Attempts:
+    """The counts of one episode, a pure function of what `see` was told: make a new one at every reset.
+
+    `carries`: what the robot is at stays with it when the sub-goal is solved (an object in the hand: this hold is also
+    the first attempt at the next sub-goal); otherwise the next sub-goal is somewhere else and nobody is at it yet.
+
+    Example:
+        attempts = Attempts(carries=True)
+        attempts.see(sim.held("obj"), solved=False)
+    """
+
+    def __init__(self, *, carries: bool) -> None:
+        self.begun = 0  # attempts so far in the episode
+        self.retries = 0  # of these, after a failed one at the same sub-goal
+        self._carries = carries
+        self._here = 0  # attempts at the present sub-goal
+        self._away = 0  # control steps since the robot was at it
+
+    def see(self, at_it: bool, solved: bool) -> None:
+        """One control step: was the robot at its sub-goal, and was it solved in this step?"""
+        if at_it and self._away >= AWAY:
+            self._begin()
+        self._away = 0 if at_it else self._away + 1
+        if solved:
+            if self._here == 0:
+                self._begin()
+            self._here = int(self._carries and at_it)
+            self._away = self._away if self._carries else AWAY
+
+    def _begin(self) -> None:
+        self.begun += 1
+        self.retries += int(self._here > 0)
+        self._here += 1
