@@ -46,6 +46,7 @@ class Rollout:
     length: Tensor  # int64 (E,) control steps
     stages: Tensor  # int64 (E,)
     lost: int  # episodes dropped because a worker died
+    frame_offsets: tuple[int, ...]  # control steps after the observation at which the pool took `chunks.frames`
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
@@ -144,6 +145,7 @@ class _Runner:
         return Rollout(
             chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
             stages=self.stages[kept], lost=len(self.lost),
+            frame_offsets=self.pool.config.frame_offsets,
         )  # fmt: skip
 
 
