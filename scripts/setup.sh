@@ -147,8 +147,8 @@ if [ -e "$stamp" ]; then
 fi
 install_gl
 install_torch
-say "installing wamrl with its simulator and developer tools (a minute or two)"
-.venv/bin/python $INSTALL -e '.[metaworld,dev]' || die "pip could not install wamrl; see its message above"
+say "installing wamrl with its simulator, reward models and developer tools (a minute or two)"
+.venv/bin/python $INSTALL -e '.[metaworld,rewards,dev]' || die "pip could not install wamrl; see its message above"
 torch_found || die "the torch in .venv does not load or is older than 2.11; remove .venv and run this again"
 if [ -z "${WAMRL_SKIP_GL:-}" ] && ! gl_works; then
     die "MuJoCo cannot open a ${MUJOCO_GL:-egl} context; install $GL_PACKAGES, or try MUJOCO_GL=osmesa with libosmesa6"

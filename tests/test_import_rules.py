@@ -41,6 +41,7 @@ RULES: dict[str, set[str]] = {
 }
 ENTRANCES = {"cli", "__main__"}  # nobody imports these
 EXTRAS = ("metaworld", "mujoco", "libero", "robosuite", "torchvision", "lerobot", "transformers", "diffusers", "ray")
+EXTRAS += ("cv2",)
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 

@@ -50,6 +50,7 @@ class Rollout:
     lost: int  # episodes dropped because a worker died
     started: int  # episodes begun, the first ones of the starts asked for; E + lost
     steps: int  # control steps taken, those of lost episodes included
+    frame_offsets: tuple[int, ...]  # control steps after the observation at which the pool took `chunks.frames`
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
@@ -175,7 +176,7 @@ class _Runner:
         return Rollout(
             chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
             stages=self.stages[kept], attempts=self.attempts[kept], retries=self.retries[kept], lost=len(self.lost),
-            started=self.todo, steps=int(self.length.sum()),
+            started=self.todo, steps=int(self.length.sum()), frame_offsets=self.pool.config.frame_offsets,
         )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class Learner:
         self.frozen, self.average = frozen_copy(wam), frozen_copy(wam)
         self.generator = torch.Generator().manual_seed(cfg.seed)
         self.starts = Starts(cfg.train.starts)
-        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk))
+        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk)).to(self.device)
         self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
         self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
@@ -100,9 +100,10 @@ class Learner:
             ):
                 metrics[f"world/copy_ratio/{offset}"] = ratio
         scored = Scored(
-            imagined=imagined, executed=executed, last=last, verifiable=chunks.verifiable, success=chunks.success
-        )
-        return self.reward(scored, rollout.success[chunks.episode])
+            imagined=imagined, executed=executed, last=last, verifiable=chunks.verifiable, success=chunks.success,
+            offsets=rollout.frame_offsets, imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
+        )  # fmt: skip
+        return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 
     def advantages(self, rollout: Rollout, reward: Tensor) -> ActorBatch:
         """GAE over chunks with the value head, or group-relative advantages of whole episodes."""

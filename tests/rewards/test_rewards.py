@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wamrl.rewards.base import RunningNorm, Scored, Similarity, SimilarityConfig, reconstruction
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
-from wamrl.rewards.reward import RewardConfig, check_reward
+from wamrl.rewards.reward import ROWS, Reward, RewardConfig, check_reward
 
 
 def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
@@ -19,8 +19,17 @@ def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
     plain = Scored(
         imagined=frames[0], executed=frames[1], last=torch.rand(m, 1, 4, 4, 3, generator=g),
         verifiable=torch.ones(m, f, dtype=torch.bool), success=torch.zeros(m, dtype=torch.bool),
+        offsets=tuple(range(4, 4 * f + 1, 4)), imagined_offsets=tuple(range(4, 4 * f + 1, 4)),
+        executed_steps=torch.full((m,), 4 * f),
     )  # fmt: skip
     return replace(plain, **changes)
+
+
+def score(reward: Reward, s: Scored, won: bool | torch.Tensor = False) -> torch.Tensor:
+    """The rewards of `s`, taken as one episode, or as one per chunk where `won` differs between chunks."""
+    m = len(s.success)
+    one = isinstance(won, bool)
+    return reward(s, torch.full((m,), won) if one else won, torch.zeros(m).long() if one else torch.arange(m))
 
 
 # --- the checker
@@ -32,16 +41,33 @@ class Wrapped(Similarity):
     def __init__(self, fault):
         self.fault = fault
 
-    def distance(self, a, b):
-        return self.fault(PixelMSE().distance(a, b), a, b)
+    def distance(self, a, b, last):
+        return self.fault(PixelMSE().distance(a, b, last), a, b)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faulty(SimilarityConfig):
     fault: object
+    name: str = "faulty"
 
     def build(self):
         return Wrapped(self.fault)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseeded(SimilarityConfig):
+    """Another random network at every build: a resumed run would be scored by another reward."""
+
+    name: str = "unseeded"
+
+    def build(self):
+        factor = 1 + torch.rand(())
+        return Wrapped(lambda d, a, b: d * factor)
+
+
+def into_the_frames(d, a, b):
+    a.mul_(0.5)
+    return d
 
 
 FAULTS = {
@@ -53,12 +79,19 @@ FAULTS = {
     "different frames a larger one": lambda d, a, b: d * 0,
     "deterministic": lambda d, a, b: d * (1 + torch.rand_like(d)),
     "other rows": lambda d, a, b: d * d[:1],
+    "other rows of the batch": lambda d, a, b: d * d.mean(0),  # the same in any order
+    "later frames": lambda d, a, b: d * (1 + d[:, -1:]),
+    "later frames, which may": lambda d, a, b: d.mean(1, keepdim=True).expand_as(d),
+    "gradient": lambda d, a, b: d * torch.nn.Parameter(torch.ones(())),
+    "changes the frames": into_the_frames,
+    "distances on meta": lambda d, a, b: d.to("meta"),
 }
 
 
 def test_what_ships_passes():
     check_reward(PixelConfig())
-    check_reward(Faulty(fault=lambda d, a, b: d.sqrt()))
+    check_reward(Faulty(fault=lambda d, a, b: d.sqrt()), shape=(2, 3, 1, 5, 7))
+    check_reward(Faulty(fault=lambda d, a, b: d * 1e-9))  # the scale of a distance is its own business
 
 
 @pytest.mark.parametrize("sentence", FAULTS)
@@ -67,12 +100,43 @@ def test_a_broken_similarity_is_named(sentence):
         check_reward(Faulty(fault=FAULTS[sentence]))
 
 
+def test_a_similarity_that_changes_between_builds_is_named():
+    with pytest.raises(ValueError, match="Unseeded: .*deterministic"):
+        check_reward(Unseeded())
+
+
+def test_a_check_that_could_not_fail_is_refused():
+    with pytest.raises(ValueError, match="at least 2 chunks and 2 frames"):
+        check_reward(PixelConfig(), shape=(1, 2, 1, 8, 8))
+    with pytest.raises(ValueError, match="name must be"):
+        check_reward(Faulty(fault=lambda d, a, b: d, name=""))
+
+
+# --- imagined and executed frames belong to the same moments
+
+
+def test_misaligned_frames_are_refused():
+    s = scored(3, 2)
+    for match, change in (
+        ("cannot be compared", {"imagined_offsets": (4, 12)}),
+        ("frames at the offsets", {"offsets": (4,), "imagined_offsets": (4,)}),
+        ("beyond the executed steps", {"executed_steps": torch.tensor([8, 7, 8])}),
+        (r"torch.Size", {"imagined": s.imagined[:, :1]}),
+        (r"torch.Size", {"last": s.last[:2]}),
+        (r"torch.Size", {"verifiable": s.verifiable[:, :1]}),
+        ("one success", {"executed_steps": torch.tensor([8, 8])}),
+    ):
+        with pytest.raises(AssertionError, match=match):
+            replace(s, **change)
+    replace(s, executed_steps=torch.tensor([8, 4, 0]), verifiable=torch.tensor([[1, 1], [1, 0], [0, 0]]).bool())
+
+
 # --- what counts
 
 
 def test_reconstruction_is_minus_the_mean_over_verifiable_frames():
     s = scored(3, 2, verifiable=torch.tensor([[True, True], [True, False], [False, False]]))
-    r = reconstruction(PixelMSE(), s.imagined, s.executed, s.verifiable)
+    r = reconstruction(PixelMSE(), s.imagined, s.executed, s.last, s.verifiable)
     error = ((s.imagined - s.executed) ** 2).numpy().reshape(3, 2, -1).mean(-1)
     assert np.allclose(r, [-error[0].mean(), -error[1, 0], 0.0], atol=1e-6)
 
@@ -84,20 +148,20 @@ def test_frames_that_are_not_verifiable_have_no_influence(mode):
     other = a.executed.clone()
     other[~mask] = 1 - other[~mask]
     b = replace(a, executed=other)
-    rewards = [RewardConfig(mode=mode).build(4)(s, torch.zeros(4, dtype=torch.bool)) for s in (a, b)]
+    rewards = [score(RewardConfig(mode=mode).build(4), s) for s in (a, b)]
     assert torch.equal(*rewards) and rewards[0][2] == 0 and rewards[0][1] != 0
 
 
 def test_chunks_without_a_verifiable_frame_do_not_enter_the_statistics():
     reward = RewardConfig(mode="paper").build(4)
-    reward(scored(4, 2, verifiable=torch.tensor([[True, True], [False, False], [True, False], [False, False]])), None)
+    score(reward, scored(4, 2, verifiable=torch.tensor([[True, True], [False, False], [True, False], [False, False]])))
     assert reward.norm.count == 2
 
 
 def test_success_mode_is_success_alone():
     s = scored(success=torch.tensor([1, 0, 0, 1, 0, 0]).bool())
     reward = RewardConfig(mode="success").build(4)
-    assert reward(s, s.success).tolist() == [1, 0, 0, 1, 0, 0] and reward.norm.count == 0
+    assert score(reward, s, s.success).tolist() == [1, 0, 0, 1, 0, 0] and reward.norm.count == 0
     assert not reward.cfg.needs_imagination and not RewardConfig(mode="composite", shaping=0.0).needs_imagination
     assert RewardConfig(mode="paper", shaping=0.0).needs_imagination
 
@@ -105,15 +169,15 @@ def test_success_mode_is_success_alone():
 def test_paper_mode_has_mean_zero_and_ignores_success():
     s = scored(200)
     reward = RewardConfig(mode="paper").build(4)
-    r = reward(s, s.success)
+    r = score(reward, s, s.success)
     assert abs(r.mean()) < 1e-4 and abs(r.std(unbiased=False) - 1) < 1e-4
-    other = RewardConfig(mode="paper").build(4)(replace(s, success=~s.success), ~s.success)
+    other = score(RewardConfig(mode="paper").build(4), replace(s, success=~s.success), ~s.success)
     assert torch.equal(r, other)
 
 
 def test_shaping_on_failures_only():
     s, won = scored(), torch.tensor([1, 1, 1, 0, 0, 0]).bool()
-    r = RewardConfig(mode="composite", shaping=0.2, failures_only=True).build(4)(s, won)
+    r = score(RewardConfig(mode="composite", shaping=0.2, failures_only=True).build(4), s, won)
     assert (r[:3] == 0).all() and (r[3:] != 0).all()
 
 
@@ -160,11 +224,33 @@ def test_the_shaping_of_an_episode_stays_below_half_the_success_gap(
         success = torch.zeros(max_chunks, dtype=torch.bool)
         success[-1] = won
         s = replace(s, imagined=s.imagined * outlier, success=success)
-        r = reward(s, torch.full((max_chunks,), won))
+        r = score(reward, s, won)
         assert r.isfinite().all()
         totals[won] = r.sum().item()
         assert abs(totals[won] - won) <= shaping + 1e-5 < 0.5
     assert totals[True] > totals[False]
+
+
+def test_an_episode_longer_than_the_bound_rests_on_is_refused():
+    s, won = scored(6), torch.zeros(6, dtype=torch.bool)
+    episode = torch.tensor([0, 0, 1, 1, 1, 0])
+    reward = RewardConfig(mode="composite").build(3)
+    assert reward(s, won, episode).isfinite().all()
+    with pytest.raises(ValueError, match="4 chunks, but .* at most 3"):
+        reward(s, won, torch.tensor([0, 0, 1, 1, 1, 1]))
+    assert reward.norm.count == 6  # and the refused ones left no trace in the statistics
+
+
+def test_many_chunks_are_compared_in_parts():
+    s = scored(2 * ROWS + 3)
+    reward = RewardConfig(mode="composite").build(4)
+    parts = [reward.raw(replace_rows(s, slice(i, i + 1))) for i in (0, ROWS, 2 * ROWS + 2)]
+    assert torch.allclose(torch.cat(parts), reward.raw(s)[[0, ROWS, 2 * ROWS + 2]], atol=1e-7)
+    assert len(reward.raw(s)) == len(s.success)
+
+
+def replace_rows(s: Scored, rows: slice) -> Scored:
+    return replace(s, **{k: v[rows] for k, v in vars(s).items() if isinstance(v, torch.Tensor)})
 
 
 @pytest.mark.parametrize("change", [{"shaping": 0.5}, {"shaping": -0.1}, {"imagine_steps": 0}])

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -17,33 +18,72 @@ class Similarity(ABC):
     """A distance between frames. Stateless, deterministic, batched, on the device of the frames."""
 
     @abstractmethod
-    def distance(self, a: Tensor, b: Tensor) -> Tensor:
-        """float32 [0, 1] frames (B, F, V, H, W, 3), twice -> distance >= 0 per frame (B, F); 0 for equal frames."""
+    def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
+        """float32 (B, F) >= 0, one distance per frame, 0 for equal frames.
+
+        a, b: float32 [0, 1] (B, F, V, H, W, 3). last: (B, V, H, W, 3), the real frame before both, for similarities
+        that look at motion. Frame f is judged by a[:, f], b[:, f] and `last` alone: later frames may not be verifiable.
+        """
 
 
 class SimilarityConfig(ABC):
     """Subclass per similarity, frozen."""
 
+    @property
     @abstractmethod
-    def build(self) -> Similarity: ...
+    def name(self) -> str:
+        """Short, for tables and figures."""
+
+    @abstractmethod
+    def build(self) -> Similarity:
+        """ValueError with one sentence when a package or weights are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The frames of M chunks that a reward looks at, and how each chunk ended."""
+    """The frames of M chunks that a reward looks at, and how each chunk ended. Misaligned frames are refused."""
 
     imagined: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
     executed: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
     last: Tensor  # float32 [0, 1] (M, V, H, W, 3) the frame before the chunk
     verifiable: Tensor  # bool (M, F)
     success: Tensor  # bool (M,) solved in this chunk
+    offsets: tuple[int, ...]  # F control steps after `last` at which the executed frames were taken
+    imagined_offsets: tuple[int, ...]  # F control steps that the imagined frames are meant for
+    executed_steps: Tensor  # int64 (M,) control steps really executed
+
+    def __post_init__(self):
+        m, f = self.verifiable.shape
+        assert self.imagined.shape == self.executed.shape, (self.imagined.shape, self.executed.shape)
+        assert self.executed.shape[:2] == (m, f), (self.executed.shape, self.verifiable.shape)
+        assert self.last.shape == (m, *self.executed.shape[2:]), (self.last.shape, self.executed.shape)
+        assert self.success.shape == (m,) and self.executed_steps.shape == (m,), "one success and step count per chunk"
+        assert len(self.offsets) == f, f"{f} frames at the offsets {self.offsets}"
+        assert self.imagined_offsets == self.offsets, (
+            f"frames imagined at {self.imagined_offsets} cannot be compared with frames executed at {self.offsets}"
+        )
+        offsets = torch.tensor(self.offsets, device=self.executed_steps.device)
+        unreached = self.verifiable & (offsets > self.executed_steps[:, None])
+        assert not unreached.any(), "a frame counts as verifiable that lies beyond the executed steps"
 
 
-def reconstruction(similarity: Similarity, a: Tensor, b: Tensor, verifiable: Tensor) -> Tensor:
-    """-mean distance over verifiable frames, float32 (M,); 0 where none is (such chunks carry no information)."""
+def reconstruction(similarity: Similarity, a: Tensor, b: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
+    """-mean distance over verifiable frames, float32 (M,); 0 where none is (such chunks carry no information).
+
+    a, b: (M, F, V, H, W, 3) in [0, 1]. last: (M, V, H, W, 3). verifiable: bool (M, F).
+    """
     assert a.shape == b.shape and verifiable.shape == a.shape[:2], (a.shape, b.shape, verifiable.shape)
-    distance = similarity.distance(a.float(), b.float())
+    assert last.shape == (len(a), *a.shape[2:]), (last.shape, a.shape)
+    distance = similarity.distance(a.float(), b.float(), last.float())
     return -(distance * verifiable).sum(1) / verifiable.sum(1).clamp(min=1)
+
+
+def resized(images: Tensor, hw: tuple[int, int]) -> Tensor:
+    """float32 [0, 1] (N, H, W, 3) -> (N, 3, *hw), bicubic and antialiased, back in [0, 1]."""
+    x = images.permute(0, 3, 1, 2)
+    if x.shape[2:] == hw:
+        return x.contiguous()
+    return F.interpolate(x, hw, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 class RunningNorm(nn.Module):

@@ -12,6 +12,7 @@ from wamrl.rewards.base import RunningNorm, Scored, SimilarityConfig, reconstruc
 from wamrl.rewards.pixels import PixelConfig
 
 CLIP = 3.0  # standard deviations of shaping that count
+ROWS = 64  # chunks compared at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +45,33 @@ class RewardConfig:
 
 
 class Reward(nn.Module):
-    """Chunk rewards with the running statistics that normalise them (a module, so that they are checkpointed)."""
+    """Chunk rewards with the running statistics that normalise them (a module, so that they are checkpointed).
+
+    `.to(device)` says where frames are compared; they are brought there ROWS chunks at a time.
+    """
 
     def __init__(self, cfg: RewardConfig, max_chunks: int):
         super().__init__()
+        assert max_chunks >= 1, max_chunks
         self.cfg, self.max_chunks, self.similarity = cfg, max_chunks, cfg.similarity.build()
         self.norm = RunningNorm()
 
-    def forward(self, scored: Scored, episode_success: Tensor) -> Tensor:
-        """float32 (M,). episode_success: bool (M,), whether the chunk's episode ended in success."""
+    def forward(self, scored: Scored, episode_success: Tensor, episode: Tensor) -> Tensor:
+        """float32 (M,), on the device of `scored`. Give whole episodes: the bound holds per episode and call.
+
+        episode_success: bool (M,), whether the chunk's episode ended in success. episode: int64 (M,), which it is.
+        ValueError when an episode has more than `max_chunks` chunks, because the bound would not hold.
+        """
+        assert episode_success.shape == episode.shape == scored.success.shape, (episode_success.shape, episode.shape)
         success = scored.success.float()
         if not self.cfg.needs_imagination:
             return success
+        longest = int(episode.unique(return_counts=True)[1].max()) if len(episode) else 0
+        if longest > self.max_chunks:
+            raise ValueError(
+                f"an episode has {longest} chunks, but the shaping is bounded for at most {self.max_chunks}: build "
+                "the reward with the environment's horizon / the actions executed per chunk"
+            )
         raw, real = self.raw(scored), scored.verifiable.any(1)
         self.norm.update(raw[real])
         z = self.norm(raw) * real
@@ -67,28 +83,71 @@ class Reward(nn.Module):
 
     def raw(self, scored: Scored) -> Tensor:
         """Before normalisation: reconstruction, less that of the copied last frame under composite."""
-        r = reconstruction(self.similarity, scored.imagined, scored.executed, scored.verifiable)
+        parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
+        device = self.norm.mean.device
+        rows = [self._raw(*(x.to(device) for x in row)) for row in zip(*(x.split(ROWS) for x in parts), strict=True)]
+        return torch.cat(rows).to(scored.executed.device)
+
+    def _raw(self, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
+        r = reconstruction(self.similarity, imagined, executed, last, verifiable)
         if self.cfg.mode == "paper":
             return r
-        copied = scored.last[:, None].expand_as(scored.executed)
-        return r - reconstruction(self.similarity, copied, scored.executed, scored.verifiable)
+        copied = last[:, None].expand_as(executed)
+        return r - reconstruction(self.similarity, copied, executed, last, verifiable)
 
 
-def check_reward(config: SimilarityConfig, frames: tuple[int, ...] = (4, 2, 1, 32, 32, 3)) -> None:
-    """Raise ValueError with one sentence naming the fault of a similarity; call it on your own before training."""
-    g = torch.Generator().manual_seed(0)
-    a, b = torch.rand(frames, generator=g), torch.rand(frames, generator=g)
+CheckShape = tuple[int, int, int, int, int]
+
+
+def check_reward(
+    config: SimilarityConfig, shape: CheckShape = (3, 2, 2, 32, 32), device: torch.device | str = "cpu"
+) -> None:
+    """Raise ValueError with one sentence naming the fault of a similarity; call it on your own before training.
+
+    shape: B, F, V, H, W of the random frames; B and F at least 2. Give your environment's size if yours depends on it.
+
+    Example: `check_reward(MySimilarityConfig(), shape=(4, 2, 1, 64, 64), device="cuda")`
+    """
+    if min(shape[:2]) < 2:
+        raise ValueError(f"check_reward needs at least 2 chunks and 2 frames, not shape={shape}")
     name = type(config).__name__
-    similarity = config.build()
-    same, other = similarity.distance(a, a), similarity.distance(a, b)
-    if other.shape != frames[:2]:
-        raise ValueError(f"{name}: distance returns shape {tuple(other.shape)}; it must be (B, F) = {frames[:2]}")
-    if other.dtype != torch.float32 or not other.isfinite().all() or (other < 0).any():
-        raise ValueError(f"{name}: distances must be finite, non-negative float32")
-    if same.abs().max() > 1e-4 or (other <= same).any():
-        raise ValueError(f"{name}: equal frames must have distance 0 and different frames a larger one")
-    if not torch.equal(other, similarity.distance(a, b)):
-        raise ValueError(f"{name}: the same frames scored twice differ; make it deterministic (eval mode, fixed seed)")
-    order = torch.tensor([2, 0, 3, 1])
-    if not torch.allclose(similarity.distance(a[order], b[order]), other[order], atol=1e-5):
+    if not isinstance(config.name, str) or not config.name:
+        raise ValueError(f"{name}: name must be a short text, for tables")
+    g = torch.Generator().manual_seed(0)
+    b, f = shape[:2]
+    frames = torch.rand(2 * f + 1, b, *shape[2:], 3, generator=g).to(device)
+    a, other, last = frames[:f].transpose(0, 1), frames[f:-1].transpose(0, 1), frames[-1]
+    similarity, before = config.build(), frames.clone()
+    distance = similarity.distance(a, other, last)
+    if not torch.equal(frames, before):
+        raise ValueError(f"{name}: distance changes the frames it is given; work on a copy")
+    _check_values(name, distance, similarity.distance(a, a, last), (b, f), frames.device)
+    for again in (similarity, config.build()):
+        if not torch.equal(distance, again.distance(a, other, last)):
+            raise ValueError(f"{name}: the same frames scored twice differ; make it deterministic (eval mode, a seed)")
+    tolerance = 1e-3 * distance.max()  # kernels may differ with the batch size
+
+    def differs(x: Tensor, y: Tensor) -> bool:
+        return bool((x - y).abs().max() > tolerance)
+
+    order = torch.arange(b).flip(0)[: b - 1]  # another order, and fewer rows
+    if differs(similarity.distance(a[order], other[order], last[order]), distance[order]):
         raise ValueError(f"{name}: a row's distance depends on the other rows of the batch")
+    for k in range(1, f):
+        x, y = a.clone(), other.clone()
+        x[:, k:], y[:, k:] = 1 - x[:, k:], x[:, k:]
+        if differs(similarity.distance(x, y, last)[:, :k], distance[:, :k]):
+            raise ValueError(f"{name}: a frame's distance depends on later frames, which may not be verifiable")
+
+
+def _check_values(name: str, distance: Tensor, same: Tensor, shape: tuple[int, int], device: torch.device) -> None:
+    if distance.shape != shape:
+        raise ValueError(f"{name}: distance returns shape {tuple(distance.shape)}; it must be (B, F) = {shape}")
+    if distance.device != device:
+        raise ValueError(f"{name}: frames on {device} give distances on {distance.device}; return them on {device}")
+    if distance.requires_grad:
+        raise ValueError(f"{name}: the distance carries a gradient; compute it under torch.no_grad()")
+    if distance.dtype != torch.float32 or not distance.isfinite().all() or (distance < 0).any():
+        raise ValueError(f"{name}: distances must be finite, non-negative float32")
+    if (same > 1e-3 * distance.max()).any() or (distance <= same).any():
+        raise ValueError(f"{name}: equal frames must have distance 0 and different frames a larger one")

@@ -1,0 +1,164 @@
+"""Distances in the features of pretrained vision models: DINOv2 (images) and V-JEPA2 (video), through `transformers`.
+
+distance = mean over views and patches of 1 - cos(p, q), in [0, 2]; p, q the patch tokens of the last layer, after its
+layer norm, at the same place. 1 - cos is computed as |p/|p| - q/|q||^2 / 2, which is exactly 0 for equal tokens and
+never negative. Patches rather than the class token, because a robot's task is decided by where things are. (The paper
+names neither the tokens nor the distance.)
+
+Per frame: DINOv2 sees each frame alone. V-JEPA2 sees a clip of one tubelet (2 frames) per frame f, (last, frame_f), so
+its tokens hold the motion from the real present to that frame, and frame f is never judged by later ones, which may not
+be verifiable.
+
+Frames are resized to a square (bicubic, antialiased) and normalised with ImageNet's mean and deviation here: the image
+processors of transformers need torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wamrl.rewards.base import Similarity, SimilarityConfig, resized
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
+RANDOM = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64}  # the network of weights=None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINOv2Config(SimilarityConfig):
+    """DINOv2 (arXiv 2304.07193). Needs `pip install 'wamrl[rewards]'`."""
+
+    weights: str | None = "facebook/dinov2-small"  # local folder or hub name; None: RANDOM, for tests and ablations
+    size: int = 224  # px, a multiple of the patch (14)
+    batch: int = 64  # images at a time
+    seed: int = 0  # of the random network
+
+    @property
+    def name(self) -> str:
+        return "dinov2-random" if self.weights is None else "dinov2"
+
+    def build(self) -> FeatureDistance:
+        from_transformers = _transformers()
+        cls = from_transformers.Dinov2Model
+        if self.weights is None:
+            net = _random(cls, from_transformers.Dinov2Config(image_size=self.size, **RANDOM), self.seed)
+        else:
+            net = _pretrained(cls, self.weights, required="")
+        return FeatureDistance(net, _dinov2_tokens, self.size, self.batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VJEPA2Config(SimilarityConfig):
+    """V-JEPA2's encoder (arXiv 2506.09985). Needs `pip install 'wamrl[rewards]'`."""
+
+    weights: str | None = "facebook/vjepa2-vitl-fpc64-256"  # local folder or hub name; None: RANDOM
+    size: int = 256  # px, a multiple of the patch (16); positions are relative, so others than 256 work
+    batch: int = 16  # clips at a time
+    seed: int = 0  # of the random network
+
+    @property
+    def name(self) -> str:
+        return "vjepa2-random" if self.weights is None else "vjepa2"
+
+    def build(self) -> FeatureDistance:
+        from_transformers = _transformers()
+        cls = from_transformers.VJEPA2Model
+        if self.weights is None:
+            # The predictor is never run.
+            predictor = {"pred_hidden_size": 64, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+            config = from_transformers.VJEPA2Config(crop_size=self.size, **RANDOM, **predictor)
+            net = _random(cls, config, self.seed)
+        else:
+            # The rotary positions are counted on the grid of `crop_size`; they are not weights.
+            net = _pretrained(cls, self.weights, required="encoder.", crop_size=self.size)
+        return FeatureDistance(net, _vjepa2_tokens, self.size, self.batch)
+
+
+class FeatureDistance(Similarity):
+    """Mean cosine distance of patch tokens; the network is frozen, in eval mode and float32, on the frames' device."""
+
+    def __init__(self, net: nn.Module, tokens: Callable[[nn.Module, Tensor, Tensor], Tensor], size: int, batch: int):
+        """tokens(net, images, lasts): two (N, 3, S, S), normalised -> (N, L, D)."""
+        patch = net.config.patch_size
+        if size < patch or size % patch:
+            raise ValueError(f"size={size} px does not divide into patches of {patch}: choose a multiple of {patch}")
+        if batch < 1:
+            raise ValueError(f"batch={batch} is not possible: choose at least 1")
+        self.net, self.tokens, self.size, self.batch = net, tokens, size, batch
+
+    @torch.no_grad()
+    def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
+        self.net.to(a.device)
+        before = last[:, None].expand_as(a)
+        rows = [x.flatten(0, 2).split(self.batch) for x in (a, b, before)]
+        with torch.autocast(a.device.type, enabled=False):
+            per_image = torch.cat([self._compare(*parts) for parts in zip(*rows, strict=True)])
+        return per_image.unflatten(0, a.shape[:3]).mean(2)
+
+    def _compare(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
+        """(N, H, W, 3) thrice -> (N,)."""
+        a, b, last = (self._prepare(x) for x in (a, b, last))
+        p, q = (F.normalize(self.tokens(self.net, x, last), dim=-1) for x in (a, b))
+        return (p - q).square().sum(-1).mean(1) / 2
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in (MEAN, STD))
+        return (resized(images, (self.size, self.size)) - mean) / std
+
+
+def _dinov2_tokens(net: nn.Module, images: Tensor, lasts: Tensor) -> Tensor:
+    return net(pixel_values=images).last_hidden_state[:, 1:]  # without the class token
+
+
+def _vjepa2_tokens(net: nn.Module, images: Tensor, lasts: Tensor) -> Tensor:
+    n = max(net.config.tubelet_size, 2)
+    clips = torch.stack([lasts] * (n - n // 2) + [images] * (n // 2), dim=1)  # (N, n, 3, S, S)
+    return net.get_vision_features(clips)
+
+
+def _transformers():
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError("feature distances need transformers: pip install 'wamrl[rewards]'") from error
+    return transformers
+
+
+def _random(cls: type[nn.Module], config, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return cls(config).eval().requires_grad_(False).float()
+
+
+def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) -> nn.Module:
+    """Safetensors from a local folder, else the local cache, else the hub. `required`: prefix of the weights needed."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    kind = cls.config_class.model_type
+    advice = f"give a local folder with config.json and model.safetensors of a {cls.__name__} as weights="
+    folder = Path(weights).is_dir()
+    for local in (True,) if folder else (True, False):
+        try:
+            found = cls.config_class.get_config_dict(weights, local_files_only=local)[0].get("model_type")
+            if found != kind:
+                raise ValueError(f"model_type in config.json: {found!r}, not {kind!r}" if found else "no config.json")
+            net, info = cls.from_pretrained(
+                weights, local_files_only=local, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                **changes,
+            )  # fmt: skip
+            break
+        except (OSError, RuntimeError, ValueError, SafetensorError, StrictDataclassError) as error:
+            failure = error
+    else:
+        where = "cannot be loaded from that folder" if folder else "is not in the local cache and the hub gives nothing"
+        reason = str(failure).split("\n")[0].rstrip(". ")
+        raise ValueError(f"{weights} {where} ({reason}): {advice}") from failure
+    if missing := [key for key in info["missing_keys"] if key.startswith(required)]:
+        raise ValueError(f"{weights} lacks {len(missing)} weights such as {min(missing)}: {advice}")
+    return net.eval().requires_grad_(False)
