@@ -143,7 +143,7 @@ def test_the_next_button_stands_elsewhere_and_is_out_again():
                 places.append(box.pos.copy())
                 assert pressed > 0.05 and abs(float(button.qpos[0])) < 1e-9  # it was in, and is out again
         assert result.success and last == 2, f"seed {seed}"
-        assert result.attempts - result.retries == 3  # pressing at the next place is no retry
+        assert noise or (result.attempts, result.retries) == (3, 0)  # drawing back and pressing there is no retry
         assert min(abs(a[0] - b[0]) for a, b in zip(places, places[1:], strict=False)) >= 0.08
         assert np.allclose([p[1:] for p in places], places[0][1:])
         env.reset(seed)
