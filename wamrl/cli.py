@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"wamrl: error: {error}{hint}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("wamrl: stopped; go on with --resume and the run folder", file=sys.stderr)
+        how = "the same command" if args[0] == "study" else "--resume and the run folder"
+        print(f"wamrl: stopped; go on with {how}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -20,8 +20,9 @@ from wamrl.study import Arm, StudyConfig, StudyTask
 
 SHORT = ("short",)
 
-# Rewards beside pixels for the ablation: a name and a SimilarityConfig here add the arms actor_recon_NAME and wamrl_NAME to every
-# study below, and the sentences that compare them with pixels. `StudyTask.arms` keeps them off tasks where they cost too much.
+# Rewards beside pixels for the ablation: a name and a SimilarityConfig here add the arms actor_recon_NAME and
+# wamrl_NAME to every study below, and the sentences that compare them with pixels. `StudyTask.arms` keeps them off
+# tasks where they cost too much.
 REWARDS: dict[str, SimilarityConfig] = {}
 
 
@@ -178,6 +179,5 @@ def _base(cfg: Config, env: MetaWorldConfig, *, episodes: int, steps: int) -> Co
 
 
 def _sized(cfg: Config, *, evaluated: int) -> Config:
-    """A cell has one core: one simulator process that works while the model waits. The online budget, which all arms of a
-    task share, is `cfg.train`'s own."""
+    """A cell has one core: one simulator process, which works while the model waits."""
     return replace(cfg, eval=EvalConfig(episodes=evaluated), vector=replace(cfg.vector, n_workers=1))

@@ -1,12 +1,13 @@
 """One sentence per claim: supported, not supported or undecided, by a rule that was fixed before the data.
 
-The rule looks at the hierarchical interval of the paired difference `arm` - `against`, pooled over the tasks of the claim's kinds:
+The rule looks at the hierarchical interval of the paired difference `arm` - `against`, pooled over the tasks of the
+claim's kinds:
 
     expects "gain"     supported: low > 0;         not supported: high < margin;   else undecided
     expects "no gain"  not supported: low > 0;     supported: high < margin;       else undecided
 
-(from left to right, the first that holds), with margin = 5 points: what is smaller is no gain worth the name. With fewer than
-three seeds in a task of the claim the verdict is undecided, whatever the interval.
+(from left to right, the first that holds), with margin = 5 points: what is smaller is no gain worth the name. With
+fewer than three seeds in a task of the claim the verdict is undecided, whatever the interval.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
 """Statistics of a study: intervals over seeds *and* initial states, robust averages over tasks, many tests at once.
 
-Data is nested: tasks -> seeds (one trained model each) -> initial states. `values[t][s]` is an array (E,) with one number
-per initial state, e.g. success (0 or 1) or, for a paired comparison of two arms on the same states, its difference (-1, 0, 1).
+Data is nested: tasks -> seeds (one trained model each) -> initial states. `values[t][s]` is an array (E,) with one
+number per initial state, e.g. success (0 or 1) or, for a paired comparison of two arms on the same states, its
+difference (-1, 0, 1).
 
-- `hierarchical`: mean over tasks of the mean over seeds of the mean over states; interval by the hierarchical bootstrap (seeds
-  are drawn with replacement within each task, then states within each drawn seed; percentiles). Tasks are fixed: nothing is said about
-  tasks that were not run. **With 3 seeds an interval is only as good as 3 seeds can be**: the bootstrap sees the spread of those
-  three and no other, which understates the spread of seeds by a third in variance; drawing states again within seeds
-  counts their noise twice and works the other way. The same states serve all seeds, which resampling within seeds ignores.
-- `iqm`: interquartile mean of one score per (task, seed), with the stratified bootstrap of rliable (Agarwal et al., "Deep RL at the
-  edge of the statistical precipice", 2021): seeds are drawn within each task. Not rliable itself: it fails with pandas 3.
+- `hierarchical`: mean over tasks of the mean over seeds of the mean over states; interval by the hierarchical
+  bootstrap (seeds are drawn with replacement within each task, then states within each drawn seed; percentiles).
+  Tasks are fixed: nothing is said about tasks that were not run. **With 3 seeds an interval is only as good as 3
+  seeds can be**: the bootstrap sees the spread of those three and no other, which understates the spread of seeds by
+  a third in variance; drawing states again within seeds counts their noise twice and works the other way. The same
+  states serve all seeds, which resampling within seeds ignores.
+- `iqm`: interquartile mean of one score per (task, seed), with the stratified bootstrap of rliable (Agarwal et al.,
+  "Deep RL at the edge of the statistical precipice", 2021): seeds are drawn within each task. Not rliable itself: it
+  fails with pandas 3.
 - `mcnemar`, `holm`: an exact test of paired outcomes, and the correction for testing several arms at once.
 """
 
@@ -45,9 +48,9 @@ def hierarchical(
 ) -> Estimate:
     """Mean and interval of nested data that lies within `bounds`: (0, 1) for rates, (-1, 1) for their differences.
 
-    Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead: by the binomial test at most a
-    share u of states can differ from what was seen in n (u = 0.12 at n = 30), and they may differ by as much as the bounds allow.
-    ValueError without any value.
+    Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead: by the binomial
+    test at most a share u of states can differ from what was seen in n (u = 0.12 at n = 30), and they may differ by
+    as much as the bounds allow. ValueError without any value.
     """
     if not values or any(not seeds or any(not len(x) for x in seeds) for seeds in values):
         raise ValueError("there is a task without seeds or a seed without episodes: finish the study's cells first")
@@ -113,7 +116,7 @@ def mcnemar(change: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, never falling, at most 1."""
+    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, rising, at most 1."""
     p = np.asarray(p_values, float)
     order = np.argsort(p)
     adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)

@@ -28,7 +28,7 @@ class CellResult:
     seconds: float
     error_over_copy: dict[str, float | None]
     recovery: tuple[int, int] | None  # episodes with more than one attempt, and how many of these succeeded
-    curve: tuple[tuple[float, float], ...]  # (control steps so far, success on fresh training states), exploring
+    curve: tuple[tuple[float, float], ...]  # (control steps before, success on fresh training states), exploring
 
     @property
     def rate(self) -> float:
@@ -53,7 +53,7 @@ def from_summary(
             curve=tuple(curve),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error
+        raise ValueError(f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error
 
 
 def _recovery(after: dict) -> tuple[int, int] | None:

@@ -54,7 +54,8 @@ def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
         e = [results.rate(task, arm, k) for k in range(1, goals + 1)]
         value = np.array([100 * v.value for v in e])
         bars = [value - [100 * v.low for v in e], [100 * v.high for v in e] - value]
-        axes.errorbar(x, value, np.maximum(bars, 0), **style[arm], markersize=5.5, linewidth=1.2, elinewidth=1, label=arm)
+        look = {**style[arm], "markersize": 5.5, "linewidth": 1.2, "elinewidth": 1.0, "label": arm}
+        axes.errorbar(x, value, np.maximum(bars, 0), **look)
     axes.set_xticks(range(1, goals + 1))
     axes.set(xlabel="sub-goals k", ylabel="episodes with at least k, %", ylim=(-2, 102), xlim=(0.5, goals + 0.5))
     _legend(axes)
@@ -77,7 +78,7 @@ def learning_plot(path: Path, results: Results, task: str, style: Style) -> None
             y = np.stack([np.interp(x, *c.T) for c in curves])
         axes.plot(x, 100 * y.mean(0), **style[arm], markersize=4, linewidth=1.4, label=arm)
         axes.fill_between(x, 100 * y.min(0), 100 * y.max(0), color=style[arm]["color"], alpha=0.10, linewidth=0)
-    axes.set(xlabel="control steps taken online", ylabel="success, exploring, %", ylim=(-2, 102))
+    axes.set(xlabel="control steps learned from so far", ylabel="success, exploring, %", ylim=(-2, 102))
     axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}")
     if axes.lines:
         _legend(axes)

@@ -11,17 +11,19 @@ from wamrl.report.claims import MIN_SEEDS, Claim
 from wamrl.report.study_data import CellResult, Results
 
 _HOW = """\
-Success: noise-free policy on held-out initial states that nothing was trained on, the same for all arms and seeds. Each arm of a
-task and seed starts from the same base model. Brackets are 95 % intervals. Success and differences: hierarchical bootstrap (seeds,
-then initial states within each drawn seed, both arms paired; 10,000 resamples, percentiles). **With 3 seeds an interval is only
-as good as 3 seeds can be.** Where all values agree the interval is binomial instead. p: McNemar's exact test of the pairs of all seeds together,
-Holm-corrected over the arms of a task; it takes pairs as independent, so it speaks of these trained models, the interval also of
-other seeds. Interquartile mean: over tasks x seeds, stratified bootstrap (rliable). `results.csv` has Wilson intervals per cell."""
+Success: noise-free policy on held-out initial states that nothing was trained on, the same for all arms and seeds.
+Each arm of a task and seed starts from the same base model. Brackets are 95 % intervals. Success and differences:
+hierarchical bootstrap (seeds, then initial states within each drawn seed, both arms paired; 10,000 resamples,
+percentiles). **With 3 seeds an interval is only as good as 3 seeds can be.** Where all values agree the interval is
+binomial instead. p: McNemar's exact test of the pairs of all seeds together, Holm-corrected over the arms of a task;
+it takes pairs as independent, so it speaks of these trained models, the interval also of other seeds. Interquartile
+mean: over tasks x seeds, stratified bootstrap (rliable). `results.csv` has Wilson intervals per cell."""
 
 _RULE = """\
-Rule, on the hierarchical interval [low, high] of the paired difference pooled over the claim's tasks, first match: a gain is *supported* if
-low > 0, *not supported* if high < {margin:g} points, else *undecided*. "Does not help" is *not supported* if low > 0, *supported* if
-high < {margin:g} points, else *undecided*. Fewer than {seeds} seeds decide nothing."""
+Rule, on the hierarchical interval [low, high] of the paired difference pooled over the claim's tasks, first match: a
+gain is *supported* if low > 0, *not supported* if high < {margin:g} points, else *undecided*. "Does not help" is *not
+supported* if low > 0, *supported* if high < {margin:g} points, else *undecided*. Fewer than {seeds} seeds decide
+nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,10 @@ def _paragraphs(results: Results, comparisons: list[dict], text: StudyText) -> l
     for task in results.tasks:
         lines += [f"## {task} ({results.kind(task)})", study_tables.task_table(results, task, comparisons)]
         lines += [f"![success per arm](arms_{task}.png)", study_tables.cost_table(results, task)]
-        lines += ["Episodes (%) that completed at least k sub-goals:", study_tables.horizon_table(results, task)]
-        lines += [f"![sub-goals](horizon_{task}.png)", f"![learning curves](learning_{task}.png)"]
+        if results.goals(task) > 1:  # else it is the success once more
+            lines += ["Episodes (%) that completed at least k sub-goals:", study_tables.horizon_table(results, task)]
+            lines.append(f"![sub-goals](horizon_{task}.png)")
+        lines.append(f"![learning curves](learning_{task}.png)")
     lines += ["## Over tasks", study_tables.iqm_table(results)]
     if recovery := study_tables.recovery_table(results):
         lines += ["## Recovery: episodes with more than one attempt, and how many of these succeeded", recovery]

@@ -156,10 +156,10 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
     """What a finished cell says."""
     folder, steps, curve = cell.folder(out), 0.0, []
     rows = [] if cell.arm == BASE else read_metrics(folder)
-    for row in rows:
-        steps += row["rollout/steps"]
+    for row in rows:  # an iteration's episodes show what the steps before them have taught
         if row.get("rollout/success_fresh") is not None:
             curve.append((steps, row["rollout/success_fresh"]))
+        steps += row["rollout/steps"]
     kind = next(t.kind for t in study.tasks if t.name == cell.task)
     summary = report.read_summary(folder / SUMMARY)
     return from_summary(summary, task=cell.task, kind=kind, arm=cell.arm, seed=cell.seed, curve=curve)

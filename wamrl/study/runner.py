@@ -1,7 +1,7 @@
 """Runs the cells of a study, several at once, each in a process of its own, and never one that is finished.
 
-Any number of runners, also on machines that share a folder, work on one study: each takes cells that nobody holds. Killing
-a runner or a cell at any time loses at most what came after the cell's last checkpoint.
+Any number of runners, also on machines that share a folder, work on one study: each takes cells that nobody holds.
+Killing a runner or a cell at any time loses at most what came after the cell's last checkpoint.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -78,12 +79,14 @@ class Runner:
     def run(self) -> dict[Cell, str]:
         """Returns the cells that failed, with the reason."""
         done = len(self.cells) - len(self.todo)
-        console.print(f"{self.study.name}: {done} of {len(self.cells)} cells are finished, {self.jobs} at a time", markup=False)
+        text = f"{self.study.name}: {done} of {len(self.cells)} cells are finished, {self.jobs} at a time"
+        console.print(text, markup=False)
         for cell in self.cells:
             if cell not in self.todo:
                 with locked(cell.folder(self.out)) as mine:
                     if mine:  # a cell that was killed while it cleaned up
                         tidy(cell.folder(self.out), self.study.keep_models)
+        before = signal.signal(signal.SIGTERM, _stop)
         try:
             while self.todo or self.slots:
                 self._reap()
@@ -92,6 +95,7 @@ class Runner:
                     self._start(cell)
                 time.sleep(_POLL_S)
         finally:
+            signal.signal(signal.SIGTERM, before)
             for slot in self.slots.values():
                 slot.process.terminate()
             for slot in self.slots.values():
@@ -165,6 +169,11 @@ class Runner:
             f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = {arm['rate']:.1%}, {how}{eta}",
             markup=False,
         )
+
+
+def _stop(signum: int, frame: object) -> None:
+    """End as after Ctrl-C, so that the cells end too."""
+    raise KeyboardInterrupt
 
 
 def _reason(log: Path, code: int) -> str:
