@@ -116,7 +116,7 @@ def _difference(row: dict) -> str:
 
 
 def cost_table(results: Results, task: str) -> str:
-    """What each arm used (wall clock: of its online part), and how good its imagination is in the end: means over seeds."""
+    """What each arm used (time: of its online part) and how good its imagination is: means over seeds."""
     head = ["arm", "control steps online", "stages done", "episode length", "error / copy", "time"]
     rows = []
     for arm in results.arms:
