@@ -34,8 +34,8 @@ RULES: dict[str, set[str]] = {
     "train": LOOP | {"rollout", "evaluate"},
     "experiment": LOOP | {"rollout", "evaluate", "train", "sft"},
     "verbs": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "envs.check", "models.check", "rewards.reward"},
-    "study": LOOP | {"rollout", "evaluate", "train", "sft"},
+    | {"rollout", "evaluate", "train", "sft", "experiment", "study", "envs.check", "models.check", "rewards.reward"},
+    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment"},
     "recipes": {"*"},
     "cli": {"*"},
 }

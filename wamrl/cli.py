@@ -22,6 +22,7 @@ import tyro
 
 from wamrl import verbs
 from wamrl.config import Config
+from wamrl.study import StudyConfig
 
 VERBS = {
     "quickstart": "the whole method once: demonstrations, SFT, online WAM-RL, before and after",
@@ -29,7 +30,8 @@ VERBS = {
     "sft": "learn from demonstrations",
     "train": "improve a base model online",
     "eval": "closed-loop success on held-out initial states",
-    "list": "recipes and tasks",
+    "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
+    "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
 }
 USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(f"  {v:<11} {t}" for v, t in VERBS.items())
@@ -51,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"wamrl: error: {error}{hint}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("wamrl: stopped; go on with --resume and the run folder", file=sys.stderr)
+        how = "the same command" if args[0] == "study" else "--resume and the run folder"
+        print(f"wamrl: stopped; go on with {how}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -60,6 +63,8 @@ def run(verb: str, args: list[str]) -> None:
         raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
     if verb == "list":
         return print_list()
+    if verb == "study":
+        return run_study(args)
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     options = tyro.cli(
         verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",
@@ -71,21 +76,37 @@ def run(verb: str, args: list[str]) -> None:
     getattr(verbs, verb)(options)
 
 
-def find_recipe(name: str) -> Callable[[], Config]:
-    """A recipe of ours by its name, or `module:function`."""
+def run_study(args: list[str]) -> None:
+    """`wamrl study NAME`; a cell's process gets the same words and `--cell`."""
+    if not args or args[0].startswith("-"):
+        raise ValueError(f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function")
+    options = tyro.cli(
+        verbs.StudyOptions, args=args[1:], prog=f"wamrl study {args[0]}", description=VERBS["study"],
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )  # fmt: skip
+    study = find_recipe(args[0], StudyConfig)()
+    if options.smoke:
+        tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
+        study = replace(study, name=f"{study.name}-smoke", tasks=tasks, seeds=study.seeds[:1])
+    verbs.study(study, options, [sys.executable, "-m", "wamrl.cli", "study", *args], f"wamrl study {' '.join(args)}")
+
+
+def find_recipe(name: str, kind: type = Config) -> Callable:
+    """A function that returns a `kind`: one of ours by its name, or `module:function`."""
     module, _, function = name.partition(":")
     if function:
         try:
             return getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"cannot import recipe {name}: {error}") from error
-    if name not in (known := recipes()):
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(known)}, or give module:function")
+    if name not in (known := recipes(kind)):
+        what = "recipe" if kind is Config else "study"
+        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(known)}, or give module:function")
     return known[name]
 
 
-def recipes() -> dict[str, Callable[[], Config]]:
-    """Every public function of wamrl/recipes that returns a Config, under its name with dashes."""
+def recipes(kind: type = Config) -> dict[str, Callable]:
+    """Every public function of wamrl/recipes that returns a `kind`, under its name with dashes."""
     import pkgutil
 
     import wamrl.recipes
@@ -95,7 +116,7 @@ def recipes() -> dict[str, Callable[[], Config]]:
         module = importlib.import_module(f"wamrl.recipes.{info.name}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if (
-                inspect.signature(function).return_annotation in (Config, "Config")
+                inspect.signature(function).return_annotation in (kind, kind.__name__)
                 and function.__module__ == module.__name__
             ):
                 if not name.startswith("_") and not inspect.signature(function).parameters:
@@ -122,6 +143,9 @@ def smoke(cfg: Config) -> Config:
 def print_list() -> None:
     print("recipes:")
     for name, function in recipes().items():
+        print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
+    print("\nstudies (wamrl study NAME):")
+    for name, function in recipes(StudyConfig).items():
         print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
     from wamrl.envs.metaworld_tasks import TASKS
 

@@ -75,7 +75,7 @@ class Learner:
         # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
         if train.online.world or train.online.actor:
             self.buffer.append(success_clips(rollout, rare_success_weight(rollout)))
-            if len(self.buffer):
+            if len(self.buffer) or train.online.demo_share == 1:
                 metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
         ema_update(self.average, self.wam, train.ema)
         self.iteration += 1

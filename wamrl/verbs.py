@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,9 @@ from wamrl.log import Logger, console, duration, new_run, resolved
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
+from wamrl.study import Cell, StudyConfig
+from wamrl.study.cells import BUSY, run_cell
+from wamrl.study.runner import open_study, run_study, write_report
 from wamrl.train import Learner
 
 
@@ -46,6 +50,18 @@ class Options:
     base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
     resume: Path | None = None  # a run folder that was interrupted: go on there
     smoke: bool = False  # everything, but tiny: does it run here?
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Where and how a study runs; what it is stands in its recipe."""
+
+    out: Path | None = None  # its folder, to which one returns to go on (default: runs/study-NAME)
+    jobs: int | None = None  # cells at once (default: the study's own; 0: cores / threads)
+    only: str = "*"  # run the cells that match this glob of TASK/ARM/SEED, and the bases they need
+    report_only: bool = False  # run nothing: tables and figures of what is finished
+    smoke: bool = False  # everything, but tiny, and one seed: does it run here?
+    cell: str | None = None  # for the runner's own use: this one cell, in this process
 
 
 def demos(o: Options) -> None:
@@ -111,6 +127,23 @@ def check(o: Options) -> None:
     console.print("model: ok")
     check_reward(o.config.train.reward.similarity)
     console.print("reward: ok")
+
+
+def study(cfg: StudyConfig, o: StudyOptions, command: Sequence[str], shown: str) -> None:
+    """Run and report a study. command: runs one cell when `--cell TASK/ARM/SEED` is appended."""
+    out = o.out or Path("runs") / f"study-{cfg.name}"
+    if o.jobs is not None:
+        cfg = replace(cfg, jobs=o.jobs)
+    open_study(cfg, out)
+    if o.cell is not None:
+        task, arm, seed = (o.cell.split("/") + ["", ""])[:3]
+        if not run_cell(cfg, Cell(task, arm, int(seed) if seed.isdigit() else -1), out):
+            raise SystemExit(BUSY)
+    elif o.report_only:
+        write_report(cfg, out, shown)
+        console.print(f"report, tables, figures -> {out}", markup=False)
+    else:
+        run_study(cfg, out, command, o.only, shown)
 
 
 def open_run(o: Options) -> Path:

@@ -74,7 +74,8 @@ class OnlineSFT(nn.Module):
         for i in range(self.cfg.steps):
             decay = 1 - i / self.cfg.steps  # what acts next is not the noise of the last step
             n_demo = int(self.cfg.batch * self.cfg.demo_share)
-            clip = Clip.cat([buffer(self.cfg.batch - n_demo, generator), demos(n_demo, generator)])
+            own = [buffer(self.cfg.batch - n_demo, generator)] if n_demo < self.cfg.batch else []
+            clip = Clip.cat([*own, demos(n_demo, generator)])
             for name, value in self._step(wam, clip.to(next(wam.parameters()).device), generator, decay).items():
                 sums[name] += value / self.cfg.steps
         return dict(sums)

@@ -1,0 +1,183 @@
+"""Studies: which arms, on which tasks, for which claims. `wamrl study NAME`.
+
+A study of one's own: a function that returns a `StudyConfig`, mostly `dataclasses.replace` of one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from wamrl.config import Config
+from wamrl.envs.metaworld import MetaWorldConfig
+from wamrl.envs.point import PointConfig
+from wamrl.evaluate import EvalConfig
+from wamrl.recipes.metaworld import quickstart
+from wamrl.recipes.point import point as point_run
+from wamrl.report.claims import KINDS, LONG, Claim
+from wamrl.rewards.base import SimilarityConfig
+from wamrl.study import Arm, StudyConfig, StudyTask
+
+SHORT = ("short",)
+
+# Rewards beside pixels for the ablation: a name and a SimilarityConfig here add the arms actor_recon_NAME and
+# wamrl_NAME to every study below, and the sentences that compare them with pixels. `StudyTask.arms` keeps them off
+# tasks where they cost too much.
+REWARDS: dict[str, SimilarityConfig] = {}
+
+
+def actor_success(cfg: Config) -> Config:
+    return _halves(cfg, mode="success", actor=True, world=False, cotrain=False)
+
+
+def actor_recon(cfg: Config) -> Config:
+    return _halves(cfg, mode="paper", actor=True, world=False, cotrain=False)
+
+
+def video_sft(cfg: Config) -> Config:
+    return _halves(cfg, mode="success", actor=False, world=True, cotrain=False)
+
+
+def wamrl(cfg: Config) -> Config:
+    return _halves(cfg, mode="composite", actor=True, world=True, cotrain=True)
+
+
+def wamrl_no_kl(cfg: Config) -> Config:
+    return _online(wamrl(cfg), kl=0.0)
+
+
+def wamrl_paper(cfg: Config) -> Config:
+    cfg = _halves(cfg, mode="paper", actor=True, world=True, cotrain=False)
+    return replace(cfg, flow=replace(cfg.flow, sde="plain"))
+
+
+def bc_success(cfg: Config) -> Config:
+    return _halves(cfg, mode="success", actor=False, world=False, cotrain=True)
+
+
+def demos_only(cfg: Config) -> Config:
+    return _online(_halves(cfg, mode="success", actor=False, world=True, cotrain=True), demo_share=1.0)
+
+
+def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) -> Config:
+    """Which parts of the method learn, and from which reward; everything else as in the task's config."""
+    train = cfg.train
+    return replace(
+        cfg,
+        train=replace(
+            train, reward=replace(train.reward, mode=mode), actor=replace(train.actor, enabled=actor),
+            online=replace(train.online, world=world, actor=cotrain),
+        ),
+    )  # fmt: skip
+
+
+def _online(cfg: Config, **changes) -> Config:
+    return replace(cfg, train=replace(cfg.train, online=replace(cfg.train.online, **changes)))
+
+
+def _scored_by(cfg: Config, change, similarity: SimilarityConfig) -> Config:
+    cfg = change(cfg)
+    return replace(cfg, train=replace(cfg.train, reward=replace(cfg.train.reward, similarity=similarity)))
+
+
+ARMS = (
+    Arm(name="actor_success", tests="actor-only RL: PPO on sparse success (piRL)", change=actor_success),
+    Arm(name="actor_recon", tests="actor-only RL: PPO on the paper's reconstruction reward", change=actor_recon),
+    Arm(name="video_sft", tests="the world model alone: video SFT on successes, with KL", change=video_sft),
+    Arm(name="bc_success", tests="no RL, no video: the actor clones its own successes", change=bc_success),
+    Arm(name="demos_only", tests="no online data: as many SFT steps on the demonstrations", change=demos_only),
+    Arm(name="wamrl_paper", tests="the paper's joint method: reconstruction, plain SDE", change=wamrl_paper),
+    Arm(name="wamrl", tests="ours: composite reward, PPO, video SFT with KL, co-training", change=wamrl),
+    Arm(name="wamrl_no_kl", tests="ours without the KL", change=wamrl_no_kl),
+)
+
+CLAIMS = (
+    *(
+        Claim(number=1, text="actor-only RL helps the short task", arm=arm, against="base", kinds=SHORT)
+        for arm in ("actor_success", "actor_recon")
+    ),
+    *(
+        Claim(
+            number=2, text="actor-only RL does not help the long tasks", arm=arm, against="base", kinds=LONG,
+            expects="no gain",
+        )
+        for arm in ("actor_success", "actor_recon")
+    ),
+    *(
+        claim
+        for arm in ("wamrl_paper", "wamrl")
+        for claim in (
+            Claim(number=3, text="joint optimisation helps the short task", arm=arm, against="base", kinds=SHORT),
+            Claim(number=4, text="joint optimisation helps the long tasks", arm=arm, against="base", kinds=LONG),
+            Claim(number=5, text="joint beats actor-only on long tasks", arm=arm, against="actor_success", kinds=LONG),
+        )
+    ),
+    Claim(number=6, text="the KL helps", arm="wamrl", against="wamrl_no_kl"),
+    Claim(number=8, text="online data beat as many SFT steps on the demonstrations", arm="wamrl", against="demos_only"),
+    Claim(number=9, text="RL and video SFT add to cloning own successes", arm="wamrl", against="bc_success"),
+)  # fmt: skip
+
+
+def reward_arms(rewards: dict[str, SimilarityConfig]) -> tuple[Arm, ...]:
+    """Two arms per reward: the reconstruction reward alone, and within our composite."""
+    return tuple(
+        Arm(
+            name=f"{change.__name__}_{name}", tests=f"{change.__name__} with {name} in place of pixels",
+            change=partial(_scored_by, change=change, similarity=similarity),
+        )
+        for name, similarity in rewards.items()
+        for change in (actor_recon, wamrl)
+    )  # fmt: skip
+
+
+def reward_claims(rewards: dict[str, SimilarityConfig]) -> tuple[Claim, ...]:
+    """The paper's seventh: pixels are the best reward; one sentence per other reward and use."""
+    return tuple(
+        Claim(number=7, text=f"pixels are a better reward than {name}", arm=arm, against=f"{arm}_{name}", kinds=KINDS)
+        for name in rewards
+        for arm in ("actor_recon", "wamrl")
+    )
+
+
+def _study(name: str, tasks: tuple[StudyTask, ...], rewards: dict[str, SimilarityConfig]) -> StudyConfig:
+    claims = sorted(CLAIMS + reward_claims(rewards), key=lambda c: c.number)
+    return StudyConfig(name=name, tasks=tasks, arms=ARMS + reward_arms(rewards), claims=tuple(claims))
+
+
+def metaworld() -> StudyConfig:
+    """The paper's claims on MetaWorld: a short, a multi-phase and a staged task, all arms, three seeds."""
+    button = quickstart()
+    tasks = (
+        StudyTask(name="button-press", kind="short", config=button),
+        StudyTask(
+            name="pick-place", kind="multi-phase",
+            config=_base(button, MetaWorldConfig(task="pick-place"), episodes=40, steps=800),
+        ),
+        StudyTask(
+            name="reach-3", kind="staged",
+            config=_base(button, MetaWorldConfig(task="reach", stages=3), episodes=20, steps=500),
+        ),
+    )  # fmt: skip
+    one_core = tuple(replace(t, config=_sized(t.config, evaluated=100)) for t in tasks)
+    return _study("metaworld", one_core, REWARDS)
+
+
+def point() -> StudyConfig:
+    """The same arms on the point mass, one and three goals: minutes on a few cores, to see a whole study."""
+    run = replace(point_run(), sft=replace(point_run().sft, steps=100))
+    staged = replace(run, env=PointConfig(stages=3))
+    tasks = (
+        StudyTask(name="point-1", kind="short", config=_sized(run, evaluated=50)),
+        StudyTask(name="point-3", kind="staged", config=_sized(staged, evaluated=50)),
+    )
+    return _study("point", tasks, REWARDS)
+
+
+def _base(cfg: Config, env: MetaWorldConfig, *, episodes: int, steps: int) -> Config:
+    """Another task, with as many demonstrations and SFT steps as its base needs to succeed sometimes."""
+    return replace(cfg, env=env, data=replace(cfg.data, episodes=episodes), sft=replace(cfg.sft, steps=steps))
+
+
+def _sized(cfg: Config, *, evaluated: int) -> Config:
+    """A cell has one core: one simulator process, which works while the model waits."""
+    return replace(cfg, eval=EvalConfig(episodes=evaluated), vector=replace(cfg.vector, n_workers=1))

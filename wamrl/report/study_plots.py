@@ -1,0 +1,106 @@
+"""The figures of a study. An arm has one colour and one marker in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wamrl.report.study_data import Results
+
+# Dark or saturated, apart also in lightness; grey is for the first arm, the base.
+_COLOURS = (
+    "#777777", "#0072b2", "#56b4e9", "#8c564b", "#e69f00", "#cc3311", "#009e73", "#cc79a7", "#332288", "#999933",
+    "#000000", "#44aa99", "#aa4499", "#ddaa33",
+)  # fmt: skip
+_MARKERS = "osD^vP*Xhpd<>8"
+Style = dict[str, dict[str, str]]
+
+
+def styles(arms: Sequence[str]) -> Style:
+    """Colour and marker of each arm of the study, finished or not, so that they never change while it runs."""
+    return {
+        arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, arm in enumerate(arms)
+    }
+
+
+def arms_plot(path: Path, results: Results, task: str, style: Style) -> None:
+    """Success of every arm with its interval; each seed as a small hollow dot."""
+    arms = [a for a in results.arms if results.of(task, a)]
+    figure, axes = _figure(7.5, 1.4 + 0.38 * len(arms))
+    for y, arm in enumerate(arms):
+        e, look = results.rate(task, arm), style[arm]
+        axes.hlines(y, 100 * e.low, 100 * e.high, color=look["color"], linewidth=2.2, alpha=0.7)
+        axes.plot(100 * e.value, y, **look, markersize=8, linestyle="none")
+        seeds = [100 * c.rate for c in results.of(task, arm)]
+        below = [y + 0.24] * len(seeds)
+        axes.plot(seeds, below, marker="o", markersize=4, markerfacecolor="none", color=look["color"], linestyle="none")
+        if arm == arms[0]:
+            axes.axvline(100 * e.value, color=look["color"], linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set(xlabel="success on held-out initial states, %", xlim=(-2, 102), ylim=(len(arms) - 0.4, -0.6))
+    _finish(figure, axes, path, f"{task} ({results.kind(task)}): seeds (small), mean, 95 % interval")
+
+
+def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
+    """Share of evaluation episodes that completed at least k sub-goals, per arm, pooled over seeds."""
+    arms, goals = [a for a in results.arms if results.of(task, a)], results.goals(task)
+    figure, axes = _figure(8.2, 4.4)
+    for i, arm in enumerate(arms):
+        shift = 0.5 * (i / max(1, len(arms) - 1) - 0.5)  # side by side, so that intervals can be told apart
+        x = np.arange(1, goals + 1) + shift
+        e = [results.rate(task, arm, k) for k in range(1, goals + 1)]
+        value = np.array([100 * v.value for v in e])
+        bars = [value - [100 * v.low for v in e], [100 * v.high for v in e] - value]
+        look = {**style[arm], "markersize": 5.5, "linewidth": 1.2, "elinewidth": 1.0, "label": arm}
+        axes.errorbar(x, value, np.maximum(bars, 0), **look)
+    axes.set_xticks(range(1, goals + 1))
+    axes.set(xlabel="sub-goals k", ylabel="episodes with at least k, %", ylim=(-2, 102), xlim=(0.5, goals + 0.5))
+    _legend(axes)
+    _finish(figure, axes, path, f"{task} ({results.kind(task)}): how far episodes get, 95 % intervals")
+
+
+def learning_plot(path: Path, results: Results, task: str, style: Style) -> None:
+    """Success while training on states never tried before, over control steps: mean over seeds, band: their range."""
+    figure, axes = _figure(8.2, 4.4)
+    for arm in results.arms:
+        curves = [np.array(c.curve) for c in results.of(task, arm) if c.curve]
+        if not curves:
+            continue
+        low, high = max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves)
+        if len(curves) == 1 or low >= high:
+            x, y = curves[0].T
+            y = y[None]
+        else:  # seeds took different numbers of steps per iteration: compare where all have been
+            x = np.linspace(low, high, max(map(len, curves)))
+            y = np.stack([np.interp(x, *c.T) for c in curves])
+        axes.plot(x, 100 * y.mean(0), **style[arm], markersize=4, linewidth=1.4, label=arm)
+        axes.fill_between(x, 100 * y.min(0), 100 * y.max(0), color=style[arm]["color"], alpha=0.10, linewidth=0)
+    axes.set(xlabel="control steps learned from so far", ylabel="success, exploring, %", ylim=(-2, 102))
+    axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}")
+    if axes.lines:
+        _legend(axes)
+    _finish(figure, axes, path, f"{task} ({results.kind(task)}): fresh training states; mean and range of seeds")
+
+
+def _figure(width: float, height: float):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and needs no display
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _legend(axes) -> None:
+    """Beside the axes: a dozen arms would cover the lines."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+
+
+def _finish(figure, axes, path: Path, title: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png")

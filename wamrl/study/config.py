@@ -1,0 +1,128 @@
+"""A study as frozen data: tasks x arms x seeds, and the claims that it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from wamrl.config import Config
+from wamrl.log import resolved
+from wamrl.report.claims import KINDS, Claim, Kind
+
+BASE = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train on from the base model."""
+
+    name: str
+    tests: str  # in one line: what this arm is there to show
+    change: Callable[[Config], Config]  # a module-level function; may change reward, actor, online, ema and flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyTask:
+    name: str
+    kind: Kind  # short: one motion; multi-phase: several in order (grasp, carry, place); staged: goal after goal
+    config: Config  # of the base, and of every arm except for what the arm changes
+    arms: tuple[str, ...] | None = None  # names of the arms that run here; None: all
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training run."""
+
+    task: str
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.task}/{self.arm}/{self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        return Path(out) / self.task / self.arm / f"seed{self.seed}"
+
+    @property
+    def base(self) -> Cell:
+        return replace(self, arm=BASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Everything that decides the numbers of a study, and (jobs, keep_models, videos) how it is run."""
+
+    name: str
+    tasks: tuple[StudyTask, ...]
+    arms: tuple[Arm, ...]  # without the base, which always runs
+    seeds: tuple[int, ...] = (0, 1, 2)
+    claims: tuple[Claim, ...] = field(default_factory=tuple)
+    margin: float = 0.05  # of the claims' rule: a smaller gain is none
+    threads: int = 1  # of torch, per cell; the last bits of all results depend on it
+    jobs: int = 0  # cells at once; 0: cores / threads
+    keep_models: bool = False  # the final model of every arm
+    videos: int = 0  # of evaluated episodes, per cell
+
+    def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
+        for what, names in (("task", [t.name for t in self.tasks]), ("arm", [BASE, *(a.name for a in self.arms)])):
+            for name in names:
+                if not name or not name.replace("-", "").replace("_", "").isalnum() or names.count(name) > 1:
+                    raise ValueError(f"study: {what} name {name!r} must be unique, of letters, digits, - and _")
+        if not self.tasks or not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError("study: at least one task and one seed >= 0 are needed, and no seed twice")
+        if self.threads < 1 or self.jobs < 0 or self.videos < 0 or not 0 < self.margin < 1:
+            raise ValueError("study: threads >= 1, jobs >= 0, videos >= 0 and 0 < margin < 1 are needed")
+        for task in self.tasks:
+            if task.kind not in KINDS:
+                raise ValueError(f"study: task {task.name} is of kind {task.kind!r}; choose one of {', '.join(KINDS)}")
+            if unknown := set(task.arms or ()) - {a.name for a in self.arms}:
+                raise ValueError(f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to `arms`")
+            for arm in self.arms_of(task):
+                self._check_fair(task, arm)
+        known = {BASE} | {a.name for a in self.arms}
+        for claim in self.claims:
+            if not {claim.arm, claim.against} <= known:
+                raise ValueError(f"study: claim {claim.number} compares arms that the study lacks; drop it or add them")
+
+    def _check_fair(self, task: StudyTask, arm: Arm) -> None:
+        """All that an arm may change is how it learns from the same number of episodes."""
+        cfg, base = arm.change(task.config), task.config
+        same = {name: getattr(base.train, name) for name in ("reward", "actor", "online", "ema")}
+        if replace(cfg, flow=base.flow, train=replace(cfg.train, **same)) != base:
+            raise ValueError(
+                f"study: arm {arm.name} changes more than flow and train.reward, actor, online and ema on task "
+                f"{task.name}, so it cannot be compared with the others: leave the rest alone"
+            )
+        cfg.validate()
+
+    def arms_of(self, task: StudyTask) -> list[Arm]:
+        return [a for a in self.arms if task.arms is None or a.name in task.arms]
+
+    def cells(self, only: str = "*") -> list[Cell]:
+        """Bases first, then seed by seed. `only`: a glob of TASK/ARM/SEED; the bases of chosen arms come along."""
+        arms = [Cell(t.name, a.name, s) for s in self.seeds for t in self.tasks for a in self.arms_of(t)]
+        chosen = [c for c in arms if fnmatchcase(str(c), only)]
+        needed = {c.base for c in chosen}
+        bases = [Cell(t.name, BASE, s) for s in self.seeds for t in self.tasks]
+        return [c for c in bases if c in needed or fnmatchcase(str(c), only)] + chosen
+
+    def config(self, cell: Cell) -> Config:
+        """The run of one cell; ValueError if the study has no such cell."""
+        if cell not in self.cells():
+            raise ValueError(f"the study {self.name} has no cell {cell}: name one as TASK/ARM/SEED")
+        cfg = next(t.config for t in self.tasks if t.name == cell.task)
+        if cell.arm != BASE:
+            cfg = next(a for a in self.arms if a.name == cell.arm).change(cfg)
+        return replace(cfg, name=f"{self.name}-{cell.task}-{cell.arm}", seed=cell.seed, threads=self.threads)
+
+    def identity(self) -> dict:
+        """What must be equal to go on in a folder: all that decides numbers, as plain JSON."""
+        tasks = {
+            t.name: {"kind": t.kind, "base": resolved(t.config)}
+            | {"arms": {a.name: resolved(a.change(t.config)) for a in self.arms_of(t)}}
+            for t in self.tasks
+        }
+        return {"name": self.name, "seeds": list(self.seeds), "threads": self.threads, "tasks": tasks}
