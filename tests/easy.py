@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,4 +30,4 @@ class EasyEnv(PointEnv):
         if result.success or np.linalg.norm(self.position - self.goal) >= self.radius:
             return result
         self._over = True
-        return StepResult(success=True, terminated=True, truncated=False, stages=1)
+        return replace(result, success=True, terminated=True, truncated=False, stages=1)

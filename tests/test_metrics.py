@@ -11,6 +11,7 @@ from tests import tiny
 from wamrl.experiment import Data, compare, fine_tune, measure, ratio_metrics
 from wamrl.log import Logger, new_run, read_metrics
 from wamrl.report import write_summary
+from wamrl.rollout import rollout_metrics
 from wamrl.train import Learner
 
 TEXT = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -34,6 +35,9 @@ def logged(tmp_path_factory) -> set[str]:
             learner = Learner(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
             for _ in range(2):
                 logger.log(learner.iteration, learner.iterate(pool))
+            rollout = tiny.explore(tiny.lively(), pool, 4)
+            again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
+            logger.log(learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool)))
         assert ratio_metrics(learner.wam, data, tiny.CONFIG).keys()
     return set().union(*read_metrics(run)) - {"step", "seconds"}
 

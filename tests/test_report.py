@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
 from wamrl.report import (
     Point,
@@ -13,6 +13,7 @@ from wamrl.report import (
     learning_curve,
     paired_difference,
     read_summary,
+    recovery,
     side_by_side,
     wilson,
     write_summary,
@@ -129,3 +130,14 @@ def test_learning_curve_draws_every_curve(tmp_path):
     assert picture.shape[0] > 400 and picture.shape[1] > 700
     with pytest.raises(ValueError, match="no episode"):
         learning_curve(tmp_path / "d.png", {"none": []})
+
+
+def test_recovery_counts_successes_after_a_failed_attempt():
+    success = np.array([1, 1, 0, 1, 0, 1], bool)
+    out = recovery(success, attempts=np.array([1, 3, 2, 4, 0, 2]), retries=np.array([0, 1, 1, 2, 0, 0]))
+    assert (out["reattempted"], out["recovered"]) == (3, 2)
+    expected = binomtest(2, 3).proportion_ci(0.95, method="wilson")
+    assert out["recovered95"] == pytest.approx([expected.low, expected.high])
+    assert out["attempts"] == [1, 3, 2, 4, 0, 2] and out["retries"] == [0, 1, 1, 2, 0, 0]
+    nobody = recovery(success, attempts=np.ones(6, int), retries=np.zeros(6, int))
+    assert (nobody["reattempted"], nobody["recovered"], nobody["recovered95"]) == (0, 0, [0.0, 1.0])

@@ -2,12 +2,15 @@
 
 import os
 import signal
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tests import tiny
+from tests.envs.faulty import WalkConfig
+from wamrl.envs.workers import PoolConfig
 from wamrl.rollout import collect, episode_generator, rollout_metrics, success_clips
 from wamrl.types import Start
 
@@ -149,3 +152,77 @@ def test_all_lost_is_said():
         pool.step = step
         with pytest.raises(RuntimeError, match="every episode was lost"):
             collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, explore=True)
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """Nobody solves it; chance decides; solved by the first step."""
+    with ExitStack() as stack:
+        envs = [replace(tiny.ENV, radius=radius, horizon=20) for radius in (0.01, 0.55, 9.0)]
+        yield [stack.enter_context(replace(tiny.CONFIG.pool(), env=env, n_envs=4).build()) for env in envs]
+
+
+@pytest.mark.parametrize(("group", "budget"), [(1, 100), (3, 200), (3, 60), (5, 299)])
+def test_a_budget_of_control_steps_is_used_up_and_never_passed(pools, group, budget):
+    starts = [s for s in tiny.starts(300 // group) for _ in range(group)]
+    for pool in pools:
+        r = collect(
+            tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=budget, group=group
+        )
+        assert budget - group * 20 < r.steps <= budget and r.steps == r.length.sum()
+        assert r.started == len(r.starts) and r.starts == starts[: r.started]
+        assert r.started % group == 0, "a group was torn"
+        fits = [r.length[:n].sum() + group * 20 <= budget for n in range(0, r.started + 1, group)]
+        assert fits == [True] * (r.started // group) + [False], "the first groups, as long as another one fits"
+        for e in range(r.started):  # complete, though the budget ended
+            rows = r.chunks[r.chunks.episode == e]
+            assert rows.done.sum() == 1 and rows.executed.sum() == r.length[e]
+
+
+def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
+    starts = [s for s in tiny.starts(60) for _ in range(2)]
+
+    def run(pool):
+        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=2, explore=True, max_steps=500, group=2)
+        return r.started, r.steps, r.success.tolist(), r.length.tolist()
+
+    with replace(tiny.CONFIG.pool(), env=replace(tiny.ENV, horizon=20), n_envs=13).build() as wide:
+        one = run(wide)
+        assert one == run(pools[1]) and 0 < sum(one[2]) < one[0]
+        assert one == run(wide)
+
+
+def test_a_budget_that_is_never_reached_changes_nothing(pool, rollout):
+    starts = tiny.starts(20)
+    wide = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=10**6)
+    assert torch.equal(wide.length, rollout.length) and wide.started == rollout.started == 20
+    assert torch.equal(wide.chunks.plan.actions, rollout.chunks.plan.actions)
+
+
+def test_a_budget_that_does_not_hold_a_group_is_refused(pools):
+    with pytest.raises(ValueError, match="allow 60 or more"):
+        collect(
+            tiny.lively(), pools[0], tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, max_steps=59, group=3
+        )
+
+
+def test_attempts_reach_the_rollout_and_its_metrics():
+    """The walk counts an attempt every third step, plus one for odd seeds, and a retry every seventh."""
+    env = WalkConfig(horizon=20, solve_above=3.0)
+    config = PoolConfig(env=env, n_envs=3, n_workers=1, n_exec=8, frame_offsets=(4, 8))
+    model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, patch=1))
+    wam = model.build(views=2, image_hw=(6, 5), action_dim=3, proprio_dim=4)
+    with config.build() as pool:
+        r = collect(wam, pool, tiny.starts(7), tiny.CONFIG.flow, seed=0, explore=True)
+    odd = torch.tensor([s.seed % 2 for s in r.starts])
+    assert torch.equal(r.attempts, r.length // 3 + odd) and torch.equal(r.retries, r.length // 7)
+    fresh = torch.ones(7, dtype=torch.bool)
+    mixed = replace(
+        r, retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]), success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool()
+    )
+    metrics = rollout_metrics(mixed, fresh)
+    assert metrics["rollout/attempts"] == pytest.approx(r.attempts.float().mean().item())
+    assert metrics["rollout/reattempted"] == pytest.approx(3 / 7)
+    assert metrics["rollout/recovered"] == pytest.approx(2 / 3)
+    none = rollout_metrics(replace(r, retries=torch.zeros(7, dtype=torch.long)), fresh)
+    assert none["rollout/reattempted"] == 0 and "rollout/recovered" not in none

@@ -257,3 +257,48 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
 def test_impossible_settings_are_refused(cfg, sentence):
     with pytest.raises(ValueError, match=sentence):
         learner(cfg)
+
+
+BUDGET = tiny.train_config(env_steps=3 * 260, starts=StartsConfig(group=2, revisit=0.5, capacity=50))
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.55, 9.0], ids=["never solved", "sometimes", "at once"])
+def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
+    cfg = replace(BUDGET, env=replace(tiny.ENV, radius=radius, horizon=20))
+    cfg = tiny.train_config(cfg, actor=replace(ACTOR, enabled=False), online=replace(ONLINE, world=False, actor=False))
+    with cfg.pool().build() as pool:
+        run = Learner(cfg, tiny.lively(), tiny.demos(), 20)
+        total = 0
+        for k in range(1, 4):
+            metrics = run.iterate(pool)
+            total += metrics["rollout/steps"]
+            assert metrics["rollout/steps_total"] == total == run.steps_used
+            assert 260 * k - 2 * 20 < total <= 260 * k  # what one iteration leaves, the next ones take
+            assert metrics["rollout/episodes"] % 2 == 0
+    fresh = int(run.starts.fresh)
+    assert (run.starts.tries[:fresh] > 0).all() and not run.starts.tries[fresh:].any(), "a start was skipped"
+
+
+def test_under_a_budget_a_resumed_run_is_bitwise_the_uninterrupted_one(pool, tmp_path):
+    for algorithm in ("ppo", "grpo"):
+        cfg = tiny.train_config(BUDGET, actor=replace(ACTOR, algorithm=algorithm), reward=RewardConfig(mode="success"))
+        straight = learner(cfg)
+        straight.iterate(pool)
+        checkpoint.save(tmp_path / algorithm, straight.state_dict())
+        for _ in range(2):
+            straight.iterate(pool)
+        resumed = learner(cfg, seed=5)
+        resumed.load_state_dict(checkpoint.load(tmp_path / algorithm))
+        assert 0 < resumed.steps_used < straight.steps_used
+        for _ in range(2):
+            resumed.iterate(pool)
+        assert tiny.difference(straight.state_dict(), resumed.state_dict()) is None
+
+
+def test_a_budget_that_is_too_small_is_refused_before_the_work():
+    with pytest.raises(ValueError, match="give 240 or more, or fewer iterations"):
+        learner(tiny.train_config(env_steps=239))
+    learner(tiny.train_config(env_steps=240))
+    for steps in (-1, 5):
+        with pytest.raises(ValueError, match=f"env_steps={steps} cannot pay for 3 iterations"):
+            tiny.train_config(env_steps=steps).validate()

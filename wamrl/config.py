@@ -46,7 +46,7 @@ class TrainConfig:
 
     iterations: int = 8
     groups: int = 64  # initial states per iteration; episodes = groups * starts.group; unused under env_steps
-    env_steps: int = 0  # control steps of the whole run, shared out evenly to the iterations; 0: `groups` decides
+    env_steps: int = 0  # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
     starts: StartsConfig = field(default_factory=StartsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
@@ -55,14 +55,16 @@ class TrainConfig:
     save_every: int = 1  # iterations
 
     def share(self, iteration: int, used: int, horizon: int) -> int | None:
-        """Control steps for the next iteration (0, 1, ...): an even share of what is left; None: there is no budget."""
+        """Control steps for iteration 0, 1, ... after `used` ones, so that k iterations take env_steps * k / iterations
+        in sum and what one leaves the next one takes; None: there is no budget."""
         if not self.env_steps:
             return None
-        left = max(self.iterations - iteration, 1)
-        if (share := (self.env_steps - used) // left) < (least := self.starts.group * horizon):
+        done = iteration + 1
+        if (share := self.env_steps * done // self.iterations - used) < (least := self.starts.group * horizon):
+            needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
-                f"train: env_steps={self.env_steps} leaves {share} control steps per iteration and a group of episodes "
-                f"may take {least}: give {used + left * least} or more, or fewer iterations"
+                f"train: env_steps={self.env_steps} leaves {share} control steps for iteration {done} and a group of "
+                f"episodes may take {least}: give {needed} or more, or fewer iterations"
             )
         return share
 

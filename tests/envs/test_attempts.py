@@ -203,6 +203,16 @@ class TestMetaWorld:
             pass
         assert self.counts(env, 3) == first == self.counts(MetaWorldConfig(task="drawer-open").build(), 3)
 
+    def test_the_quick_geometry_is_right(self):
+        env, rng = MetaWorldConfig(task="reach").build(), np.random.default_rng(0)
+        data, part = env.sim.env.data, env.sim.env.model.body("leftpad").id
+        for _ in range(10):
+            env.step(rng.uniform(-1, 1, 4))
+            assert np.allclose(env.sim.pinch(), env.sim.env.tcp_center, atol=1e-12)
+            place = rng.uniform(-1, 1, 3)
+            back = data.xpos[part] + data.xmat[part].reshape(3, 3) @ np.array(env.sim.seen_from(part, place))
+            assert np.allclose(back, place, atol=1e-12)
+
     def counts(self, env, seed: int) -> list[tuple[int, int]]:
         env.reset(seed)
         expert, seen = env.expert(), []

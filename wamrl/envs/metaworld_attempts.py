@@ -48,7 +48,7 @@ class Place(Watch):
         self._sim = sim
 
     def at_it(self) -> bool:
-        return dist(self._sim.env.tcp_center, self._sim.goal()) < NEAR_GOAL
+        return dist(self._sim.pinch(), self._sim.goal()) < NEAR_GOAL
 
 
 class Grip(Watch):

@@ -80,6 +80,7 @@ class Simulation:
         self.env.max_path_length = 2**31  # the clock is ours
         self._body_pos = self.env.model.body_pos.copy()
         self._site_pos = self.env.model.site_pos.copy()
+        self._tips = [self.env.model.site(name).id for name in ("rightEndEffector", "leftEndEffector")]
         self._claws = [self.env.model.body(name).id for name in ("rightclaw", "leftclaw")]
         self.env.seed(0)
         self.reset(0)
@@ -112,6 +113,11 @@ class Simulation:
         """Hand position, float64 (3,), metres."""
         return self.env.get_endeff_pos().copy()
 
+    def pinch(self) -> list[float]:
+        """The point between the fingertips, three numbers, metres; MetaWorld's `tcp_center`."""
+        (a, b, c), (d, e, f) = self.env.data.site_xpos[self._tips].tolist()
+        return [(a + d) / 2, (b + e) / 2, (c + f) / 2]
+
     def gripper(self) -> float:
         """Opening between the fingers, 0 closed, 1 fully open."""
         right, left = self.env.data.xpos[self._claws].tolist()
@@ -138,8 +144,9 @@ class Simulation:
 
     def seen_from(self, part: int, point: np.ndarray) -> tuple[float, ...]:
         """A place in the world, float64 (3,), in the frame of the body with id `part`; metres."""
-        data = self.env.data
-        return tuple((data.xmat[part].reshape(3, 3).T @ (point - data.xpos[part])).tolist())
+        x, y, z = (point - self.env.data.xpos[part]).tolist()
+        a, b, c, d, e, f, g, h, i = self.env.data.xmat[part].tolist()  # plain numbers: four times as fast as numpy here
+        return a * x + d * y + g * z, b * x + e * y + h * z, c * x + f * y + i * z
 
     @cache  # noqa: B019  a simulation lives as long as its environment
     def _family(self, body: str) -> frozenset[int]:
