@@ -5,8 +5,8 @@ so that it does not depend on the resolution. Both flows start from the same rea
 grid. The paper names neither the estimator nor the pair of frames. Two estimators:
 
 - `dis` (default): OpenCV's Dense Inverse Search (Kroeger et al. 2016, arXiv 1603.03590), 8-bit grey, on the CPU.
-  On the point environment at 32 and 64 px, enlarged to 128, it is right to 0.2 px for shifts up to the moving thing's
-  own size, and misses longer ones (as at 64 and 256 px, and as the cheaper presets). About 2.5 ms per pair.
+  Right to 0.2 px for shifts up to the diameter of the moving disc of the point environment, blind to longer ones, at
+  any working size (`python benchmarks/similarities.py`). About 2.5 ms per pair.
 - `raft`: torchvision's RAFT (Teed and Deng 2020, arXiv 2003.12039), in colour, on the device of the frames.
 
 Flow sees motion only: a lamp that turns on, or a colour that changes in place, hardly counts.

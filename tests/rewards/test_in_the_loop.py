@@ -1,0 +1,51 @@
+"""Rewards inside `wamrl.train`: every similarity scores a rollout, and what does not fit is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.rewards.features import DINOv2Config, VJEPA2Config
+from wamrl.rewards.optical_flow import OpticalFlowConfig
+from wamrl.rewards.pixels import PixelConfig
+from wamrl.rewards.reward import RewardConfig
+from wamrl.train import Learner
+
+SIMILARITIES = (
+    PixelConfig(), OpticalFlowConfig(), DINOv2Config(weights=None, size=28), VJEPA2Config(weights=None, size=32)
+)  # fmt: skip
+
+
+def learner(horizon: int = 40, **reward) -> Learner:
+    cfg = tiny.train_config(reward=RewardConfig(**reward))
+    return Learner(cfg, tiny.lively(), tiny.demos(), horizon)
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    with tiny.CONFIG.pool().build() as pool:
+        return tiny.explore(tiny.lively(), pool, 8)
+
+
+@pytest.mark.parametrize("mode", ["paper", "composite"])
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda c: c.name)
+def test_every_similarity_scores_a_rollout(similarity, mode, rollout):
+    run = learner(similarity=similarity, mode=mode)
+    reward = run.score(rollout, {})
+    real = rollout.chunks.verifiable.any(1)
+    assert reward.shape == (len(rollout.chunks),) and reward.isfinite().all()
+    assert real.sum() >= 8 and reward[real].unique().numel() > real.sum() // 2
+    assert torch.equal(reward, learner(similarity=similarity, mode=mode).score(rollout, {}))
+    assert run.reward.state_dict().keys() == {"norm.count", "norm.mean", "norm.m2"}  # no network is checkpointed
+
+
+def test_frames_executed_at_other_offsets_are_refused(rollout):
+    with pytest.raises(AssertionError, match="cannot be compared"):
+        learner().score(replace(rollout, frame_offsets=(4, 7)), {})
+
+
+def test_episodes_longer_than_the_horizon_are_refused(rollout):
+    assert rollout.length.max() > 8
+    with pytest.raises(ValueError, match="chunks, but the shaping is bounded for at most 1"):
+        learner(horizon=8).score(rollout, {})
