@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wamrl.data.demos import DemoConfig
+from wamrl.diagnose import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
@@ -50,6 +51,7 @@ class TrainConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
     online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
     save_every: int = 1  # iterations
 
@@ -58,7 +60,7 @@ class TrainConfig:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
         if self.actor.algorithm == "grpo" and self.starts.group < 2:
             raise ValueError("train: grpo compares episodes of one initial state; set train.starts.group >= 2")
-        for part in (self.starts, self.reward, self.actor, self.online):
+        for part in (self.starts, self.reward, self.actor, self.online, self.diagnostics):
             part.validate()
 
 

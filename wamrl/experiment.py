@@ -24,7 +24,7 @@ from wamrl.envs.workers import Pool
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.models.base import WAM
-from wamrl.rollout import Rollout
+from wamrl.rollout import Rollout, imagine
 from wamrl.sft import SFT
 from wamrl.train import Learner
 from wamrl.types import Clip
@@ -259,9 +259,7 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
     folder.mkdir(parents=True, exist_ok=True)
     for episode in chosen:
         chunks = rollout.chunks[rollout.chunks.episode == episode]
-        parts = [chunks[slice(i, i + 32)] for i in range(0, len(chunks), 32)]
-        dev = next(wam.parameters()).device
-        imagined = torch.cat([wam.imagine(p.obs.to(dev), p.plan.seed, cfg.eval.imagine_steps).cpu() for p in parts])
+        imagined = imagine(wam, chunks, cfg.eval.imagine_steps, batch=32)
         real = chunks.verifiable.flatten()
         outcome = "success" if rollout.success[episode] else "failure"
         start = rollout.starts[episode].index
