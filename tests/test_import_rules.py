@@ -32,10 +32,12 @@ RULES: dict[str, set[str]] = {
     "evaluate": LOOP | {"rollout"},
     "sft": LOOP | {"evaluate"},
     "diagnose": LOOP | {"rollout"},
+    "reward_study": LOOP | {"rollout"},
     "train": LOOP | {"rollout", "evaluate", "diagnose"},
     "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft"},
     "verbs": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "envs.check", "models.check", "rewards.reward"},
+    | {"rollout", "evaluate", "train", "sft", "experiment", "reward_study", "envs.check", "models.check"}
+    | {"rewards.reward"},
     "study": LOOP | {"rollout", "evaluate", "train", "sft"},
     "recipes": {"*"},
     "cli": {"*"},

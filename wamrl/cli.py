@@ -29,6 +29,7 @@ VERBS = {
     "sft": "learn from demonstrations",
     "train": "improve a base model online",
     "eval": "closed-loop success on held-out initial states",
+    "rewards": "which reward tells success from failure? one set of rollouts under all of them",
     "list": "recipes and tasks",
     "check": "does my environment, model or reward keep its contract?",
 }
@@ -115,6 +116,7 @@ def smoke(cfg: Config) -> Config:
             actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=8),
         ),
         eval=replace(cfg.eval, episodes=4),
+        rewards=replace(cfg.rewards, states=4, group=2),
         vector=replace(cfg.vector, n_envs=4),
     )  # fmt: skip
 

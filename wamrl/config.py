@@ -15,6 +15,7 @@ from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
+from wamrl.reward_study import RewardStudyConfig
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
@@ -77,14 +78,17 @@ class Config:
     sft: SFTConfig = field(default_factory=SFTConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    rewards: RewardStudyConfig = field(default_factory=RewardStudyConfig)
     vector: VectorConfig = field(default_factory=VectorConfig)
     threads: int = 0  # of torch; 0: all cores of this process
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
         self.env.validate()
-        for part in (self.model, self.flow, self.sft, self.train, self.eval, self.pool(), self.demos("demo")):
+        for part in (self.model, self.flow, self.sft, self.train, self.eval, self.rewards):
             part.validate()
+        self.pool().validate()
+        self.demos("demo").validate()
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout

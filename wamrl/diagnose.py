@@ -75,7 +75,7 @@ class Diagnostics:
         chunks = rollout.chunks[rows]
         frames = imagine(scorer, chunks, self.steps) if imagined is None else imagined[rows]
         metrics, rewards = self._frames(chunks, frames, scorer)
-        metrics |= self._outcomes(rollout, chunks, early(rollout.chunks.episode)[rows], rewards)
+        metrics |= self._outcomes(rollout, chunks, early(rollout.chunks.episode, rollout.success)[rows], rewards)
         return metrics | self._drift(chunks)
 
     def _frames(self, chunks: Chunks, imagined: Tensor, scorer: WAM) -> tuple[dict[str, float], dict[str, Tensor]]:

@@ -143,11 +143,24 @@ def test_episode_mean():
 
 def test_early_gives_every_episode_the_same_chunks_and_never_its_last():
     count = torch.tensor([9, 4, 9, 1, 9, 5, 9, 9, 9, 9, 9, 9])
+    success = count < 9
     episode = torch.arange(len(count)).repeat_interleave(count)
-    kept = torch.bincount(episode[early(episode)], minlength=len(count))
-    assert kept.tolist() == [3 if c > 3 else 0 for c in count]
-    assert early(episode).nonzero().flatten()[:4].tolist() == [0, 1, 2, 9]
-    assert not early(torch.arange(5)).any()  # single chunks are last chunks
+    quick = early(episode, success)  # the quickest success ended in its first chunk
+    assert torch.bincount(episode[quick], minlength=len(count)).tolist() == [int(c > 1) for c in count]
+    assert quick.nonzero().flatten()[:3].tolist() == [0, 9, 13]
+    count[3] = 4
+    episode = torch.arange(len(count)).repeat_interleave(count)
+    assert torch.bincount(episode[early(episode, success)]).tolist() == [3] * len(count)
+    assert not early(torch.arange(5), torch.arange(5) > 2).any()  # single chunks are last chunks
+    assert early(torch.zeros(4, dtype=torch.long), torch.tensor([True])).tolist() == [1, 1, 1, 0]
+
+
+def test_rare_and_quick_successes_stay_in_the_comparison():
+    """K follows the outcome that ends sooner: else the many long failures would push all successes out."""
+    success = torch.arange(100) < 8
+    count = torch.where(success, 3, 8)
+    episode = torch.arange(100).repeat_interleave(count)
+    assert torch.bincount(episode[early(episode, success)]).tolist() == [2] * 100
 
 
 def test_a_score_that_knows_only_the_length_is_exposed_by_the_early_window():
@@ -158,7 +171,7 @@ def test_a_score_that_knows_only_the_length_is_exposed_by_the_early_window():
     score = -torch.cat([torch.arange(c) for c in count.tolist()]).float()
     whole = episode_mean(score, episode, torch.ones_like(episode, dtype=torch.bool), 40)
     assert auc(whole.numpy(), success.numpy()).value == 1
-    assert auc(episode_mean(score, episode, early(episode), 40).numpy(), success.numpy()).value == 0.5
+    assert auc(episode_mean(score, episode, early(episode, success), 40).numpy(), success.numpy()).value == 0.5
 
 
 # --- frames

@@ -53,18 +53,18 @@ def _lines(axes, rows: Sequence[Mapping], curves: dict[str, tuple[str, str]], ti
 
 
 def _auc(axes, rows: Sequence[Mapping]) -> None:
-    x = [r["step"] for r in rows]
-    for name, colour in (("reconstruction", BLUE), ("gain", "#cc79a7")):
+    for name, colour, shift in (("reconstruction", BLUE, -0.05), ("gain", "#cc79a7", 0.05)):
+        x = [r["step"] + shift for r in rows]
         for window, style in (("", "-"), ("_early", "--")):
             y = [_number(r.get(f"diag/auc{window}/{name}")) for r in rows]
             label = name + (" (early chunks)" if window else "")
-            axes.plot(x, y, style, marker="o", markersize=3.5, color=colour, label=label)
+            axes.plot(x, y, style, marker="" if window else "o", markersize=3.5, color=colour, label=label)
         low, high = ([_number(r.get(f"diag/auc_{end}/{name}")) for r in rows] for end in ("low", "high"))
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=3)
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
     _dress(axes, "AUC for success, bars: 95 %")
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, fontsize=7, loc="best")
+    axes.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="best", handlelength=3)
 
 
 def _hack(axes, rows: Sequence[Mapping]) -> None:
@@ -133,7 +133,7 @@ def rewards_figure(
         _dress(row[-1], f"{name}: ROC")
         row[-1].set(xlabel="failures above the threshold", ylabel="successes above", aspect="equal")
         if row[-1].get_legend_handles_labels()[0]:
-            row[-1].legend(title="AUC", frameon=False, fontsize=8, loc="lower right")
+            row[-1].legend(title="AUC", framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right")
     figure.suptitle(title)
     _save(figure, path)
 

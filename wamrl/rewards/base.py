@@ -24,6 +24,11 @@ class Similarity(ABC):
 class SimilarityConfig(ABC):
     """Subclass per similarity, frozen."""
 
+    @property
+    def name(self) -> str:
+        """Short, for tables."""
+        return type(self).__name__.removesuffix("Config").lower()
+
     @abstractmethod
     def build(self) -> Similarity: ...
 

@@ -49,18 +49,19 @@ def episode_mean(score: Tensor, episode: Tensor, use: Tensor, episodes: int) -> 
     return total / torch.bincount(episode[use], minlength=episodes)  # 0 / 0 is NaN
 
 
-def early(episode: Tensor) -> Tensor:
-    """bool (M,): chunks of the controlled comparison, from the episode of every chunk, sorted by (episode, step).
+def early(episode: Tensor, success: Tensor) -> Tensor:
+    """bool (M,): chunks of the controlled comparison, from each one's episode (M,), in order of time, and success (E,).
 
     Failures last until the clock runs out, so their late chunks have no counterpart among the successes, and a
     success's last chunk shows the solved task. Here each episode counts with exactly its first K chunks, none of
-    them its last: K = the 10 % quantile of the number of chunks, less one, at least 1; episodes that ended within K
-    chunks are left out. So neither length nor ending can leak the outcome.
+    them its last: K = the 10 % quantile of the number of chunks, of the outcome where it is smaller, less one, at
+    least 1; episodes that ended within K chunks are left out. So neither length nor ending can leak the outcome.
     """
-    count = torch.bincount(episode)
+    count = torch.bincount(episode, minlength=len(success))
     position = torch.arange(len(episode)) - (count.cumsum(0) - count)[episode]
-    played = count[count > 0]
-    k = max(1, int(torch.quantile(played.double(), 0.1, interpolation="lower")) - 1)
+    counts = [count[kind & (count > 0)].double() for kind in (success, ~success)]
+    quick = min((torch.quantile(c, 0.1, interpolation="lower").item() for c in counts if len(c)), default=0)
+    k = max(1, int(quick) - 1)
     return (position < k) & (count > k)[episode]
 
 
