@@ -63,8 +63,8 @@ def _auc(axes, rows: Sequence[Mapping]) -> None:
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=3)
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
     _dress(axes, "AUC for success, bars: 95 %")
-    axes.set_ylim(0, 1)
-    axes.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="best", handlelength=3)
+    axes.set(ylim=(0, 1.22), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.legend(frameon=False, fontsize=7, loc="upper center", ncols=2, handlelength=3)
 
 
 def _hack(axes, rows: Sequence[Mapping]) -> None:

@@ -19,6 +19,7 @@ CONFIDENCE = 0.95
 NAN = float("nan")
 
 
+@torch.no_grad()
 def raw_rewards(
     similarity: Similarity, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor, *,
     device: torch.device | str = "cpu", batch: int = 64,
