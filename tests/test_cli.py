@@ -90,10 +90,11 @@ def check_arm(arm: dict, offsets: tuple[str, ...] = ("4", "8")) -> None:
 def test_quickstart_leaves_everything_behind(quick):
     names = {p.name for p in quick.iterdir()}
     assert {"config.json", "metrics.jsonl", "tensorboard", "summary.json", "learning_curve.png", "videos"} <= names
-    assert {"demos", "heldout", "checkpoints"} <= names
+    assert {"demos", "heldout", "checkpoints", "diagnostics.png"} <= names
     assert {"base", "before", "final"} <= {p.name for p in (quick / "checkpoints").iterdir()}
     assert any((quick / "tensorboard").iterdir())
-    assert (quick / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("learning_curve.png", "diagnostics.png"):
+        assert (quick / picture).read_bytes().startswith(b"\x89PNG")
     for part in ("before", "after"):
         videos = sorted((quick / "videos" / part).glob("*.mp4"))
         assert videos and all(b"ftyp" in v.read_bytes()[:16] for v in videos)
@@ -194,7 +195,7 @@ def same_apart_from_time(a: Path, b: Path) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_end(quick, tmp_path, when, gone):
     run = tmp_path / "run"
     shutil.copytree(quick, run)
-    for pattern in (*gone, "checkpoints/final", "summary.json", "learning_curve.png"):
+    for pattern in (*gone, "checkpoints/final", "summary.json", "*.png"):
         for path in run.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, out, err = wamrl("quickstart", *POINT, "--resume", run)

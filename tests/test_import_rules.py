@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FRAME = {"types", "dist", "log"}  # plain helpers without knowledge of any room
 LOOP = FRAME | {"config", "checkpoint", "report", "rl", "data", "models.flow", "models.base"}
-LOOP |= {"rewards.base", "envs.base", "envs.workers"}
+LOOP |= {"rewards.base", "rewards.diagnostics", "envs.base", "envs.workers"}
 
 # room -> what it may import, besides itself. "models" means all of that room, "models.flow" that file only.
 RULES: dict[str, set[str]] = {
@@ -31,10 +31,13 @@ RULES: dict[str, set[str]] = {
     "rollout": LOOP,
     "evaluate": LOOP | {"rollout"},
     "sft": LOOP | {"evaluate"},
-    "train": LOOP | {"rollout", "evaluate"},
-    "experiment": LOOP | {"rollout", "evaluate", "train", "sft"},
+    "diagnose": LOOP | {"rollout"},
+    "reward_study": LOOP | {"rollout"},
+    "train": LOOP | {"rollout", "evaluate", "diagnose"},
+    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft"},
     "verbs": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "study", "envs.check", "models.check", "rewards.reward"},
+    | {"rollout", "evaluate", "train", "sft", "experiment", "reward_study", "study", "envs.check", "models.check"}
+    | {"rewards.reward"},
     "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment"},
     "recipes": {"*"},
     "cli": {"*"},

@@ -30,6 +30,7 @@ VERBS = {
     "sft": "learn from demonstrations",
     "train": "improve a base model online",
     "eval": "closed-loop success on held-out initial states",
+    "rewards": "which reward tells success from failure? one set of rollouts under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
@@ -136,6 +137,7 @@ def smoke(cfg: Config) -> Config:
             actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=8),
         ),
         eval=replace(cfg.eval, episodes=4),
+        rewards=replace(cfg.rewards, states=4, group=2),
         vector=replace(cfg.vector, n_envs=4),
     )  # fmt: skip
 

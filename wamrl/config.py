@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wamrl.data.demos import DemoConfig
+from wamrl.diagnose import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
+from wamrl.reward_study import RewardStudyConfig
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
@@ -51,6 +53,7 @@ class TrainConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
     online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
     save_every: int = 1  # iterations
 
@@ -78,7 +81,7 @@ class TrainConfig:
             )
         if self.actor.algorithm == "grpo" and self.starts.group < 2:
             raise ValueError("train: grpo compares episodes of one initial state; set train.starts.group >= 2")
-        for part in (self.starts, self.reward, self.actor, self.online):
+        for part in (self.starts, self.reward, self.actor, self.online, self.diagnostics):
             part.validate()
 
 
@@ -95,14 +98,17 @@ class Config:
     sft: SFTConfig = field(default_factory=SFTConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    rewards: RewardStudyConfig = field(default_factory=RewardStudyConfig)
     vector: VectorConfig = field(default_factory=VectorConfig)
     threads: int = 0  # of torch; 0: all cores of this process
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
         self.env.validate()
-        for part in (self.model, self.flow, self.sft, self.train, self.eval, self.pool(), self.demos("demo")):
+        for part in (self.model, self.flow, self.sft, self.train, self.eval, self.rewards):
             part.validate()
+        self.pool().validate()
+        self.demos("demo").validate()
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout

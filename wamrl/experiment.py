@@ -1,6 +1,6 @@
 """What the verbs do with a run folder: record, fine-tune, evaluate, improve online, report.
 
-runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  videos/
+runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  diagnostics.png  videos/
                  demos/ heldout/          demonstrations (unless taken from another run)
                  checkpoints/             sft-resume, base, step-*, final
 """
@@ -19,12 +19,13 @@ from wamrl import checkpoint, report
 from wamrl.config import Config
 from wamrl.data import demos as demonstrations
 from wamrl.data.clips import ClipDataset
+from wamrl.diagnose import alarm_line
 from wamrl.envs.base import EnvSpec
 from wamrl.envs.workers import Pool
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.models.base import WAM
-from wamrl.rollout import Rollout
+from wamrl.rollout import Rollout, imagine
 from wamrl.sft import SFT
 from wamrl.train import Learner
 from wamrl.types import Clip
@@ -219,10 +220,21 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
             require_finite(learner.wam)
             line = {k: metrics[k] for k in CONSOLE if k in metrics}
             logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))
+            if alarm := alarm_line(metrics):
+                console.print(alarm, style="bold red", markup=False)
             advance(1)
             if learner.iteration % cfg.train.save_every == 0 or learner.iteration == cfg.train.iterations:
                 checkpoint.save_step(run, learner.iteration, learner.state_dict(), keep=2)
+                draw_diagnostics(run, learner)
     save_wam(cfg, learner.wam, run, "final")
+
+
+def draw_diagnostics(run: Path, learner: Learner) -> None:
+    """diagnostics.png: the diagnosed iterations so far; nothing if there are none."""
+    rows, seen = [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None], learner.diagnostics
+    if rows:
+        scores = {name: score.numpy() for name, score in seen.scores.items()}
+        report.diagnostics_figure(run / "diagnostics.png", rows, scores, seen.success.numpy(), title=run.name)
 
 
 def require_finite(wam: WAM) -> None:
@@ -233,7 +245,8 @@ def require_finite(wam: WAM) -> None:
 
 CONSOLE = (
     "rollout/success", "rollout/success_fresh", "rollout/length", "actor/kl", "actor/clip_fraction",
-    "actor/explained_variance", "cotrain/action_loss", "world/video_loss", "time/rollout", "time/actor", "time/online",
+    "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss", "world/video_loss",
+    "time/rollout", "time/score", "time/actor", "time/online",
 )  # fmt: skip
 
 
@@ -274,9 +287,7 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
     folder.mkdir(parents=True, exist_ok=True)
     for episode in chosen:
         chunks = rollout.chunks[rollout.chunks.episode == episode]
-        parts = [chunks[slice(i, i + 32)] for i in range(0, len(chunks), 32)]
-        dev = next(wam.parameters()).device
-        imagined = torch.cat([wam.imagine(p.obs.to(dev), p.plan.seed, cfg.eval.imagine_steps).cpu() for p in parts])
+        imagined = imagine(wam, chunks, cfg.eval.imagine_steps, batch=32)
         real = chunks.verifiable.flatten()
         outcome = "success" if rollout.success[episode] else "failure"
         start = rollout.starts[episode].index

@@ -180,6 +180,15 @@ class _Runner:
         )  # fmt: skip
 
 
+@torch.no_grad()
+def imagine(wam: WAM, chunks: Chunks, steps: int, batch: int = 64) -> Tensor:
+    """What `wam` imagines at each decision, from the noise that the actor read: float32 [0, 1] (M, F, V, H, W, 3)."""
+    wam.eval()
+    device = next(wam.parameters()).device
+    parts = [chunks[slice(i, i + batch)] for i in range(0, len(chunks), batch)]
+    return torch.cat([wam.imagine(p.obs.to(device), p.plan.seed, steps).cpu() for p in parts])
+
+
 def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
     """The chunks of successful episodes as training samples; `weight` (E,) is the weight of an episode's actions."""
     chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]

@@ -22,9 +22,9 @@ from wamrl.rl.advantage import gae, grpo
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorBatch, ActorUpdate
-from wamrl.rollout import Rollout, collect, rollout_metrics, success_clips
+from wamrl.rollout import Rollout, collect, imagine, rollout_metrics, success_clips
 
-PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer")
+PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer", "diagnostics")
 
 
 class Learner:
@@ -42,6 +42,9 @@ class Learner:
         self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
         self.buffer = ClipBuffer(cfg.train.online.capacity)
+        self.diagnostics = cfg.train.diagnostics.build(
+            self.reward.similarity, cfg.train.reward.imagine_steps, self.frozen, self.online.kl.var_old
+        )
         self.iteration, self.steps_used = 0, 0
         cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
@@ -82,26 +85,17 @@ class Learner:
         return metrics | timer("online") | {"buffer/clips": float(len(self.buffer))}
 
     def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
-        """Chunk rewards (M,) under the chosen scorer; also logs imagination error / copy-last-frame error."""
+        """Chunk rewards (M,) under the chosen scorer; also logs the diagnostics of reward and imagination."""
         cfg, chunks = self.cfg.train.reward, rollout.chunks
+        scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
-        imagined = executed
-        if cfg.needs_imagination:
-            scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer].eval()
-            rows = [chunks[slice(i, i + 64)] for i in range(0, len(chunks), 64)]
-            plans = [(r.obs.to(self.device), r.plan.seed) for r in rows]
-            imagined = torch.cat([scorer.imagine(obs, seed, cfg.imagine_steps).cpu() for obs, seed in plans])
-            error, copied = (
-                (((x - executed).square().mean((2, 3, 4, 5)) * chunks.verifiable).sum(0))
-                for x in (imagined, last[:, None])
-            )
-            for offset, ratio in zip(
-                self.wam.spec.frame_offsets, (error / copied.clamp(min=1e-9)).tolist(), strict=True
-            ):
-                metrics[f"world/copy_ratio/{offset}"] = ratio
+        imagined = imagine(scorer, chunks, cfg.imagine_steps) if cfg.needs_imagination else None
+        metrics |= self.diagnostics(rollout, scorer, imagined)
+        metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
         scored = Scored(
-            imagined=imagined, executed=executed, last=last, verifiable=chunks.verifiable, success=chunks.success,
-            offsets=rollout.frame_offsets, imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
+            imagined=executed if imagined is None else imagined, executed=executed, last=last,
+            verifiable=chunks.verifiable, success=chunks.success, offsets=rollout.frame_offsets,
+            imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
         )  # fmt: skip
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 

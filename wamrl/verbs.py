@@ -12,7 +12,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from wamrl import checkpoint, report
+from wamrl import checkpoint, report, reward_study
 from wamrl.config import Config
 from wamrl.envs.check import check_env
 from wamrl.experiment import (
@@ -30,7 +30,7 @@ from wamrl.experiment import (
     write_curve,
     write_videos,
 )  # fmt: skip
-from wamrl.log import Logger, console, duration, new_run, resolved
+from wamrl.log import Logger, bar, console, duration, new_run, resolved
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
@@ -113,6 +113,30 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
     write_videos(cfg, wam, rollout, run / "videos")
     console.print(f"summary, videos -> {run}", markup=False)
+
+
+def rewards(o: Options) -> None:
+    """One set of exploring rollouts under every similarity of `rewards.similarities`."""
+    if o.base is None:
+        raise ValueError("rewards needs a model: give --base with a run folder or a checkpoint folder")
+    cfg, wam = o.config, load_wam(o.config, o.base)
+    run = open_run(o)
+    with cfg.pool().build() as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
+        found = reward_study.study(
+            cfg.rewards, wam, pool, cfg.flow, seed=cfg.seed, imagine_steps=cfg.train.reward.imagine_steps,
+            on_done=advance,
+        )  # fmt: skip
+    title = f"Rewards on {cfg.env.build().spec.name}"
+    reward_study.write(found, run, title)
+    table = Table(title=f"{title}: {int(found.success.sum())} of {len(found.success)} episodes succeeded")
+    for column in reward_study.COLUMNS:
+        table.add_column(column)
+    for row in found.rows:
+        table.add_row(*reward_study.cells(row))
+    console.print(table)
+    for name, reason in found.missing.items():
+        console.print(f"not scored: {name}: {reason}", markup=False)
+    console.print(f"rewards.md, .csv, .json, .png -> {run}", markup=False)
 
 
 def check(o: Options) -> None:

@@ -8,6 +8,8 @@ from wamrl.config import Config, DataConfig, TrainConfig
 from wamrl.envs.metaworld import MetaWorldConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
+from wamrl.recipes.rewards import ALL
+from wamrl.reward_study import RewardStudyConfig
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
@@ -32,6 +34,7 @@ def quickstart() -> Config:
             actor=ActorUpdateConfig(lr=5e-5, target_kl=0.1),
             online=OnlineSFTConfig(shared=True, steps=40, actor_lr=5e-4, world_lr=3e-4),
         ),
+        rewards=RewardStudyConfig(similarities=ALL),
         eval=EvalConfig(episodes=200),
     )
 

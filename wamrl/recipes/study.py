@@ -17,7 +17,9 @@ from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.recipes.point import point as point_run
+from wamrl.recipes.rewards import ALL
 from wamrl.report.claims import KINDS, LONG, Claim
+from wamrl.reward_study import RewardStudyConfig
 from wamrl.rewards.base import SimilarityConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
@@ -155,29 +157,35 @@ def _study(name: str, tasks: tuple[StudyTask, ...], rewards: dict[str, Similarit
 PICO = WAMConfig(world=VideoDiTConfig(width=96, depth=4, taps=(2, 3, 4)), actor=ActionHeadConfig(width=96))
 
 
+def press_once() -> Config:
+    """The study's short task: press the button; two demonstrations."""
+    return _task("press-once", MetaWorldConfig(task="button-press", horizon=80), demos=2, sft=500)
+
+
+def hammer() -> Config:
+    """The study's multi-phase task: grasp the hammer, lift it, drive the nail in; six demonstrations."""
+    return _task("hammer", MetaWorldConfig(task="hammer", horizon=150), demos=6, sft=600)
+
+
+def press_thrice() -> Config:
+    """The study's staged task: press three buttons, one after another; four demonstrations."""
+    return _task("press-thrice", MetaWorldConfig(task="button-press", stages=3, horizon=240), demos=4, sft=600)
+
+
 def metaworld() -> StudyConfig:
     """The paper's claims on MetaWorld: a short, a multi-phase and a staged task, all arms, three seeds."""
     tasks = (
-        StudyTask(
-            name="coffee-button", kind="short",
-            config=_task(MetaWorldConfig(task="coffee-button", horizon=60), demos=3, sft=500),
-        ),
-        StudyTask(
-            name="hammer", kind="multi-phase",
-            config=_task(MetaWorldConfig(task="hammer", horizon=150), demos=6, sft=600),
-        ),
-        StudyTask(
-            name="button-press-3", kind="staged",
-            config=_task(MetaWorldConfig(task="button-press", stages=3, horizon=240), demos=4, sft=600),
-        ),
-    )  # fmt: skip
+        StudyTask(name="press-once", kind="short", config=press_once()),
+        StudyTask(name="hammer", kind="multi-phase", config=hammer()),
+        StudyTask(name="press-thrice", kind="staged", config=press_thrice()),
+    )
     return _study("metaworld", tasks, REWARDS)
 
 
-def _task(env: MetaWorldConfig, *, demos: int, sft: int) -> Config:
+def _task(name: str, env: MetaWorldConfig, *, demos: int, sft: int) -> Config:
     """What the base learns from, and one budget for all arms; one simulator process, since a cell has one core."""
     return Config(
-        name="study",
+        name=name,
         env=env,
         model=PICO,
         flow=FlowConfig(noise=0.6),
@@ -185,11 +193,12 @@ def _task(env: MetaWorldConfig, *, demos: int, sft: int) -> Config:
         sft=SFTConfig(steps=sft),
         train=TrainConfig(
             iterations=4,
-            env_steps=36_000,
-            starts=StartsConfig(group=4),
-            actor=ActorUpdateConfig(lr=5e-5, target_kl=0.1, batch=256),
+            env_steps=40_000,
+            starts=StartsConfig(group=2),  # many initial states: an iteration has 60 to 150 episodes only
+            actor=ActorUpdateConfig(lr=3e-5, epochs=3, batch=256),
             online=OnlineSFTConfig(shared=True, steps=30, demo_share=0.5, actor_lr=5e-4, world_lr=3e-4),
         ),
+        rewards=RewardStudyConfig(similarities=ALL),
         eval=EvalConfig(episodes=100),
         vector=VectorConfig(n_workers=1),
     )

@@ -1,5 +1,6 @@
 """What a run tells its reader: intervals, `summary.json`, a learning curve, imagined-versus-executed videos."""
 
+from wamrl.report.diagnostics_plots import diagnostics_figure, rewards_figure
 from wamrl.report.numbers import Paired, arm, paired_difference, read_summary, recovery, wilson, write_summary
 from wamrl.report.plots import Point, learning_curve
 from wamrl.report.video import side_by_side
@@ -8,10 +9,12 @@ __all__ = [
     "Paired",
     "Point",
     "arm",
+    "diagnostics_figure",
     "learning_curve",
     "paired_difference",
     "read_summary",
     "recovery",
+    "rewards_figure",
     "side_by_side",
     "wilson",
     "write_summary",
