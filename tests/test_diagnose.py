@@ -118,11 +118,12 @@ def test_trends_take_all_episodes_where_an_iteration_had_no_fresh_state():
     assert trends(falling[:3]) == (1.0, 1.0)
 
 
-def watched(reconstruction, success, group: int = 4) -> list[dict[str, float]]:
+def watched(reconstruction, success, group: int = 4, fresh: float = 192.0) -> list[dict[str, float]]:
     diagnostics, out = build(), []
     for r, s in zip(reconstruction, success, strict=True):
         metrics = {"diag/mean/reconstruction": r, "rollout/success": s, "rollout/episodes": 256.0}
-        out.append(diagnostics.watch(metrics | {"rollout/success_fresh": s, "rollout/fresh": 192.0}, group))
+        metrics |= {"rollout/success_fresh": s, "rollout/fresh": fresh} if fresh else {"rollout/fresh": 0.0}
+        out.append(diagnostics.watch(metrics, group))
     return out
 
 
@@ -151,9 +152,10 @@ def test_the_alarm_hardly_ever_fires_on_noise():
     assert fired / 500 < 0.02
 
 
-def test_episodes_of_one_state_count_once():
+@pytest.mark.parametrize("fresh", [192.0, 0.0])
+def test_episodes_of_one_state_count_once(fresh):
     success = [0.6, 0.57, 0.54, 0.51, 0.48]
-    alone, grouped = (watched(range(5), success, group)[-1]["diag/p_fall"] for group in (1, 16))
+    alone, grouped = (watched(range(5), success, group, fresh)[-1]["diag/p_fall"] for group in (1, 16))
     assert alone < 0.05 < grouped
 
 
