@@ -138,6 +138,15 @@ def test_no_network_is_one_sentence(config, monkeypatch):
 
 
 @both
+def test_a_hub_that_does_not_answer_is_not_asked_again(config, monkeypatch, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    with pytest.raises(ValueError, match="the hub gives nothing .*refused.*: give a local folder"):
+        replace(config, weights="nobody/nothing").build()
+    assert not [r for r in caplog.records if "Retrying" in r.message]
+
+
+@both
 def test_a_folder_with_something_else_is_refused(config, folders, tmp_path):
     (other,) = (folder for kind, folder in folders.items() if kind is not type(config))
     for folder, reason in ((tmp_path, "no config.json"), (other, "model_type in config.json")):

@@ -135,6 +135,17 @@ def _random(cls: type[nn.Module], config, seed: int) -> nn.Module:
         return cls(config).eval().requires_grad_(False).float()
 
 
+def _knock() -> None:
+    """OSError within seconds if the hub cannot be reached: transformers would retry for half a minute, aloud."""
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set")
+    urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+
+
 def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) -> nn.Module:
     """Safetensors from a local folder, else the local cache, else the hub. `required`: prefix of the weights needed."""
     from huggingface_hub.errors import StrictDataclassError
@@ -145,6 +156,8 @@ def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) ->
     folder = Path(weights).is_dir()
     for local in (True,) if folder else (True, False):
         try:
+            if not local:
+                _knock()
             found = cls.config_class.get_config_dict(weights, local_files_only=local)[0].get("model_type")
             if found != kind:
                 raise ValueError(f"model_type in config.json: {found!r}, not {kind!r}" if found else "no config.json")
