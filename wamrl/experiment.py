@@ -234,7 +234,8 @@ def draw_diagnostics(run: Path, learner: Learner) -> None:
     rows, seen = [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None], learner.diagnostics
     if rows:
         scores = {name: score.numpy() for name, score in seen.scores.items()}
-        report.diagnostics_figure(run / "diagnostics.png", rows, scores, seen.success.numpy(), title=run.name)
+        title = f"{learner.cfg.name}, seed {learner.cfg.seed}"
+        report.diagnostics_figure(run / "diagnostics.png", rows, scores, seen.success.numpy(), title=title)
 
 
 def require_finite(wam: WAM) -> None:

@@ -36,6 +36,9 @@ def diagnostics_figure(
     _lines(panels[5], rows, _family(rows, "diag/drift/"), "feature drift |z - z₀|² / var₀")
     for axes in panels[:6]:
         axes.set_xlabel("iteration")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in panels[2:6]:
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     for axes, name in zip(panels[6:], ("reconstruction", "gain"), strict=True):
         histogram(axes, scores.get(name, np.zeros(0)), success, f"{name}, last iteration")
     figure.suptitle(title)
@@ -105,7 +108,8 @@ def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
             inside = np.clip(part, edges[0], edges[-1])
             axes.hist(inside, edges, weights=share, color=colour, alpha=0.5, label=f"{name} ({len(part)})")
     axes.set(xlabel="mean raw reward of an episode", ylabel="episodes, %")
-    axes.ticklabel_format(axis="x", scilimits=(-3, 3))
+    axes.ticklabel_format(axis="x", scilimits=(-2, 3))
+    axes.xaxis.get_major_locator().set_params(nbins=5)
     axes.legend(frameon=False, fontsize=8)
 
 
