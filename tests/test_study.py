@@ -89,7 +89,7 @@ def test_a_study_leaves_tables_figures_and_small_cells(whole):
     kept = {p.name for p in whole.rglob("checkpoints/*")}
     assert kept == {"base"}, "checkpoints and clip buffers of finished cells are deleted"
     report = (whole / "report.md").read_text()
-    assert "12 of 12 cells finished" in report and "Claim 3" in report and "Recovery" not in report
+    assert "12 of 12 cells finished" in report and "Claim 3" in report and "## Recovery" in report
     lines = [r for r in rows(whole, "comparisons.csv") if r["seed"] == "all"]
     assert {(r["task"], r["arm"], r["against"]) for r in lines} == {
         (t, a, b)

@@ -190,11 +190,11 @@ def _task(name: str, env: MetaWorldConfig, *, demos: int, sft: int) -> Config:
         data=DataConfig(episodes=demos, heldout=12),
         sft=SFTConfig(steps=sft),
         train=TrainConfig(
-            iterations=4,
-            env_steps=40_000,
-            starts=StartsConfig(group=2),  # many initial states: an iteration has 60 to 150 episodes only
-            actor=ActorUpdateConfig(lr=3e-5, epochs=3, batch=256),
-            online=OnlineSFTConfig(shared=True, steps=30, demo_share=0.5, actor_lr=5e-4, world_lr=3e-4),
+            iterations=2,
+            env_steps=20_000,  # 120 to 280 episodes
+            starts=StartsConfig(group=2),  # so few episodes should see many initial states
+            actor=ActorUpdateConfig(lr=3e-5, epochs=3, batch=256, value_warmup=0),
+            online=OnlineSFTConfig(shared=True, steps=40, demo_share=0.5, actor_lr=5e-4, world_lr=3e-4),
         ),
         rewards=RewardStudyConfig(similarities=ALL),
         eval=EvalConfig(episodes=100),
