@@ -11,7 +11,7 @@ import torch
 from tests import tiny
 from tests.envs.faulty import WalkConfig
 from wamrl.envs.workers import PoolConfig
-from wamrl.rollout import collect, episode_generator, rollout_metrics, success_clips
+from wamrl.rollout import collect, episode_generator, rollout_metrics, success_clips, undecided
 from wamrl.types import Start
 
 
@@ -71,6 +71,13 @@ def test_episodes_are_complete_and_sorted(rollout):
     assert metrics["rollout/success_fresh"] == pytest.approx(rollout.success[:5].float().mean().item())
     assert metrics["rollout/fresh"] == 5 and metrics["rollout/episodes"] == 20
     assert metrics["rollout/steps"] == rollout.length.sum()
+
+
+def test_states_with_both_outcomes_are_undecided(rollout):
+    states = [Start(split="train", index=i) for i in (5, 5, 5, 9, 9, 2, 2, 7)]
+    some = replace(rollout, starts=states, success=torch.tensor([1, 1, 1, 0, 1, 0, 0, 1]).bool())
+    assert undecided(some).tolist() == [False, False, True]  # the states 2, 5 and 9; 7 was tried once
+    assert "rollout/undecided" not in rollout_metrics(rollout, torch.ones(20, dtype=torch.bool))
 
 
 def test_masks_cover_exactly_what_was_executed(rollout):

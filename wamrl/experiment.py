@@ -245,9 +245,9 @@ def require_finite(wam: WAM) -> None:
 
 
 CONSOLE = (
-    "rollout/success", "rollout/success_fresh", "rollout/length", "actor/kl", "actor/clip_fraction",
-    "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss", "world/video_loss",
-    "time/rollout", "time/score", "time/actor", "time/online",
+    "rollout/success", "rollout/success_fresh", "rollout/undecided", "rollout/length", "actor/kl",
+    "actor/clip_fraction", "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss",
+    "world/video_loss", "time/rollout", "time/score", "time/actor", "time/online",
 )  # fmt: skip
 
 

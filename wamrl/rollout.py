@@ -201,13 +201,23 @@ def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
 
 def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     """fresh: bool (E,), episodes on initial states that were never tried before."""
-    seen_first = {"rollout/success_fresh": rollout.success[fresh].float().mean().item()} if fresh.any() else {}
     again = rollout.retries > 0
-    recovered = {"rollout/recovered": rollout.success[again].float().mean().item()} if again.any() else {}
-    return seen_first | recovered | {
+    parts = {
+        "rollout/success_fresh": rollout.success[fresh], "rollout/undecided": undecided(rollout),
+        "rollout/recovered": rollout.success[again],
+    }  # fmt: skip
+    return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
         "rollout/attempts": rollout.attempts.float().mean().item(), "rollout/reattempted": again.float().mean().item(),
         "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
         "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
     }  # fmt: skip
+
+
+def undecided(rollout: Rollout) -> Tensor:
+    """bool, per initial state with more than one episode: were both outcomes seen?"""
+    _, state = torch.tensor([s.index for s in rollout.starts]).unique(return_inverse=True)
+    tries = torch.bincount(state)
+    wins = torch.bincount(state, rollout.success.float())
+    return ((wins > 0) & (wins < tries))[tries > 1]

@@ -149,7 +149,8 @@ def check(o: Options) -> None:
     console.print(f"environment {env.spec.name}: ok", markup=False)
     check_wam(build_wam(o.config))
     console.print("model: ok")
-    check_reward(o.config.train.reward.similarity)
+    frames = (2, max(2, len(o.config.model.frame_offsets)), len(env.spec.views), *env.spec.image_hw)
+    check_reward(o.config.train.reward.similarity, shape=frames)
     console.print("reward: ok")
 
 

@@ -1,0 +1,47 @@
+"""On how many initial states does exploring show both outcomes? `python benchmarks/exploration.py RECIPE BASE [STATES]`.
+
+A policy gradient can only prefer actions on states where some tries succeed and others fail. Prints, for growing noise,
+the success of 4 tries per state and the share of undecided states with its Wilson 95 % interval, as a markdown table.
+The states belong to the split `train`, but no run gets to them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from wamrl.cli import find_recipe
+from wamrl.config import Config
+from wamrl.experiment import load_wam
+from wamrl.report import wilson
+from wamrl.reward_study import FIRST_START
+from wamrl.rollout import collect, undecided
+from wamrl.types import Start
+
+TRIES = 4
+NOISES = ((0.3, "one"), (0.6, "one"), (1.0, "one"), (0.6, "all"), (1.0, "all"))
+
+
+def main(recipe: str, base: Path, states: int) -> None:
+    torch.set_num_threads(1)
+    cfg = find_recipe(recipe, Config)()
+    wam = load_wam(cfg, base)
+    starts = [Start(split="train", index=FIRST_START + i) for i in range(states) for _ in range(TRIES)]
+    print(f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson 95 % |")
+    print("|---|---|---|---|---|")
+    with cfg.pool().build() as pool:
+        for noise, noisy in NOISES:
+            rollout = collect(wam, pool, starts, replace(cfg.flow, noise=noise, noisy=noisy), seed=0, explore=True)
+            both = undecided(rollout)
+            low, high = wilson(int(both.sum()), len(both))
+            rate = f"{rollout.success.float().mean():.1%}"
+            print(f"| {noise} | {noisy} | {rate} | {int(both.sum())} | {low:.0%} to {high:.0%} |", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 50)
