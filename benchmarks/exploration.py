@@ -1,4 +1,4 @@
-"""On how many initial states does exploring show both outcomes? `python benchmarks/exploration.py RECIPE BASE [STATES]`.
+"""On how many initial states does exploring show both outcomes? `python benchmarks/exploration.py RECIPE BASE [N]`.
 
 A policy gradient can only prefer actions on states where some tries succeed and others fail. Prints, for growing noise,
 the success of 4 tries per state and the share of undecided states with its Wilson 95 % interval, as a markdown table.
