@@ -216,7 +216,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(quick, tmp_path, when, gone)
         (("train", "pont"), ("unknown recipe 'pont'", "point")),
         (("demos", "nowhere_at_all:recipe"), ("cannot import recipe",)),
         (("quickstart", "quickstart", "--env.task", "fold-laundry"), ("fold-laundry", "button-press")),
-        (("quickstart", "quickstart", "--env.stages", "3"), ("one stage only",)),
+        (("quickstart", "quickstart", "--env.task", "door-open", "--env.stages", "3"), ("one stage only",)),
         (("quickstart", *POINT, "--flow.noise", "0"), ("noise=0", "flow.noise > 0")),
         (("quickstart", *POINT, "--env.stages", "9"), ("choose 1 to 4",)),
         (("quickstart", *POINT, "--model.world.heads", "7"), ("heads must divide width",)),
