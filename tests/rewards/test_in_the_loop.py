@@ -10,6 +10,7 @@ from wamrl.rewards.features import DINOv2Config, VJEPA2Config
 from wamrl.rewards.optical_flow import OpticalFlowConfig
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rewards.reward import RewardConfig
+from wamrl.rollout import Rollout, rollout_metrics
 from wamrl.train import Learner
 
 SIMILARITIES = (
@@ -22,6 +23,10 @@ def learner(horizon: int = 40, **reward) -> Learner:
     return Learner(cfg, tiny.lively(), tiny.demos(), horizon)
 
 
+def metrics(rollout: Rollout) -> dict[str, float]:
+    return rollout_metrics(rollout, torch.ones(len(rollout.starts), dtype=torch.bool))
+
+
 @pytest.fixture(scope="module")
 def rollout():
     with tiny.CONFIG.pool().build() as pool:
@@ -32,20 +37,20 @@ def rollout():
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda c: c.name)
 def test_every_similarity_scores_a_rollout(similarity, mode, rollout):
     run = learner(similarity=similarity, mode=mode)
-    reward = run.score(rollout, {})
+    reward = run.score(rollout, metrics(rollout))
     real = rollout.chunks.verifiable.any(1)
     assert reward.shape == (len(rollout.chunks),) and reward.isfinite().all()
     assert real.sum() >= 8 and reward[real].unique().numel() > real.sum() // 2
-    assert torch.equal(reward, learner(similarity=similarity, mode=mode).score(rollout, {}))
+    assert torch.equal(reward, learner(similarity=similarity, mode=mode).score(rollout, metrics(rollout)))
     assert run.reward.state_dict().keys() == {"norm.count", "norm.mean", "norm.m2"}  # no network is checkpointed
 
 
 def test_frames_executed_at_other_offsets_are_refused(rollout):
     with pytest.raises(AssertionError, match="cannot be compared"):
-        learner().score(replace(rollout, frame_offsets=(4, 7)), {})
+        learner().score(replace(rollout, frame_offsets=(4, 7)), metrics(rollout))
 
 
 def test_episodes_longer_than_the_horizon_are_refused(rollout):
     assert rollout.length.max() > 8
     with pytest.raises(ValueError, match="chunks, but the shaping is bounded for at most 1"):
-        learner(horizon=8).score(rollout, {})
+        learner(horizon=8).score(rollout, metrics(rollout))
