@@ -1,0 +1,82 @@
+"""Recorded episodes, wherever they lie: small columns in memory, frames fetched by row when somebody needs them.
+
+Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions` and
+S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last row what the last action led to).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wamrl.types import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One recorded episode without its arrays."""
+
+    length: int  # S, control steps
+    success: bool
+    stages: int
+    seed: int  # of the start; -1 where it is unknown
+    text: str
+
+
+class Recording(ABC):
+    """R = sum(S_e + 1) frame rows, Q = sum(S_e) action rows.
+
+    Example:
+        recording = InMemory(collect(cfg))
+        recording.frames(np.array([0, 5]))  # uint8 (2, V, H, W, 3)
+    """
+
+    facts: list[Facts]
+    proprio: np.ndarray  # float32 (R, P), raw units
+    actions: np.ndarray  # float32 (Q, A) labels, raw units
+    executed: np.ndarray  # float32 (Q, A) what was sent to the simulator
+    views: tuple[str, ...]  # cameras, in the order of the V axis; names may be unknown: view0, view1, ...
+    image_hw: tuple[int, int]
+
+    @abstractmethod
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        """The frames at int64 `rows` (n,) in [0, R), in any order, repeats allowed: uint8 (n, V, H, W, 3)."""
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.facts)
+
+    def episode(self, number: int) -> Episode:
+        """One episode, in memory."""
+        before = sum(f.length for f in self.facts[:number])
+        fact = self.facts[number]
+        acts, seen = slice(before, before + fact.length), slice(before + number, before + number + fact.length + 1)
+        return Episode(
+            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen], actions=self.actions[acts],
+            executed=self.executed[acts], success=fact.success, stages=fact.stages, seed=fact.seed, text=fact.text,
+        )  # fmt: skip
+
+    def episodes(self) -> Iterator[Episode]:
+        """One after the other; only one is in memory."""
+        return (self.episode(number) for number in range(len(self)))
+
+
+class InMemory(Recording):
+    """Episodes that were just recorded or loaded."""
+
+    def __init__(self, episodes: Sequence[Episode], views: tuple[str, ...] = ()) -> None:
+        self.facts = [
+            Facts(length=len(e.actions), success=e.success, stages=e.stages, seed=e.seed, text=e.text) for e in episodes
+        ]
+        self.proprio, self.actions, self.executed = (
+            np.concatenate([getattr(e, name) for e in episodes]) for name in ("proprio", "actions", "executed")
+        )
+        self._frames = np.concatenate([e.frames for e in episodes])
+        self.views = views or tuple(f"view{i}" for i in range(self._frames.shape[1]))
+        self.image_hw = self._frames.shape[2:4]
+
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        return self._frames.take(rows, axis=0)
