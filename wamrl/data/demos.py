@@ -37,7 +37,7 @@ class DemoConfig:
     episodes: int = 40
     first: int = 0  # index of the first start in its split
     split: Split = "demo"
-    noise: float = 0.3  # std of the Gaussian disturbance of executed actions (action units, before clipping to [-1, 1])
+    noise: float = 0.3  # std of the Gaussian disturbance of executed actions (in half-ranges of the action bounds)
     keep_failures: bool = True  # False: fewer than `episodes` may come back
     n_workers: int = 2  # processes; 0: in this process, for debugging
 

@@ -23,18 +23,20 @@ def record_here(config: EnvConfig, seed: int, noise: float) -> dict:
 
 
 def record(env: Env, seed: int, noise: float) -> dict:
-    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` disturbs what is executed (DART).
+    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` (in half-ranges of the
+    action bounds) disturbs what is executed (DART).
 
     The label stays what the expert meant in the state where it was. A function of (environment, seed, noise) alone.
     """
     env.reset(seed)
     expert, rng = env.expert(), np.random.default_rng([seed, _NOISE_STREAM])
+    low, high = env.spec.bounds
+    scale = noise * (high - low) / 2
     frames, proprio, labels, executed = [env.render()], [env.proprio()], [], []
     success, end = False, False
     while not end:
         labels.append(np.asarray(expert.action(), np.float32))
-        disturbed = labels[-1] + noise * rng.standard_normal(env.spec.action_dim)
-        executed.append(np.clip(disturbed, -1, 1).astype(np.float32))
+        executed.append(env.spec.clip(labels[-1] + scale * rng.standard_normal(env.spec.action_dim)))
         result = env.step(executed[-1])
         frames.append(env.render())
         proprio.append(env.proprio())

@@ -1,7 +1,8 @@
 """Recorded episodes, wherever they lie: small columns in memory, frames fetched by row when somebody needs them.
 
-Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions` and
-S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last row what the last action led to).
+Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions`
+and S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last one what the last action led
+to).
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Recording(ABC):
         fact = self.facts[number]
         acts, seen = slice(before, before + fact.length), slice(before + number, before + number + fact.length + 1)
         return Episode(
-            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen], actions=self.actions[acts],
-            executed=self.executed[acts], success=fact.success, stages=fact.stages, seed=fact.seed, text=fact.text,
+            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen],
+            actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages, seed=fact.seed, text=fact.text,
         )  # fmt: skip
 
     def episodes(self) -> Iterator[Episode]:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +52,8 @@ def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
     or holds NaN.
     """
     index = _read_index(Path(path))
-    if spec is not None and (mine := json.loads(json.dumps(asdict(spec)))) != index["spec"]:
-        keys = ", ".join(k for k in mine if mine[k] != index["spec"].get(k))
-        raise ValueError(f"{path} was recorded in another environment (it differs in {keys}): {_ADVICE}")
+    if spec is not None and (keys := _differing(spec, index["spec"])):
+        raise ValueError(f"{path} was recorded in another environment (it differs in {', '.join(keys)}): {_ADVICE}")
     try:
         if _file_digest(Path(path) / _TENSORS) != index.get("sha256_tensors"):
             raise ValueError("corrupt: its sha256 is not the recorded one")
@@ -63,6 +62,13 @@ def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
         raise ValueError(f"{path}/{_TENSORS} is not readable ({error}): {_ADVICE}") from error
     _check(tensors, index, str(path))
     return _split(tensors, index["episodes"])
+
+
+def _differing(spec: EnvSpec, saved: dict) -> list[str]:
+    """Names of the fields that differ; fields that are younger than the recording count as their defaults."""
+    defaults = {f.name: None if f.default is MISSING else f.default for f in fields(spec)}
+    mine, there = (json.loads(json.dumps(d)) for d in (asdict(spec), defaults | saved))
+    return [k for k in mine if mine[k] != there[k]]
 
 
 def load_spec(path: Path) -> dict:
