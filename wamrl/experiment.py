@@ -19,6 +19,7 @@ from wamrl import checkpoint, report
 from wamrl.config import Config
 from wamrl.data import demos as demonstrations
 from wamrl.data.clips import ClipDataset
+from wamrl.data.store import open_store
 from wamrl.diagnose import alarm_line
 from wamrl.envs.base import EnvSpec
 from wamrl.envs.workers import Pool
@@ -58,7 +59,7 @@ def load_data(cfg: Config, folder: Path) -> Data:
     m, spec = cfg.model, env_spec(cfg)
 
     def clips(name: str) -> ClipDataset:
-        episodes = demonstrations.load(folder / name, spec)
+        episodes = open_store(folder / name, spec)
         return ClipDataset(episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True)
 
     heldout = clips("heldout")
@@ -79,7 +80,8 @@ def build_wam(cfg: Config) -> WAM:
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
     return cfg.model.build(
-        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim
+        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim,
+        bounds=spec.bounds,
     ).to(device())
 
 
@@ -122,8 +124,7 @@ def difference(saved, mine, where: str) -> str | None:
 def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
     """SFT to the end, from the last `sft-resume` checkpoint of the run if there is one; saves `base`."""
     wam = build_wam(cfg)
-    for normalizer in (wam.world.normalizer, wam.actor.normalizer):
-        normalizer.fit(data.demos.proprio)
+    wam.normalize.fit(*data.demos.statistics())
     state = SFT(wam, cfg.sft, cfg.seed)
     if (run / "checkpoints" / "sft-resume").is_dir():
         state.load_state_dict(checkpoint.load(run / "checkpoints" / "sft-resume"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -52,13 +53,19 @@ class Recording(ABC):
 
     def episode(self, number: int) -> Episode:
         """One episode, in memory."""
-        before = sum(f.length for f in self.facts[:number])
-        fact = self.facts[number]
+        before, fact = int(self._begins[number]), self.facts[number]
         acts, seen = slice(before, before + fact.length), slice(before + number, before + number + fact.length + 1)
         return Episode(
             frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen],
-            actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages, seed=fact.seed, text=fact.text,
+            actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages,
+            seed=fact.seed, text=fact.text,
         )  # fmt: skip
+
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """The first action row of each episode, int64 (episodes,)."""
+        lengths = np.array([fact.length for fact in self.facts], np.int64)
+        return np.cumsum(lengths) - lengths
 
     def episodes(self) -> Iterator[Episode]:
         """One after the other; only one is in memory."""
