@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
@@ -31,10 +32,13 @@ class ClipDataset:
         chunk: int,
         *,
         only_success: bool = False,
+        numbers: Sequence[int] | None = None,
     ) -> None:
-        used = [number for number, fact in enumerate(recording.facts) if fact.success or not only_success]
+        """numbers: of the episodes to use, ascending; None: all."""
+        asked = range(len(recording)) if numbers is None else numbers
+        used = [number for number in asked if recording.facts[number].success or not only_success]
         if not used:
-            raise ValueError(f"none of {len(recording)} episodes can be used: record more, or use failures as well")
+            raise ValueError(f"none of {len(asked)} episodes can be used: record more, or use failures as well")
         self.episodes, self._recording = len(used), recording
         self._history, self._future = torch.tensor(history_offsets), torch.tensor(frame_offsets, dtype=torch.int64)
         self._ahead = torch.arange(chunk)

@@ -82,7 +82,7 @@ class InMemory(Recording):
         self.proprio, self.actions, self.executed = (
             np.concatenate([getattr(e, name) for e in episodes]) for name in ("proprio", "actions", "executed")
         )
-        self._frames = np.concatenate([e.frames for e in episodes])
+        self._frames = np.concatenate([np.ascontiguousarray(e.frames) for e in episodes])
         self.views = views or tuple(f"view{i}" for i in range(self._frames.shape[1]))
         self.image_hw = self._frames.shape[2:4]
 
