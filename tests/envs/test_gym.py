@@ -70,7 +70,7 @@ def test_views_are_chosen_and_renamed():
     env.reset(5)
     want = [resize(inner(env).picture(camera), (8, 8)) for camera in (1, 2)]
     assert env.spec.views == ("hand", "look") and np.array_equal(env.render(), want)
-    assert fake(kind="one").build().spec.views == ("camera",)
+    assert fake(kind="one").build().spec.views == ("image",)
     assert replace(fake(kind="one"), views=("top",)).build().spec.views == ("top",)
 
 
@@ -219,7 +219,7 @@ def test_an_environment_that_only_renders():
         kwargs=(("width", 64), ("height", 64)),
     )
     env = config.build()
-    assert env.spec.views == ("camera",) and env.spec.proprio_dim == 10 and env.spec.horizon == 50
+    assert env.spec.views == ("image",) and env.spec.proprio_dim == 10 and env.spec.horizon == 50
     check_env(env)
     env.reset(3)
     frame = env.render()

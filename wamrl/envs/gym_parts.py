@@ -85,7 +85,7 @@ def image_keys(observation: Any, views: tuple[str, ...], keys: tuple[str, ...]) 
     if len(views) > 1:
         raise ValueError(f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as well")
     single = "pixels" if pixels is not None else "" if _is_picture(observation) else RENDER
-    return {views[0] if views else "camera": single}
+    return {views[0] if views else "image": single}
 
 
 def state_keys(observation: Any) -> tuple[str, ...]:
