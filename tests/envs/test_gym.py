@@ -1,11 +1,15 @@
+import importlib
 import pickle
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.envs.fake_gym import TwoCameras
+from wamrl.cli import find_recipe
 from wamrl.envs.check import check_env
 from wamrl.envs.gym import GymConfig
 from wamrl.envs.workers import PoolConfig
@@ -229,3 +233,13 @@ def test_an_environment_that_only_renders():
     other.close()
     env.reset(3)
     assert np.array_equal(env.render(), frame)
+
+
+def test_the_page_on_ones_own_environments_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "bring-your-own.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_push.py").write_text("\n\n".join(blocks))
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("my_push")
+    assert module.frame.shape == (1, 64, 64, 3) and module.env.spec.views == ("top",)
+    find_recipe("my_push:my_recipe")().validate()
