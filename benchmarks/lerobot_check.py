@@ -1,7 +1,7 @@
 """Does the real lerobot read what wamrl writes, and wamrl what lerobot writes?
 
 Two environments that know nothing of each other, hence four steps (docs/data.md):
-    python benchmarks/lerobot_check.py export DIR     with wamrl: datasets of MetaWorld demonstrations, and what is in them
+    python benchmarks/lerobot_check.py export DIR     with wamrl: writes MetaWorld demonstrations, and what is in them
     python benchmarks/lerobot_check.py check DIR      with lerobot: reads them, compares; converts a v2.1 one
     python benchmarks/lerobot_check.py record DIR     with lerobot: writes datasets of its own
     python benchmarks/lerobot_check.py read DIR       with wamrl: reads lerobot's
@@ -57,7 +57,8 @@ def export(root: Path) -> None:
         size = sum(f.stat().st_size for f in (root / name).rglob("*") if f.is_file()) / 2**20
         images = sum(e.frames.shape[0] * e.frames.shape[1] for e in episodes)
         print(
-            f"{name}: {len(found)} episodes, {images} images in {spent:.1f} s, {size:.2f} MB; numbers and facts equal: {same}, "
+            f"{name}: {len(found)} episodes, {images} images in {spent:.1f} s, {size:.2f} MB; "
+            f"numbers and facts equal: {same}, "
             f"PSNR of all frames {psnr(_all(episodes), _all(found)):.1f} dB, of the worst {worst:.1f} dB"
         )
     for name, movie in (("v21-av1", True), ("v21-png", False)):
@@ -77,8 +78,9 @@ def _expect(path: Path, episodes: list, views: tuple[str, ...], original: list, 
     np.savez(
         path.with_suffix(".npz"), views=views, lengths=[len(e.actions) + rows for e in episodes],
         texts=[e.text for e in episodes], state=np.concatenate([e.proprio[cut] for e in episodes]),
-        action=np.concatenate([np.concatenate([e.actions, e.actions[-1:]])[: len(e.actions) + rows] for e in episodes]),
-        executed=np.concatenate([e.executed for e in episodes]), frames=np.concatenate([e.frames[cut] for e in episodes]),
+        action=np.concatenate([np.concatenate([e.actions, e.actions[-1:][:rows]]) for e in episodes]),
+        executed=np.concatenate([e.executed for e in episodes]),
+        frames=np.concatenate([e.frames[cut] for e in episodes]),
         original=np.concatenate([e.frames[cut] for e in original]),
     )  # fmt: skip
 
@@ -151,9 +153,9 @@ def _check_one(path: Path, want: dict) -> None:
             assert np.allclose(data.meta.stats[key][stat], value, atol=1e-5), f"stats of {key}"
         assert {"q01", "q99"} <= set(data.meta.stats[key]) or path.name.startswith("v21"), "quantiles"
     print(
-        f"{path.name}: {total} rows of {len(lengths)} episodes: numbers, tasks, stats equal; frames differ from wamrl's by "
-        f"at most {worst}; PSNR to the original {psnr(got, want['original']):.1f} dB; {len(rows)} delta_timestamps windows, "
-        "a DataLoader batch and a choice of episodes right"
+        f"{path.name}: {total} rows of {len(lengths)} episodes: numbers, tasks, stats equal; frames differ from "
+        f"wamrl's by at most {worst}; PSNR to the original {psnr(got, want['original']):.1f} dB; "
+        f"{len(rows)} delta_timestamps windows, a DataLoader batch and a choice of episodes right"
     )
 
 
@@ -188,8 +190,8 @@ def record(root: Path) -> None:
         opened = _open(root / name)
         frames = np.stack([_images(opened[i], keys) for i in range(len(opened))])
         np.savez(
-            root / f"{name}.npz", **{k: source[k] for k in ("lengths", "texts", "state", "action", "views")}, frames=frames,
-            original=source["original"],
+            root / f"{name}.npz", frames=frames,
+            **{k: source[k] for k in ("lengths", "texts", "state", "action", "views", "original")},
         )  # fmt: skip
         print(f"{name}: written and read by lerobot, PSNR {psnr(frames, source['original']):.1f} dB")
 
@@ -211,7 +213,8 @@ def read(root: Path) -> None:
         rows = np.random.default_rng(0).permutation(len(want["state"]))
         worst = np.abs(data.frames(rows).astype(int) - want["frames"][rows]).max()
         print(
-            f"{name}: {len(rows)} rows read by wamrl in random order: numbers, tasks, success equal; frames within {worst}"
+            f"{name}: {len(rows)} rows read by wamrl in random order: numbers, tasks, success equal; "
+            f"frames differ from lerobot's by at most {worst}"
         )
 
 

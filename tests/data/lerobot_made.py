@@ -28,8 +28,8 @@ def episode(
     actions = rng.normal(size=(steps, action_dim)).astype(np.float32)
     return Episode(
         frames=frames, proprio=rng.normal(size=(steps + 1, 3)).astype(np.float32), actions=actions,
-        executed=actions + rng.normal(size=actions.shape).astype(np.float32), success=bool(number % 2), stages=number % 3,
-        seed=100 + number, text=f"task {number % 2}",
+        executed=actions + rng.normal(size=actions.shape).astype(np.float32),
+        success=bool(number % 2), stages=number % 3, seed=100 + number, text=f"task {number % 2}",
     )  # fmt: skip
 
 
