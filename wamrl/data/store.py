@@ -34,21 +34,13 @@ _COLUMNS = {"frames": np.uint8, "proprio": np.float32, "actions": np.float32, "e
 _FACTS = {"length": int, "success": bool, "stages": int, "seed": int, "text": str}
 
 
-def save(episodes: Sequence[Episode], spec: EnvSpec | dict, path: Path) -> None:
-    """Write the new folder `path`; `spec` may be a dict of the same keys.
-
-    ValueError of one sentence if something is there, or writing fails.
-    """
+def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
+    """Write the new folder `path`; ValueError of one sentence if something is there, or writing fails."""
     if not episodes:
         raise ValueError("there is no episode to save: record at least one")
     tensors = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in _COLUMNS}
     rows = [{"length": len(e.actions)} | {k: getattr(e, k) for k in _FACTS if k != "length"} for e in episodes]
-    index = {
-        "format": FORMAT,
-        "version": VERSION,
-        "spec": spec if isinstance(spec, dict) else asdict(spec),
-        "episodes": rows,
-    }
+    index = {"format": FORMAT, "version": VERSION, "spec": asdict(spec), "episodes": rows}
     _check(tensors, index, "these episodes")
     _write(Path(path), tensors, index)
 
