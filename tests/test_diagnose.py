@@ -74,7 +74,7 @@ def test_drift_is_zero_for_the_frozen_model_and_scales_with_the_variance(rollout
     zero = build(same)(rollout, same, None)
     assert all(zero[f"diag/drift/{tap}"] < 1e-9 for tap in same.spec.taps)
     metrics, chunks = build(moved, chunks=10_000)(rollout, same, None), rollout.chunks
-    old = moved.features(moved.world.encode(chunks.obs), chunks.plan.seed)
+    old = moved.features(moved.encode(chunks.obs), chunks.plan.seed)
     expected = ((chunks.plan.features - old) ** 2 / 2.0).mean((0, 2, 3))
     assert [metrics[f"diag/drift/{tap}"] for tap in same.spec.taps] == pytest.approx(expected.tolist(), rel=1e-4)
 

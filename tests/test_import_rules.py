@@ -34,12 +34,13 @@ RULES: dict[str, set[str]] = {
     "diagnose": LOOP | {"rollout"},
     "reward_study": LOOP | {"rollout"},
     "train": LOOP | {"rollout", "evaluate", "diagnose"},
-    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft"},
+    "datasets": LOOP | {"rollout"},
+    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets"},
     "verbs": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "reward_study", "study", "envs.check", "models.check"}
-    | {"rewards.reward"},
+    | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "reward_study", "study", "envs.check"}
+    | {"models.check", "rewards.reward"},
     "data_verbs": {"types", "log", "data"},
-    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment"},
+    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets"},
     "recipes": {"*"},
     "cli": {"*"},
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from wamrl.experiment import Data, compare, fine_tune, measure, ratio_metrics
+from wamrl.datasets import Data
+from wamrl.experiment import compare, fine_tune, measure, ratio_metrics
 from wamrl.log import Logger, new_run, read_metrics
 from wamrl.report import write_summary
 from wamrl.rollout import rollout_metrics

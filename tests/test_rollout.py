@@ -103,7 +103,7 @@ def test_the_stored_plan_can_be_scored_and_imagined_again(pool, rollout):
     wam, chunks = tiny.lively().eval(), rollout.chunks
     worst = (wam.log_prob(chunks.plan, tiny.CONFIG.flow) - chunks.plan.chain_log_prob).abs().max()
     assert worst < 1e-4
-    features = wam.features(wam.world.encode(chunks.obs), chunks.plan.seed)
+    features = wam.features(wam.encode(chunks.obs), chunks.plan.seed)
     assert torch.allclose(features, chunks.plan.features, atol=1e-4)
 
 

@@ -20,7 +20,7 @@ from tests import tiny_study
 from tests.test_cli import refused, wamrl
 from wamrl import checkpoint, cli
 from wamrl.data import demos
-from wamrl.experiment import env_spec
+from wamrl.datasets import env_spec
 from wamrl.recipes import study as recipes
 from wamrl.report.study_tables import COMPARISON_COLUMNS, RESULT_COLUMNS
 from wamrl.rewards.pixels import PixelConfig

@@ -93,7 +93,7 @@ def test_the_saved_state_is_complete():
     assert {"optimizer", "value_optimizer"} == state["actor"]["_extra_state"].keys()
     assert {"world_optimizer", "actor_optimizer"} == state["online"]["_extra_state"].keys()
     assert {"norm.count", "norm.mean", "norm.m2"} == state["reward"].keys()
-    assert {"world.normalizer.mean", "actor.normalizer.std"} <= state["wam"].keys()
+    assert {"normalize.state_shift", "normalize.action_scale"} <= state["wam"].keys()
     assert {"kl.var", "kl.var_old"} <= state["online"].keys()
 
 
@@ -135,7 +135,7 @@ def test_the_leash_holds(pool):
         sample = run.demos.sample
         run.online.update(run.wam, sample, sample, torch.Generator().manual_seed(0))
         clip = sample(64, torch.Generator().manual_seed(1))
-        z, old = (w.features(w.world.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen))
+        z, old = (w.features(w.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen))
         drift[strength] = run.online.kl(z, old)[0].mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]
 

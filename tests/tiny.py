@@ -12,6 +12,7 @@ from tests.easy import EasyConfig
 from wamrl.config import Config, DataConfig, TrainConfig, VectorConfig
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import DemoConfig, collect
+from wamrl.data.recording import InMemory
 from wamrl.envs.workers import Pool
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
@@ -58,7 +59,7 @@ def fresh(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
 @cache
 def demos() -> ClipDataset:
     episodes = collect(DemoConfig(env=ENV, episodes=12, n_workers=0))
-    return ClipDataset(episodes, MODEL.history_offsets, MODEL.frame_offsets, MODEL.chunk, only_success=True)
+    return ClipDataset(InMemory(episodes), MODEL.history_offsets, MODEL.frame_offsets, MODEL.chunk, only_success=True)
 
 
 def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
@@ -66,8 +67,7 @@ def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
     wam, g = fresh(seed, model), torch.Generator().manual_seed(seed)
     for layer in (wam.world.head, wam.actor.head, *(block.modulation for block in wam.actor.blocks)):
         layer.weight.data.normal_(0, 0.05, generator=g)
-    wam.world.normalizer.fit(demos().proprio)
-    wam.actor.normalizer.fit(demos().proprio)
+    wam.normalize.fit(*demos().statistics())
     return wam
 
 

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from wamrl.data import lerobot, store
-from wamrl.data.formats import kind_of, open_recording
 from wamrl.data.lerobot.reader import LeRobotRecording
 from wamrl.data.lerobot.stats import stats as stats_of
 from wamrl.data.lerobot.summary import size_of
 from wamrl.data.recording import Recording
+from wamrl.data.sources import kind, open_dataset
 from wamrl.log import console
 
 
@@ -39,9 +39,9 @@ class Convert:
     """Quality of the video; lower is better."""
     robot_type: str = ""
     views: tuple[str, ...] | None = None
-    """Cameras of a LeRobotDataset; None: all."""
+    """Cameras of SRC, unless it is our own; None: all."""
     image_hw: tuple[int, int] | None = None
-    """Resize the images of a LeRobotDataset, height and width in pixels."""
+    """Resize the images of SRC, unless it is our own; height and width in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +69,23 @@ def run(args: list[str]) -> None:
     action(tyro.cli(options, args=args[1:], prog=f"wamrl data {args[0]}", config=(tyro.conf.FlagCreatePairsOff,)))
 
 
+def place(path: Path) -> Path:
+    """`path`, or the demonstrations in it if it is a run folder."""
+    return path / "demos" if kind(path) is None and kind(path / "demos") else path
+
+
 def convert(o: Convert) -> None:
     """From one format to the other; ValueError of one sentence if that is not possible."""
-    target = o.format if o.format != "auto" else "wamrl" if kind_of(o.src) == "lerobot" else "lerobot"
-    recording = open_recording(o.src, views=o.views, image_hw=o.image_hw)
+    src = place(o.src)
+    target = o.format if o.format != "auto" else "wamrl" if kind(src) == "lerobot" else "lerobot"
+    if kind(src) == "wamrl" and (o.views or o.image_hw):
+        raise ValueError(
+            f"{src} is our own: its views and image size stay as they are, leave --views and --image-hw out"
+        )
+    recording = open_dataset(src, views=o.views, image_hw=o.image_hw)
     if target == "wamrl":
-        store.save(list(recording.episodes()), spec_of(recording, o.src.resolve().name), o.dst)
+        spec = store.load_spec(src) if kind(src) == "wamrl" else spec_of(recording, src.resolve().name)
+        store.save_recording(recording, spec, o.dst)
     else:
         lerobot.write(
             o.dst, recording.episodes(), views=recording.views, fps=_fps(o, recording), video=not o.image,
@@ -111,9 +122,10 @@ def inspect(o: Inspect) -> None:
 
 def summary(path: Path) -> dict:
     """`wamrl.data.lerobot.inspect`, or as much of it as another format tells."""
-    if (kind := kind_of(path)) == "lerobot":
+    path = place(path)
+    if kind(path) == "lerobot":
         return lerobot.inspect(path)
-    recording = open_recording(path)
+    recording = open_dataset(path)
     lengths = [fact.length for fact in recording.facts]
     hw = list(recording.image_hw)
     features = {
@@ -122,7 +134,7 @@ def summary(path: Path) -> dict:
         "executed": {"dtype": "float32", "shape": [recording.executed.shape[1]]},
     }
     return {
-        "format": {"wamrl": "wamrl's own", "hdf5": "HDF5"}[kind],
+        "format": "HDF5" if kind(path) == "hdf5" else "wamrl's own",
         "episodes": len(recording),
         "frames": len(recording.proprio),
         "features": features | {view: {"dtype": "uint8", "shape": [*hw, 3]} for view in recording.views},
@@ -135,7 +147,7 @@ def summary(path: Path) -> dict:
 
 
 def stats(o: Stats) -> None:
-    recording = open_recording(o.path)
+    recording = open_dataset(place(o.path))
     found = stats_of(recording, images=o.images)
     names = [name for name in next(iter(found.values())) if name != "count"]
     table = Table("feature", "", *names, title=_text(f"{o.path}: {len(recording)} episodes"))

@@ -117,7 +117,7 @@ class Diagnostics:
         device, total = self.variance.device, 0.0
         for i in range(0, len(chunks), 64):
             part = chunks[slice(i, i + 64)]
-            old = self.frozen.features(self.frozen.world.encode(part.obs.to(device)), part.plan.seed)
+            old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
             moved = (part.plan.features.to(device) - old).square() / self.variance[:, None]
             total = total + moved.mean((2, 3)).sum(0)
         drift = (total / len(chunks)).tolist()

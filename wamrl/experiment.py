@@ -17,10 +17,8 @@ from torch import Tensor
 
 from wamrl import checkpoint, report
 from wamrl.config import Config
-from wamrl.data import demos as demonstrations
-from wamrl.data.clips import ClipDataset
+from wamrl.datasets import Data, env_spec, keep_rollout
 from wamrl.diagnose import alarm_line
-from wamrl.envs.base import EnvSpec
 from wamrl.envs.workers import Pool
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
@@ -31,55 +29,13 @@ from wamrl.train import Learner
 from wamrl.types import Clip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Demonstrations as clips: successful ones to train on, held-out ones to measure the world model."""
-
-    demos: ClipDataset
-    heldout: Clip
-
-
-def record(cfg: Config, run: Path) -> None:
-    """Record both sets of demonstrations into the run folder; one that an interrupted run has finished is kept."""
-    spec = env_spec(cfg)
-    for split, folder in (("demo", "demos"), ("heldout", "heldout")):
-        if (run / folder).is_dir():  # written whole or not at all
-            continue
-        plan = cfg.demos(split)
-        with bar(f"recording {folder}", plan.episodes) as advance:
-            episodes = demonstrations.collect(plan, advance)
-        demonstrations.save(episodes, spec, run / folder)
-        wins = sum(e.success for e in episodes)
-        console.print(f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}", markup=False)
-
-
-def load_data(cfg: Config, folder: Path) -> Data:
-    """Read `folder`/demos and `folder`/heldout, made by `record` with the same environment."""
-    m, spec = cfg.model, env_spec(cfg)
-
-    def clips(name: str) -> ClipDataset:
-        episodes = demonstrations.load(folder / name, spec)
-        return ClipDataset(episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True)
-
-    heldout = clips("heldout")
-    rows = torch.linspace(0, len(heldout) - 1, min(256, len(heldout))).long()
-    return Data(demos=clips("demos"), heldout=heldout.at(rows))
-
-
-def env_spec(cfg: Config) -> EnvSpec:
-    env = cfg.env.build()
-    try:
-        return env.spec
-    finally:
-        env.close()
-
-
 def build_wam(cfg: Config) -> WAM:
     """A fresh model for the config's environment, initialised from the seed."""
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
     return cfg.model.build(
-        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim
+        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim,
+        bounds=spec.bounds,
     ).to(device())
 
 
@@ -122,8 +78,7 @@ def difference(saved, mine, where: str) -> str | None:
 def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
     """SFT to the end, from the last `sft-resume` checkpoint of the run if there is one; saves `base`."""
     wam = build_wam(cfg)
-    for normalizer in (wam.world.normalizer, wam.actor.normalizer):
-        normalizer.fit(data.demos.proprio)
+    wam.normalize.fit(*data.demos.statistics())
     state = SFT(wam, cfg.sft, cfg.seed)
     if (run / "checkpoints" / "sft-resume").is_dir():
         state.load_state_dict(checkpoint.load(run / "checkpoints" / "sft-resume"))
@@ -207,8 +162,13 @@ def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str)
     return arm, rollout
 
 
-def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger) -> None:
-    """The online loop with its log and checkpoints, from wherever the learner stands."""
+def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger, *, keep: bool = False) -> None:
+    """The online loop with its log and checkpoints, from wherever the learner stands; keep: write the rollouts too."""
+
+    def keep_it(rollout: Rollout) -> None:
+        if keep:
+            keep_rollout(cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}")
+
     episodes = cfg.train.groups * cfg.train.starts.group
     if cfg.train.env_steps:  # how many that makes depends on their length: shown as if all lasted to the horizon
         episodes = cfg.train.env_steps // (cfg.train.iterations * learner.horizon)
@@ -216,7 +176,7 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
         advance(learner.iteration)
         while learner.iteration < cfg.train.iterations:
             with bar("  episodes", episodes) as tell:
-                metrics = learner.iterate(pool, tell)
+                metrics = learner.iterate(pool, tell, keep_it)
             require_finite(learner.wam)
             line = {k: metrics[k] for k in CONSOLE if k in metrics}
             logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))

@@ -50,6 +50,7 @@ class Rollout:
     lost: int  # episodes dropped because a worker died
     started: int  # episodes begun, the first ones of the starts asked for; E + lost
     steps: int  # control steps taken, those of lost episodes included
+    bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
     frame_offsets: tuple[int, ...]  # control steps after the observation at which the pool took `chunks.frames`
 
 
@@ -177,6 +178,7 @@ class _Runner:
             chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
             stages=self.stages[kept], attempts=self.attempts[kept], retries=self.retries[kept], lost=len(self.lost),
             started=self.todo, steps=int(self.length.sum()), frame_offsets=self.pool.config.frame_offsets,
+            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
         )  # fmt: skip
 
 
@@ -194,7 +196,7 @@ def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
     chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
     return Clip(
         frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
-        actions=chunks.plan.actions.clamp(-1, 1), action_mask=chunks.mask, weight=weight[chunks.episode],
+        actions=chunks.plan.actions.clamp(*rollout.bounds), action_mask=chunks.mask, weight=weight[chunks.episode],
         text=chunks.obs.text,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def learning_rate(step: int, cfg: SFTConfig) -> float:
 
 def joint_loss(wam: WAM, clip: Clip, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean video loss and weighted mean action loss of a batch, with one shared context encoding."""
-    context = wam.world.encode(clip.obs)
+    context = wam.encode(clip.obs)
     seeds = torch.randint(2**62, (len(clip),), generator=generator)
     video = wam.world.loss(clip, context, generator).mean()
     action = wam.action_loss(clip, wam.features(context, seeds), generator)

@@ -48,7 +48,7 @@ class Learner:
         self.iteration, self.steps_used = 0, 0
         cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
-    def iterate(self, pool: Pool, on_done=lambda n: None) -> dict[str, float]:
+    def iterate(self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None) -> dict[str, float]:
         train, metrics, timer = self.cfg.train, {}, Timer()
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
@@ -82,7 +82,9 @@ class Learner:
                 metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
         ema_update(self.average, self.wam, train.ema)
         self.iteration += 1
-        return metrics | timer("online") | {"buffer/clips": float(len(self.buffer))}
+        metrics |= timer("online")
+        on_rollout(rollout)
+        return metrics | {"buffer/clips": float(len(self.buffer))}
 
     def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
         """Chunk rewards (M,) under the chosen scorer; also logs the diagnostics of reward and imagination."""

@@ -14,19 +14,18 @@ from rich.table import Table
 
 from wamrl import checkpoint, report, reward_study
 from wamrl.config import Config
+from wamrl.data.sources import KINDS
+from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
 from wamrl.envs.check import check_env
 from wamrl.experiment import (
     Arm,
-    Data,
     build_wam,
     compare,
     difference,
     fine_tune,
     improve,
-    load_data,
     load_wam,
     measure,
-    record,
     write_curve,
     write_videos,
 )  # fmt: skip
@@ -46,9 +45,10 @@ class Options:
 
     config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # `--train.actor.enabled False`
     out: Path = Path("runs")  # where the run folder is made
-    data: Path | None = None  # a run folder whose demonstrations to use (default: those of --base, else record)
+    data: Path | None = None  # demonstrations: a run folder or a dataset (default: those of --base, else record)
     base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
     resume: Path | None = None  # a run folder that was interrupted: go on there
+    keep_rollouts: bool = False  # also write every frame of the rollouts, as datasets in rollouts/
     smoke: bool = False  # everything, but tiny: does it run here?
 
 
@@ -86,7 +86,7 @@ def train(o: Options) -> None:
     wam = load_wam(o.config, base)
     if not (run / "checkpoints" / "base").is_dir():
         checkpoint.save_named(run, "base", {"model": resolved(o.config.model), "wam": wam.state_dict()})
-    online(o.config, run, wam, data_of(o, run))
+    online(o, run, wam, data_of(o, run))
 
 
 def quickstart(o: Options) -> None:
@@ -97,7 +97,7 @@ def quickstart(o: Options) -> None:
     else:
         with sft_log(o, run) as logger:
             wam = fine_tune(cfg, data, run, logger)
-    online(cfg, run, wam, data)
+    online(o, run, wam, data)
 
 
 def eval(o: Options) -> None:  # noqa: A001 the verb's name
@@ -106,10 +106,12 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     run, cfg = open_run(o), o.config
     wam = load_wam(cfg, o.base)
     places = [o.data] if o.data else [o.base, *o.base.parents]
-    folder = next((p for p in places if (p / "heldout").is_dir() and (p / "demos").is_dir()), None)
+    folder = next((p for p in places if has_data(p)), None)
     heldout = load_data(cfg, folder).heldout if folder else None
     with cfg.pool().build() as pool:
         arm, rollout = measure(cfg, wam, pool, heldout, "model")
+    if o.keep_rollouts:
+        keep_rollout(cfg, rollout, run / "rollouts" / "eval")
     report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
     write_videos(cfg, wam, rollout, run / "videos")
     console.print(f"summary, videos -> {run}", markup=False)
@@ -203,16 +205,17 @@ def data_of(o: Options, run: Path) -> Data:
     """Demonstrations from --data, from the run itself, from --base's run, or newly recorded."""
     base = [] if o.base is None else [o.base, *o.base.parents]
     for folder in ([o.data] if o.data else []) + [run] + base:
-        if (folder / "demos").is_dir() and (folder / "heldout").is_dir():
+        if has_data(folder):
             return load_data(o.config, folder)
     if o.data:
-        raise ValueError(f"{o.data} holds no demonstrations (demos/ and heldout/): name a run folder of `wamrl demos`")
+        raise ValueError(f"{o.data} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}")
     record(o.config, run)
     return load_data(o.config, run)
 
 
-def online(cfg: Config, run: Path, wam: WAM, data: Data) -> None:
+def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     """Evaluate, improve, evaluate again, report; resumes at the last checkpoint of the run."""
+    cfg = o.config
     with ExitStack() as stack:
         pool = stack.enter_context(cfg.pool().build())
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
@@ -226,7 +229,7 @@ def online(cfg: Config, run: Path, wam: WAM, data: Data) -> None:
             write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
-        improve(cfg, learner, pool, run, logger)
+        improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
         after, rollout = measure(cfg, wam, pool, data.heldout, "after")
         write_videos(cfg, wam, rollout, run / "videos" / "after")
     pair = compare(before, after)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from wamrl.data.clips import ClipBuffer, ClipDataset
+from wamrl.data.recording import InMemory
 from wamrl.types import Clip, Episode
 
 HISTORY, FUTURE, CHUNK = (-3, 0), (2, 5), 4
@@ -25,7 +26,7 @@ EPISODES = [episode(6, 1), episode(1, 5, success=False), episode(9, 9)]
 
 
 def test_every_clip_against_a_plain_loop():
-    data = ClipDataset(EPISODES, HISTORY, FUTURE, CHUNK)
+    data = ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK)
     steps = [(e, s) for e in EPISODES for s in range(len(e.actions))]
     assert len(data) == len(steps) == 16 and data.episodes == 3
     clip = data.at(torch.arange(len(steps)))
@@ -43,7 +44,7 @@ def test_every_clip_against_a_plain_loop():
 
 
 def test_sampling_is_uniform_and_follows_the_generator():
-    data = ClipDataset(EPISODES, HISTORY, FUTURE, CHUNK)
+    data = ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK)
     first, second = (data.sample(4000, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first.frames, second.frames) and first.text == second.text
     counts = torch.bincount(first.proprio[:, 0].long(), minlength=100)
@@ -51,13 +52,13 @@ def test_sampling_is_uniform_and_follows_the_generator():
 
 
 def test_only_success():
-    assert set(ClipDataset(EPISODES, HISTORY, FUTURE, CHUNK, only_success=True)._text) == {"task 1", "task 9"}
+    assert set(ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK, only_success=True)._text) == {"task 1", "task 9"}
     with pytest.raises(ValueError, match="none of 1 episodes"):
-        ClipDataset(EPISODES[1:2], HISTORY, FUTURE, CHUNK, only_success=True)
+        ClipDataset(InMemory(EPISODES[1:2]), HISTORY, FUTURE, CHUNK, only_success=True)
 
 
 def test_sampling_is_fast():
-    data = ClipDataset([episode(80, 1, size=64) for _ in range(30)], (0,), (4, 8), 8)
+    data = ClipDataset(InMemory([episode(80, 1, size=64) for _ in range(30)]), (0,), (4, 8), 8)
     generator = torch.Generator().manual_seed(0)
     took = []
     for _ in range(20):
@@ -68,7 +69,7 @@ def test_sampling_is_fast():
 
 
 def clips(first: int, count: int) -> Clip:
-    data = ClipDataset([episode(50, 0)], HISTORY, FUTURE, CHUNK)
+    data = ClipDataset(InMemory([episode(50, 0)]), HISTORY, FUTURE, CHUNK)
     part = data.at(torch.arange(first, first + count))
     return Clip(**{**vars(part), "text": tuple(f"t{first + i}" for i in range(count))})
 
@@ -113,7 +114,7 @@ def test_buffer_complaints_are_one_sentence():
     with pytest.raises(ValueError, match="capacity=0"):
         ClipBuffer(0)
     buffer.append(clips(0, 2))
-    short = ClipDataset(EPISODES, HISTORY, FUTURE, CHUNK - 1).at(torch.arange(2))
+    short = ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK - 1).at(torch.arange(2))
     with pytest.raises(ValueError, match="actions of the new clips"):
         buffer.append(short)
     assert len(buffer) == 2

@@ -89,7 +89,7 @@ def test_failed_save_leaves_nothing_and_overwrites_nothing(episodes, folder, mon
     with pytest.raises(ValueError, match="exists already"):
         save(episodes[:1], ENV.build().spec, folder)
     assert_same(load(folder), episodes)
-    monkeypatch.setattr("wamrl.data.store.save_file", full)
+    monkeypatch.setattr("wamrl.data.store.RowsWriter", full)
     with pytest.raises(ValueError, match="No space left"):
         save(episodes, ENV.build().spec, folder.parent / "other")
     assert [p.name for p in folder.parent.iterdir()] == ["demos"]

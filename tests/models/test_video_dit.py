@@ -42,7 +42,7 @@ def test_an_untrained_model_imagines_the_last_frame(steps):
 def test_the_context_does_not_see_the_future():
     wam = tiny.lively(model=at_sigma(0.5))  # at 1 there may be nothing of the future to see
     clip = probe(wam)
-    context = wam.world.encode(clip.obs)
+    context = wam.encode(clip.obs)
     kept = [k.clone() for k, _ in context.layers]
     features = [wam.features(context, seeds) for seeds in (torch.arange(3), torch.arange(3) + 9)]
     n = context.taps.shape[2]
@@ -69,7 +69,7 @@ def test_frames_beyond_the_end_carry_no_loss():
     clip.future_mask[2] = False
     other = with_(clip, future=clip.future.clone())
     other.future[~clip.future_mask] = 255 - clip.future[~clip.future_mask]
-    context = wam.world.encode(clip.obs)
+    context = wam.encode(clip.obs)
 
     def loss(c):
         return wam.world.loss(c, context, torch.Generator().manual_seed(0))
@@ -88,7 +88,7 @@ def test_moving_patches_weigh_more():
     moved[..., :8, :8, :] = 255 - moved[..., :8, :8, :]
     clip = replace(clip, future=moved)
     plain = tiny.fresh(model=at_sigma(1.0, motion_weight=0.0))
-    both = [w.world.loss(clip, w.world.encode(clip.obs), torch.Generator().manual_seed(0)) for w in (wam, plain)]
+    both = [w.world.loss(clip, w.encode(clip.obs), torch.Generator().manual_seed(0)) for w in (wam, plain)]
     assert (both[0] > 2 * both[1]).all()
 
 
@@ -96,11 +96,11 @@ def test_moving_patches_weigh_more():
 def test_features_depend_on_the_own_row_only(sigma):
     wam = tiny.lively(model=at_sigma(sigma)).eval()
     obs, seeds = probe(wam).obs, torch.tensor([4, 8, 15])
-    every = wam.features(wam.world.encode(obs), seeds)
+    every = wam.features(wam.encode(obs), seeds)
     order = torch.tensor([2, 0, 1])
-    assert torch.allclose(wam.features(wam.world.encode(obs[order]), seeds[order]), every[order], atol=1e-5)
+    assert torch.allclose(wam.features(wam.encode(obs[order]), seeds[order]), every[order], atol=1e-5)
     one = obs[slice(1, 2)]
-    assert torch.allclose(wam.features(wam.world.encode(one), seeds[1:2]), every[1:2], atol=1e-5)
+    assert torch.allclose(wam.features(wam.encode(one), seeds[1:2]), every[1:2], atol=1e-5)
     assert not torch.allclose(every[0], every[1], atol=1e-3)
 
 
@@ -114,7 +114,7 @@ def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
         return plain(z, s, context)
 
     wam.world.velocity = spy
-    context = wam.world.encode(obs)
+    context = wam.encode(obs)
     features = wam.features(context, torch.arange(3))
     features.square().sum().backward()
     assert wam.world.patch_future.weight.grad.abs().sum() > 0
@@ -128,7 +128,7 @@ def test_the_velocity_leads_back_to_the_prediction():
     """x - sigma v is the clean frame: last + residual, wherever sigma is above the floor."""
     wam = tiny.fresh()
     obs = probe(wam).obs
-    context, z = wam.world.encode(obs), torch.randn(3, 2, 1, 16, 16, 3)
+    context, z = wam.encode(obs), torch.randn(3, 2, 1, 16, 16, 3)
     v, _ = wam.world.velocity(z, torch.full((3,), 0.7), context)
     assert torch.allclose(z - 0.7 * v, context.last[:, None].expand_as(z), atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_the_instruction_and_the_state_reach_the_features():
     obs = probe(wam).obs
 
     def read(o):
-        return wam.features(wam.world.encode(o), torch.arange(3))
+        return wam.features(wam.encode(o), torch.arange(3))
 
     assert not torch.allclose(read(obs), read(replace(obs, text=("open the drawer",) * 3)), atol=1e-4)
     assert not torch.allclose(read(obs), read(replace(obs, proprio=obs.proprio + 1)), atol=1e-4)
@@ -169,7 +169,7 @@ def test_actions_beyond_the_end_carry_no_loss():
     clip = probe(wam)
     clip.action_mask[0, 3:] = False
     other = replace(clip, actions=clip.actions.clone())
-    features = wam.features(wam.world.encode(clip.obs), torch.arange(3)).detach()
+    features = wam.features(wam.encode(clip.obs), torch.arange(3)).detach()
     other.actions.requires_grad_(True)
     loss = wam.action_loss(other, features, torch.Generator().manual_seed(0))
     assert loss.shape == (3,)

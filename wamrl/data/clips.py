@@ -5,58 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl.types import Clip, Episode
+from wamrl.data.recording import Recording
+from wamrl.types import Clip
 
 _TENSORS = tuple(f.name for f in fields(Clip) if f.name != "text")
 
 
 class ClipDataset:
-    """All control steps of some episodes as clips; everything lies in one tensor per field, sampling is a gather.
+    """All control steps of a recording as clips. Frames stay where the recording has them; sampling fetches them.
 
     history_offsets: control steps <= 0, ascending, the last is 0; before the episode's start the first frame repeats.
     frame_offsets: control steps > 0; beyond the episode's end the last frame repeats and `future_mask` is False.
     chunk: actions per clip (the expert's labels); beyond the end they are zero and `action_mask` is False.
 
-    Example: `clip = ClipDataset(load(path), (0,), (4, 8), chunk=8).sample(32, torch.Generator().manual_seed(0))`
+    Example: `clip = ClipDataset(open_store(path), (0,), (4, 8), 8).sample(32, torch.Generator().manual_seed(0))`
     """
 
     def __init__(
         self,
-        episodes: Sequence[Episode],
+        recording: Recording,
         history_offsets: tuple[int, ...],
         frame_offsets: tuple[int, ...],
         chunk: int,
         *,
         only_success: bool = False,
+        numbers: Sequence[int] | None = None,
     ) -> None:
-        used = [e for e in episodes if e.success or not only_success]
+        """numbers: of the episodes to use, ascending; None: all."""
+        asked = range(len(recording)) if numbers is None else numbers
+        used = [number for number in asked if recording.facts[number].success or not only_success]
         if not used:
-            raise ValueError(f"none of {len(episodes)} episodes can be used: record more, or use failures as well")
-        self.episodes = len(used)
+            raise ValueError(f"none of {len(asked)} episodes can be used: record more, or use failures as well")
+        self.episodes, self._recording = len(used), recording
         self._history, self._future = torch.tensor(history_offsets), torch.tensor(frame_offsets, dtype=torch.int64)
         self._ahead = torch.arange(chunk)
-        self._frames = torch.from_numpy(np.concatenate([e.frames for e in used]))
-        self._proprio = torch.from_numpy(np.concatenate([e.proprio for e in used]))
-        self._actions = torch.from_numpy(np.concatenate([e.actions for e in used]))
-        self._text = [e.text for e in used]
-        lengths = torch.tensor([len(e.actions) for e in used])
-        self._episode = torch.repeat_interleave(lengths)  # (Q,) episode of each step
-        first = lengths.cumsum(0) - lengths
-        self._time = torch.arange(len(self._episode)) - first[self._episode]  # (Q,) control step within the episode
-        self._left = lengths[self._episode] - self._time  # (Q,) control steps until the end
+        self._proprio, self._actions = torch.from_numpy(recording.proprio), torch.from_numpy(recording.actions)
+        self._text = [recording.facts[number].text for number in used]
+        lengths = torch.tensor([fact.length for fact in recording.facts])
+        begins, lengths = (lengths.cumsum(0) - lengths)[used], lengths[used]
+        self._episode = torch.repeat_interleave(lengths)  # (Q,) which of the used episodes a step belongs to
+        self._time = torch.arange(len(self._episode)) - (lengths.cumsum(0) - lengths)[self._episode]
+        self._left = lengths[self._episode] - self._time  # (Q,) control steps until the episode's end
+        self._action_row = begins[self._episode] + self._time  # (Q,)
+        self._frame_row = self._action_row + torch.tensor(used)[self._episode]  # each episode has one frame more
 
     def __len__(self) -> int:
         """Number of control steps, each of which can begin a clip."""
         return len(self._episode)
-
-    @property
-    def proprio(self) -> Tensor:
-        """float32 (frames, P): every recorded state, for normalisation."""
-        return self._proprio
 
     def sample(self, batch: int, generator: torch.Generator) -> Clip:
         """`batch` clips, uniform over all control steps, with replacement."""
@@ -64,21 +62,36 @@ class ClipDataset:
 
     def at(self, steps_B: Tensor) -> Clip:
         """The clips that begin at the given control steps, int64 (B,) in [0, len)."""
-        episode, left = self._episode[steps_B], self._left[steps_B][:, None]
-        now = steps_B + episode  # there is one frame more than actions per episode
+        left, now = self._left[steps_B][:, None], self._frame_row[steps_B][:, None]
         past = torch.maximum(self._history, -self._time[steps_B][:, None])
-        action_mask = self._ahead < left
-        ahead = (steps_B[:, None] + self._ahead).clamp(max=len(self) - 1)
+        rows = torch.cat([now + past, now + torch.minimum(self._future, left)], 1)
+        frames = torch.from_numpy(self._recording.frames(rows.flatten().numpy())).unflatten(0, rows.shape)
+        past, future = frames.split([len(self._history), len(self._future)], 1)
+        actions, action_mask = self._chunks(steps_B)
         return Clip(
-            frames=_rows(self._frames, now[:, None] + past),
-            future=_rows(self._frames, now[:, None] + torch.minimum(self._future, left)),
+            frames=past,
+            future=future,
             future_mask=self._future <= left,
-            proprio=self._proprio[now],
-            actions=self._actions[ahead] * action_mask[..., None],
+            proprio=self._proprio[now[:, 0]],
+            actions=actions,
             action_mask=action_mask,
             weight=torch.ones(len(steps_B)),
-            text=tuple(self._text[i] for i in episode.tolist()),
+            text=tuple(self._text[i] for i in self._episode[steps_B].tolist()),
         )
+
+    def statistics(self, most: int = 200_000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `Normalization.fit` takes: states (R, P), actions (M, N, A), mask (M, N), present states (M, P).
+
+        Every state from which a clip can begin; chunks of up to `most` of them, evenly spaced.
+        """
+        steps = torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).long()
+        return self._proprio[self._frame_row], *self._chunks(steps), self._proprio[self._frame_row[steps]]
+
+    def _chunks(self, steps_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (B, N, A) from the given control steps on, and their mask (B, N)."""
+        mask = self._ahead < self._left[steps_B][:, None]
+        rows = (self._action_row[steps_B][:, None] + self._ahead).clamp(max=len(self._actions) - 1)
+        return self._actions[rows] * mask[..., None], mask
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

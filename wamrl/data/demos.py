@@ -1,4 +1,4 @@
-"""Demonstrations by an environment's scripted expert, in parallel processes.
+"""Demonstrations by an environment's scripted expert, and replays of episodes, in parallel processes.
 
 Example:
     episodes = collect(DemoConfig(env=PointConfig(), episodes=40))
@@ -11,20 +11,22 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wamrl.data.demos_worker import record, record_here
+import numpy as np
+
+from wamrl.data.demos_worker import play, record_here
 from wamrl.data.store import load, load_spec, save
 from wamrl.types import SPLITS, Episode, Split, Start
 
 if TYPE_CHECKING:
     from wamrl.envs.base import EnvConfig
 
-__all__ = ["DemoConfig", "collect", "load", "load_spec", "save"]
+__all__ = ["DemoConfig", "collect", "load", "load_spec", "replay", "save"]
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -37,7 +39,7 @@ class DemoConfig:
     episodes: int = 40
     first: int = 0  # index of the first start in its split
     split: Split = "demo"
-    noise: float = 0.3  # std of the Gaussian disturbance of executed actions (action units, before clipping to [-1, 1])
+    noise: float = 0.3  # std of the Gaussian disturbance of executed actions (in half-ranges of the action bounds)
     keep_failures: bool = True  # False: fewer than `episodes` may come back
     n_workers: int = 2  # processes; 0: in this process, for debugging
 
@@ -63,37 +65,58 @@ def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -
     ValueError when the environment cannot be built, has no expert, or no episode is left.
     """
     cfg.validate()
-    gather = _in_processes if cfg.n_workers else _in_place
-    episodes = [Episode(**fields) for fields in gather(cfg, progress)]
+    episodes = _play(cfg.env, cfg.n_workers, [(start.seed, cfg.noise) for start in cfg.starts], progress)
     kept = [episode for episode in episodes if cfg.keep_failures or episode.success]
     if not kept:
         raise ValueError(f"the expert failed in all {cfg.episodes} episodes: lower the noise or raise the horizon")
     return kept
 
 
-def _in_place(cfg: DemoConfig, progress: Callable[[int], None]) -> list[dict]:
-    env, rows = cfg.env.build(), []
+def replay(
+    env: EnvConfig, n_workers: int, played: Sequence[tuple[Start, np.ndarray]],
+    progress: Callable[[int], None] = lambda n: None,
+) -> list[Episode]:  # fmt: skip
+    """Episodes that were played before, with every frame: from each start the executed actions, float32 (S, A).
+
+    ValueError where the environment does not repeat itself.
+    """
+    episodes = _play(env, n_workers, [(start.seed, actions) for start, actions in played], progress)
+    for episode, (start, actions) in zip(episodes, played, strict=True):
+        if len(episode.actions) != len(actions):
+            raise ValueError(f"the environment does not repeat itself: the episode of {start} became shorter")
+    return episodes
+
+
+def _play(
+    env: EnvConfig, n_workers: int, jobs: list[tuple[int, float | np.ndarray]], progress: Callable[[int], None]
+) -> list[Episode]:
+    gather = _in_processes if n_workers else _in_place
+    return [Episode(**fields) for fields in gather(env, n_workers, jobs, progress)]
+
+
+def _in_place(config: EnvConfig, _: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
+    env, rows = config.build(), []
     try:
-        for start in cfg.starts:
-            rows.append(record(env, start.seed, cfg.noise))
+        for seed, policy in jobs:
+            rows.append(play(env, seed, policy))
             progress(1)
     finally:
         env.close()
     return rows
 
 
-def _in_processes(cfg: DemoConfig, progress: Callable[[int], None]) -> list[dict]:
+def _in_processes(config: EnvConfig, n_workers: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
     spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch threads and EGL
-    with ProcessPoolExecutor(min(cfg.n_workers, cfg.episodes), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(n_workers, len(jobs)), mp_context=spawn) as pool:
         try:
             with _environ(_ONE_THREAD):  # the processes start here, one by one
-                todo: list[Future] = [pool.submit(record_here, cfg.env, s.seed, cfg.noise) for s in cfg.starts]
+                todo: list[Future] = [pool.submit(record_here, config, *job) for job in jobs]
             for future in as_completed(todo):
                 future.result()
                 progress(1)
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "a demonstration process died: look for its message above, check the free memory, and call this from a "
+                "a recording process died: look for its message above, check the free memory, and call this from a "
                 'module or under `if __name__ == "__main__":`'
             ) from error
         finally:

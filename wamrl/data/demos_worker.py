@@ -1,8 +1,9 @@
-"""One demonstration after the other in a worker process. No torch here: the workers import this file."""
+"""One episode after the other in a worker process, every frame of it. No torch here: the workers import this file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,27 +15,56 @@ _NOISE_STREAM = 0x0DEE  # keeps the noise apart from whatever the environment dr
 _built: list[Env] = []  # one environment per worker process, which serves one config, built by its first episode
 
 
-def record_here(config: EnvConfig, seed: int, noise: float) -> dict:
-    """`record` with this process's environment."""
+def record_here(config: EnvConfig, seed: int, policy: float | np.ndarray) -> dict:
+    """`play` with this process's environment."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     if not _built:
         _built.append(config.build())
-    return record(_built[0], seed, noise)
+    return play(_built[0], seed, policy)
+
+
+def play(env: Env, seed: int, policy: float | np.ndarray) -> dict:
+    """`record` with that noise, or `replay` of these actions."""
+    return (replay if isinstance(policy, np.ndarray) else record)(env, seed, policy)
 
 
 def record(env: Env, seed: int, noise: float) -> dict:
-    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` disturbs what is executed (DART).
+    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` (in half-ranges of the action bounds)
+    disturbs what is executed (DART).
 
     The label stays what the expert meant in the state where it was. A function of (environment, seed, noise) alone.
     """
     env.reset(seed)
     expert, rng = env.expert(), np.random.default_rng([seed, _NOISE_STREAM])
+    low, high = env.spec.bounds
+    scale = noise * (high - low) / 2
+
+    def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
+        label = np.asarray(expert.action(), np.float32)
+        return label, env.spec.clip(label + scale * rng.standard_normal(env.spec.action_dim))
+
+    return _play(env, seed, decide)
+
+
+def replay(env: Env, seed: int, actions: np.ndarray) -> dict:
+    """The fields of an `Episode`: what the actions (S, A) once led to from this start, seen at every control step."""
+    env.reset(seed)
+
+    def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
+        if step == len(actions):
+            raise ValueError(f"{env.spec.name} does not repeat itself: the episode of seed {seed} became longer")
+        return (env.spec.clip(actions[step]),) * 2
+
+    return _play(env, seed, decide)
+
+
+def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> dict:
+    """From the present state to the episode's end; decide(step) gives the label and what is executed."""
     frames, proprio, labels, executed = [env.render()], [env.proprio()], [], []
     success, end = False, False
     while not end:
-        labels.append(np.asarray(expert.action(), np.float32))
-        disturbed = labels[-1] + noise * rng.standard_normal(env.spec.action_dim)
-        executed.append(np.clip(disturbed, -1, 1).astype(np.float32))
+        for column, action in zip((labels, executed), decide(len(labels)), strict=True):
+            column.append(action)
         result = env.step(executed[-1])
         frames.append(env.render())
         proprio.append(env.proprio())

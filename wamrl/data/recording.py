@@ -1,7 +1,8 @@
 """Recorded episodes, wherever they lie: small columns in memory, frames fetched by row when somebody needs them.
 
-Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions` and
-S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last row what the last action led to).
+Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions`
+and S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last one what the last action led
+to).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,13 +53,19 @@ class Recording(ABC):
 
     def episode(self, number: int) -> Episode:
         """One episode, in memory."""
-        before = sum(f.length for f in self.facts[:number])
-        fact = self.facts[number]
+        before, fact = int(self._begins[number]), self.facts[number]
         acts, seen = slice(before, before + fact.length), slice(before + number, before + number + fact.length + 1)
         return Episode(
-            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen], actions=self.actions[acts],
-            executed=self.executed[acts], success=fact.success, stages=fact.stages, seed=fact.seed, text=fact.text,
+            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen],
+            actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages,
+            seed=fact.seed, text=fact.text,
         )  # fmt: skip
+
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """The first action row of each episode, int64 (episodes,)."""
+        lengths = np.array([fact.length for fact in self.facts], np.int64)
+        return np.cumsum(lengths) - lengths
 
     def episodes(self) -> Iterator[Episode]:
         """One after the other; only one is in memory."""
@@ -74,7 +82,7 @@ class InMemory(Recording):
         self.proprio, self.actions, self.executed = (
             np.concatenate([getattr(e, name) for e in episodes]) for name in ("proprio", "actions", "executed")
         )
-        self._frames = np.concatenate([e.frames for e in episodes])
+        self._frames = np.concatenate([np.ascontiguousarray(e.frames) for e in episodes])
         self.views = views or tuple(f"view{i}" for i in range(self._frames.shape[1]))
         self.image_hw = self._frames.shape[2:4]
 

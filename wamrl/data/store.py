@@ -3,6 +3,7 @@
 episodes.safetensors: the episodes one after the other, `frames` uint8 (R, V, H, W, 3) and `proprio` float32 (R, P) with
 S+1 rows per episode, `actions` and `executed` float32 (Q, A) with S rows. index.json: format, version, the spec of the
 environment, per episode length (S), success, stages, seed, text, and the sha256 of the tensors and of the index itself.
+Frames are never all in memory, neither when a folder is written nor when it is trained on.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from wamrl.data.recording import Facts, InMemory, Recording
+from wamrl.data.rows_file import RowsFile, RowsWriter
 from wamrl.types import Episode
 
 if TYPE_CHECKING:
@@ -38,31 +40,80 @@ def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
     """Write the new folder `path`; ValueError of one sentence if something is there, or writing fails."""
     if not episodes:
         raise ValueError("there is no episode to save: record at least one")
-    tensors = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in _COLUMNS}
-    rows = [{"length": len(e.actions)} | {k: getattr(e, k) for k in _FACTS if k != "length"} for e in episodes]
-    index = {"format": FORMAT, "version": VERSION, "spec": asdict(spec), "episodes": rows}
-    _check(tensors, index, "these episodes")
-    _write(Path(path), tensors, index)
+    save_recording(InMemory(episodes), asdict(spec), path)
 
 
-def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
+def save_recording(
+    recording: Recording, spec: dict, path: Path, progress: Callable[[int], None] = lambda n: None
+) -> None:
+    """As `save`, episode by episode; `spec`: what `load_spec` will return; `progress(1)` after each episode."""
+    index = {"format": FORMAT, "version": VERSION, "spec": json.loads(json.dumps(spec))}
+    index["episodes"] = [asdict(fact) for fact in recording.facts]
+    shapes = _shapes(index, "these episodes")
+    _check_numbers({name: getattr(recording, name) for name in ("proprio", "actions", "executed")}, shapes, str(path))
+
+    def fill(file: RowsWriter) -> None:
+        for episode in recording.episodes():
+            frames = episode.frames
+            if frames.dtype != np.uint8 or frames.shape[1:] != shapes["frames"][1:]:
+                found, expected = f"{frames.dtype} {frames.shape}", f"uint8 {shapes['frames']}"
+                raise ValueError(f"these episodes: frames is {found}, expected {expected}")
+            for name in _COLUMNS:
+                file.append(name, getattr(episode, name))
+            progress(1)
+
+    _write(Path(path), index, {name: (dtype, shapes[name]) for name, dtype in _COLUMNS.items()}, fill)
+
+
+class Stored(Recording):
+    """A folder that `save` wrote. Frames are read from disk when they are asked for."""
+
+    def __init__(self, file: RowsFile, index: dict) -> None:
+        self._file = file
+        self.facts = [Facts(**{name: row[name] for name in _FACTS}) for row in index["episodes"]]
+        self.proprio, self.actions, self.executed = (file.all(name) for name in ("proprio", "actions", "executed"))
+        self.views, self.image_hw = tuple(index["spec"]["views"]), tuple(index["spec"]["image_hw"])
+
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        return self._file.take("frames", rows)
+
+
+def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
     """Read the folder; `spec`: also make sure that the episodes are of that environment.
 
     ValueError of one sentence if the folder is missing, corrupt, truncated, foreign, of another version or environment,
-    or holds NaN.
+    or holds NaN. Reads every byte once, for the checksum.
     """
-    index = _read_index(Path(path))
-    if spec is not None and (mine := json.loads(json.dumps(asdict(spec)))) != index["spec"]:
-        keys = ", ".join(k for k in mine if mine[k] != index["spec"].get(k))
-        raise ValueError(f"{path} was recorded in another environment (it differs in {keys}): {_ADVICE}")
+    path = Path(path)
+    index = _read_index(path)
+    if spec is not None and (keys := _differing(spec, index["spec"])):
+        raise ValueError(f"{path} was recorded in another environment (it differs in {', '.join(keys)}): {_ADVICE}")
     try:
-        if _file_digest(Path(path) / _TENSORS) != index.get("sha256_tensors"):
+        if _file_digest(path / _TENSORS) != index.get("sha256_tensors"):
             raise ValueError("corrupt: its sha256 is not the recorded one")
-        tensors = load_file(Path(path) / _TENSORS)
+        file = RowsFile(path / _TENSORS)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}/{_TENSORS} is not readable ({error}): {_ADVICE}") from error
-    _check(tensors, index, str(path))
-    return _split(tensors, index["episodes"])
+    shapes = _shapes(index, str(path))
+    for name, dtype in _COLUMNS.items():
+        if file.shapes.get(name) != shapes[name] or file.dtypes[name] != dtype:
+            found = f"{file.dtypes[name]} {file.shapes[name]}" if name in file.shapes else "missing"
+            raise ValueError(f"{path}: {name} is {found}, expected {np.dtype(dtype)} {shapes[name]}: {_ADVICE}")
+    stored = Stored(file, index)
+    _check_numbers({name: getattr(stored, name) for name in ("proprio", "actions", "executed")}, shapes, str(path))
+    return stored
+
+
+def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
+    """As `open_store`, with everything in memory."""
+    return list(open_store(path, spec).episodes())
+
+
+def _differing(spec: EnvSpec, saved: dict) -> list[str]:
+    """Names of the fields that differ; fields that are younger than the recording count as their defaults."""
+    defaults = {f.name: None if f.default is MISSING else f.default for f in fields(spec)}
+    mine, there = (json.loads(json.dumps(d)) for d in (asdict(spec), defaults | saved))
+    return [k for k in mine if mine[k] != there[k]]
 
 
 def load_spec(path: Path) -> dict:
@@ -70,7 +121,7 @@ def load_spec(path: Path) -> dict:
     return _read_index(Path(path))["spec"]
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray], index: dict) -> None:
+def _write(path: Path, index: dict, tables: dict, fill: Callable[[RowsWriter], None]) -> None:
     """Fill a folder beside `path`, then rename it, so that nobody ever sees half of it."""
     if path.exists():
         raise ValueError(f"{path} exists already: delete it or name another folder")
@@ -78,13 +129,13 @@ def _write(path: Path, tensors: dict[str, np.ndarray], index: dict) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
         try:
-            save_file(tensors, draft / _TENSORS)
+            with RowsWriter(draft / _TENSORS, tables) as file:
+                fill(file)
             index = index | {"sha256_tensors": _file_digest(draft / _TENSORS)}
             index = index | {"sha256_index": _index_digest(index)}
             (draft / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-            for name in (_TENSORS, _INDEX):
-                with open(draft / name, "rb") as file:
-                    os.fsync(file)
+            with open(draft / _INDEX, "rb") as file:
+                os.fsync(file)
             draft.chmod(0o755)
             os.rename(draft, path)
         finally:
@@ -129,12 +180,12 @@ def _read_index(path: Path) -> dict:
     return index
 
 
-def _check(tensors: dict[str, np.ndarray], index: dict, where: str) -> None:
-    """Shapes, dtypes and values; ValueError of one sentence."""
+def _shapes(index: dict, where: str) -> dict[str, tuple[int, ...]]:
+    """What every column must look like, by the index."""
     try:
         spec, steps = index["spec"], sum(row["length"] for row in index["episodes"])
         seen = steps + len(index["episodes"])
-        shapes = {
+        return {
             "frames": (seen, len(spec["views"]), *spec["image_hw"], 3),
             "proprio": (seen, spec["proprio_dim"]),
             "actions": (steps, spec["action_dim"]),
@@ -142,20 +193,12 @@ def _check(tensors: dict[str, np.ndarray], index: dict, where: str) -> None:
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: the environment's spec is incomplete ({error}): {_ADVICE}") from error
-    for name, dtype in _COLUMNS.items():
-        array = tensors.get(name)
-        if array is None or array.shape != shapes[name] or array.dtype != dtype:
-            found = "missing" if array is None else f"{array.dtype} {array.shape}"
-            raise ValueError(f"{where}: {name} is {found}, expected {np.dtype(dtype)} {shapes[name]}: {_ADVICE}")
-        if dtype == np.float32 and not np.isfinite(array).all():
+
+
+def _check_numbers(columns: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+    for name, array in columns.items():
+        if array.shape != shapes[name] or array.dtype != np.float32:
+            expected = f"float32 {shapes[name]}"
+            raise ValueError(f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}: {_ADVICE}")
+        if not np.isfinite(array).all():
             raise ValueError(f"{where}: {name} holds NaN or infinity: {_ADVICE}")
-
-
-def _split(tensors: dict[str, np.ndarray], rows: list[dict]) -> list[Episode]:
-    episodes, step = [], 0
-    for number, row in enumerate(rows):
-        acts, seen = slice(step, step + row["length"]), slice(step + number, step + number + row["length"] + 1)
-        columns = {k: v[seen if k in ("frames", "proprio") else acts] for k, v in tensors.items() if k in _COLUMNS}
-        episodes.append(Episode(**columns, **{k: row[k] for k in _FACTS if k != "length"}))
-        step += row["length"]
-    return episodes

@@ -16,10 +16,22 @@ class EnvSpec:
     instruction: str  # what the model is told
     views: tuple[str, ...]  # cameras, in the order of the V axis
     image_hw: tuple[int, int]
-    action_dim: int  # actions are float32 in [-1, 1]; `step` clips
+    action_dim: int  # actions are float32 within `bounds`; `step` clips
     proprio_dim: int
     horizon: int  # control steps after which the episode is truncated
     stages: int = 1  # sub-goals; success means all, in order
+    action_low: tuple[float, ...] = ()  # per action dim, in the environment's own units; empty: -1
+    action_high: tuple[float, ...] = ()  # empty: +1
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest action, float32 (A,) each."""
+        low, high = self.action_low or (-1.0,) * self.action_dim, self.action_high or (1.0,) * self.action_dim
+        return np.array(low, np.float32), np.array(high, np.float32)
+
+    def clip(self, action: np.ndarray) -> np.ndarray:
+        """The action (A,) within the bounds, float32."""
+        return np.clip(action, *self.bounds).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +49,7 @@ class Expert(ABC):
 
     @abstractmethod
     def action(self) -> np.ndarray:
-        """The action for the environment's present state, float32 (A,) in [-1, 1]."""
+        """The action for the environment's present state, float32 (A,) within the bounds."""
 
 
 class Env(ABC):
@@ -51,7 +63,7 @@ class Env(ABC):
 
     @abstractmethod
     def step(self, action: np.ndarray) -> StepResult:
-        """Execute one control step; float32 (A,), clipped to [-1, 1]. Must not be called after the episode's end."""
+        """Execute one control step; float32 (A,), clipped to the bounds. Must not be called after the episode's end."""
 
     @abstractmethod
     def render(self) -> np.ndarray:

@@ -40,6 +40,9 @@ def _check_spec(spec: EnvSpec) -> None:
     for name in ("action_dim", "proprio_dim", "horizon", "stages"):
         value = getattr(spec, name)
         _need(isinstance(value, int) and value > 0, f"spec.{name} must be a positive int, not {value!r}")
+    low, high = spec.bounds
+    _need(low.shape == high.shape == (spec.action_dim,), "action_low and action_high need one value per action")
+    _need(bool(np.isfinite([low, high]).all() and (low < high).all()), "action_low must lie below action_high")
 
 
 def _check_frame(env: Env) -> np.ndarray:
@@ -96,10 +99,12 @@ def _check_attempts(result: StepResult, last: StepResult) -> None:
 def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.ndarray]:
     """What is seen in the first steps after reset(seed), under actions that depend on `seed` only."""
     rng = np.random.default_rng(seed)
+    low, high = env.spec.bounds
     env.reset(seed)
     seen, result = [_check_frame(env), _check_proprio(env)], _NOTHING_YET
     for step in range(min(length, env.spec.horizon)):
-        action = (scale * rng.choice([-1.0, 1.0], env.spec.action_dim)).astype(np.float32)
+        corner = scale * rng.choice([-1.0, 1.0], env.spec.action_dim)
+        action = ((low + high) / 2 + corner * (high - low) / 2).astype(np.float32)
         result = _step(env, action, step, result)
         counts = np.array([result.stages, result.attempts, result.retries])
         seen += [_check_frame(env), _check_proprio(env), counts]
@@ -124,7 +129,7 @@ def _check_reset(env: Env) -> None:
     kept = frame.copy(), state.copy()
     _need(np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
           "looking twice without a step shows different things: render() or proprio() changes the state")  # fmt: skip
-    env.step(np.ones(env.spec.action_dim, np.float32))
+    env.step(env.spec.bounds[1])
     env.render(), env.proprio()
     _need(np.array_equal(frame, kept[0]) and np.array_equal(state, kept[1]),
           "an array that was handed out changed later: render() and proprio() must return copies")  # fmt: skip
@@ -132,12 +137,12 @@ def _check_reset(env: Env) -> None:
 
 def _check_clipping(env: Env) -> None:
     inside, outside = _trace(env, _SEEDS[0], 1.0), _trace(env, _SEEDS[0], 5.0)
-    _need(_same(inside, outside), "actions beyond [-1, 1] are not clipped: 5.0 acted differently from 1.0")
+    _need(_same(inside, outside), "actions beyond the bounds are not clipped: five times the bounds acted differently")
 
 
 def _check_clock(env: Env, limit: int) -> None:
     env.reset(_SEEDS[0])
-    nothing, result = np.zeros(env.spec.action_dim, np.float32), _NOTHING_YET
+    nothing, result = sum(env.spec.bounds) / 2, _NOTHING_YET
     for step in range(min(env.spec.horizon, limit)):
         result = _step(env, nothing, step, result)
         if result.terminated or result.truncated:
@@ -151,7 +156,8 @@ def _check_expert(env: Env) -> None:
         action = expert.action()
         good = isinstance(action, np.ndarray) and action.dtype == np.float32 and action.shape == (env.spec.action_dim,)
         _need(good, f"the expert's action must be a float32 array of shape ({env.spec.action_dim},)")
-        _need(bool(np.isfinite(action).all() and np.abs(action).max() <= 1), "the expert's action is outside [-1, 1]")
+        inside = np.isfinite(action).all() and np.array_equal(env.spec.clip(action), action)
+        _need(bool(inside), "the expert's action is outside the bounds")
         result = _step(env, action, step, result)
         if result.terminated or result.truncated:
             break

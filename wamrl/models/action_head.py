@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wamrl.models.base import Actor, WAMSpec
-from wamrl.models.layers import Attention, Normalizer, mlp, modulate, sinusoid, zero_
+from wamrl.models.layers import Attention, mlp, modulate, sinusoid, zero_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,6 @@ class ActionHead(Actor):
         super().__init__()
         d = cfg.width
         self.per_tap, self.width = cfg.blocks_per_tap, d
-        self.normalizer = Normalizer(spec.proprio_dim)
         self.action = nn.Linear(spec.action_dim, d)
         self.position = nn.Parameter(torch.randn(1, spec.chunk, d) * 0.02)
         self.time = mlp(d, d)
@@ -65,7 +64,7 @@ class ActionHead(Actor):
         """Embedded proprioception (B, width) and each block's keys and values of its tap."""
         taps = [features[:, i // self.per_tap] for i in range(len(self.blocks))]
         pairs = [b.cross.keys_values(b.feature_norm(t)) for b, t in zip(self.blocks, taps, strict=True)]
-        return self.proprio(self.normalizer(proprio)), pairs
+        return self.proprio(proprio), pairs
 
     def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
         state, pairs = condition

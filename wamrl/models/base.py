@@ -7,12 +7,13 @@ Solvers, SDE, losses' weights, KL and the loop live once, elsewhere. To bring yo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from wamrl.models.flow import Chain, FlowConfig, chain_log_prob, noisy_steps, ode_sample, sde_sample, time_grid
+from wamrl.models.normalize import Normalization, NormalizeConfig
 from wamrl.types import Batch, Clip, Obs
 
 
@@ -56,7 +57,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, obs: Obs):
-        """What all denoising steps share: the encoded history, state and instruction."""
+        """What all denoising steps share: the encoded history, state (normalised) and instruction."""
 
     @abstractmethod
     def velocity(self, z: Tensor, sigma: Tensor, context) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def condition(self, features: Tensor, proprio: Tensor):
-        """What all denoising steps share, from features (B, taps, L, D) and raw proprio (B, P)."""
+        """What all denoising steps share, from features (B, taps, L, D) and normalised proprio (B, P)."""
 
     @abstractmethod
     def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
@@ -95,10 +96,10 @@ class Plan(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
     features: Tensor  # float32 (B, taps, L, D), cached for the update
-    proprio: Tensor  # float32 (B, P)
+    proprio: Tensor  # float32 (B, P) normalised, as the actor read it
     seed: Tensor  # int64 (B,) of the video noise
-    actions: Tensor  # float32 (B, N, A) before clipping
-    chain_x: Tensor  # float32 (B, J, N, A), see flow.Chain
+    actions: Tensor  # float32 (B, N, A) in the environment's units, before clipping
+    chain_x: Tensor  # float32 (B, J, N, A) normalised, see flow.Chain
     chain_x_next: Tensor
     chain_step: Tensor
     chain_log_prob: Tensor
@@ -109,12 +110,22 @@ class Plan(Batch):
 
 
 class WAM(nn.Module):
-    """A world model and the actor that reads it. Final: wrap it, do not override it."""
+    """A world model and the actor that reads it. Final: wrap it, do not override it.
 
-    def __init__(self, world: WorldModel, actor: Actor, feature_steps: int = 2):
+    `normalize` stands between the two and everything else: world model and actor see normalised states and actions
+    only, whoever calls this class sees the environment's own units.
+    """
+
+    def __init__(self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None):
         super().__init__()
         world.spec.validate()
         self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
+        one = [1.0] * self.spec.action_dim
+        self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
+
+    def encode(self, obs: Obs):
+        """The world model's context of B observations, raw units."""
+        return self.world.encode(replace(obs, proprio=self.normalize.state(obs.proprio)))
 
     def features(self, context, seeds: Tensor) -> Tensor:
         """What the actor reads, float32 (B, taps, L, D): one pass at `spec.feature_sigma`.
@@ -132,7 +143,7 @@ class WAM(nn.Module):
     @torch.no_grad()
     def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
         """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at."""
-        context = self.world.encode(obs)
+        context = self.encode(obs)
         z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], self.world.noise(seeds), time_grid(steps))
         return self.world.to_frames(z)
 
@@ -143,8 +154,8 @@ class WAM(nn.Module):
         seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise does not depend on
         which other episodes share the batch. explore=False integrates the ODE (the chain is then empty, J = 0).
         """
-        features = self.features(self.world.encode(obs), seeds)
-        condition = self.actor.condition(features, obs.proprio)
+        features, state = self.features(self.encode(obs), seeds), self.normalize.state(obs.proprio)
+        condition = self.actor.condition(features, state)
         shape, device = (self.spec.chunk, self.spec.action_dim), obs.proprio.device
 
         def velocity(a, sigma):
@@ -162,7 +173,7 @@ class WAM(nn.Module):
             none = actions.new_zeros(len(x), 0, *shape)
             chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
         return Plan(
-            features=features, proprio=obs.proprio, seed=seeds, actions=actions,
+            features=features, proprio=state, seed=seeds, actions=self.normalize.raw_actions(actions, obs.proprio),
             chain_x=chain.x, chain_x_next=chain.x_next, chain_step=chain.step, chain_log_prob=chain.log_prob,
         )  # fmt: skip
 
@@ -174,11 +185,11 @@ class WAM(nn.Module):
 
     def action_loss(self, clip: Clip, features: Tensor, generator: torch.Generator) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
-        a = clip.actions
+        a, state = self.normalize.actions(clip.actions, clip.proprio), self.normalize.state(clip.proprio)
         sigma = torch.rand(len(a), generator=generator).to(a.device)
         eps = torch.randn(a.shape, generator=generator).to(a.device)
         x = a + (eps - a) * sigma.view(-1, 1, 1)
-        v = self.actor.velocity(x, sigma, self.actor.condition(features, clip.proprio))
+        v = self.actor.velocity(x, sigma, self.actor.condition(features, state))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask
         return error.sum(-1) / clip.action_mask.sum(-1).clamp(min=1)
 

@@ -50,7 +50,7 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     noise, again = world.noise(seeds), world.noise(seeds)
     _require(torch.equal(noise, again), "noise(seeds) differs between two calls: it must be a function of the seeds")
     _require(not torch.equal(noise[0], noise[1]), "noise(seeds) is the same for different seeds")
-    context = world.encode(clip.obs)
+    context = wam.encode(clip.obs)
     v, features = world.velocity(noise, torch.ones(B, device=noise.device), context)
     _require(v.shape == noise.shape, f"velocity has shape {tuple(v.shape)}, the latents {tuple(noise.shape)}")
     lead = (B, len(spec.taps))
@@ -63,7 +63,7 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
         frames.shape == clip.future.shape, f"imagined frames are {tuple(frames.shape)}, not {tuple(clip.future.shape)}"
     )
     _require(bool(((frames >= 0) & (frames <= 1)).all()), "imagined frames leave [0, 1]: clamp them in to_frames")
-    one = wam.features(world.encode(clip[slice(0, 1)].obs), seeds[:1])
+    one = wam.features(wam.encode(clip[slice(0, 1)].obs), seeds[:1])
     every = wam.features(context, seeds)
     _require(
         torch.allclose(one, every[:1], atol=1e-3, rtol=1e-3), "a row's features depend on the other rows of the batch"
@@ -86,7 +86,7 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 def _check_masks(wam: WAM, clip: Clip) -> None:
     """Losses are per sample, and what is masked does not count: a sample that is masked whole has none."""
     clip.future_mask[0] = clip.action_mask[0] = False
-    context, g = wam.world.encode(clip.obs), torch.Generator().manual_seed(0)
+    context, g = wam.encode(clip.obs), torch.Generator().manual_seed(0)
     video = wam.world.loss(clip, context, g)
     _require(video.shape == (B,), f"world loss has shape {tuple(video.shape)}: one value per sample is needed")
     action = wam.action_loss(clip, wam.features(context, torch.arange(B)), g)

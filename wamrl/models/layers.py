@@ -43,24 +43,6 @@ def _word_ids(text: str) -> list[int]:
     return [zlib.crc32(w.encode()) % VOCABULARY for w in words + pairs]
 
 
-class Normalizer(nn.Module):
-    """(x - mean) / std with statistics of the demonstrations, saved with the model: the only normalisation."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
-
-    @torch.no_grad()
-    def fit(self, x: Tensor) -> None:
-        """x (samples, dim), raw units."""
-        self.mean.copy_(x.mean(0))
-        self.std.copy_(x.std(0).clamp(min=1e-3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).clamp(-5, 5)
-
-
 class Attention(nn.Module):
     """Multi-head attention with RMS-normalised queries and keys; keys and values can be computed once and reused."""
 

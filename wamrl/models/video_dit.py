@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wamrl.models.base import WAMSpec, WorldModel
 from wamrl.models.flow import expand, interpolate
-from wamrl.models.layers import Attention, Normalizer, TextEmbedding, mlp, modulate, sinusoid, zero_
+from wamrl.models.layers import Attention, TextEmbedding, mlp, modulate, sinusoid, zero_
 from wamrl.types import Clip, Obs
 
 
@@ -85,7 +85,6 @@ class VideoDiT(WorldModel):
         self.cfg, self.spec, self.feature_dim = cfg, spec, cfg.width
         frames, patches = len(spec.history_offsets) + len(spec.frame_offsets), spec.views * (h // p) * (w // p)
         d, pixels = cfg.width, 3 * p * p
-        self.normalizer = Normalizer(spec.proprio_dim)
         self.text = TextEmbedding(d)
         self.proprio = mlp(spec.proprio_dim, d, d)
         self.patch_past, self.patch_future = nn.Linear(pixels, d), nn.Linear(2 * pixels, d)
@@ -152,7 +151,7 @@ class VideoDiT(WorldModel):
         return last + residual, torch.cat([context.taps, torch.stack(taps, 1)], 2)
 
     def _state(self, obs: Obs) -> Tensor:
-        return torch.stack([self.text(obs.text), self.proprio(self.normalizer(obs.proprio))], 1)
+        return torch.stack([self.text(obs.text), self.proprio(obs.proprio)], 1)
 
     def _modulation(self, sigma: Tensor) -> Tensor:
         return self.condition(sinusoid(sigma, self.cfg.width)).unflatten(-1, (6, -1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.base import WAM, WAMSpec
+from wamrl.models.normalize import NormalizeConfig
 from wamrl.models.video_dit import VideoDiTConfig
 
 
@@ -19,14 +21,20 @@ class WAMConfig:
     frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
     chunk: int = 12  # actions per chunk
     feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
+    normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
     def validate(self) -> None:
         self.world.validate()
         self.actor.validate()
+        self.normalize.validate()
         if self.chunk < 1 or self.feature_steps < 1:
             raise ValueError(f"model: chunk={self.chunk} and feature_steps={self.feature_steps} must be >= 1")
 
-    def build(self, *, views: int, image_hw: tuple[int, int], action_dim: int, proprio_dim: int) -> WAM:
+    def build(
+        self, *, views: int, image_hw: tuple[int, int], action_dim: int, proprio_dim: int,
+        bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+    ) -> WAM:  # fmt: skip
+        """bounds: lowest and highest action, A numbers each; None: -1 and 1."""
         self.validate()
         spec = WAMSpec(
             views=views, image_hw=image_hw, history_offsets=self.history_offsets, frame_offsets=self.frame_offsets,
@@ -34,4 +42,6 @@ class WAMConfig:
             taps=tuple(f"block{i}" for i in self.world.taps), feature_sigma=self.world.feature_sigma,
         )  # fmt: skip
         spec.validate()
-        return WAM(self.world.build(spec), self.actor.build(spec, self.world.width), self.feature_steps)
+        low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)
+        world, actor = self.world.build(spec), self.actor.build(spec, self.world.width)
+        return WAM(world, actor, self.feature_steps, self.normalize.build(low, high, proprio_dim))

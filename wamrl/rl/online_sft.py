@@ -66,7 +66,7 @@ class OnlineSFT(nn.Module):
         """Fix the pretrained model's feature variances, from demonstrations."""
         frozen = self.frozen[0]
         seeds = torch.arange(len(demos))
-        self.kl.fit(frozen.features(frozen.world.encode(demos.obs), seeds))
+        self.kl.fit(frozen.features(frozen.encode(demos.obs), seeds))
 
     def update(self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator) -> dict[str, float]:
         """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
@@ -85,7 +85,7 @@ class OnlineSFT(nn.Module):
         wam.eval()
         loss = torch.zeros((), device=clip.proprio.device)
         with torch.set_grad_enabled(cfg.world):
-            context = wam.world.encode(clip.obs)
+            context = wam.encode(clip.obs)
             features = wam.features(context, seeds)
         if cfg.world:
             world, metrics = self._world_loss(wam, clip, context, features, seeds, generator)
@@ -109,7 +109,7 @@ class OnlineSFT(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         frozen = self.frozen[0]
         with torch.no_grad():  # identical input, identical noise
-            old = frozen.features(frozen.world.encode(clip.obs), seeds)
+            old = frozen.features(frozen.encode(clip.obs), seeds)
         mean, variance = self.kl(features, old)
         self.kl.observe(features)
         video = wam.world.loss(clip, context, generator).mean()

@@ -15,6 +15,7 @@ import torch
 
 from wamrl import checkpoint, report
 from wamrl.config import Config
+from wamrl.datasets import load_data, record
 from wamrl.envs.workers import Pool
 from wamrl.experiment import Arm as Evaluated
 from wamrl.experiment import (
@@ -22,10 +23,8 @@ from wamrl.experiment import (
     difference,
     fine_tune,
     improve,
-    load_data,
     load_wam,
     measure,
-    record,
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, read_metrics, resolved
