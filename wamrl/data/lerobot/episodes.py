@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,8 @@ def read_spans(info: Info, cameras: list[str]) -> list[Span]:
         raise ValueError(
             f"{info.root}: info.json says {info.episodes} episodes of {info.frames} frames, there are {found}: {BROKEN}"
         )
-    if len({s.extra is None for s in spans}) > 1:
-        raise ValueError(f"{info.root}: only some episodes have the columns of wamrl: convert the parts apart")
+    if any(s.extra is None for s in spans):  # foreign, or merged with something foreign
+        spans = [replace(s, extra=None) for s in spans]
     _check_videos(info, spans, cameras)
     return spans
 

@@ -48,7 +48,10 @@ class Parquet:
     def add(self, table) -> None:
         if self._writer is None:
             _, pq = arrow()
-            self._writer, self._rows = pq.ParquetWriter(self.place.path, table.schema, compression="snappy"), 0
+            self._writer = pq.ParquetWriter(
+                self.place.path, table.schema, compression="snappy", write_page_checksum=True
+            )
+            self._rows = 0
         self._writer.write_table(table.cast(self._writer.schema))
         self._rows += len(table)
 

@@ -33,7 +33,7 @@ def arrow() -> tuple:
 def open_parquet(path: Path) -> pq.ParquetFile:
     _, pq = arrow()
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)  # where the writer left some
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: {BROKEN}") from None
     except Exception as error:  # whatever pyarrow makes of broken bytes

@@ -72,7 +72,7 @@ class _Decoder:
                 raise ValueError(f"it is {found}, info.json says {hw[0]} x {hw[1]}")
             self._stream.codec_context.options = {"max_pixels": str(4 * max(hw[0], 64) * max(hw[1], 64))}
             self._stream.thread_type = "SLICE"  # threads over frames would decode far ahead of a random access
-        except (ValueError, IndexError):
+        except Exception:
             self._file.close()
             raise
         self._frames: Iterator | None = None
@@ -124,7 +124,7 @@ class Videos:
             decoder = self._decoder(path, hw, fps)
             for second in seconds:
                 yield decoder.at(float(second))
-        except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        except Exception as error:  # whatever PyAV makes of broken bytes
             if (decoder := self._open.pop(path, None)) is not None:
                 decoder.close()
             raise ValueError(f"{path} is missing, corrupt or truncated ({error}): {BROKEN}") from None
