@@ -34,7 +34,7 @@ class Convert:
     """Control steps per second; needed unless SRC is a LeRobotDataset."""
     image: bool = False
     """PNG, without loss, instead of video. Small images lose much as video."""
-    codec: Literal["auto", "libsvtav1", "h264"] = "auto"
+    codec: Literal["auto", "av1", "h264"] = "auto"
     crf: int = 30
     """Quality of the video; lower is better."""
     robot_type: str = ""

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from wamrl.data.lerobot.schema import BROKEN
 
 CODECS = {"libsvtav1": {"preset": "12", "svtav1-params": "fast-decode=0"}, "h264": {}}
-_AHEAD = 8  # frames that are decoded and thrown away rather than sought
 
 
 def pick_codec(name: str) -> str:
-    """ "auto" is AV1, as in lerobot, where this PyAV can write it."""
+    """The encoder; "auto" is AV1, as in lerobot, where this PyAV can write it."""
+    name = "libsvtav1" if name == "av1" else name
     if name not in ("auto", *CODECS):
         raise ValueError(f"codec {name!r} is unknown: choose auto, {' or '.join(CODECS)}")
     if name == "auto":
@@ -71,21 +72,26 @@ class _Decoder:
                 found = f"{self._stream.height} x {self._stream.width}"
                 raise ValueError(f"it is {found}, info.json says {hw[0]} x {hw[1]}")
             self._stream.codec_context.options = {"max_pixels": str(4 * max(hw[0], 64) * max(hw[1], 64))}
-            self._stream.thread_type = "SLICE"  # threads over frames would decode far ahead of a random access
+            self._stream.thread_type = "NONE"  # threads would decode far ahead of a random access
+            self._stream.codec_context.thread_count = 1
         except Exception:
             self._file.close()
             raise
         self._frames: Iterator | None = None
         self._last = None
+        self._run, self._gop = 0, 1  # frames since a key frame, and the most that were ever seen
+        self._reformatter = VideoReformatter()  # to make one per frame costs more than decoding it
 
     def at(self, second: float) -> np.ndarray:
         """The frame shown at `second` (to half a frame), uint8 (H, W, 3)."""
         half = 0.5 / self.fps
         if self._last is not None and abs(self._last.time - second) < half:
             return self._rgb(self._last)
-        if self._frames is None or self._last is None or not 0 < second - self._last.time <= _AHEAD / self.fps:
+        if self._last is None or not 0 < second - self._last.time < (self._gop + 0.5) / self.fps:
             self._seek(second)
         for frame in self._frames:
+            self._run = 0 if frame.key_frame else self._run + 1
+            self._gop = max(self._gop, self._run)
             if frame.pts is None or frame.time <= second - half:
                 continue
             self._last = frame
@@ -105,13 +111,13 @@ class _Decoder:
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         if (frame.height, frame.width) != self.hw:
             raise ValueError(f"a frame is {frame.height} x {frame.width}, info.json says {self.hw[0]} x {self.hw[1]}")
-        return frame.to_ndarray(format="rgb24")
+        return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
 
 
 class Videos:
     """A few open decoders; the longest unused is closed first."""
 
-    def __init__(self, limit: int = 8) -> None:
+    def __init__(self, limit: int = 32) -> None:
         self._limit = limit
         self._open: OrderedDict[Path, _Decoder] = OrderedDict()
 
