@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -149,14 +150,17 @@ def summary(path: Path) -> dict:
 def stats(o: Stats) -> None:
     recording = open_dataset(place(o.path))
     found = stats_of(recording, images=o.images)
-    names = [name for name in next(iter(found.values())) if name != "count"]
-    table = Table("feature", "", *names, title=_text(f"{o.path}: {len(recording)} episodes"))
     for key, entry in found.items():
-        flat = {name: np.ravel(entry[name]) for name in names}
-        for number in range(len(flat["mean"])):
+        names = [name for name in entry if name != "count"]
+        table = Table(
+            title=_text(f"{key} ({int(entry['count'][0])})"), box=SIMPLE_HEAD, title_justify="left", padding=0
+        )
+        for name in ("", *names):
+            table.add_column(name, justify="right", no_wrap=True)
+        for number, values in enumerate(zip(*(np.ravel(entry[name]) for name in names), strict=True)):
             label = "RGB"[number] if entry["mean"].ndim == 3 else str(number)
-            table.add_row(_text(key) if number == 0 else "", label, *(f"{flat[name][number]:.4g}" for name in names))
-    console.print(table)
+            table.add_row(label, *(f"{value:.3g}" for value in values))
+        console.print(table)
     _print_notes(recording)
 
 

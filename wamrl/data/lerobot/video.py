@@ -17,7 +17,7 @@ CODECS = {"libsvtav1": {"preset": "12", "svtav1-params": "fast-decode=0"}, "h264
 
 
 def pick_codec(name: str) -> str:
-    """The encoder; "auto" is AV1, as in lerobot, where this PyAV can write it."""
+    """Name of the encoder; auto is AV1, as in lerobot, where this PyAV can write it."""
     name = "libsvtav1" if name == "av1" else name
     if name not in ("auto", *CODECS):
         raise ValueError(f"codec {name!r} is unknown: choose auto, {' or '.join(CODECS)}")

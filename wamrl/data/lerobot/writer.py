@@ -68,7 +68,8 @@ def write(
     not look: see docs/data.md. Numbers come back bit by bit, images too with video=False (PNG); video is lossy.
 
     views: names of the V cameras. fps: control steps per second, a whole number.
-    codec: "libsvtav1" (or "av1"), "h264" or "auto" (the first of them that is there); gop: frames per key frame; crf: quality.
+    codec: "libsvtav1" (or "av1"), "h264" or "auto" (the first of them that is there). gop: frames per key frame.
+    crf: quality, lower is better.
 
     ValueError of one sentence if the path exists, an episode is malformed or holds NaN, or writing fails; nothing is
     left behind then.
