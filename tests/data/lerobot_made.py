@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 
 from wamrl.data.lerobot import images, layout, stats, video
 from wamrl.types import Episode
+
+pa = pytest.importorskip("pyarrow", reason="needs wamrl[data]", exc_type=ImportError)
+pq = pytest.importorskip("pyarrow.parquet")
 
 
 def episode(

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.lerobot_made import edit_json, edit_parquet, episode, write_v21
+from tests.data.lerobot_made import edit_json, edit_parquet, episode, pa, pq, write_v21
 from wamrl.data.lerobot import inspect, open_lerobot, write
 from wamrl.data.lerobot.schema import fill, inside, read_info
 

@@ -5,12 +5,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.lerobot_made import edit_parquet, episode, psnr, write_v21
+from tests.data.lerobot_made import edit_parquet, episode, pq, psnr, write_v21
 from wamrl.data.lerobot import inspect, open_lerobot, write
 from wamrl.data.lerobot import stats as lerobot_stats
 from wamrl.data.recording import InMemory
