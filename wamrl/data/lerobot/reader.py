@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wamrl.data.lerobot import images, video
 from wamrl.data.lerobot.columns import read_columns
@@ -90,7 +89,7 @@ class LeRobotRecording(Recording):
         self._starts = np.cumsum([0, *(self._lengths + self._whole)])  # and in `proprio` and the frames
         self._fill([columns[key] for key in state_keys], columns[action_key], columns[executed])
         self.facts = self._facts(columns, success, flag)
-        self._videos, self._cells = video.Videos(), images.Cells()
+        self._videos, self._cells, self._resize = video.Videos(), images.Cells(), video.Resizer()
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows, dtype=np.int64)
@@ -103,7 +102,7 @@ class LeRobotRecording(Recording):
         for view, camera in enumerate(self.cameras):
             read = self._from_video if camera.dtype == "video" else self._from_cells
             for number, rgb in read(camera, episodes, wanted - self._starts[episodes]):
-                out[takers[number], view] = rgb if rgb.shape[:2] == self.image_hw else resize(rgb, self.image_hw)
+                out[takers[number], view] = rgb if rgb.shape[:2] == self.image_hw else self._resize(rgb, self.image_hw)
         return out
 
     def _from_video(self, camera: Feature, episodes: np.ndarray, steps: np.ndarray):
@@ -179,10 +178,3 @@ class LeRobotRecording(Recording):
                 )
             )  # fmt: skip
         return facts
-
-
-def resize(rgb: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """uint8 (H, W, 3) to another size; every new pixel is the mean of the old ones under it."""
-    planes = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
-    small = torch.nn.functional.interpolate(planes, size=hw, mode="area")
-    return small[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
