@@ -254,6 +254,24 @@ def test_images_that_are_none(copy: Callable, cell: bytes | None):
     refused(path, "an image is not readable")
 
 
+def test_small_files_that_unpack_to_much(copy: Callable, monkeypatch):
+    """Dictionaries and runs: few bytes on disk, gigabytes in memory."""
+    path = copy("png")
+    picture = b"\x89PNG" + bytes(1 << 20)
+    table = pq.read_table(path / DATA)
+    many = pa.array([{"bytes": picture, "path": ""}] * 18, table.schema.field(CAMERA).type)
+    pq.write_table(table.set_column(table.schema.get_field_index(CAMERA), CAMERA, many), path / DATA)
+    monkeypatch.setattr("wamrl.data.lerobot.tables.read_batches.__defaults__", (1 << 16, 4 << 20))
+    assert (path / DATA).stat().st_size < 1 << 18
+    refused(path, "a row group of more than")
+    edit_parquet(path / DATA, action=pa.array([[0.0] * 100_000] * 18))
+    refused(path, "1800000 values")
+    monkeypatch.undo()
+    path = copy("video")
+    edit_parquet(path / META, **{"wamrl/last_state": pa.array([[0.0] * 100_000] * 3)})
+    refused(path, "300000 values")
+
+
 def test_v21_lines(copy: Callable):
     for text, words in (
         ('{"episode_index": 0, "length": 7}\n' * 3, "stands where 1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wamrl.data.lerobot.schema import BROKEN, MAX_EPISODES, V21, Info, inside
-from wamrl.data.lerobot.tables import arrow, broken, open_parquet, read_group, read_jsonl
+from wamrl.data.lerobot.tables import open_parquet, read_batches, read_jsonl
 
 EXTRA_VERSION = 1
 LAST_FRAME = "wamrl/last_frame/"  # + camera: a PNG
@@ -66,8 +66,8 @@ def read_tasks(info: Info) -> dict[int, str]:
             raise ValueError(f"{path} has no columns task and task_index: {BROKEN}")
         pairs = []
         for group in range(file.num_row_groups):
-            table = read_group(file, path, group, ["task_index", text])
-            pairs += zip(table.column("task_index").to_pylist(), table.column(text).to_pylist(), strict=True)
+            for batch in read_batches(file, path, group, ["task_index", text]):
+                pairs += zip(batch.column("task_index").to_pylist(), batch.column(text).to_pylist(), strict=True)
     if any(type(i) is not int or type(t) is not str for i, t in pairs) or len(dict(pairs)) != len(pairs):
         raise ValueError(f"{info.root}: a task lacks its index or its text, or comes twice: {BROKEN}")
     return dict(pairs)
@@ -108,10 +108,7 @@ def _spans_v30(info: Info, cameras: list[str]) -> list[Span]:
             raise ValueError(f"{info.root}: info.json says {info.episodes} episodes, but there are more: {BROKEN}")
         columns = wanted + [name for name in EXTRA if name in names]
         for group in range(file.num_row_groups):
-            try:
-                rows = read_group(file, path, group, columns).to_pylist()
-            except arrow()[0].ArrowException as error:
-                raise broken(path, error) from None
+            rows = (row for batch in read_batches(file, path, group, columns) for row in batch.to_pylist())
             for number, row in enumerate(rows):
                 spans.append(_span(info, cameras, row, len(spans), start, (path, group, number)))
                 start += spans[-1].rows

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wamrl.data.lerobot.schema import BROKEN
-from wamrl.data.lerobot.tables import open_parquet, read_group
+from wamrl.data.lerobot.tables import open_parquet, read_batches
 
 _CACHE_BYTES = 1 << 28
 
@@ -51,8 +51,7 @@ class Cells:
         group = int(np.searchsorted(starts, row, side="right")) - 1
         if row >= starts[-1]:
             raise ValueError(f"{path} has only {starts[-1]} rows: {BROKEN}")
-        value = self._group(file, path, column, group)[row - int(starts[group])].as_py()
-        return value.get("bytes") if isinstance(value, dict) else value
+        return self._group(file, path, column, group)[row - int(starts[group])]
 
     def in_group(self, path: Path, column: str, group: int, row: int) -> object:
         """The bytes in row `row` of one row group."""
@@ -69,13 +68,18 @@ class Cells:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def _group(self, file, path: Path, column: str, group: int):
+    def _group(self, file, path: Path, column: str, group: int) -> list:
         key = (path, column, group)
         if key not in self._groups:
             if column not in file.schema_arrow.names:
                 raise ValueError(f"{path} has no column {column!r}: {BROKEN}")
-            self._groups[key] = read_group(file, path, group, [column]).column(column)
-            while len(self._groups) > 1 and sum(g.nbytes for g in self._groups.values()) > _CACHE_BYTES:
+            cells: list = []
+            for batch in read_batches(file, path, group, [column]):
+                values = batch.column(0)
+                names = [field.name for field in values.type] if str(values.type).startswith("struct") else []
+                cells += (values.field("bytes") if "bytes" in names else values).to_pylist()
+            self._groups[key] = cells, sum(len(cell) for cell in cells if isinstance(cell, bytes))
+            while len(self._groups) > 1 and sum(size for _, size in self._groups.values()) > _CACHE_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
-        return self._groups[key]
+        return self._groups[key][0]

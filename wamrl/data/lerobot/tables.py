@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wamrl.data.lerobot.schema import BROKEN
+from wamrl.data.lerobot.schema import BROKEN, MAX_DIM
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 MAX_COLUMN_BYTES = 1 << 33  # one numeric column of a whole dataset in memory
-MAX_GROUP_BYTES = 1 << 31  # what one row group may hold of one column
-_MAX_JSONL_BYTES = 1 << 30
+MAX_GROUP_BYTES = 1 << 30  # of images, texts or metadata in one row group
+_BATCH_BYTES = 1 << 28
+_MAX_JSONL_BYTES = 1 << 28
 
 
 def arrow() -> tuple:
@@ -45,15 +46,34 @@ def broken(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is corrupt or truncated ({what}): {BROKEN}")
 
 
-def read_group(file: pq.ParquetFile, path: Path, group: int, columns: Sequence[str]) -> pa.Table:
-    """Some columns of one row group."""
+def read_batches(
+    file: pq.ParquetFile,
+    path: Path,
+    group: int,
+    columns: Sequence[str],
+    most: int = MAX_DIM,
+    limit: int = MAX_GROUP_BYTES,
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of one row group, a few rows at a time.
+
+    most: numbers per cell; limit: bytes in all. Both are watched, since dictionaries let a small file say very much.
+    """
     try:
-        meta = file.metadata.row_group(group)
+        meta, size = file.metadata.row_group(group), 1
         for number in range(meta.num_columns):
             column = meta.column(number)
-            if column.path_in_schema.split(".")[0] in columns and column.total_uncompressed_size > MAX_GROUP_BYTES:
-                raise ValueError(f"a row group of {column.total_uncompressed_size} bytes: write it in smaller ones")
-        return file.read_row_group(group, columns=list(columns))
+            if column.path_in_schema in columns or column.path_in_schema.split(".list.")[0] in columns:
+                if column.num_values > most * meta.num_rows:
+                    raise ValueError(f"{column.num_values} values in {meta.num_rows} rows of {column.path_in_schema}")
+            if any(column.path_in_schema.startswith(name) for name in columns):
+                size += column.total_uncompressed_size
+        if size > limit:
+            raise ValueError(f"a row group of {size} bytes: write it in smaller ones")
+        rows, total = max(1, min(65536, _BATCH_BYTES // size)), 0
+        for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
+            if (total := total + batch.nbytes) > limit:
+                raise ValueError(f"a row group of more than {limit} bytes: write it in smaller ones")
+            yield batch
     except Exception as error:
         raise broken(path, error) from None
 
@@ -63,23 +83,21 @@ def fill_columns(path: Path, into: dict[str, np.ndarray], start: int) -> int:
     file = open_parquet(path)
     if missing := [key for key in into if key not in file.schema_arrow.names]:
         raise ValueError(f"{path} has no column {missing[0]!r}, which info.json promises: {BROKEN}")
+    most = max(array.shape[1] for array in into.values())
     for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if any(start + rows > len(array) for array in into.values()):
-            raise ValueError(f"{path} has more rows than info.json says: {BROKEN}")
-        table = read_group(file, path, group, list(into))
-        for key, array in into.items():
-            array[start : start + rows] = numbers(table.column(key), array.shape[1], array.dtype, f"{path}: {key}")
-        start += rows
+        for batch in read_batches(file, path, group, list(into), most, MAX_COLUMN_BYTES):
+            if any(start + len(batch) > len(array) for array in into.values()):
+                raise ValueError(f"{path} has more rows than info.json says: {BROKEN}")
+            for key, array in into.items():
+                cells = numbers(batch.column(key), array.shape[1], array.dtype, f"{path}: {key}")
+                array[start : start + len(batch)] = cells
+            start += len(batch)
     return start
 
 
-def numbers(column: pa.ChunkedArray, dim: int, dtype: np.dtype, where: str) -> np.ndarray:
+def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str) -> np.ndarray:
     """A column of numbers, or of lists of `dim` numbers: (rows, dim). Finite, and within the range of `dtype`."""
     pa, _ = arrow()
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
     rows = len(array)
     if array.null_count:
         raise ValueError(f"{where} has empty cells: {BROKEN}")
@@ -89,7 +107,7 @@ def numbers(column: pa.ChunkedArray, dim: int, dtype: np.dtype, where: str) -> n
         array = array.flatten()
     kind = array.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)) or array.null_count:
-        raise ValueError(f"{where} is of type {column.type}, expected numbers: {BROKEN}")
+        raise ValueError(f"{where} is of type {kind}, expected numbers: {BROKEN}")
     values = array.to_numpy(zero_copy_only=False)
     if len(values) != rows * dim:
         raise ValueError(f"{where} has {len(values)} numbers in {rows} rows, expected {dim} per row: {BROKEN}")
