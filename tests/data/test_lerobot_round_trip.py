@@ -238,3 +238,18 @@ def test_inspect(tmp_path: Path):
     assert found["codecs"] == {"observation.images.top": "av1"} and found["tasks"] == {"task 0": 2, "task 1": 1}
     assert found["lengths"] == {"min": 3, "mean": 3, "max": 3} and all(found["bytes"].values())
     json.dump(found, io.StringIO())
+
+
+@pytest.mark.parametrize("codec", ["av1", "h264"])
+def test_rare_key_frames(tmp_path: Path, codec: str):
+    """As in many a foreign dataset: long groups of pictures, frames that depend on later ones."""
+    episodes = [episode(30, n) for n in range(3)]
+    write(tmp_path / "d", episodes, views=("top",), fps=10, codec=codec, gop=40)
+    found = open_lerobot(tmp_path / "d")
+    for rows in (np.arange(93)[::-1], np.random.default_rng(0).permutation(93)):
+        for row, frame in zip(rows, found.frames(rows), strict=True):
+            mine = episodes[row // 31].frames[row % 31]
+            assert psnr(mine, frame) > 28, row
+    whole = found.frames(np.arange(93))
+    for row in np.random.default_rng(1).integers(0, 93, 30):
+        assert np.array_equal(found.frames(np.array([row]))[0], whole[row])
