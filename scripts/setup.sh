@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TORCH="torch==2.13.0"  # the version we develop with; any 2.11 <= torch < 3 that is already there is kept
 TORCH_RANGE="torch>=2.11,<3"
 CPU_INDEX="https://download.pytorch.org/whl/cpu"
+EXTRAS="metaworld,gym,data,rewards,dev"
 GL_PACKAGES="libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0"
 PIP="-m pip --disable-pip-version-check"
 INSTALL="$PIP install -q --no-compile"  # Python compiles what it imports; compiling all of it here takes a minute
@@ -147,8 +148,14 @@ if [ -e "$stamp" ]; then
 fi
 install_gl
 install_torch
-say "installing wamrl with its simulator, reward models and developer tools (a minute or two)"
-.venv/bin/python $INSTALL -e '.[metaworld,rewards,dev]' || die "pip could not install wamrl; see its message above"
+say "installing wamrl with its simulators, reward models and developer tools (a minute or two)"
+log=$(mktemp)
+# robosuite needs packages that some machines must compile; without it, everything else still works
+if ! .venv/bin/python $INSTALL -e ".[$EXTRAS,robosuite]" >"$log" 2>&1; then
+    say "robosuite could not be installed ($(grep -i error "$log" | tail -n 1)); going on without it"
+    .venv/bin/python $INSTALL -e ".[$EXTRAS]" || die "pip could not install wamrl; see its message above"
+fi
+rm -f "$log"
 torch_found || die "the torch in .venv does not load or is older than 2.11; remove .venv and run this again"
 if [ -z "${WAMRL_SKIP_GL:-}" ] && ! gl_works; then
     die "MuJoCo cannot open a ${MUJOCO_GL:-egl} context; install $GL_PACKAGES, or try MUJOCO_GL=osmesa with libosmesa6"
