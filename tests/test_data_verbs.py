@@ -82,6 +82,16 @@ def test_inspect_and_stats(run: Path, tmp_path: Path):
     assert "images" not in wamrl("stats", run, "--no-images")[1]
 
 
+def test_hdf5_to_lerobot(tmp_path: Path):
+    files = pytest.importorskip("tests.data.hdf5_files", exc_type=ImportError)
+    path = files.robomimic(tmp_path / "can.hdf5")
+    assert wamrl("convert", path, tmp_path / "lerobot", "--fps", "20", "--image")[0] == 0
+    before, after = open_dataset(path), open_dataset(tmp_path / "lerobot")
+    assert before.facts == after.facts and before.views == after.views and np.array_equal(before.proprio, after.proprio)
+    assert np.array_equal(before.frames(np.arange(9)), after.frames(np.arange(9)))
+    assert "HDF5" in wamrl("inspect", path)[1]
+
+
 def test_bad_input_is_one_sentence(run: Path, tmp_path: Path):
     write(tmp_path / "lerobot", [episode(3)], views=("top",), fps=10)
     edit_json(tmp_path / "lerobot/meta/info.json", fps=10.5)

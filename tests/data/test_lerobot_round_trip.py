@@ -198,7 +198,7 @@ def test_choices_of_the_reader(tmp_path: Path):
     assert found.proprio.shape == (13, 5) and found.image_hw == (8, 12)
     whole = open_lerobot(tmp_path / "d").frames(np.arange(3))
     means = whole.reshape(3, 2, 8, 2, 12, 2, 3).mean((3, 5))
-    assert np.abs(found.frames(np.arange(3)) - means).max() <= 2
+    assert np.abs(found.frames(np.arange(3)) - means).max() <= 0.5
     other = open_lerobot(tmp_path / "d", action_key="complementary_info.executed")
     assert np.array_equal(other.actions, open_lerobot(tmp_path / "d").executed)
     for wrong in ({"views": ("left",)}, {"state_keys": ("nope",)}, {"action_key": "observation.images.front"}):

@@ -13,6 +13,7 @@ from wamrl.data.lerobot.columns import read_columns
 from wamrl.data.lerobot.episodes import LAST_FRAME, read_spans, read_tasks
 from wamrl.data.lerobot.schema import BROKEN, Feature, Info, read_info
 from wamrl.data.recording import Facts, Recording
+from wamrl.images import resize
 
 EXECUTED = "complementary_info.executed"
 UNKNOWN = "the dataset does not say which episodes succeeded: all count as successes"
@@ -89,7 +90,7 @@ class LeRobotRecording(Recording):
         self._starts = np.cumsum([0, *(self._lengths + self._whole)])  # and in `proprio` and the frames
         self._fill([columns[key] for key in state_keys], columns[action_key], columns[executed])
         self.facts = self._facts(columns, success, flag)
-        self._videos, self._cells, self._resize = video.Videos(), images.Cells(), video.Resizer()
+        self._videos, self._cells = video.Videos(), images.Cells()
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows, dtype=np.int64)
@@ -102,7 +103,7 @@ class LeRobotRecording(Recording):
         for view, camera in enumerate(self.cameras):
             read = self._from_video if camera.dtype == "video" else self._from_cells
             for number, rgb in read(camera, episodes, wanted - self._starts[episodes]):
-                out[takers[number], view] = rgb if rgb.shape[:2] == self.image_hw else self._resize(rgb, self.image_hw)
+                out[takers[number], view] = resize(rgb, self.image_hw)
         return out
 
     def _from_video(self, camera: Feature, episodes: np.ndarray, steps: np.ndarray):

@@ -146,15 +146,3 @@ class Videos:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(path)
         return self._open[path]
-
-
-class Resizer:
-    """uint8 (H, W, 3) to another size; every new pixel is the mean of the old ones under it, to one or two levels."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, rgb: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-        small = self._reformatter.reformat(frame, width=hw[1], height=hw[0], format="rgb24", interpolation="AREA")
-        return small.to_ndarray()
