@@ -12,9 +12,9 @@ from statistics import median
 
 import numpy as np
 import torch
-from wamrl.data.lerobot import open_lerobot, write
 
 from wamrl.data.clips import ClipDataset
+from wamrl.data.lerobot import open_lerobot, write
 from wamrl.data.recording import InMemory, Recording
 from wamrl.data.store import open_store, save
 from wamrl.envs.base import EnvSpec

@@ -40,13 +40,14 @@ RULES: dict[str, set[str]] = {
     "verbs": LOOP
     | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "reward_study", "study", "envs.check"}
     | {"models.check", "rewards.reward"},
+    "data_verbs": {"types", "log", "data"},
     "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets"},
     "recipes": {"*"},
     "cli": {"*"},
 }
 ENTRANCES = {"cli", "__main__"}  # nobody imports these
 EXTRAS = ("metaworld", "mujoco", "libero", "robosuite", "torchvision", "lerobot", "transformers", "diffusers", "ray")
-EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow")
+EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 

@@ -173,9 +173,7 @@ def pools():
 def test_a_budget_of_control_steps_is_used_up_and_never_passed(pools, group, budget):
     starts = [s for s in tiny.starts(300 // group) for _ in range(group)]
     for pool in pools:
-        r = collect(
-            tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=budget, group=group
-        )
+        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=budget, group=group)
         assert budget - group * 20 < r.steps <= budget and r.steps == r.length.sum()
         assert r.started == len(r.starts) and r.starts == starts[: r.started]
         assert r.started % group == 0, "a group was torn"
@@ -208,9 +206,7 @@ def test_a_budget_that_is_never_reached_changes_nothing(pool, rollout):
 
 def test_a_budget_that_does_not_hold_a_group_is_refused(pools):
     with pytest.raises(ValueError, match="allow 60 or more"):
-        collect(
-            tiny.lively(), pools[0], tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, max_steps=59, group=3
-        )
+        collect(tiny.lively(), pools[0], tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, max_steps=59, group=3)
 
 
 def test_attempts_reach_the_rollout_and_its_metrics():
@@ -224,9 +220,7 @@ def test_attempts_reach_the_rollout_and_its_metrics():
     odd = torch.tensor([s.seed % 2 for s in r.starts])
     assert torch.equal(r.attempts, r.length // 3 + odd) and torch.equal(r.retries, r.length // 7)
     fresh = torch.ones(7, dtype=torch.bool)
-    mixed = replace(
-        r, retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]), success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool()
-    )
+    mixed = replace(r, retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]), success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool())
     metrics = rollout_metrics(mixed, fresh)
     assert metrics["rollout/attempts"] == pytest.approx(r.attempts.float().mean().item())
     assert metrics["rollout/reattempted"] == pytest.approx(3 / 7)

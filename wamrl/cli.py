@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl import verbs
+from wamrl import data_verbs, verbs
 from wamrl.config import Config
 from wamrl.study import StudyConfig
 
@@ -32,6 +32,7 @@ VERBS = {
     "eval": "closed-loop success on held-out initial states",
     "rewards": "which reward tells success from failure? one set of rollouts under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
+    "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
 }
@@ -66,6 +67,8 @@ def run(verb: str, args: list[str]) -> None:
         return print_list()
     if verb == "study":
         return run_study(args)
+    if verb == "data":
+        return data_verbs.run(args)
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     options = tyro.cli(
         verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",

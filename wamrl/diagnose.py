@@ -137,8 +137,10 @@ class Diagnostics:
         self.history.append(
             {
                 "reconstruction": reconstruction,
-                "success": metrics["rollout/success"], "trials": max(1.0, episodes / group),
-                "fresh": metrics.get("rollout/success_fresh", 0.0), "fresh_trials": fresh / group,
+                "success": metrics["rollout/success"],
+                "trials": max(1.0, episodes / group),
+                "fresh": metrics.get("rollout/success_fresh", 0.0),
+                "fresh_trials": fresh / group,
             }  # fmt: skip
         )
         self.history = self.history[-self.cfg.window :]

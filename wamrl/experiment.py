@@ -34,7 +34,10 @@ def build_wam(cfg: Config) -> WAM:
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
     return cfg.model.build(
-        views=len(spec.views), image_hw=spec.image_hw, action_dim=spec.action_dim, proprio_dim=spec.proprio_dim,
+        views=len(spec.views),
+        image_hw=spec.image_hw,
+        action_dim=spec.action_dim,
+        proprio_dim=spec.proprio_dim,
         bounds=spec.bounds,
     ).to(device())
 
@@ -129,12 +132,16 @@ class Arm:
             task=self.task, stages=self.goals, seed=cfg.seed, success=self.success.numpy(), length=self.length.numpy(),
             error_over_copy=self.heldout,
         )  # fmt: skip
-        return out | {
-            "error_over_copy_executed": {str(k): v for k, v in self.executed.items()},
-            "mean_stages": self.stages.float().mean().item(),
-            "starts": self.starts.tolist(),
-            "success": self.success.int().tolist(),
-        } | report.recovery(self.success.numpy(), self.attempts.numpy(), self.retries.numpy())
+        return (
+            out
+            | {
+                "error_over_copy_executed": {str(k): v for k, v in self.executed.items()},
+                "mean_stages": self.stages.float().mean().item(),
+                "starts": self.starts.tolist(),
+                "success": self.success.int().tolist(),
+            }
+            | report.recovery(self.success.numpy(), self.attempts.numpy(), self.retries.numpy())
+        )
 
 
 def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:

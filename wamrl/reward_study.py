@@ -1,6 +1,6 @@
 """Which reward tells success from failure? One set of rollouts under every similarity: the paper's reward analysis.
 
-    rewards.md  rewards.csv  rewards.json  rewards.png      in the run folder of `wamrl rewards RECIPE --base RUN`
+rewards.md  rewards.csv  rewards.json  rewards.png      in the run folder of `wamrl rewards RECIPE --base RUN`
 """
 
 from __future__ import annotations

@@ -104,9 +104,7 @@ def test_mcnemar_is_a_fair_coin_over_discordant_pairs():
 
 
 def estimate(low: float, high: float, seeds: int = 3) -> Estimate:
-    return Estimate(
-        value=(low + high) / 2, low=low, high=high, tasks=2, seeds=seeds, episodes=600, method="bootstrap"
-    )
+    return Estimate(value=(low + high) / 2, low=low, high=high, tasks=2, seeds=seeds, episodes=600, method="bootstrap")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from wamrl.study import Arm, StudyConfig, StudyTask
 
 SHORT = ("short",)
 
+
 def actor_success(cfg: Config) -> Config:
     return _halves(cfg, mode="success", actor=True, world=False, cotrain=False)
 

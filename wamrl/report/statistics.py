@@ -43,9 +43,7 @@ class Estimate:
     method: Literal["bootstrap", "exact"]  # "exact": no spread in the data, see `hierarchical`
 
 
-def hierarchical(
-    values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def hierarchical(values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Mean and interval of nested data that lies within `bounds`: (0, 1) for rates, (-1, 1) for their differences.
 
     Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead: by the binomial

@@ -21,8 +21,7 @@ Style = dict[str, dict[str, str]]
 def styles(arms: Sequence[str]) -> Style:
     """Colour and marker of each arm of the study, finished or not, so that they never change while it runs."""
     return {
-        arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, arm in enumerate(arms)
+        arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]} for i, arm in enumerate(arms)
     }
 
 

@@ -178,4 +178,3 @@ def claim_sentences(results: Results, claims: Sequence[Claim], margin: float) ->
         return results.difference(tasks, claim.arm, claim.against)
 
     return [sentence(claim, estimate(claim), margin) for claim in claims]
-

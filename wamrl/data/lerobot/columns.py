@@ -1,0 +1,57 @@
+"""The numeric columns of a dataset, whole and in memory, checked against what meta/ says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from wamrl.data.lerobot.episodes import Span
+from wamrl.data.lerobot.schema import BROKEN, Info
+from wamrl.data.lerobot.tables import MAX_COLUMN_BYTES, fill_columns, open_parquet
+
+_INDICES = ("episode_index", "frame_index", "index", "task_index")
+
+
+def read_columns(info: Info, spans: list[Span], keys: list[str]) -> tuple[dict[str, np.ndarray], dict[Path, int]]:
+    """`keys`, timestamp (float32) and the indices (int64), each (rows, D); and the first row of every file."""
+    kinds = dict.fromkeys([*keys, "timestamp"], np.float32) | dict.fromkeys(_INDICES, np.int64)
+    for key, kind in kinds.items():
+        feature = info.feature(key)
+        if feature.dtype in ("image", "video", "string", "language") or len(feature.shape) != 1:
+            raise ValueError(
+                f"{info.root}: {key} is {feature.dtype} {feature.shape}, expected numbers: choose another feature"
+            )
+        if info.frames * feature.shape[0] * np.dtype(kind).itemsize > MAX_COLUMN_BYTES:
+            raise ValueError(f"{info.root}: {key} would not fit into memory: split the dataset")
+    files = dict.fromkeys(span.data for span in spans)
+    if (total := sum(open_parquet(path).metadata.num_rows for path in files)) != info.frames:
+        raise ValueError(f"{info.root}: info.json says {info.frames} frames, the data files have {total}: {BROKEN}")
+    arrays = {key: np.empty((info.frames, info.features[key].shape[0]), kind) for key, kind in kinds.items()}
+    starts: dict[Path, int] = {}
+    end = 0
+    for path in files:
+        starts[path] = end
+        end = fill_columns(path, arrays, end)
+    _check(info, spans, arrays, starts)
+    return arrays, starts
+
+
+def _check(info: Info, spans: list[Span], arrays: dict[str, np.ndarray], starts: dict[Path, int]) -> None:
+    """Every row is where meta/ says."""
+    lengths = np.array([span.rows for span in spans])
+    first = np.cumsum([0, *lengths[:-1]])
+    episode = np.repeat(np.arange(len(spans)), lengths)
+    frame = np.arange(info.frames) - first[episode]
+    for key, values in {"episode_index": episode, "frame_index": frame, "index": np.arange(info.frames)}.items():
+        if (wrong := arrays[key][:, 0] != values).any():
+            raise ValueError(f"{info.root}: {key} of row {wrong.argmax()} is out of order: {BROKEN}")
+    late = np.abs(arrays["timestamp"][:, 0] - frame / info.fps) >= 0.5 / info.fps
+    if late.any():
+        raise ValueError(f"{info.root}: the timestamp of row {late.argmax()} is not frame_index / fps: {BROKEN}")
+    begins = [*starts.values(), info.frames]
+    spread = {path: (begins[n], begins[n + 1]) for n, path in enumerate(starts)}
+    for number, span in enumerate(spans):
+        low, high = spread[span.data]
+        if not low <= first[number] < first[number] + span.rows <= high:
+            raise ValueError(f"{info.root}: episode {number} is not in {span.data.name}, where meta/ says: {BROKEN}")

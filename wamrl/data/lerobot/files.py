@@ -1,0 +1,87 @@
+"""The growing files of a dataset that is being written: parquet and mp4, a new one where the old is big enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from wamrl.data.lerobot import video
+from wamrl.data.lerobot.schema import fill
+from wamrl.data.lerobot.tables import arrow
+
+
+class Place:
+    """chunk-xxx/file-xxx, counted up."""
+
+    def __init__(self, root: Path, template: str, chunks_size: int) -> None:
+        self.chunk, self.file = 0, 0
+        self._root, self._template, self._size = root, template, chunks_size
+
+    def next(self) -> None:
+        self.file += 1
+        if self.file == self._size:
+            self.chunk, self.file = self.chunk + 1, 0
+
+    @property
+    def path(self) -> Path:
+        path = self._root / fill(self._template, {"chunk_index": self.chunk, "file_index": self.file})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+class Parquet:
+    """Tables appended to each other, one row group each."""
+
+    def __init__(self, place: Place, limit_mb: float) -> None:
+        self.place, self._limit = place, limit_mb * 2**20
+        self._writer, self._rows = None, 0
+
+    def make_room(self, rows: int) -> None:
+        """Go on in a new file if `rows` more would make this one too big."""
+        if self._writer is not None:
+            size = self.place.path.stat().st_size
+            if size + size / self._rows * rows >= self._limit:
+                self.close()
+                self.place.next()
+
+    def add(self, table) -> None:
+        if self._writer is None:
+            _, pq = arrow()
+            self._writer = pq.ParquetWriter(
+                self.place.path, table.schema, compression="snappy", write_page_checksum=True
+            )
+            self._rows = 0
+        self._writer.write_table(table.cast(self._writer.schema))
+        self._rows += len(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class Mp4:
+    """The episodes of one camera behind each other."""
+
+    def __init__(self, place: Place, limit_mb: float, fps: int, codec: str, gop: int, crf: int) -> None:
+        self.place, self._limit = place, limit_mb * 2**20
+        self._fps, self._how = fps, (codec, gop, crf)
+        self._writer: video.Writer | None = None
+
+    def add(self, frames: np.ndarray) -> float:
+        """uint8 (n, H, W, 3), never split over files; the second at which the first is shown."""
+        old = self._writer
+        if old is not None and old.bytes + old.bytes / old.count * len(frames) >= self._limit:
+            self.close()
+            self.place.next()
+        if self._writer is None:
+            self._writer = video.Writer(self.place.path, self._fps, frames.shape[1:3], *self._how)
+        begin = self._writer.count / self._fps
+        self._writer.add(frames)
+        return begin
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

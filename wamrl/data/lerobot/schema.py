@@ -1,0 +1,196 @@
+"""meta/info.json, checked before anything else is opened: a dataset may come from anybody."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+V21, V30 = "v2.1", "v3.0"
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+BROKEN = "download it again, or name another dataset"
+
+MAX_FPS, MAX_SIDE, MAX_DIM = 1000, 8192, 65536
+MAX_EPISODES, MAX_FRAMES = 10_000_000, 1_000_000_000
+MAX_JSON_BYTES, MAX_FEATURES = 1 << 24, 1000
+_PLACEHOLDERS = {V30: {"chunk_index", "file_index", "video_key"}, V21: {"episode_chunk", "episode_index", "video_key"}}
+_CAMERA_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One column, or one camera."""
+
+    key: str
+    dtype: str  # "float32", ..., "image" or "video"
+    shape: tuple[int, ...]  # as in info.json
+    names: object = None
+    info: dict  # of a video: codec, pixel format, ...
+
+    @property
+    def is_camera(self) -> bool:
+        return self.dtype in ("image", "video") and not self.is_depth
+
+    @property
+    def is_depth(self) -> bool:
+        return bool(self.info.get("is_depth_map") or self.info.get("video.is_depth_map"))
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(H, W) of a camera, whose shape is (H, W, 3) or (3, H, W)."""
+        first = self.names[0] if isinstance(self.names, list) and self.names else None
+        channels_first = first in ("channel", "channels") or (first is None and self.shape[-1] != 3)
+        return self.shape[1:] if channels_first else self.shape[:2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """info.json. Every number is within its limits, every path template is harmless."""
+
+    root: Path
+    version: str  # V21 or V30
+    fps: float
+    episodes: int
+    frames: int
+    chunks_size: int
+    data_path: str
+    video_path: str | None
+    robot_type: str
+    features: dict[str, Feature]
+
+    def file(self, template: str, **values: int | str) -> Path:
+        """The file that a path template names; ValueError if it lies outside of the folder."""
+        return inside(self.root, fill(template, values))
+
+    def feature(self, key: str) -> Feature:
+        if key not in self.features:
+            raise ValueError(f"{self.root} has no feature {key!r}: choose from {', '.join(self.features)}")
+        return self.features[key]
+
+    @property
+    def cameras(self) -> list[Feature]:
+        return [f for f in self.features.values() if f.is_camera]
+
+
+def fill(template: str, values: dict[str, int | str]) -> str:
+    """`template.format(**values)`, without what else `format` can do."""
+    out = ""
+    for text, name, spec, _ in string.Formatter().parse(template):
+        out += text
+        if name is not None:
+            value = values[name]
+            out += f"{value:0{int(spec[:-1] or 0)}d}" if isinstance(value, int) and spec else str(value)
+    return out
+
+
+def inside(root: Path, relative: str) -> Path:
+    """root/relative; ValueError if that is outside of root, also by way of a symbolic link."""
+    path = root / relative
+    try:
+        if path.resolve().is_relative_to(root.resolve()):
+            return path
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
+        pass
+    raise ValueError(f"{root}: {relative!r} leads out of the folder: copy it with `cp -rL`, or do not trust it")
+
+
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> object:
+    """A JSON file of at most `limit` bytes."""
+    try:
+        if (size := path.stat().st_size) > limit:
+            raise ValueError(f"it has {size} bytes, at most {limit} are read")
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: is this a LeRobot dataset? {BROKEN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable ({error}): {BROKEN}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}")
+
+
+def read_info(root: Path) -> Info:
+    """`root`/meta/info.json; ValueError of one sentence for anything that is missing, foreign or absurd."""
+    where = f"{root}/meta/info.json"
+    raw = read_json(inside(root, "meta/info.json"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where} is not a JSON object: {BROKEN}")
+    version = raw.get("codebase_version")
+    if version not in (V21, V30):
+        raise ValueError(
+            f"{where} has codebase_version {version!r}, this wamrl reads {V21} and {V30}: convert it with lerobot"
+        )
+    _check_layout(root, version)
+    fps = raw.get("fps")
+    if type(fps) not in (int, float) or not 0 < fps <= MAX_FPS:
+        raise ValueError(f"{where}: fps is {fps!r}, expected a number above 0 and at most {MAX_FPS}: correct it")
+    templates = {name: _template(raw.get(name), name, version, where) for name in ("data_path", "video_path")}
+    if templates["data_path"] is None:
+        raise ValueError(f"{where}: data_path is missing: {BROKEN}")
+    return Info(
+        root=root, version=version, fps=float(fps), features=_features(raw.get("features"), where),
+        episodes=_count(raw, "total_episodes", MAX_EPISODES, where),
+        frames=_count(raw, "total_frames", MAX_FRAMES, where),
+        chunks_size=_count(raw, "chunks_size", MAX_EPISODES, where, 1000), robot_type=str(raw.get("robot_type") or ""),
+        **templates,
+    )  # fmt: skip
+
+
+def _check_layout(root: Path, version: str) -> None:
+    """The files must be of the version that info.json says."""
+    old, new = root / "meta/episodes.jsonl", root / "meta/episodes"
+    mine, other = (old, new) if version == V21 else (new, old)
+    if not mine.exists():
+        what = "its files are of the other version" if other.exists() else "it is missing"
+        raise ValueError(f"{root} says {version}, which needs {mine.relative_to(root)}, but {what}: {BROKEN}")
+
+
+def _count(raw: dict, key: str, most: int, where: str, default: int | None = None) -> int:
+    value = raw.get(key, default)
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{where}: {key} is {value!r}, expected an integer from 1 to {most}: {BROKEN}")
+    return value
+
+
+def _template(template: object, name: str, version: str, where: str) -> str | None:
+    """Only the known placeholders, only whole numbers, only downwards."""
+    if template is None:
+        return None
+    try:
+        fields = [(f, s, c) for _, f, s, c in string.Formatter().parse(template) if f is not None]
+    except (TypeError, ValueError):
+        fields = [("not a template", "", None)]
+    known = all(f in _PLACEHOLDERS[version] and not c and re.fullmatch(r"(0?\dd)?", s) for f, s, c in fields)
+    if not known or template.startswith("/") or ".." in template or "\\" in template or "\0" in template:
+        allowed = ", ".join(sorted(_PLACEHOLDERS[version]))
+        raise ValueError(f"{where}: {name} {template!r} must be a path below the folder, made of {allowed}: correct it")
+    return template
+
+
+def _features(raw: object, where: str) -> dict[str, Feature]:
+    if not isinstance(raw, dict) or not 0 < len(raw) <= MAX_FEATURES:
+        raise ValueError(f"{where}: features must be an object of 1 to {MAX_FEATURES} entries: {BROKEN}")
+    return {key: _feature(key, ft, where) for key, ft in raw.items()}
+
+
+def _feature(key: str, raw: object, where: str) -> Feature:
+    shape = raw.get("shape") if isinstance(raw, dict) else None
+    if not isinstance(shape, list) or not shape or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError(f"{where}: feature {key!r} has no proper dtype and shape: {BROKEN}")
+    info = raw.get("info") or raw.get("video_info")
+    feature = Feature(
+        key=key, dtype=str(raw.get("dtype")), shape=tuple(shape), names=raw.get("names"),
+        info=info if isinstance(info, dict) else {},
+    )  # fmt: skip
+    if feature.dtype not in ("image", "video"):
+        if max(shape) > MAX_DIM:
+            raise ValueError(f"{where}: feature {key!r} has shape {shape}, at most {MAX_DIM} numbers: {BROKEN}")
+    elif feature.is_camera and (len(shape) != 3 or sorted(shape)[-1] > MAX_SIDE or 3 not in (shape[0], shape[-1])):
+        raise ValueError(f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: {BROKEN}")
+    if feature.is_camera and not _CAMERA_KEY.fullmatch(key):
+        raise ValueError(f"{where}: camera {key!r} is no name for a folder: rename it")
+    return feature
