@@ -1,0 +1,155 @@
+"""Where each of robosuite's things goes, and how it gets there once it is held."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import atan2, pi
+
+import numpy as np
+
+from wamrl.envs.experts.robosuite_grasp import nearest, shape, yaw_of
+from wamrl.envs.robosuite_sim import Simulation
+
+UP = np.array([0.0, 0.0, 1.0])
+Carry = tuple[np.ndarray, float, bool]  # displacement of the hand (3,) in metres, of its yaw, whether to let go
+
+
+class Place(ABC):
+    """One thing's destination."""
+
+    floor = 0.8  # metres: height of what it lies on before
+    clearance = 0.0  # metres: the fingers' ends stay above this height on their way to the thing
+    narrow_only = False  # close along the narrowest axis only
+
+    def __init__(self, sim: Simulation, body: str) -> None:
+        self._sim, self._body = sim, body
+        self._root = sim.model.body(f"{body}_main").id
+
+    @abstractmethod
+    def carry(self) -> Carry:
+        """How to move while the thing is held."""
+
+    def done(self) -> bool:
+        """It is where it belongs, be the hand still at it or not."""
+        return False
+
+    def possible(self) -> bool:
+        """It has not fallen off the table."""
+        return bool(self._sim.data.xpos[self._root, 2] > 0.7)
+
+    def position(self) -> np.ndarray:
+        return self._sim.data.xpos[self._root].copy()
+
+
+def place(sim: Simulation, body: str) -> Place:
+    kinds = {"cube": Aloft, "cubeA": OnCube, "SquareNut": OnPeg, "RoundNut": OnPeg}
+    return kinds.get(body, InBin)(sim, body)
+
+
+class Aloft(Place):
+    """Straight up."""
+
+    def carry(self) -> Carry:
+        return 0.1 * UP, 0.0, False
+
+
+class OnCube(Place):
+    """Above the other cube, down until it touches, let go."""
+
+    def carry(self) -> Carry:
+        thing, base = shape(self._sim, self._body), shape(self._sim, "cubeB")
+        gap = thing.bottom - base.top
+        aside = base.center - thing.center
+        aside[2] = 0.0
+        off = float(np.linalg.norm(aside))
+        if off < 0.012:
+            return aside - (gap + 0.002) * UP, 0.0, gap < 0.004
+        if gap < 0.02:
+            return (0.04 - gap) * UP + (aside if gap > 0.01 else 0.0), 0.0, False
+        return aside + (0.04 - gap) * UP, 0.0, False
+
+    def done(self) -> bool:
+        thing, base = shape(self._sim, self._body), shape(self._sim, "cubeB")
+        off = float(np.linalg.norm((thing.center - base.center)[:2]))
+        letting_go = self._sim.hand.fingers[0] > -0.95
+        return off < 0.02 and abs(thing.bottom - base.top) < 0.006 and letting_go
+
+
+class OnPeg(Place):
+    """A nut's ring over its peg: lift, turn the square one, go above, down, let go."""
+
+    ABOVE, NARROW = 0.955, 0.005  # metres: height of the ring's underside over the pegs, error aside when going down
+    narrow_only = True
+
+    def __init__(self, sim: Simulation, body: str) -> None:
+        super().__init__(sim, body)
+        self._square = body == "SquareNut"
+        self._peg = sim.model.body("peg1" if self._square else "peg2").id
+
+    def _offset(self) -> tuple[np.ndarray, float]:
+        """From the ring's centre to the peg, horizontal, and the height of the centre above the table."""
+        aside = self._sim.data.xpos[self._peg] - self.position()
+        aside[2] = 0.0
+        return aside, float(self.position()[2]) - self.floor
+
+    def carry(self) -> Carry:
+        aside, height = self._offset()
+        off, spin = float(np.linalg.norm(aside)), self._spin()
+        threaded = off < 0.012 and height < 0.145
+        if threaded or (off < self.NARROW and abs(spin) < 0.08):
+            return aside - 0.05 * UP, spin, height < 0.03
+        rise = (self.ABOVE + 0.02 - self.position()[2]) * UP
+        if rise[2] > 0.02:
+            return rise, spin, False
+        return rise + aside + self._swing(spin), spin, False
+
+    def _spin(self) -> float:
+        """Yaw that is missing until the square hole fits over its peg."""
+        if not self._square:
+            return 0.0
+        x, y, _ = self._sim.data.xmat[self._root].reshape(3, 3)[:, 0]
+        _, turned = self._sim.hand.pose()
+        hand = yaw_of(turned)
+        return nearest([hand - atan2(y, x)], hand, pi / 2) - hand
+
+    def _swing(self, spin: float) -> np.ndarray:
+        """How far the hand moves when the nut turns about the ring's centre by a part of `spin`."""
+        arm = self._sim.hand.pose()[0] - self.position()
+        part = float(np.clip(spin, -0.15, 0.15))
+        return part * np.array([-arm[1], arm[0], 0.0])
+
+    def done(self) -> bool:
+        aside, height = self._offset()
+        return bool(np.linalg.norm(aside) < 0.02 and height < 0.045)
+
+
+class InBin(Place):
+    """Over the walls into the quarter of the bin that is the thing's own."""
+
+    floor = 0.82
+    WALL = 0.9  # metres, height of the walls' upper edges
+    HIGH = 0.93  # metres, for the thing's underside on the way
+    clearance = 0.93
+
+    def __init__(self, sim: Simulation, body: str) -> None:
+        super().__init__(sim, body)
+        self._index = [obj.name for obj in sim.env.objects].index(body)
+        self._target = sim.env.target_bin_placements[self._index]
+        self.narrow_only = body == "Cereal"
+
+    def carry(self) -> Carry:
+        thing = shape(self._sim, self._body)
+        aside = self._target - thing.center
+        aside[2] = 0.0
+        off = float(np.linalg.norm(aside))
+        if off < 0.03:
+            return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, thing.bottom < self.floor + 0.02
+        if thing.bottom < self.HIGH - 0.02:
+            return (self.HIGH + 0.02 - thing.bottom) * UP, 0.0, False
+        return aside + (self.HIGH + 0.02 - thing.bottom) * UP, 0.0, False
+
+    def done(self) -> bool:
+        inside = not self._sim.env.not_in_bin(self.position(), self._index)
+        return inside and (not self._sim.held(self._body) or shape(self._sim, self._body).bottom < self.floor + 0.02)
+
+

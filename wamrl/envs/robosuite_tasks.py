@@ -1,0 +1,59 @@
+"""The robosuite tasks that are offered: what the model is told, how long they last, and from where they are seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wamrl.envs.fast_render import Camera, Fixed
+
+TABLE = Camera(lookat=(0.0, 0.0, 0.84), distance=0.75, azimuth=180.0, elevation=-35.0)
+PEGS = Camera(lookat=(0.06, 0.0, 0.86), distance=0.95, azimuth=180.0, elevation=-38.0)
+BINS = Camera(lookat=(0.1, 0.0, 0.86), distance=1.25, azimuth=180.0, elevation=-42.0)
+WRIST = Fixed(name="robot0_eye_in_hand")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One robosuite task; `horizon` in control steps is about 1.8 times what the expert needs."""
+
+    env: str  # robosuite's name
+    instruction: str
+    horizon: int
+    things: tuple[str, ...]  # bodies to grasp, in the order of robosuite's own list; one stage each
+    front: Camera
+
+
+TASKS: dict[str, Task] = {
+    "lift": Task(env="Lift", instruction="lift the red cube", horizon=70, things=("cube",), front=TABLE),
+    "stack": Task(
+        env="Stack", instruction="put the red cube on the green cube", horizon=140, things=("cubeA",), front=TABLE
+    ),
+    "pick-place-can": Task(
+        env="PickPlaceCan", instruction="put the can into its bin", horizon=200, things=("Can",), front=BINS
+    ),
+    "nut-assembly-square": Task(
+        env="NutAssemblySquare",
+        instruction="put the square nut over the square peg",
+        horizon=200,
+        things=("SquareNut",),
+        front=PEGS,
+    ),
+    "pick-place": Task(
+        env="PickPlace",
+        instruction="put the milk, the bread, the cereal and the can into their bins",
+        horizon=800,
+        things=("Milk", "Bread", "Cereal", "Can"),
+        front=BINS,
+    ),
+    "nut-assembly": Task(
+        env="NutAssembly",
+        instruction="put the square nut over the square peg and the round nut over the round peg",
+        horizon=400,
+        things=("SquareNut", "RoundNut"),
+        front=PEGS,
+    ),
+}
+
+
+def known_tasks() -> str:
+    return ", ".join(sorted(TASKS))
