@@ -6,8 +6,8 @@
     above the grasp, aligned           -> open and go down
     anywhere else                      -> open, rise if low, go above the grasp and turn
 
-Several things are placed in the order of `ORDER`. Tolerances widen while the fingers are closing, so that noise does not
-undo a grasp; the fingers' position is the only memory.
+Several things are placed in the order of `ORDER`. Tolerances widen while the fingers are closing, so that noise does
+not undo a grasp; the fingers' position is the only memory.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class PickExpert(Expert):
     def _plan(self, hand: np.ndarray, yaw: float) -> Goal:
         sim = self._sim
         for body, where in self._places.items():
-            if where.done() and (sim.held(body) or self._around(hand, body)):
-                return Goal(point=hand + (0.0, 0.0, 0.1), yaw=yaw, grip=OPEN)
+            if where.done() and ((touched := sim.held(body)) or self._around(hand, body)):
+                return Goal(point=hand + (0.0, 0.0, 0.0 if touched else 0.1), yaw=yaw, grip=OPEN)
         waiting = sorted((b for b, w in self._places.items() if not w.done() and w.possible()), key=_rank)
         if not waiting:
             return Goal(point=hand + (0.0, 0.0, 0.05), yaw=yaw, grip=OPEN)

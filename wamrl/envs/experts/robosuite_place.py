@@ -7,7 +7,8 @@ from math import atan2, pi
 
 import numpy as np
 
-from wamrl.envs.experts.robosuite_grasp import nearest, shape, yaw_of
+from wamrl.envs.experts.robosuite_grasp import HOME, shape, wrap, yaw_of
+from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -72,19 +73,21 @@ class OnCube(Place):
         thing, base = shape(self._sim, self._body), shape(self._sim, "cubeB")
         off = float(np.linalg.norm((thing.center - base.center)[:2]))
         letting_go = self._sim.hand.fingers[0] > -0.95
-        return off < 0.02 and abs(thing.bottom - base.top) < 0.006 and letting_go
+        return off < 0.02 and abs(thing.bottom - base.top) < 0.012 and letting_go
 
 
 class OnPeg(Place):
     """A nut's ring over its peg: lift, turn the square one, go above, down, let go."""
 
-    ABOVE, NARROW = 0.955, 0.005  # metres: height of the ring's underside over the pegs, error aside when going down
+    ABOVE, NARROW = 0.965, 0.005  # metres: height of the ring's centre over the pegs, error aside when going down
+    REACH = 0.78  # metres from the arm's base, horizontal, for the hand over the peg
     narrow_only = True
 
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._square = body == "SquareNut"
         self._peg = sim.model.body("peg1" if self._square else "peg2").id
+        self._base = sim.model.body("robot0_base").pos[:2]
 
     def _offset(self) -> tuple[np.ndarray, float]:
         """From the ring's centre to the peg, horizontal, and the height of the centre above the table."""
@@ -98,19 +101,27 @@ class OnPeg(Place):
         threaded = off < 0.012 and height < 0.145
         if threaded or (off < self.NARROW and abs(spin) < 0.08):
             return aside - 0.05 * UP, spin, height < 0.03
-        rise = (self.ABOVE + 0.02 - self.position()[2]) * UP
+        rise = (self.ABOVE + 0.01 - self.position()[2]) * UP
         if rise[2] > 0.02:
             return rise, spin, False
         return rise + aside + self._swing(spin), spin, False
 
     def _spin(self) -> float:
-        """Yaw that is missing until the square hole fits over its peg."""
-        if not self._square:
-            return 0.0
-        x, y, _ = self._sim.data.xmat[self._root].reshape(3, 3)[:, 0]
-        _, turned = self._sim.hand.pose()
-        hand = yaw_of(turned)
-        return nearest([hand - atan2(y, x)], hand, pi / 2) - hand
+        """Yaw still to turn: until the square hole fits its peg, and until the hand over the peg is within reach."""
+        sim = self._sim
+        position, turned = sim.hand.pose()
+        hand, arm = yaw_of(turned), (position - self.position())[:2]
+        x, y, _ = sim.data.xmat[self._root].reshape(3, 3)[:, 0]
+        first, step = (-atan2(y, x), pi / 2) if self._square else (0.0, pi / 4)
+        spins = [wrap(first + k * step) for k in range(round(2 * pi / step))]
+        peg = sim.data.xpos[self._peg][:2] - self._base
+
+        def cost(spin: float) -> float:
+            there = peg + rotation(spin * UP)[:2, :2] @ arm
+            beyond = max(0.0, float(np.linalg.norm(there)) - self.REACH) / 0.01
+            return abs(spin) + 0.3 * abs(hand + spin - HOME) + 5.0 * max(0.0, abs(hand + spin - HOME) - 2.0) + beyond
+
+        return min(spins, key=cost)
 
     def _swing(self, spin: float) -> np.ndarray:
         """How far the hand moves when the nut turns about the ring's centre by a part of `spin`."""
@@ -128,28 +139,28 @@ class InBin(Place):
 
     floor = 0.82
     WALL = 0.9  # metres, height of the walls' upper edges
-    HIGH = 0.93  # metres, for the thing's underside on the way
+    REACH = 0.82  # metres from the arm's base, horizontal: what is farther off the hand cannot reach upright
     clearance = 0.93
 
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._index = [obj.name for obj in sim.env.objects].index(body)
-        self._target = sim.env.target_bin_placements[self._index]
+        self._high = self.WALL + (0.03 if len(sim.task.things) == 1 else 0.1)  # over the walls, or the others as well
+        base = sim.model.body("robot0_base").pos[:2]
+        way = sim.env.target_bin_placements[self._index][:2] - base
+        self._target = base + way * min(1.0, self.REACH / float(np.linalg.norm(way)))
         self.narrow_only = body == "Cereal"
 
     def carry(self) -> Carry:
         thing = shape(self._sim, self._body)
-        aside = self._target - thing.center
-        aside[2] = 0.0
+        aside = np.array([*(self._target - thing.center[:2]), 0.0])
         off = float(np.linalg.norm(aside))
         if off < 0.03:
             return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, thing.bottom < self.floor + 0.02
-        if thing.bottom < self.HIGH - 0.02:
-            return (self.HIGH + 0.02 - thing.bottom) * UP, 0.0, False
-        return aside + (self.HIGH + 0.02 - thing.bottom) * UP, 0.0, False
+        rise = (self._high + 0.02 - thing.bottom) * UP
+        wait = thing.bottom < (self._high if thing.center[1] < 0.0 else self.WALL + 0.01)
+        return (rise if wait else rise + aside), 0.0, False
 
     def done(self) -> bool:
         inside = not self._sim.env.not_in_bin(self.position(), self._index)
         return inside and (not self._sim.held(self._body) or shape(self._sim, self._body).bottom < self.floor + 0.02)
-
-
