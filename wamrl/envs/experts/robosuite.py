@@ -21,9 +21,7 @@ from wamrl.envs.experts.robosuite_grasp import (
     PALM,
     TIPS,
     Shape,
-    closing_yaws,
     downward,
-    nearest,
     shape,
     turn,
     wrap,
@@ -83,7 +81,7 @@ class PickExpert(Expert):
         sim = self._sim
         for body, where in self._places.items():
             if where.done() and ((touched := sim.held(body)) or self._around(hand, body)):
-                return Goal(point=hand + (0.0, 0.0, 0.0 if touched else 0.1), yaw=yaw, grip=OPEN)
+                return Goal(point=hand + (0.0, 0.0, 0.0 if touched else 0.04), yaw=yaw, grip=OPEN)
         waiting = sorted((b for b, w in self._places.items() if not w.done() and w.possible()), key=_rank)
         if not waiting:
             return Goal(point=hand + (0.0, 0.0, 0.05), yaw=yaw, grip=OPEN)
@@ -105,7 +103,7 @@ class PickExpert(Expert):
     def _fetch(self, hand: np.ndarray, yaw: float, thing: Shape, where: Place) -> Goal:
         deep = max(thing.center[2], thing.top - PALM)
         point = np.array([*thing.center[:2], max(deep, where.floor + TIPS + 0.002)])
-        goal_yaw = nearest(closing_yaws(thing, where.narrow_only), yaw)
+        goal_yaw = where.grasp_yaw(yaw)
         closing = self._sim.hand.fingers[0] < 0.95
         slack = 2.0 if closing else 1.0
         error = point - hand
@@ -114,7 +112,7 @@ class PickExpert(Expert):
             return Goal(point=point, yaw=goal_yaw, grip=CLOSE)
         if aside < slack * NEAR and askew < slack * ALIGNED and not (closing and above > 0.03):
             return Goal(point=point, yaw=goal_yaw, grip=OPEN)
-        top = max(point[2] + HOVER, where.clearance + TIPS)
+        top = max(point[2] + HOVER, where.clearance(hand) + TIPS)
         low = hand[2] < top - 0.03 and aside > 0.03
         return Goal(point=np.array([*(hand if low else point)[:2], top]), yaw=goal_yaw, grip=OPEN)
 

@@ -15,6 +15,7 @@ from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
 HOME = pi / 2  # yaw of the closing axis in the arm's first posture
+LEAST, MOST = HOME - 1.9, HOME + 3.3  # yaws that the wrist's joint reaches
 GRASPABLE = 0.035  # metres, half a width that fits between the open fingers with room to spare
 TIPS = 0.016  # metres from the grip site down to the fingers' ends
 PALM = 0.026  # metres from the grip site up to where the palm would touch
@@ -45,7 +46,7 @@ def shape(sim: Simulation, body: str) -> Shape:
     return Shape(center=data.geom_xpos[geom] + axes @ box[:3], axes=axes, half=box[3:].copy())
 
 
-def closing_yaws(thing: Shape, narrow_only: bool) -> list[float]:
+def closing_yaws(thing: Shape, narrow_only: bool = False) -> list[float]:
     """Yaws of the horizontal axes along which the fingers may close; one at least. `narrow_only`: the best one."""
     upright = int(np.argmax(np.abs(thing.axes[2])))
     flat = sorted((i for i in range(3) if i != upright), key=lambda i: thing.half[i])
@@ -53,15 +54,16 @@ def closing_yaws(thing: Shape, narrow_only: bool) -> list[float]:
     return [atan2(thing.axes[1, i], thing.axes[0, i]) for i in good]
 
 
-def nearest(yaws: list[float], now: float, period: float = pi) -> float:
-    """Of all yaws + k * period the one that is near the present yaw, and not far from the arm's first posture."""
-    turns = [yaw + k * period for yaw in yaws for k in range(-6, 7)]
-    return min(turns, key=lambda yaw: abs(yaw - now) + 0.3 * abs(yaw - HOME))
+def nearest(yaws: list[float], now: float) -> float:
+    """Of all yaws + k pi in the wrist's reach the one that is near the present yaw, and not far from `HOME`."""
+    turns = [yaw + k * pi for yaw in yaws for k in range(-6, 7)]
+    return min((t for t in turns if LEAST < t < MOST), key=lambda yaw: abs(yaw - now) + 0.3 * abs(yaw - HOME))
 
 
 def yaw_of(turned: np.ndarray) -> float:
-    """Yaw of the hand's closing axis, in (HOME - pi, HOME + pi]."""
-    return HOME + wrap(atan2(turned[1, 0], turned[0, 0]) - HOME)
+    """Yaw of the hand's closing axis, in the turn that the wrist's joint reaches."""
+    least = (LEAST + MOST) / 2 - pi
+    return least + (atan2(turned[1, 0], turned[0, 0]) - least) % (2 * pi)
 
 
 def wrap(angle: float) -> float:

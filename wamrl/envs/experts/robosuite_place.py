@@ -7,7 +7,7 @@ from math import atan2, pi
 
 import numpy as np
 
-from wamrl.envs.experts.robosuite_grasp import HOME, shape, wrap, yaw_of
+from wamrl.envs.experts.robosuite_grasp import HOME, LEAST, MOST, closing_yaws, nearest, shape, wrap, yaw_of
 from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
@@ -19,8 +19,6 @@ class Place(ABC):
     """One thing's destination."""
 
     floor = 0.8  # metres: height of what it lies on before
-    clearance = 0.0  # metres: the fingers' ends stay above this height on their way to the thing
-    narrow_only = False  # close along the narrowest axis only
 
     def __init__(self, sim: Simulation, body: str) -> None:
         self._sim, self._body = sim, body
@@ -33,6 +31,14 @@ class Place(ABC):
     def done(self) -> bool:
         """It is where it belongs, be the hand still at it or not."""
         return False
+
+    def grasp_yaw(self, now: float) -> float:
+        """Along which yaw the fingers should close, from the present one."""
+        return nearest(closing_yaws(shape(self._sim, self._body)), now)
+
+    def clearance(self, hand: np.ndarray) -> float:
+        """Height, metres, above which the fingers' ends stay on their way to the thing from where the hand is."""
+        return 0.0
 
     def possible(self) -> bool:
         """It has not fallen off the table."""
@@ -80,9 +86,7 @@ class OnPeg(Place):
     """A nut's ring over its peg: lift, turn the square one, go above, down, let go."""
 
     ABOVE, NARROW = 0.965, 0.005  # metres: height of the ring's centre over the pegs, error aside when going down
-    REACH = 0.78  # metres from the arm's base, horizontal, for the hand over the peg
-    narrow_only = True
-
+    REACH = 0.74  # metres from the arm's base, horizontal, for the hand over the peg
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._square = body == "SquareNut"
@@ -100,7 +104,7 @@ class OnPeg(Place):
         off, spin = float(np.linalg.norm(aside)), self._spin()
         threaded = off < 0.012 and height < 0.145
         if threaded or (off < self.NARROW and abs(spin) < 0.08):
-            return aside - 0.05 * UP, spin, height < 0.03
+            return aside - 0.05 * UP, spin, height < 0.06
         rise = (self.ABOVE + 0.01 - self.position()[2]) * UP
         if rise[2] > 0.02:
             return rise, spin, False
@@ -119,9 +123,16 @@ class OnPeg(Place):
         def cost(spin: float) -> float:
             there = peg + rotation(spin * UP)[:2, :2] @ arm
             beyond = max(0.0, float(np.linalg.norm(there)) - self.REACH) / 0.01
-            return abs(spin) + 0.3 * abs(hand + spin - HOME) + 5.0 * max(0.0, abs(hand + spin - HOME) - 2.0) + beyond
+            twisted = 0.0 if LEAST < hand + spin < MOST else 10.0
+            return abs(spin) + 0.3 * abs(hand + spin - HOME) + twisted + beyond
 
         return min(spins, key=cost)
+
+    def grasp_yaw(self, now: float) -> float:
+        """Such that the hand is in its first posture when the handle points to the robot; else the other way."""
+        x, y, _ = self._sim.data.xmat[self._root].reshape(3, 3)[:, 0]
+        yaw = LEAST + (atan2(y, x) - pi / 2 - LEAST) % (2 * pi)
+        return yaw if yaw < HOME + 2.4 else nearest([yaw], now)
 
     def _swing(self, spin: float) -> np.ndarray:
         """How far the hand moves when the nut turns about the ring's centre by a part of `spin`."""
@@ -129,9 +140,13 @@ class OnPeg(Place):
         part = float(np.clip(spin, -0.15, 0.15))
         return part * np.array([-arm[1], arm[0], 0.0])
 
+    def clearance(self, hand: np.ndarray) -> float:
+        return 0.98 if hand[0] > 0.1 else 0.0
+
     def done(self) -> bool:
         aside, height = self._offset()
-        return bool(np.linalg.norm(aside) < 0.02 and height < 0.045)
+        low = 0.07 if self._sim.held(self._body) else 0.045  # let go early: it falls, and the wrist is clear of the peg
+        return bool(np.linalg.norm(aside) < 0.02 and height < low)
 
 
 class InBin(Place):
@@ -139,28 +154,37 @@ class InBin(Place):
 
     floor = 0.82
     WALL = 0.9  # metres, height of the walls' upper edges
-    REACH = 0.82  # metres from the arm's base, horizontal: what is farther off the hand cannot reach upright
-    clearance = 0.93
+    LOWEST = 0.88  # metres, height of the hand where its palm may come to rest on the walls
+    NEARER = np.array([0.05, 0.07])  # metres from the middle of the far quarter, which is at the end of the reach
 
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._index = [obj.name for obj in sim.env.objects].index(body)
         self._high = self.WALL + (0.03 if len(sim.task.things) == 1 else 0.1)  # over the walls, or the others as well
-        base = sim.model.body("robot0_base").pos[:2]
-        way = sim.env.target_bin_placements[self._index][:2] - base
-        self._target = base + way * min(1.0, self.REACH / float(np.linalg.norm(way)))
-        self.narrow_only = body == "Cereal"
+        self._target = sim.env.target_bin_placements[self._index][:2] - (self.NEARER if body == "Can" else 0.0)
+        self._narrow_only = body == "Cereal"
 
     def carry(self) -> Carry:
         thing = shape(self._sim, self._body)
         aside = np.array([*(self._target - thing.center[:2]), 0.0])
         off = float(np.linalg.norm(aside))
         if off < 0.03:
-            return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, thing.bottom < self.floor + 0.02
+            return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, self._low()
         rise = (self._high + 0.02 - thing.bottom) * UP
         wait = thing.bottom < (self._high if thing.center[1] < 0.0 else self.WALL + 0.01)
         return (rise if wait else rise + aside), 0.0, False
 
+    def grasp_yaw(self, now: float) -> float:
+        return nearest(closing_yaws(shape(self._sim, self._body), self._narrow_only), now)
+
+    def clearance(self, hand: np.ndarray) -> float:
+        return self._high
+
     def done(self) -> bool:
         inside = not self._sim.env.not_in_bin(self.position(), self._index)
-        return inside and (not self._sim.held(self._body) or shape(self._sim, self._body).bottom < self.floor + 0.02)
+        return inside and (not self._sim.held(self._body) or self._low())
+
+    def _low(self) -> bool:
+        """Low enough to let go."""
+        bottom, hand = shape(self._sim, self._body).bottom, self._sim.hand.pose()[0][2]
+        return bottom < self.floor + 0.02 or (hand < self.LOWEST and bottom < self.floor + 0.05)
