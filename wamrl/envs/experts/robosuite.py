@@ -35,6 +35,7 @@ GAIN, TURN_GAIN = 30.0, 3.0  # action per metre and per radian
 OPEN, CLOSE = -1.0, 1.0
 NEAR, DEEP, ALIGNED = 0.012, 0.012, 0.12  # metres aside and in height, radians: good enough to close
 HOVER = 0.08  # metres above the grasp
+STRAIGHT = -0.3  # radians: beyond this the elbow joint (limit -0.07) is all but stretched
 MISSED, BESIDE = 0.01, 0.04  # metres: fingers this far closed, this near to a thing, have missed it
 
 
@@ -68,6 +69,7 @@ class PickExpert(Expert):
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
+        self._base = sim.model.body("robot0_base").pos.copy()
         self._places = {body: place(sim, body) for body in sim.task.things}
 
     def action(self) -> np.ndarray:
@@ -75,13 +77,18 @@ class PickExpert(Expert):
         goal = self._plan(position, yaw_of(turned))
         move = GAIN * (goal.point - position)
         spin = TURN_GAIN * turn(downward(goal.yaw), turned)
+        if self._sim.data.qpos[3] > STRAIGHT:  # the elbow is locked: fold it by tilting the hand and drawing it back
+            out = position - self._base
+            out = np.array([out[0], out[1], 0.0]) / float(np.linalg.norm(out[:2]))
+            move, spin = -out, np.array([-out[1], out[0], 0.0])
         return np.clip([*move, *spin, goal.grip], -1.0, 1.0).astype(np.float32)
 
     def _plan(self, hand: np.ndarray, yaw: float) -> Goal:
         sim = self._sim
         for body, where in self._places.items():
             if where.done() and ((touched := sim.held(body)) or self._around(hand, body)):
-                return Goal(point=hand + (0.0, 0.0, 0.0 if touched else 0.04), yaw=yaw, grip=OPEN)
+                away = np.array([*where.grasp_point()[:2], hand[2] + (0.0 if touched else 0.04)])
+                return Goal(point=away, yaw=yaw, grip=OPEN)
         waiting = sorted((b for b, w in self._places.items() if not w.done() and w.possible()), key=_rank)
         if not waiting:
             return Goal(point=hand + (0.0, 0.0, 0.05), yaw=yaw, grip=OPEN)
@@ -102,7 +109,7 @@ class PickExpert(Expert):
 
     def _fetch(self, hand: np.ndarray, yaw: float, thing: Shape, where: Place) -> Goal:
         deep = max(thing.center[2], thing.top - PALM)
-        point = np.array([*thing.center[:2], max(deep, where.floor + TIPS + 0.002)])
+        point = np.array([*where.grasp_point()[:2], max(deep, where.floor + TIPS + 0.002)])
         goal_yaw = where.grasp_yaw(yaw)
         closing = self._sim.hand.fingers[0] < 0.95
         slack = 2.0 if closing else 1.0
@@ -114,7 +121,9 @@ class PickExpert(Expert):
             return Goal(point=point, yaw=goal_yaw, grip=OPEN)
         top = max(point[2] + HOVER, where.clearance(hand) + TIPS)
         low = hand[2] < top - 0.03 and aside > 0.03
-        return Goal(point=np.array([*(hand if low else point)[:2], top]), yaw=goal_yaw, grip=OPEN)
+        if low:  # no turning: there may be walls and pegs on all sides
+            return Goal(point=np.array([*hand[:2], top]), yaw=yaw, grip=OPEN)
+        return Goal(point=np.array([*point[:2], top]), yaw=goal_yaw, grip=OPEN)
 
 
 def _rank(body: str) -> int:

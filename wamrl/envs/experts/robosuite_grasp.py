@@ -15,7 +15,7 @@ from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
 HOME = pi / 2  # yaw of the closing axis in the arm's first posture
-LEAST, MOST = HOME - 1.9, HOME + 3.3  # yaws that the wrist's joint reaches
+LEAST, MOST = HOME - 1.8, HOME + 2.9  # yaws that the wrist's joint reaches
 GRASPABLE = 0.035  # metres, half a width that fits between the open fingers with room to spare
 TIPS = 0.016  # metres from the grip site down to the fingers' ends
 PALM = 0.026  # metres from the grip site up to where the palm would touch

@@ -32,6 +32,10 @@ class Place(ABC):
         """It is where it belongs, be the hand still at it or not."""
         return False
 
+    def grasp_point(self) -> np.ndarray:
+        """The middle of what the fingers close on, float64 (3,), metres."""
+        return shape(self._sim, self._body).center
+
     def grasp_yaw(self, now: float) -> float:
         """Along which yaw the fingers should close, from the present one."""
         return nearest(closing_yaws(shape(self._sim, self._body)), now)
@@ -128,6 +132,11 @@ class OnPeg(Place):
 
         return min(spins, key=cost)
 
+    def grasp_point(self) -> np.ndarray:
+        """A little out from the handle's middle: the hand must not touch the peg."""
+        handle = shape(self._sim, self._body)
+        return handle.center + 0.008 * handle.axes[:, 0]
+
     def grasp_yaw(self, now: float) -> float:
         """Such that the hand is in its first posture when the handle points to the robot; else the other way."""
         x, y, _ = self._sim.data.xmat[self._root].reshape(3, 3)[:, 0]
@@ -145,7 +154,8 @@ class OnPeg(Place):
 
     def done(self) -> bool:
         aside, height = self._offset()
-        low = 0.07 if self._sim.held(self._body) else 0.045  # let go early: it falls, and the wrist is clear of the peg
+        # it is let go early, for the hand to be clear of the peg, and falls
+        low = 0.07 if self._sim.held(self._body) or self._sim.hand.fingers[0] < 0.95 else 0.045
         return bool(np.linalg.norm(aside) < 0.02 and height < low)
 
 
