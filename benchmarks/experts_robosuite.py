@@ -18,24 +18,25 @@ from wamrl.report import wilson
 from wamrl.types import Start
 
 DROP = 15  # control steps with open fingers
-CARRIED = {"lift": 3, "stack": 12}  # control steps of holding before the drop
+CARRIED = {"lift": 1, "stack": 1, "nut-assembly-square": 12, "nut-assembly": 12}  # control steps of holding before the drop
 CARRIED_ELSE = 25
 
 
 def episode(env: RobosuiteEnv, seed: int, noise: float, carried: int | None) -> tuple[bool, int, bool]:
-    """Success, length in control steps, whether there was a drop (after `carried` steps of holding; None: never)."""
+    """Success, length in control steps, whether a thing was lost (after `carried` steps of holding; None: never)."""
     env.reset(seed)
-    expert, rng, steps, held, dropping = env.expert(), np.random.default_rng(seed), 0, 0, 0
+    expert, rng, steps, held, dropping, lost = env.expert(), np.random.default_rng(seed), 0, 0, 0, False
     while True:
         action = expert.action() + noise * rng.standard_normal(env.spec.action_dim)
-        if carried is not None and not dropping:
-            held = held + 1 if any(env.sim.held(body) for body in env.sim.task.things) else 0
-            dropping = int(held >= carried)
-        if 0 < dropping <= DROP:
+        holding = carried is not None and dropping <= DROP and any(map(env.sim.held, env.sim.task.things))
+        if dropping == DROP:
+            lost, dropping = not holding, DROP + 1
+        held = held + 1 if holding else 0
+        if 0 < dropping < DROP or (not dropping and carried is not None and held >= carried):
             action[-1], dropping = -1.0, dropping + 1
         result, steps = env.step(action), steps + 1
         if result.terminated or result.truncated:
-            return result.success, steps, dropping > 0
+            return result.success, steps, lost
 
 
 def row(task: str, seeds: int) -> str:
@@ -43,7 +44,7 @@ def row(task: str, seeds: int) -> str:
     for noise, carried in ((0.0, None), (0.2, None), (0.0, CARRIED.get(task, CARRIED_ELSE))):
         runs = [episode(env, Start(split="eval", index=i).seed, noise, carried) for i in range(seeds)]
         if carried is not None:
-            runs = [run for run in runs if run[2]]  # without a grasp there is nothing to drop
+            runs = [run for run in runs if run[2]]
         wins = sum(run[0] for run in runs)
         low, high = wilson(wins, len(runs))
         cells.append(f"{wins} of {len(runs)} ({low:.0%} to {high:.0%})")

@@ -36,7 +36,7 @@ class RobosuiteConfig(EnvConfig):
     task: str = "lift"
     image_size: int = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
-    horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
+    horizon: int | None = None  # control steps; None: about twice what the expert needs
 
     def validate(self) -> None:
         if self.task not in TASKS:

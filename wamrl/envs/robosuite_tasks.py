@@ -16,7 +16,7 @@ WRIST = Fixed(name="robot0_eye_in_hand")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One robosuite task; `horizon` in control steps is about 1.8 times what the expert needs."""
+    """One robosuite task; `horizon` in control steps is about twice what the expert needs."""
 
     env: str  # robosuite's name
     instruction: str
@@ -28,7 +28,7 @@ class Task:
 TASKS: dict[str, Task] = {
     "lift": Task(env="Lift", instruction="lift the red cube", horizon=70, things=("cube",), front=TABLE),
     "stack": Task(
-        env="Stack", instruction="put the red cube on the green cube", horizon=140, things=("cubeA",), front=TABLE
+        env="Stack", instruction="put the red cube on the green cube", horizon=120, things=("cubeA",), front=TABLE
     ),
     "pick-place-can": Task(
         env="PickPlaceCan", instruction="put the can into its bin", horizon=200, things=("Can",), front=BINS
@@ -36,21 +36,21 @@ TASKS: dict[str, Task] = {
     "nut-assembly-square": Task(
         env="NutAssemblySquare",
         instruction="put the square nut over the square peg",
-        horizon=200,
+        horizon=230,
         things=("SquareNut",),
         front=PEGS,
     ),
     "pick-place": Task(
         env="PickPlace",
         instruction="put the milk, the bread, the cereal and the can into their bins",
-        horizon=800,
+        horizon=1100,
         things=("Milk", "Bread", "Cereal", "Can"),
         front=BINS,
     ),
     "nut-assembly": Task(
         env="NutAssembly",
         instruction="put the square nut over the square peg and the round nut over the round peg",
-        horizon=400,
+        horizon=480,
         things=("SquareNut", "RoundNut"),
         front=PEGS,
     ),
