@@ -80,12 +80,15 @@ class Simulation:
         return (bool(self.env._check_success()),)
 
     def quaternion(self) -> np.ndarray:
-        """Orientation of the hand, float64 (4,) as (w, x, y, z) with w >= 0."""
+        """Orientation of the hand, float64 (4,) as (w, x, y, z), in the half around its first posture: x + y >= 0.
+
+        The usual half, w >= 0, has its border where the hand points straight down, which is where it always is.
+        """
         import mujoco
 
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, self.data.site_xmat[self.hand.site])
-        return quaternion if quaternion[0] >= 0 else -quaternion
+        return quaternion if quaternion[1] + quaternion[2] >= 0 else -quaternion
 
     def fingers(self) -> np.ndarray:
         """Positions of the two fingers, float64 (2,), metres: (0.04, -0.04) is open, zeros closed."""
