@@ -162,7 +162,8 @@ def test_the_hand_moves_and_turns_as_the_action_says():
     moved = env.sim.hand.pose()[0] - position
     assert moved[1] > 0.03 and np.abs(moved[[0, 2]]).max() < 0.01
     state = env.proprio()
-    assert state[4] + state[5] >= 0 and abs(np.linalg.norm(state[3:7]) - 1) < 1e-5 and state[7] > 0.03 and state[8] < -0.03
+    assert state[4] + state[5] >= 0 and abs(np.linalg.norm(state[3:7]) - 1) < 1e-5
+    assert state[7] > 0.03 and state[8] < -0.03, "the fingers are open"
 
 
 @pytest.mark.parametrize(
