@@ -46,8 +46,8 @@ def row(task: str, seeds: int) -> str:
         if carried is not None:
             runs = [run for run in runs if run[2]]
         wins = sum(run[0] for run in runs)
-        low, high = wilson(wins, len(runs))
-        cells.append(f"{wins} of {len(runs)} ({low:.0%} to {high:.0%})")
+        low, high = wilson(wins, len(runs)) if runs else (0.0, 1.0)
+        cells.append(f"{wins} of {len(runs)} ({low:.0%} to {high:.0%})" if runs else "never lost")
         lengths.append(np.mean([run[1] for run in runs if run[0]] or [np.nan]))
     one, two = (f"{length:.0f}" for length in lengths[:2])
     return f"| {task} | {env.spec.horizon} | {cells[0]} | {one} | {cells[1]} | {two} | {cells[2]} |"
