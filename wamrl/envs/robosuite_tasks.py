@@ -31,7 +31,7 @@ TASKS: dict[str, Task] = {
         env="Stack", instruction="put the red cube on the green cube", horizon=120, things=("cubeA",), front=TABLE
     ),
     "pick-place-can": Task(
-        env="PickPlaceCan", instruction="put the can into its bin", horizon=200, things=("Can",), front=BINS
+        env="PickPlaceCan", instruction="put the can into its bin", horizon=230, things=("Can",), front=BINS
     ),
     "nut-assembly-square": Task(
         env="NutAssemblySquare",

@@ -74,9 +74,11 @@ class PickExpert(Expert):
 
     def action(self) -> np.ndarray:
         position, turned = self._sim.hand.pose()
-        goal = self._plan(position, yaw_of(turned))
+        yaw = yaw_of(turned)
+        goal = self._plan(position, yaw)
         move = GAIN * (goal.point - position)
-        spin = TURN_GAIN * turn(downward(goal.yaw), turned)
+        part = float(np.clip(goal.yaw - yaw, -1.5, 1.5))  # of more than half a turn the way that the wrist can
+        spin = TURN_GAIN * turn(downward(yaw + part), turned)
         if self._sim.data.qpos[3] > STRAIGHT:  # the elbow is locked: fold it by tilting the hand and drawing it back
             out = position - self._base
             out = np.array([out[0], out[1], 0.0]) / float(np.linalg.norm(out[:2]))

@@ -6,6 +6,7 @@ closing axis (the x axis of robosuite's grip site) in the world, radians; the fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import atan2, pi
 
@@ -54,10 +55,11 @@ def closing_yaws(thing: Shape, narrow_only: bool = False) -> list[float]:
     return [atan2(thing.axes[1, i], thing.axes[0, i]) for i in good]
 
 
-def nearest(yaws: list[float], now: float) -> float:
-    """Of all yaws + k pi in the wrist's reach the one that is near the present yaw, and not far from `HOME`."""
+def nearest(yaws: list[float], now: float, bad: Callable[[float], float] = lambda yaw: 0.0) -> float:
+    """Of all yaws + k pi in the wrist's reach the one near the present yaw, not far from `HOME`, and least `bad`."""
     turns = [yaw + k * pi for yaw in yaws for k in range(-6, 7)]
-    return min((t for t in turns if LEAST < t < MOST), key=lambda yaw: abs(yaw - now) + 0.3 * abs(yaw - HOME))
+    choice = [t for t in turns if LEAST < t < MOST]
+    return min(choice, key=lambda yaw: abs(yaw - now) + 0.3 * abs(yaw - HOME) + bad(yaw))
 
 
 def yaw_of(turned: np.ndarray) -> float:

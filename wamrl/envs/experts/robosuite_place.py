@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import atan2, pi
+from math import atan2, cos, pi, sin
 
 import numpy as np
 
@@ -164,6 +164,8 @@ class InBin(Place):
 
     floor = 0.82
     WALL = 0.9  # metres, height of the walls' upper edges
+    Y_WALLS = (-0.5, 0.0, 0.03, 0.28, 0.53)  # metres, the walls of both bins
+    X_WALLS = ((-0.1, 0.1, 0.3), (-0.1, 0.3))  # of the bin with quarters, of the other
     LOWEST = 0.88  # metres, height of the hand where its palm may come to rest on the walls
     NEARER = np.array([0.05, 0.07])  # metres from the middle of the far quarter, which is at the end of the reach
 
@@ -185,7 +187,20 @@ class InBin(Place):
         return (rise if wait else rise + aside), 0.0, False
 
     def grasp_yaw(self, now: float) -> float:
-        return nearest(closing_yaws(shape(self._sim, self._body), self._narrow_only), now)
+        thing = shape(self._sim, self._body)
+        yaws = closing_yaws(thing, self._narrow_only)
+        if self._body == "Can" and abs(thing.axes[2, 2]) > 0.9:  # it stands and is round
+            yaws = [yaws[0] + k * pi / 4 for k in range(4)]
+        return nearest(yaws, now, lambda yaw: self._blocked(thing.center, yaw))
+
+    def _blocked(self, center: np.ndarray, yaw: float) -> float:
+        """10 for each finger, 1 for each end of the palm, that would come down on a wall."""
+        count = 0.0
+        for distance, weight in ((0.05, 10.0), (-0.05, 10.0), (0.09, 1.0), (-0.09, 1.0)):
+            x, y = center[0] + distance * cos(yaw), center[1] + distance * sin(yaw)
+            walls = [abs(y - wall) for wall in self.Y_WALLS] + [abs(x - wall) for wall in self.X_WALLS[y < 0.015]]
+            count += weight * (min(walls) < 0.022)
+        return count
 
     def clearance(self, hand: np.ndarray) -> float:
         return self._high
