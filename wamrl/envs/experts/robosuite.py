@@ -36,6 +36,7 @@ OPEN, CLOSE = -1.0, 1.0
 NEAR, DEEP, ALIGNED = 0.012, 0.012, 0.12  # metres aside and in height, radians: good enough to close
 HOVER = 0.08  # metres above the grasp
 STRAIGHT = -0.3  # radians: beyond this the elbow joint (limit -0.07) is all but stretched
+REACH, OVER = 0.73, 0.92  # metres from the arm's base, horizontal; height of the hand whose fingers are over the walls
 MISSED, BESIDE = 0.01, 0.04  # metres: fingers this far closed, this near to a thing, have missed it
 
 
@@ -105,6 +106,12 @@ class PickExpert(Expert):
         aside = float(np.linalg.norm((hand - thing.center)[:2]))
         return aside < 0.04 and hand[2] - TIPS < thing.top + 0.02
 
+    def _drawn_in(self, hand: np.ndarray) -> np.ndarray:
+        """Where the hand rises, (2,): straight up out of what is around it, then within reach from high above."""
+        out = hand[:2] - self._base[:2]
+        far = float(np.linalg.norm(out))
+        return self._base[:2] + out * min(1.0, REACH / far) if hand[2] > OVER else hand[:2]
+
     def _carry(self, hand: np.ndarray, yaw: float, where: Place) -> Goal:
         move, spin, release = where.carry()
         return Goal(point=hand + move, yaw=yaw + spin, grip=OPEN if release else CLOSE)
@@ -124,7 +131,7 @@ class PickExpert(Expert):
         top = max(point[2] + HOVER, where.clearance(hand) + TIPS)
         low = hand[2] < top - 0.03 and aside > 0.03
         if low:  # no turning: there may be walls and pegs on all sides
-            return Goal(point=np.array([*hand[:2], top]), yaw=yaw, grip=OPEN)
+            return Goal(point=np.array([*self._drawn_in(hand), top]), yaw=yaw, grip=OPEN)
         return Goal(point=np.array([*point[:2], top]), yaw=goal_yaw, grip=OPEN)
 
 

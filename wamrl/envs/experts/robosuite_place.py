@@ -182,7 +182,8 @@ class InBin(Place):
         off = float(np.linalg.norm(aside))
         if off < 0.03:
             return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, self._low()
-        rise = (self._high + 0.02 - thing.bottom) * UP
+        high = self._high if off > 0.12 else self.WALL + 0.03  # the far quarter cannot be reached from high above
+        rise = (high + 0.02 - thing.bottom) * UP
         wait = thing.bottom < (self._high if thing.center[1] < 0.0 else self.WALL + 0.01)
         return (rise if wait else rise + aside), 0.0, False
 
