@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 
 from wamrl.envs.fast_render import shared_renderer
-from wamrl.envs.metaworld import MetaWorldConfig
+from wamrl.envs.metaworld import LOOK, MetaWorldConfig
 from wamrl.envs.metaworld_tasks import TASKS
 
 SIZE, BLOCKS, FAST, STOCK = 64, 5, 100, 4  # pixels, repetitions, frames per block
@@ -27,7 +27,7 @@ def main(task: str) -> None:
     env = MetaWorldConfig(task=task, image_size=SIZE).build()
     env.reset(1)
     model, data, view = env.sim.env.model, env.sim.env.data, TASKS[task].front
-    fast, stock = shared_renderer(f"metaworld/{task}", model, SIZE, SIZE), mujoco.Renderer(model, SIZE, SIZE)
+    fast, stock = shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, LOOK), mujoco.Renderer(model, SIZE, SIZE)
     camera = mujoco.MjvCamera()
     camera.lookat[:], camera.distance = view.lookat, view.distance
     camera.azimuth, camera.elevation = view.azimuth, view.elevation

@@ -152,14 +152,18 @@ def print_list() -> None:
     print("\nstudies (wamrl study NAME):")
     for name, function in recipes(StudyConfig).items():
         print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
-    from wamrl.envs.metaworld_tasks import TASKS
+    from wamrl.envs import metaworld_tasks, robosuite_tasks
 
     print("\nMetaWorld tasks (--env.task):")
-    for name, task in TASKS.items():
+    for name, task in metaworld_tasks.TASKS.items():
         marks = ", ".join(
             m for m, on in (("staged: --env.stages 1..4", task.stageable), ("multi-phase", task.holds)) if on
         )
         print(f"  {name:<28} {task.instruction}{f'  [{marks}]' if marks else ''}")
+    print("\nrobosuite tasks (--env.task of a robosuite recipe such as lift; docs/robosuite.md):")
+    for name, task in robosuite_tasks.TASKS.items():
+        stages = len(task.things)
+        print(f"  {name:<28} {task.instruction}{f'  [{stages} stages]' if stages > 1 else ''}")
 
 
 if __name__ == "__main__":

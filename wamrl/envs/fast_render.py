@@ -37,6 +37,25 @@ class Camera:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """One of the model's own cameras, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is drawn differently from the model as it stands. It is part of a shared renderer's key."""
+
+    hidden: tuple[int, ...] = ()  # groups of geoms that are not drawn, such as shapes for collisions
+    plain: tuple[str, ...] = ()  # geoms drawn in their own colour, without their material
+    keep_below: int = 300  # meshes with fewer faces are not thinned: small parts are what the task is about
+
+
+_AS_IT_IS = Look()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Marker:
     """A ball drawn into the picture only; physics does not know it. One picture cannot tell how far away a floating
     ball is, so it stands on a thin stem whose foot shows where it is above the table (z = 0)."""
@@ -46,38 +65,38 @@ class Marker:
     rgba: tuple[float, float, float, float] = (0.0, 0.9, 0.1, 1.0)
 
 
-def shared_renderer(key: str, model: Any, height: int, width: int) -> FastRenderer:
+def shared_renderer(key: str, model: Any, height: int, width: int, look: Look = _AS_IT_IS) -> FastRenderer:
     """The process's renderer for this kind of model; `key` names the model, so equal keys must mean equal meshes."""
-    full = (os.getpid(), key, height, width)
+    full = (os.getpid(), key, height, width, look)
     if full not in _renderers:
-        _renderers[full] = FastRenderer(model, height, width)
+        _renderers[full] = FastRenderer(model, height, width, look)
     return _renderers[full]
 
 
 class FastRenderer:
     """Draws MjData of any model with the same bodies, geoms and sites as the one it was made for."""
 
-    def __init__(self, model: Any, height: int, width: int) -> None:
+    def __init__(self, model: Any, height: int, width: int, look: Look = _AS_IT_IS) -> None:
         import mujoco
 
         self._mj = mujoco
         self._gl = _gl_context()
-        self._model = drawing_copy(model, height, width)
+        self._model = drawing_copy(model, height, width, look)
         self._scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + self._model.nsite + 64)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX,
                      mujoco.mjtRndFlag.mjRND_HAZE, mujoco.mjtRndFlag.mjRND_FOG):  # fmt: skip
             self._scene.flags[flag] = 0
         self._option = mujoco.MjvOption()
-        self._option.sitegroup[:] = 0  # MetaWorld's sites are debugging aids; goals are drawn as markers
+        self._option.sitegroup[:] = 0  # the simulators' sites are debugging aids; goals are drawn as markers
+        self._option.geomgroup[list(look.hidden)] = 0
         self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._gl.make_current()
         self._drawing = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.zeros((height, width, 3), np.uint8)
 
-    def render(self, model: Any, data: Any, camera: Camera, markers: tuple[Marker, ...] = ()) -> np.ndarray:
+    def render(self, model: Any, data: Any, camera: Camera | Fixed, markers: tuple[Marker, ...] = ()) -> np.ndarray:
         """One frame, uint8 (H, W, 3), row 0 on top. `data` is read, never written."""
         mj = self._mj
         for name in _CARRIED:
@@ -92,7 +111,12 @@ class FastRenderer:
         mj.mjr_readPixels(self._pixels, None, self._viewport, self._drawing)
         return self._pixels[::-1].copy()  # OpenGL's first row is the bottom one
 
-    def _aim(self, data: Any, camera: Camera) -> None:
+    def _aim(self, data: Any, camera: Camera | Fixed) -> None:
+        if isinstance(camera, Fixed):
+            self._camera.type = self._mj.mjtCamera.mjCAMERA_FIXED
+            self._camera.fixedcamid = self._model.camera(camera.name).id
+            return
+        self._camera.type, self._camera.fixedcamid = self._mj.mjtCamera.mjCAMERA_FREE, -1
         origin = data.body(camera.body).xpos if camera.body else 0.0
         self._camera.lookat[:] = origin + np.asarray(camera.lookat)
         self._camera.distance, self._camera.azimuth, self._camera.elevation = (
@@ -143,20 +167,20 @@ def _free() -> None:
         context.free()
 
 
-def drawing_copy(model: Any, height: int, width: int, cell: float = 0.02) -> Any:
+def drawing_copy(model: Any, height: int, width: int, look: Look = _AS_IT_IS, cell: float = 0.02) -> Any:
     """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects, for the renderer only."""
     import mujoco
 
     thin = copy.copy(model)
     for mesh in range(thin.nmesh):
-        thin_mesh(thin, mesh, cell)
+        thin_mesh(thin, mesh, cell, look.keep_below)
     thin.vis.quality.shadowsize = 0
     thin.vis.quality.offsamples = 0
     thin.vis.global_.offwidth, thin.vis.global_.offheight = width, height
     thin.mat_reflectance[:] = 0
-    puck = mujoco.mj_name2id(thin, mujoco.mjtObj.mjOBJ_GEOM, "objGeom")
-    if puck >= 0:
-        thin.geom_matid[puck] = -1  # MetaWorld paints it red on dark wood, which is nearly black on the table
+    for name in look.plain:
+        if (geom := mujoco.mj_name2id(thin, mujoco.mjtObj.mjOBJ_GEOM, name)) >= 0:
+            thin.geom_matid[geom] = -1
     return thin
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.experts.metaworld import make_expert
-from wamrl.envs.fast_render import Marker, shared_renderer
+from wamrl.envs.fast_render import Look, Marker, shared_renderer
 from wamrl.envs.metaworld_attempts import watch
 from wamrl.envs.metaworld_sim import Simulation, import_metaworld
 from wamrl.envs.metaworld_tasks import TASKS, WRIST, known_tasks
 
 VIEWS = ("front", "wrist")
 MAX_STAGES = 4
+LOOK = Look(plain=("objGeom",))  # the puck: MetaWorld paints it red on dark wood, which is nearly black on the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class MetaWorldEnv(Env):
 
     def render(self) -> np.ndarray:
         size = self.spec.image_hw[0]
-        renderer = shared_renderer(f"metaworld/{self._name}", self.sim.env.model, size, size)
+        renderer = shared_renderer(f"metaworld/{self._name}", self.sim.env.model, size, size, LOOK)
         markers = (Marker(position=tuple(self.sim.goal())),) if self._task.marker else ()
         draw = renderer.render
         return np.stack([draw(self.sim.env.model, self.sim.env.data, camera, markers) for camera in self._cameras])
