@@ -24,6 +24,7 @@ import numpy as np
 
 from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
+from wamrl.envs.experts.libero import make_expert
 from wamrl.envs.libero_assets import INIT_STATES, SUITES, import_libero, tasks
 from wamrl.envs.libero_render import official_renderer
 from wamrl.envs.libero_sim import Simulation
@@ -125,4 +126,4 @@ class LiberoEnv(Env):
         return self.sim.proprio().astype(np.float32)
 
     def expert(self) -> Expert:
-        return super().expert()
+        return make_expert(self.task, self.sim)
