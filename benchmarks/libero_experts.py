@@ -1,7 +1,7 @@
 """How good LIBERO's scripted expert is: `python benchmarks/libero_experts.py [--episodes 10]` prints a markdown table.
 
-The episodes begin in the official initial states 0, 1, ... With placeholders for missing assets (no `--assets`) the numbers
-say something about the expert on stand-ins, and nothing about LIBERO.
+The episodes begin in the official initial states 0, 1, ... With placeholders for missing assets (no `--assets`) the
+numbers say something about the expert on stand-ins, and nothing about LIBERO.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/libero_suites.py [--assets FOLDER] [--suites object 10 ...]
 
-Without `--assets` it takes the official files that lie beside the repository, if any, and generated placeholders for the rest: then the
-table says that the adapter works, and nothing about LIBERO.
+Without `--assets` it takes the official files that lie beside the repository, if any, and generated placeholders for
+the rest: then the table says that the adapter works, and nothing about LIBERO.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def run(config: LiberoConfig) -> str:
     drawn = time.perf_counter()
     assert frames.shape == (2, 256, 256, 3) and min(frames[0].std(), frames[1].std()) > 5, "an empty picture"
     speed, frame = CHUNKS * CHUNK / (stepped - reset), (drawn - first) / 2 * 1000
-    return (f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | {frame:.0f} | "
-            f"{env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |")  # fmt: skip
+    return (f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | "
+            f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |")  # fmt: skip
 
 
 def main() -> None:
@@ -72,7 +72,8 @@ def main() -> None:
                 bad += 1
             libero_render._renderers.clear()  # one task's textures at a time
             gc.collect()
-    print(f"\n{good} tasks ran, {bad} failed; {'official assets' if options.assets else 'with placeholders for missing assets'}")
+    kind = f"assets of {options.assets}" if options.assets else "placeholders for missing assets"
+    print(f"\n{good} tasks ran, {bad} failed; {kind}")
     sys.exit(bad > 0)
 
 

@@ -6,6 +6,7 @@ scene and object of the five suites that has none. A missing mesh becomes the co
 basket stays open), else a small box; a missing texture becomes a chequerboard whose colour depends on its name.
 """
 
+# ruff: noqa: E501  (lines of XML)
 from __future__ import annotations
 
 import re

@@ -4,13 +4,13 @@ Actions, float32 (7,), 20 Hz: hand displacement x, y, z (1 = 5 cm ahead of where
 vector in the world's axes (1 = 0.5 rad), gripper (-1 opens, +1 closes). Proprioception, float32 (8,): hand position in
 metres, hand orientation as an axis-angle vector, the two finger joints in metres; as OpenVLA and openpi feed it.
 
-Pictures are those that policies trained on LIBERO expect (OpenVLA `get_libero_image`, openpi `examples/libero/main.py`):
+Pictures are those that policies trained on LIBERO expect (OpenVLA `get_libero_image`, openpi `examples/libero`):
 robosuite's raw image, whose row 0 is the bottom, turned by 180 degrees. So they are upright, and left and right are
-exchanged compared with what the camera sees. The official size is 256; other sizes are drawn at that size.
+exchanged: writing is mirrored. The official size is 256; other sizes are drawn at that size.
 
 Evaluation protocol (LIBERO; horizons as in OpenVLA and openpi): 50 fixed initial states per task, 10 steps to settle,
-success = the goal predicate of the task's BDDL file. The `eval` start with index i is the fixed state i modulo 50. All other
-starts draw their placements from the task's regions, so nothing is trained on what is evaluated.
+success = the goal predicate of the task's BDDL file. The `eval` start with index i is the fixed state i modulo 50. All
+other starts draw their placements from the task's regions, so nothing is trained on what is evaluated.
 
 Example: `env = LiberoConfig(suite="object", task=0).build(); env.reset(Start(split="eval", index=0).seed)`
 """
@@ -25,7 +25,7 @@ import numpy as np
 from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.experts.libero import make_expert
-from wamrl.envs.libero_assets import INIT_STATES, SUITES, import_libero, tasks
+from wamrl.envs.libero_assets import INIT_STATES, NO_FOLDER, SUITES, import_libero, tasks
 from wamrl.envs.libero_render import official_renderer
 from wamrl.envs.libero_sim import Simulation
 from wamrl.types import Start
@@ -57,7 +57,7 @@ class LiberoConfig(EnvConfig):
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
         if self.assets is not None and not self.assets.is_dir():
-            raise ValueError(f"assets={self.assets} is no folder: give the one that holds LIBERO's scenes/ and textures/")
+            raise ValueError(NO_FOLDER.format(path=self.assets))
 
     def build(self) -> LiberoEnv:
         self.validate()

@@ -21,6 +21,7 @@ import numpy as np
 SUITES = {"spatial": 10, "object": 10, "goal": 10, "10": 10, "90": 90}  # tasks of each suite
 INIT_STATES = 50  # fixed initial states of every task
 
+NO_FOLDER = "assets={path} is no folder: give the one that holds LIBERO's scenes/ and textures/"
 _MISSING = (
     "LIBERO is not installed: run pip install 'wamrl[libero]' in an environment of its own "
     "(it pins robosuite 1.4.0; scripts/libero.sh makes one) ({error})"
@@ -129,12 +130,12 @@ def init_states(path: Path) -> np.ndarray:
 
 
 def use_assets(path: Path | None) -> Path:
-    """Tell the package where its meshes and textures are and return the folder; None: its own way (folder, then hub)."""
+    """Tell the package where its meshes and textures are and return the folder; None: its own, else the hub."""
     import libero.libero as package
 
     if path is not None:
         if not path.is_dir():
-            raise ValueError(f"assets={path} is no folder: give the one that holds LIBERO's scenes/ and textures/")
+            raise ValueError(NO_FOLDER.format(path=path))
         package._assets_path_cache = str(path.resolve())  # the `assets` of config.yaml is ignored
     return Path(package.get_assets_path())
 

@@ -35,7 +35,7 @@ def make_expert(task: Task, sim: Simulation) -> Expert:
     """The expert for one of `TASKS`."""
     if task.index not in TASKS.get(task.suite, ()):
         raise ValueError(
-            f"libero-{task.suite}/{task.index} has no scripted expert (there is one for suite object, and for the tasks "
+            f"libero-{task.suite}/{task.index} has no scripted expert (there is one for suite object, and for tasks "
             f"{', '.join(map(str, TASKS['10']))} of suite 10): bring demonstrations of your own"
         )
     return PickPlaceExpert(sim)
@@ -193,7 +193,7 @@ def narrow_side(flat: np.ndarray, now: float) -> float:
 
 
 def turn_to(axes: np.ndarray, yaw: float) -> np.ndarray:
-    """The rotation vector, float64 (3,), world axes, from the hand's axes (3, 3) to straight down with this closing yaw."""
+    """The rotation vector, float64 (3,), world axes, from the hand's axes (3, 3) to straight down at this yaw."""
     now = atan2(axes[1, 0], axes[0, 0])
     yaw = now + nearest(yaw - now)
     want = np.array([[cos(yaw), sin(yaw), 0.0], [sin(yaw), -cos(yaw), 0.0], [0.0, 0.0, -1.0]])
