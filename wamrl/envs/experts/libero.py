@@ -27,6 +27,8 @@ CLEARANCE = 0.03  # metres between what is carried and what it is carried over
 ASIDE, TILT = 0.012, 0.12  # metres and radians allowed when going down
 FINGER = 0.012  # metres from the grip site to the fingertips
 WIDEST = 0.074  # metres that fit between the open fingers
+PALM, PALM_HEIGHT = (0.11, 0.04), 0.035  # metres: half sides along and across the closing direction; above the grip
+FINGERTIP = (0.015, 0.018)  # half sides, 5 cm to either side when open
 STILL = 0.03  # m/s below which the fingers have stopped closing
 TASKS = {"object": tuple(range(10)), "10": (0, 1, 7)}  # suite -> tasks that were measured, see docs/libero.md
 
@@ -66,6 +68,13 @@ class Shape:
         low, high = self.corners[..., 2].min(1), self.corners[..., 2].max(1)
         there = (low < height + margin) & (high > height - margin)
         return self.corners[there if there.any() else slice(None)][..., :2].reshape(-1, 2)
+
+
+    def above(self, height: float) -> np.ndarray:
+        """Points, float64 (N, 2), of the parts that reach beyond this height: corners, middles of edges and centres."""
+        parts = self.corners[self.corners[..., 2].max(1) > height][..., :2]
+        between = (parts[:, :, None] + parts[:, None]) / 2
+        return between.reshape(-1, 2)
 
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
@@ -117,7 +126,7 @@ class PickPlaceExpert(Expert):
     def _approach(self, name: str) -> tuple[np.ndarray, float, float]:
         sim, hand = self._sim, self._sim.hand()
         shape = shape_of(sim, name)
-        grasp = self._grasp(shape)
+        grasp = self._grasp(name, shape)
         aside = float(np.linalg.norm((grasp.point - hand)[:2]))
         above = float(hand[2] - grasp.point[2])
         turned = abs(nearest(grasp.yaw - self._yaw())) < TILT
@@ -130,15 +139,14 @@ class PickPlaceExpert(Expert):
             return np.array([*hand[:2], height]), self._yaw() if aside > 0.1 else grasp.yaw, OPEN
         return np.array([*grasp.point[:2], height]), grasp.yaw, OPEN
 
-    def _grasp(self, shape: Shape) -> Grasp:
+    def _grasp(self, name: str, shape: Shape) -> Grasp:
         tall = shape.top - shape.bottom
         height = shape.top - min(0.035, tall / 2)
         height = max(height, shape.bottom + FINGER)
-        flat = shape.at(height)
-        yaw = narrow_side(flat, self._yaw())
-        along, across = np.array([cos(yaw), sin(yaw)]), np.array([-sin(yaw), cos(yaw)])
-        spans = [(flat @ axis).min() + (flat @ axis).max() for axis in (along, across)]
-        return Grasp(np.array([*(spans[0] / 2 * along + spans[1] / 2 * across), height]), yaw)
+        others = [shape_of(self._sim, other) for other in self._sim.env.objects_dict if other != name]
+        near_palm = np.concatenate([o.above(height + PALM_HEIGHT) for o in others])
+        near_fingers = np.concatenate([o.above(height - FINGER) for o in others])
+        return best_grasp(shape.at(height), self._yaw(), height, near_palm, near_fingers)
 
     # ---- held
     def _carry(self, goal: list[str], index: int) -> tuple[np.ndarray, float]:
@@ -179,17 +187,30 @@ def nearest(angle: float) -> float:
     return (angle + pi / 2) % pi - pi / 2
 
 
-def narrow_side(flat: np.ndarray, now: float) -> float:
-    """The closing direction across which corners (N, 2) are narrow, radians, as near to `now` as it may be."""
-    best, least = now, np.inf
+def best_grasp(flat: np.ndarray, now: float, height: float, palm: np.ndarray, fingers: np.ndarray) -> Grasp:
+    """Across the narrow side of corners (N, 2), as near to the direction `now` as it may be, and clear of other things:
+    points (M, 2) that the palm would hit, and points (K, 2) that the open fingers would hit."""
+    best, least = Grasp(np.zeros(3), now), np.inf
     for step in range(-18, 18):
         yaw = now + step * pi / 36
-        across = flat @ np.array([cos(yaw), sin(yaw)])
-        width = float(across.max() - across.min())
+        axes = np.array([[cos(yaw), sin(yaw)], [-sin(yaw), cos(yaw)]])  # along the closing direction, across it
+        mine, at_palm, at_fingers = flat @ axes.T, palm @ axes.T, fingers @ axes.T
+        low, high = mine.min(0), mine.max(0)
+        width, middle = float(high[0] - low[0]), (low + high) / 2
         cost = width + 0.006 * abs(step * pi / 36) + (10.0 * (width - WIDEST) if width > WIDEST else 0.0)
-        if cost < least:
-            best, least = yaw, cost
+        room = max(0.0, float(high[1] - low[1]) / 2 - 0.015)
+        for aside in sorted({0.0, *(np.clip((-0.024, -0.012, 0.012, 0.024), -room, room))}):
+            centre = middle + (0.0, aside)
+            hit = inside(at_palm - centre, PALM) + inside(np.abs(at_fingers - centre) - (0.05, 0.0), FINGERTIP)
+            if cost + 0.1 * abs(aside) + 3.0 * hit < least:
+                least = cost + 0.1 * abs(aside) + 3.0 * hit
+                best = Grasp(np.array([*(centre @ axes), height]), yaw)
     return best
+
+
+def inside(points: np.ndarray, half: tuple[float, float]) -> float:
+    """How deep the deepest of points (N, 2) lies in the rectangle with these half sides; 0 when all are outside."""
+    return float(max(0.0, np.max(np.min(np.array(half) - np.abs(points), axis=1), initial=0.0)))
 
 
 def turn_to(axes: np.ndarray, yaw: float) -> np.ndarray:
