@@ -29,6 +29,7 @@ FINGER = 0.012  # metres from the grip site to the fingertips
 WIDEST = 0.074  # metres that fit between the open fingers
 PALM, PALM_HEIGHT = (0.11, 0.04), 0.035  # metres: half sides along and across the closing direction; above the grip
 FINGERTIP = (0.015, 0.018)  # half sides, 5 cm to either side when open
+BESIDE = 0.15  # metres from the way to the middle of a thing that the hand or what it carries might hit
 STILL = 0.03  # m/s below which the fingers have stopped closing
 TASKS = {"object": tuple(range(10)), "10": (0, 1, 7)}  # suite -> tasks that were measured, see docs/libero.md
 
@@ -112,15 +113,14 @@ class PickPlaceExpert(Expert):
     def _plan(self) -> tuple[np.ndarray, float, float]:
         """Where the grip site should go, float64 (3,), the closing direction, and the gripper's command."""
         sim, hand, yaw = self._sim, self._sim.hand(), self._yaw()
-        todo = [(i, goal) for i, (goal, done) in enumerate(zip(sim.goals, sim.solved(), strict=True)) if not done]
+        todo = [goal for goal, done in zip(sim.goals, sim.solved(), strict=True) if not done]
         if not todo:
             return hand, yaw, OPEN
-        held = [(i, goal) for i, goal in todo if sim.held(goal[1]) and sim.opening() < WIDEST]
+        held = [goal for goal in todo if sim.held(goal[1]) and sim.opening() < WIDEST]
         if held:
-            index, goal = held[0]
-            point, grip = self._carry(goal, index)
+            point, grip = self._carry(held[0])
             return point, yaw, grip
-        return self._approach(todo[0][1][1])
+        return self._approach(todo[0][1])
 
     # ---- not held
     def _approach(self, name: str) -> tuple[np.ndarray, float, float]:
@@ -134,7 +134,7 @@ class PickPlaceExpert(Expert):
             return grasp.point, grasp.yaw, CLOSE
         if aside < ASIDE * (1 + max(0.0, above) / HOVER) and turned:
             return grasp.point, grasp.yaw, OPEN
-        height = max(shape.top, grasp.point[2]) + HOVER
+        height = max(shape.top + HOVER, self._highest(hand, grasp.point, name) + FINGER + 0.02)
         if hand[2] < height - 0.03 and aside > 0.02:
             return np.array([*hand[:2], height]), self._yaw() if aside > 0.1 else grasp.yaw, OPEN
         return np.array([*grasp.point[:2], height]), grasp.yaw, OPEN
@@ -143,21 +143,22 @@ class PickPlaceExpert(Expert):
         tall = shape.top - shape.bottom
         height = shape.top - min(0.035, tall / 2)
         height = max(height, shape.bottom + FINGER)
-        others = [shape_of(self._sim, other) for other in self._sim.env.objects_dict if other != name]
+        others = self._others(name)
         near_palm = np.concatenate([o.above(height + PALM_HEIGHT) for o in others])
         near_fingers = np.concatenate([o.above(height - FINGER) for o in others])
         return best_grasp(shape.at(height), self._yaw(), height, near_palm, near_fingers)
 
     # ---- held
-    def _carry(self, goal: list[str], index: int) -> tuple[np.ndarray, float]:
+    def _carry(self, goal: list[str]) -> tuple[np.ndarray, float]:
         sim, hand = self._sim, self._sim.hand()
         speed = float(np.abs(sim.data.qvel[sim.env.robots[0]._ref_gripper_joint_vel_indexes]).max())
         if speed > STILL:
             return hand, CLOSE  # lifting before the grip is firm drops it
         shape = shape_of(sim, goal[1])
-        place, rim = self._target(goal, index)
+        place, rim = self._target(goal)
         aside = place - shape.centre
-        drop = rim + CLEARANCE - shape.bottom  # how much higher it has to be
+        over = max(rim, self._highest(hand, place, goal[1], goal[2]))
+        drop = over + CLEARANCE - shape.bottom  # how much higher it has to be
         if np.linalg.norm(aside) < 0.02:
             lower = 0.005 if goal[0] == "on" else CLEARANCE
             if shape.bottom < rim + lower + 0.008:
@@ -167,7 +168,7 @@ class PickPlaceExpert(Expert):
             return hand + np.array([0.0, 0.0, drop + 0.02]), CLOSE
         return hand + np.array([*aside, drop]), CLOSE
 
-    def _target(self, goal: list[str], index: int) -> tuple[np.ndarray, float]:
+    def _target(self, goal: list[str]) -> tuple[np.ndarray, float]:
         """Where the thing's centre should come to, float64 (2,), and the height it has to clear."""
         sim, where = self._sim, goal[2]
         if where in sim.env.object_sites_dict:
@@ -176,6 +177,21 @@ class PickPlaceExpert(Expert):
             rim = shape_of(sim, owner).top if owner in sim.env.obj_body_id else float(sim.data.site(where).xpos[2])
             return place, rim
         return sim.position(where)[:2], shape_of(sim, where).top
+
+    def _others(self, *names: str) -> list[Shape]:
+        """The shapes of all movable things but those named, or those that own the region named."""
+        objects = self._sim.env.objects_dict
+        return [shape_of(self._sim, other) for other in objects if not any(name.startswith(other) for name in names)]
+
+    def _highest(self, start: np.ndarray, end: np.ndarray, *but: str) -> float:
+        """How high the things beside the straight way from `start` to `end` reach; metres, -inf when there are none."""
+        a, way = start[:2], end[:2] - start[:2]
+        reach = -np.inf
+        for other in self._others(*but):
+            share = np.clip((other.centre - a) @ way / max(float(way @ way), 1e-9), 0.0, 1.0)
+            if np.linalg.norm(a + share * way - other.centre) < BESIDE:
+                reach = max(reach, other.top)
+        return reach
 
     def _yaw(self) -> float:
         x, y, _ = self._sim.hand_axes()[:, 0]
