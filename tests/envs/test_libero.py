@@ -191,32 +191,50 @@ def test_tasks_load_reset_step_and_render(suite, task):
 
 @needs_libero
 @pytest.mark.parametrize(("suite", "task"), [("object", 2), ("10", 4)])
-def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite, task):
-    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours, bit by bit. Tasks without fixtures."""
-    from libero.libero.envs import OffScreenRenderEnv
-
+def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite, task, tmp_path):
+    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours: the same numbers and pixels. Tasks without fixtures."""
+    command = f"import tests.envs.test_libero as t; t.official_episode({suite!r}, {task}, {str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", command], check=True)  # its GL context and ours do not share a process
+    official = np.load(tmp_path / "official.npz")
     env = make(suite, task)
     env.reset(EVAL0 + 7)
-    theirs = OffScreenRenderEnv(bddl_file_name=str(env.task.bddl), camera_heights=256, camera_widths=256)
-    theirs.seed(0)
-    theirs.reset()
-    obs = theirs.set_init_state(libero_assets.init_states(env.task.init_states)[7])
-    for _ in range(10):
-        obs, *_ = theirs.step([0, 0, 0, 0, 0, 0, -1])
-    rng = np.random.default_rng(1)
-    for step in range(12):
-        turn = quat2axisangle(obs["robot0_eef_quat"])
-        state = np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]])
-        assert np.array_equal(env.sim.data.qpos, theirs.sim.data.qpos), f"step {step}"
-        np.testing.assert_allclose(env.proprio(), state, rtol=0, atol=1e-6)
+    for step, action in enumerate(actions()):
+        np.testing.assert_allclose(env.sim.data.qpos, official["qpos"][step], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(env.proprio(), official["state"][step], rtol=0, atol=1e-6)
         if step % 6 == 0:
             front, wrist = env.render()
-            assert np.array_equal(front, obs["agentview_image"][::-1, ::-1])
-            assert np.array_equal(wrist, obs["robot0_eye_in_hand_image"][::-1, ::-1])
-        action = rng.uniform(-1, 1, 7).astype(np.float32)
-        obs, _, done, _ = theirs.step(action)
-        assert env.step(action).success == done
-    theirs.close()
+            assert np.array_equal(front, official["front"][step // 6]), "not what OpenVLA and openpi see"
+            assert np.array_equal(wrist, official["wrist"][step // 6])
+        assert not env.step(action).success
+
+
+def actions() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (12, 7)).astype(np.float32)
+
+
+def official_episode(suite: str, task: int, folder: str) -> None:
+    """The same with LIBERO's environment, as openpi and OpenVLA use it: states and turned pictures before every action."""
+    libero_assets.import_libero()
+    from libero.libero.envs import OffScreenRenderEnv
+
+    libero_assets.use_assets(placeholders.assets_for_tests())
+    chosen = libero_assets.tasks(suite)[task]
+    env = OffScreenRenderEnv(bddl_file_name=str(chosen.bddl), camera_heights=256, camera_widths=256)
+    env.seed(0)
+    env.reset()
+    obs = env.set_init_state(libero_assets.init_states(chosen.init_states)[7])
+    for _ in range(10):
+        obs, *_ = env.step([0, 0, 0, 0, 0, 0, -1])
+    seen: dict[str, list] = {"qpos": [], "state": [], "front": [], "wrist": []}
+    for step, action in enumerate(actions()):
+        turn = quat2axisangle(obs["robot0_eef_quat"].copy())
+        seen["qpos"].append(env.sim.data.qpos.copy())
+        seen["state"].append(np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]]))
+        if step % 6 == 0:
+            seen["front"].append(obs["agentview_image"][::-1, ::-1])
+            seen["wrist"].append(obs["robot0_eye_in_hand_image"][::-1, ::-1])
+        obs, *_ = env.step(action)
+    np.savez(Path(folder) / "official.npz", **{name: np.stack(values) for name, values in seen.items()})
 
 
 def quat2axisangle(quat):

@@ -120,7 +120,7 @@ class LiberoEnv(Env):
     def render(self) -> np.ndarray:
         sim, size = self.sim, self.spec.image_hw[0]
         draw = official_renderer(self.spec.name, sim.model).render
-        return np.stack([draw(sim.model, sim.data, VIEWS[view], size)[::-1, ::-1] for view in self.spec.views])
+        return np.stack([draw(sim.model, sim.seen, VIEWS[view], size)[::-1, ::-1] for view in self.spec.views])
 
     def proprio(self) -> np.ndarray:
         return self.sim.proprio().astype(np.float32)

@@ -22,6 +22,8 @@ SETTLE_STEPS = 10  # control steps in which things come to rest before the polic
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float64)  # nothing moves, gripper open
 CONTROL_HZ = 20
 _KEPT = ("body_pos", "body_quat", "site_rgba")  # of the model: what LIBERO changes in an episode
+_SEEN = ("qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat")
+_SEEN += ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")  # of the data: what a picture is made from
 
 
 @contextmanager
@@ -44,6 +46,7 @@ class Simulation:
         self._mj, self._task = mujoco, task
         self.env = _build(task, use_assets(assets))
         self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
+        self.seen = mujoco.MjData(self.model)  # what cameras and proprioception saw last, see `step`
         self.env.visualize(vis_settings=dict.fromkeys(self.env._visualizations, False))
         self.env._observables = {}
         self._kept = {name: getattr(self.model, name).copy() for name in _KEPT}
@@ -92,12 +95,19 @@ class Simulation:
 
     # ---- stepping
     def step(self, action: np.ndarray) -> list[bool]:
-        """One control step of 50 ms with (7,) in [-1, 1]; which conjuncts of the goal hold now."""
+        """One control step of 50 ms with (7,) in [-1, 1]; which conjuncts of the goal hold now.
+
+        What is seen is the last physics step but one, as in LIBERO's evaluation: robosuite takes its observations once
+        per 25 steps, and the two forced ones of `reset` and `set_init_state` shift the moment to step 24.
+        """
         action = np.asarray(action, np.float64)
         for substep in range(self._substeps):
             self._mj.mj_forward(self.model, self.data)
             self.env._pre_action(action, substep == 0)
             self._mj.mj_step(self.model, self.data)
+            if substep == self._substeps - 2:
+                for name in _SEEN:
+                    getattr(self.seen, name)[:] = getattr(self.data, name)
         solved = self.solved()
         self.env._post_process()
         return solved
@@ -109,9 +119,9 @@ class Simulation:
     # ---- looking
     def proprio(self) -> np.ndarray:
         """Hand position (3), hand orientation as an axis-angle vector (3), finger joints (2); float64 (8,)."""
-        position = self.data.site_xpos[self._robot.eef_site_id]
-        fingers = self.data.qpos[self._robot._ref_gripper_joint_pos_indexes]
-        return np.concatenate([position, axis_angle(self.data.xquat[self._eef_body]), fingers])
+        position = self.seen.site_xpos[self._robot.eef_site_id]
+        fingers = self.seen.qpos[self._robot._ref_gripper_joint_pos_indexes]
+        return np.concatenate([position, axis_angle(self.seen.xquat[self._eef_body]), fingers])
 
     def hand(self) -> np.ndarray:
         """The point between the fingertips (robosuite's grip site), float64 (3,), metres."""
