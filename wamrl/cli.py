@@ -157,6 +157,10 @@ def print_list() -> None:
             m for m, on in (("staged: --env.stages 1..4", task.stageable), ("multi-phase", task.holds)) if on
         )
         print(f"  {name:<28} {task.instruction}{f'  [{marks}]' if marks else ''}")
+    from wamrl.envs.libero_assets import SUITES
+
+    suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
+    print(f"\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): {suites}")
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_tasks_load_reset_step_and_render(suite, task):
 @needs_libero
 @pytest.mark.parametrize(("suite", "task"), [("object", 2), ("10", 4)])
 def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite, task, tmp_path):
-    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours: the same numbers and pixels. Tasks without fixtures."""
+    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours: the same numbers, the same pixels."""
     command = f"import tests.envs.test_libero as t; t.official_episode({suite!r}, {task}, {str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", command], check=True)  # its GL context and ours do not share a process
     official = np.load(tmp_path / "official.npz")
@@ -213,7 +213,7 @@ def actions() -> np.ndarray:
 
 
 def official_episode(suite: str, task: int, folder: str) -> None:
-    """The same with LIBERO's environment, as openpi and OpenVLA use it: states and turned pictures before every action."""
+    """The same with LIBERO's environment, as openpi and OpenVLA use it: states and turned pictures."""
     libero_assets.import_libero()
     from libero.libero.envs import OffScreenRenderEnv
 

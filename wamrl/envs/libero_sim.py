@@ -2,8 +2,8 @@
 
 LIBERO's own `env.reset` compiles the scene anew, which takes seconds. Here the model is compiled once; a reset clears
 the simulation, restores what episodes change in the model (places of fixtures, visible sites), runs LIBERO's own
-placement code under a seeded generator and makes new controllers. The physics of a control step are robosuite's, call by
-call; only its observables, which compute images and object poses nobody asked for, are left out.
+placement code under a seeded generator and makes new controllers. The physics of a control step are robosuite's, call
+by call; only its observables, which compute images and object poses nobody asked for, are left out.
 """
 
 from __future__ import annotations
