@@ -18,7 +18,7 @@ if [ ! -e "$stamp" ]; then
     else install torch==2.13.0+cpu || install torch==2.13.0 --index-url "$CPU_INDEX"
     fi
     install --no-deps hf-libero==0.1.4 robosuite==1.4.0 bddl==1.0.1
-    install -e "$repo[dev]" mujoco==3.3.0 numba pillow opencv-python-headless cloudpickle easydict networkx pyyaml \
+    install -e "$repo[dev]" mujoco==3.3.0 numba pillow opencv-python-headless cloudpickle easydict future pyyaml \
         termcolor huggingface-hub pyopengl
     rm -f "$venv"/.wamrl-*
     touch "$stamp"
