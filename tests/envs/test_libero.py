@@ -37,7 +37,7 @@ def soup():
 
 def trace(env, seed: int, render: bool = False) -> str:
     """A digest of everything that is seen and simulated in 10 steps after reset(seed)."""
-    rng, digest = np.random.default_rng(seed), hashlib.sha256()
+    rng, digest = np.random.default_rng(seed % 50), hashlib.sha256()
     env.reset(seed)
     for _ in range(10):
         result = env.step(rng.uniform(-1, 1, 7))
@@ -319,12 +319,12 @@ def test_the_contract_checker_passes_with_the_expert():
 @needs_libero
 def test_the_expert_comes_back_after_a_drop(soup):
     soup.reset(EVAL0)
-    expert, carried = soup.expert(), 0
+    expert, carried, opened = soup.expert(), 0, 0
     for _ in range(soup.spec.horizon):
         action = expert.action()
         carried += soup.sim.held("alphabet_soup_1")
-        if 15 <= carried < 24:
-            action[6], carried = -1.0, carried + 1  # somebody opens the hand
+        if carried >= 8 and opened < 12:
+            action[6], opened = -1.0, opened + 1  # somebody opens the hand on the way up
         result = soup.step(action)
         if result.terminated or result.truncated:
             break
