@@ -164,6 +164,10 @@ def print_list() -> None:
     for name, task in robosuite_tasks.TASKS.items():
         stages = len(task.things)
         print(f"  {name:<28} {task.instruction}{f'  [{stages} stages]' if stages > 1 else ''}")
+    from wamrl.envs.libero_assets import SUITES
+
+    suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
+    print(f"\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): {suites}")
 
 
 if __name__ == "__main__":

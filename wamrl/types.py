@@ -40,6 +40,13 @@ class Start:
             raise ValueError(f"no such start: {self}; use a split of {SPLITS} and 0 <= index < {_SPLIT_SIZE}")
         return SPLITS.index(self.split) * _SPLIT_SIZE + self.index
 
+    @classmethod
+    def of(cls, seed: int) -> Start:
+        """The start whose seed this is."""
+        if not 0 <= seed < len(SPLITS) * _SPLIT_SIZE:
+            raise ValueError(f"no start has the seed {seed}: 0 <= seed < {len(SPLITS) * _SPLIT_SIZE}")
+        return cls(split=SPLITS[seed // _SPLIT_SIZE], index=seed % _SPLIT_SIZE)
+
 
 class Batch:
     """Frozen dataclass of tensors (and tuples of str) that share their first dimension."""

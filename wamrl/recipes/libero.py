@@ -1,0 +1,36 @@
+"""LIBERO with a small model: recipes to start from, untested on the official assets. See docs/libero.md."""
+
+from __future__ import annotations
+
+from wamrl.config import Config, DataConfig, TrainConfig, VectorConfig
+from wamrl.envs.libero import LiberoConfig
+from wamrl.evaluate import EvalConfig
+from wamrl.models.flow import FlowConfig
+from wamrl.models.video_dit import VideoDiTConfig
+from wamrl.models.wam import WAMConfig
+from wamrl.rl.starts import StartsConfig
+from wamrl.sft import SFTConfig
+
+
+def libero_object() -> Config:
+    """LIBERO-Object (short), one task: own environment (scripts/libero.sh); --env.task 0..9 picks it."""
+    return _libero("libero-object", LiberoConfig(suite="object", image_size=128))
+
+
+def libero_10() -> Config:
+    """LIBERO-10 (long), one task of two objects: own environment (scripts/libero.sh); --env.task 0..9 picks it."""
+    return _libero("libero-10", LiberoConfig(suite="10", image_size=128))
+
+
+def _libero(name: str, env: LiberoConfig) -> Config:
+    return Config(
+        name=name,
+        env=env,
+        model=WAMConfig(world=VideoDiTConfig(width=256, depth=8, taps=(2, 5, 8)), frame_offsets=(5, 10), chunk=10),
+        flow=FlowConfig(noise=0.6),
+        data=DataConfig(episodes=50, heldout=10, noise=0.2),
+        sft=SFTConfig(steps=5000),
+        train=TrainConfig(iterations=10, groups=16, starts=StartsConfig(group=4)),
+        eval=EvalConfig(episodes=50),  # the 50 fixed initial states of the task
+        vector=VectorConfig(n_envs=4, n_workers=2, timeout_s=300.0),  # up to 2 GB per environment
+    )
