@@ -34,7 +34,7 @@ def open_hdf5(
 
     views: cameras by key ("agentview_image"), without its ending, or "front" and "wrist"; None: all, by name.
     state_keys: keys of `obs`, joined in this order into the proprioception. None: LIBERO hand position (3), axis-angle
-    (3), fingers (2); robomimic hand position (3), quaternion (w, x, y, z) with w >= 0 (4), fingers (2).
+    (3), fingers (2); robomimic hand position (3), quaternion (w, x, y, z) with x + y >= 0 (4), fingers (2).
     image_hw: (H, W) to resize every frame to; None: as stored, which must then be the same for all views.
     mask: only the episodes of that group of `mask/` ("train", "valid"; robomimic). text: the instruction, if the file's
     own one (LIBERO), or the words of its task's name (robomimic), is not the wanted one.

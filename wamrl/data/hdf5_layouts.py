@@ -90,7 +90,8 @@ def pick_cameras(layout: Layout, keys: list[str], views: tuple[str, ...] | None,
 
 
 def state(key: str, values: np.ndarray, panda: bool) -> np.ndarray:
-    """One part of the proprioception, float32 (n, k). Quaternions: (x, y, z, w) there; (w, x, y, z), w >= 0 here."""
+    """One part of the proprioception, float32 (n, k). Quaternions: (x, y, z, w) there; (w, x, y, z), x + y >= 0
+    here, as in `wamrl/envs/robosuite_sim.py`: a hand that points down has w = 0, whose sign would jump."""
     if not key.endswith(("eef_quat", "eef_quat_site")) or values.shape[1] != 4:
         return values
     w, x, y, z = values[:, 3], values[:, 0], values[:, 1], values[:, 2]
@@ -98,4 +99,4 @@ def state(key: str, values: np.ndarray, panda: bool) -> np.ndarray:
         c, _, _, s = _PANDA_MOUNT
         w, x, y, z = w * c - z * s, x * c + y * s, y * c - x * s, z * c + w * s
     turned = np.stack([w, x, y, z], 1).astype(np.float32)
-    return np.where(turned[:, :1] < 0, -turned, turned)
+    return np.where(turned[:, 1:2] + turned[:, 2:3] < 0, -turned, turned)

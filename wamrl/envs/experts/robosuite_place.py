@@ -199,7 +199,7 @@ class InBin(Place):
         count = 0.0
         for distance, weight in ((0.05, 10.0), (-0.05, 10.0), (0.09, 1.0), (-0.09, 1.0)):
             x, y = center[0] + distance * cos(yaw), center[1] + distance * sin(yaw)
-            walls = [abs(y - wall) for wall in self.Y_WALLS] + [abs(x - wall) for wall in self.X_WALLS[y < 0.015]]
+            walls = [abs(y - wall) for wall in self.Y_WALLS] + [abs(x - wall) for wall in self.X_WALLS[int(y < 0.015)]]
             count += weight * (min(walls) < 0.022)
         return count
 
