@@ -130,7 +130,7 @@ def test_the_area_under_the_roc_curve_is_the_auc():
     score = np.round(rng.normal(size=80) + success, 1)
     false, true = roc(score, success)
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(true, false) == pytest.approx(auc(score, success).value)
+    assert (np.diff(false) * (true[1:] + true[:-1]) / 2).sum() == pytest.approx(auc(score, success).value)
 
 
 def test_the_diagnostics_figure_takes_gaps_and_refuses_nothing_to_draw(tmp_path):
