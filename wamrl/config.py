@@ -39,6 +39,7 @@ class VectorConfig:
 
     n_envs: int = 32
     n_workers: int = 2
+    lanes: int = 2  # the model serves one half of the environments while the other half is stepped; 1: no overlap
     timeout_s: float = 60.0
 
 
@@ -117,6 +118,6 @@ class Config:
     def pool(self) -> PoolConfig:
         m, v = self.model, self.vector
         return PoolConfig(
-            env=self.env, n_envs=v.n_envs, n_workers=min(v.n_workers, v.n_envs), timeout_s=v.timeout_s, n_exec=m.chunk,
-            frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
+            env=self.env, n_envs=v.n_envs, n_workers=min(v.n_workers, v.n_envs), lanes=v.lanes, timeout_s=v.timeout_s,
+            n_exec=m.chunk, frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
         )  # fmt: skip
