@@ -13,6 +13,7 @@ from wamrl.diagnose import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
+from wamrl.machine import cores, workers
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.reward_study import RewardStudyConfig
@@ -38,7 +39,7 @@ class VectorConfig:
     """The processes that simulate."""
 
     n_envs: int = 32
-    n_workers: int = 2
+    n_workers: int = 0  # 0: half of the cores, all but one beside a GPU; demonstrations take all
     lanes: int = 2  # the model serves one half of the environments while the other half is stepped; 1: no overlap
     timeout_s: float = 60.0
 
@@ -113,11 +114,13 @@ class Config:
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout
-        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=self.vector.n_workers)
+        processes = self.vector.n_workers or cores()
+        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes)
 
     def pool(self) -> PoolConfig:
         m, v = self.model, self.vector
+        n_workers = min(v.n_workers or workers(), v.n_envs)
         return PoolConfig(
-            env=self.env, n_envs=v.n_envs, n_workers=min(v.n_workers, v.n_envs), lanes=v.lanes, timeout_s=v.timeout_s,
+            env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, timeout_s=v.timeout_s,
             n_exec=m.chunk, frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
         )  # fmt: skip

@@ -83,7 +83,7 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         mine = chunks.episode == number
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
     with bar(f"keeping {folder.name}", len(played)) as advance:
-        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers, played, advance)
+        episodes = demonstrations.replay(cfg.env, cfg.demos("demo").n_workers, played, advance)
     for episode, success, start in zip(episodes, rollout.success.tolist(), rollout.starts, strict=True):
         if episode.success != success:
             raise ValueError(f"the environment does not repeat itself: {start} ended in another way the second time")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wamrl.envs.workers import Pool
+from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
 from wamrl.types import Batch, Clip, Obs, Outcome, Start
@@ -79,7 +80,9 @@ def collect(
     least = group * pool.spec.horizon
     if max_steps is not None and max_steps < least:
         raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
-    return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group).run(on_done)
+    beside = pool.config.n_workers if pool.config.lanes > 1 else 0
+    with threads_beside(beside):
+        return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group).run(on_done)
 
 
 @dataclass

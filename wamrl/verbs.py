@@ -17,6 +17,7 @@ from wamrl.config import Config
 from wamrl.data.sources import KINDS
 from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
 from wamrl.envs.check import check_env
+from wamrl.envs.workers import Pool
 from wamrl.experiment import (
     Arm,
     build_wam,
@@ -30,6 +31,7 @@ from wamrl.experiment import (
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
+from wamrl.machine import cores, threads_beside
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
@@ -108,7 +110,7 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     places = [o.data] if o.data else [o.base, *o.base.parents]
     folder = next((p for p in places if has_data(p)), None)
     heldout = load_data(cfg, folder).heldout if folder else None
-    with cfg.pool().build() as pool:
+    with open_pool(cfg) as pool:
         arm, rollout = measure(cfg, wam, pool, heldout, "model")
     if o.keep_rollouts:
         keep_rollout(cfg, rollout, run / "rollouts" / "eval")
@@ -123,7 +125,7 @@ def rewards(o: Options) -> None:
         raise ValueError("rewards needs a model: give --base with a run folder or a checkpoint folder")
     cfg, wam = o.config, load_wam(o.config, o.base)
     run = open_run(o)
-    with cfg.pool().build() as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
+    with open_pool(cfg) as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
         found = reward_study.study(
             cfg.rewards, wam, pool, cfg.flow, seed=cfg.seed, imagine_steps=cfg.train.reward.imagine_steps,
             on_done=advance,
@@ -192,6 +194,18 @@ def open_run(o: Options) -> Path:
     return o.resume
 
 
+def open_pool(cfg: Config) -> Pool:
+    """The simulators; says how the cores are shared out."""
+    pool = cfg.pool().build()
+    n, learning = pool.config.n_workers, torch.get_num_threads()
+    with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
+        console.print(
+            f"{cores()} cores: simulator processes {n}, torch threads beside them {acting}, while learning {learning}",
+            markup=False,
+        )
+    return pool
+
+
 def sft_log(o: Options, run: Path) -> Logger:
     """The log of the fine-tuning; to resume, lines later than the last resumable checkpoint are moved aside."""
     if o.resume is None:
@@ -217,7 +231,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     """Evaluate, improve, evaluate again, report; resumes at the last checkpoint of the run."""
     cfg = o.config
     with ExitStack() as stack:
-        pool = stack.enter_context(cfg.pool().build())
+        pool = stack.enter_context(open_pool(cfg))
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         resume = (run / "checkpoints" / "before").is_dir()
         if resume:
