@@ -166,6 +166,15 @@ def test_lanes_change_when_and_not_what(pool, rollout, lanes):
         assert r.model_idle_s >= 0 and r.env_idle_s >= 0
 
 
+def test_features_are_kept_within_the_budget_or_not_at_all(pool, rollout):
+    size = rollout.chunks.plan.features.nbytes
+    for mb, kept in ((size / 1e6, True), (size / 1e6 - 1e-3, False), (0, False)):
+        r = collect(tiny.lively(), pool, tiny.starts(20), tiny.CONFIG.flow, seed=0, explore=True, cache_mb=mb)
+        assert r.chunks.plan.features.shape[1:] == (rollout.chunks.plan.features.shape[1:] if kept else (0, 0, 0))
+        assert rollout_metrics(r, torch.ones(20).bool())["rollout/feature_mb"] == kept * size / 1e6
+        assert (r.chunks.plan.actions - rollout.chunks.plan.actions).abs().max() < 1e-5
+
+
 def test_all_lost_is_said():
     with replace(tiny.CONFIG.pool(), n_envs=1, n_workers=1).build() as pool:
         os.kill(pool.pids[0], signal.SIGKILL)

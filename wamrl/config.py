@@ -57,6 +57,7 @@ class TrainConfig:
     online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
+    cache_mb: float = 2048.0  # features kept from a rollout to its update; beyond, they are computed again
     save_every: int = 1  # iterations
 
     def share(self, iteration: int, used: int, horizon: int) -> int | None:
@@ -76,6 +77,8 @@ class TrainConfig:
     def validate(self) -> None:
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
+        if not self.cache_mb >= 0:
+            raise ValueError(f"train: cache_mb={self.cache_mb} must be >= 0; 0 keeps no features")
         if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.starts.group:
             raise ValueError(
                 f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "

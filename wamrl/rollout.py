@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
 def collect(
     wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, explore: bool,
     on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
+    cache_mb: float = math.inf,
 ) -> Rollout:  # fmt: skip
     """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
 
@@ -75,6 +77,8 @@ def collect(
     long as a whole group still fits into the budget if all its episodes last to the horizon. What is begun is
     completed, and how many are begun does not depend on the number of slots. So the budget is never passed, and where
     there are starts enough, less than `group * horizon` steps of it are left. ValueError if it does not hold one group.
+
+    `cache_mb`: as soon as the features of all decisions exceed so many megabytes, none are kept (see `WAM.recall`).
     """
     wam.eval()
     least = group * pool.spec.horizon
@@ -82,7 +86,7 @@ def collect(
         raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
     beside = pool.config.n_workers if pool.config.lanes > 1 else 0
     with threads_beside(beside):
-        return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group).run(on_done)
+        return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group, cache_mb).run(on_done)
 
 
 @dataclass
@@ -104,7 +108,7 @@ class _Runner:
 
     def __init__(
         self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool,
-        max_steps: int | None, group: int,
+        max_steps: int | None, group: int, cache_mb: float,
     ):  # fmt: skip
         self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
         self.device = next(wam.parameters()).device
@@ -112,6 +116,7 @@ class _Runner:
         self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
         self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
         self.max_steps, self.group, self.horizon = max_steps, group, pool.spec.horizon
+        self.cached, self.cache = 0, cache_mb * 1e6  # bytes of features
         self.admitted = 0 if max_steps is not None else len(starts)
         self.unused = 0  # control steps before the horizon at which finished episodes ended
         self.length, self.stages, self.attempts, self.retries = torch.zeros(4, len(starts), dtype=torch.long)
@@ -182,9 +187,20 @@ class _Runner:
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
             plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")
             actions[ready], active[ready] = plan.actions, True
-            lane.decided = ready, obs, plan
+            lane.decided = ready, obs, self._bounded(plan)
         if lane.away:
             self.pool.send(actions, active, starts)
+
+    def _bounded(self, plan: Plan) -> Plan:
+        """With its features, unless those of the rollout have become too many: then none are kept."""
+        self.cached += plan.features.nbytes
+        if self.cached <= self.cache:
+            return plan
+        self.rows = [replace(row, plan=row.plan.forget()) for row in self.rows]
+        for lane in self.lanes:
+            if lane.decided is not None:
+                lane.decided = *lane.decided[:2], lane.decided[2].forget()
+        return plan.forget()
 
     def _refill(self, idle: list[int]) -> dict[int, Start]:
         """Which episodes begin in the idle slots, as far as there are any and the budget allows them."""
@@ -258,6 +274,7 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
         "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
+        "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
         "time/model_idle": rollout.model_idle_s, "time/env_idle": rollout.env_idle_s,
         "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
     }  # fmt: skip

@@ -56,6 +56,7 @@ class Learner:
         starts = self.starts.next(train.groups, self.generator, max_steps=budget)
         noise = int(torch.randint(2**31, (), generator=self.generator))
         options = {"explore": True, "on_done": on_done, "max_steps": budget, "group": train.starts.group}
+        options["cache_mb"] = train.cache_mb
         rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, **options)
         self.starts.put_back(starts[rollout.started :])
         self.steps_used += rollout.steps
@@ -92,7 +93,7 @@ class Learner:
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
         imagined = imagine(scorer, chunks, cfg.imagine_steps) if cfg.needs_imagination else None
-        metrics |= self.diagnostics(rollout, scorer, imagined)
+        metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
         metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
         scored = Scored(
             imagined=executed if imagined is None else imagined, executed=executed, last=last,
@@ -106,7 +107,7 @@ class Learner:
         chunks, cfg = rollout.chunks, self.cfg.train.actor
         clock = chunks.step.float() / self.horizon
         if cfg.algorithm == "ppo":
-            value = self.actor.values(chunks.plan, clock)
+            value = self.actor.values(self.wam, chunks.obs, chunks.plan, clock)
             # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
             advantage, returns = gae(reward, value, chunks.episode, torch.zeros_like(value), cfg.gamma, cfg.lam)
             keep = torch.ones(len(chunks), dtype=torch.bool)
@@ -116,8 +117,9 @@ class Learner:
             per_episode, kept = grpo(total, rollout.success, group)
             advantage, keep = per_episode[chunks.episode], kept[chunks.episode]
             returns = total[chunks.episode]
-        batch = ActorBatch(plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns)
-        return batch[keep]
+        return ActorBatch(
+            obs=chunks.obs, plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns
+        )[keep]
 
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs."""

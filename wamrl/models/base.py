@@ -95,7 +95,7 @@ class Actor(nn.Module, ABC):
 class Plan(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
-    features: Tensor  # float32 (B, taps, L, D), cached for the update
+    features: Tensor  # (B, taps, L, D) cached for the update, in the model's feature dtype; (B, 0, 0, 0): not kept
     proprio: Tensor  # float32 (B, P) normalised, as the actor read it
     seed: Tensor  # int64 (B,) of the video noise
     actions: Tensor  # float32 (B, N, A) in the environment's units, before clipping
@@ -108,6 +108,10 @@ class Plan(Batch):
     def chain(self) -> Chain:
         return Chain(x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob)
 
+    def forget(self) -> Plan:
+        """Without the features, which are nearly all of its bytes; `WAM.recall` computes them again."""
+        return replace(self, features=self.features.new_zeros(len(self), 0, 0, 0))
+
 
 class WAM(nn.Module):
     """A world model and the actor that reads it. Final: wrap it, do not override it.
@@ -116,10 +120,15 @@ class WAM(nn.Module):
     only, whoever calls this class sees the environment's own units.
     """
 
-    def __init__(self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None):
+    def __init__(
+        self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None,
+        feature_dtype: torch.dtype = torch.float32,
+    ):  # fmt: skip
+        """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer."""
         super().__init__()
         world.spec.validate()
         self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
+        self.feature_dtype = feature_dtype
         one = [1.0] * self.spec.action_dim
         self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
 
@@ -138,7 +147,18 @@ class WAM(nn.Module):
             grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
             with torch.no_grad():
                 z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, grid)
-        return self.world.velocity(z, z.new_full((len(z),), sigma), context)[1].float()
+        features = self.world.velocity(z, z.new_full((len(z),), sigma), context)[1]
+        return features.to(self.feature_dtype).float()
+
+    @torch.no_grad()
+    def recall(self, plan: Plan, obs: Obs) -> Plan:
+        """`plan` with float32 features: the cached ones, or the same again from what it saw, under the same noise.
+
+        The world model must still be the one that acted, which is why the actor is updated first.
+        """
+        kept = plan.features.shape[1] > 0
+        features = plan.features.float() if kept else self.features(self.encode(obs), plan.seed)
+        return replace(plan, features=features)
 
     @torch.no_grad()
     def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
@@ -173,13 +193,14 @@ class WAM(nn.Module):
             none = actions.new_zeros(len(x), 0, *shape)
             chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
         return Plan(
-            features=features, proprio=state, seed=seeds, actions=self.normalize.raw_actions(actions, obs.proprio),
-            chain_x=chain.x, chain_x_next=chain.x_next, chain_step=chain.step, chain_log_prob=chain.log_prob,
+            features=features.to(self.feature_dtype), proprio=state, seed=seeds,
+            actions=self.normalize.raw_actions(actions, obs.proprio), chain_x=chain.x, chain_x_next=chain.x_next,
+            chain_step=chain.step, chain_log_prob=chain.log_prob,
         )  # fmt: skip
 
     def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
         """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""
-        condition = self.actor.condition(plan.features, plan.proprio)
+        condition = self.actor.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
         return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
 

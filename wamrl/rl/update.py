@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
 from wamrl.rl.value import ValueConfig, ValueHead
-from wamrl.types import Batch
+from wamrl.types import Batch, Obs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class ActorUpdateConfig:
 class ActorBatch(Batch):
     """M chunks of a rollout, ready for the update."""
 
+    obs: Obs
     plan: Plan
     mask: Tensor  # bool (M, N) actions that were executed
     clock: Tensor  # float32 (M,)
@@ -103,7 +104,7 @@ class ActorUpdate(nn.Module):
                 for k, v in metrics.items():
                     sums[k] += v
         out = {f"actor/{k}": v / updates for k, v in sums.items()}
-        left = batch.returns - self.values(batch.plan, batch.clock)
+        left = batch.returns - self.values(wam, batch.obs, batch.plan, batch.clock)
         explained = 1 - left.var(unbiased=False) / (batch.returns.var(unbiased=False) + 1e-8)
         more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
         return out | {f"actor/{k}": v for k, v in more.items()}
@@ -112,7 +113,7 @@ class ActorUpdate(nn.Module):
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
         """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
-        old, new = rows.plan.chain_log_prob, wam.log_prob(rows.plan, flow)
+        old, new = rows.plan.chain_log_prob, wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
         worst = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().max().item()
         if not worst < 1e-4:
             raise RuntimeError(
@@ -122,22 +123,23 @@ class ActorUpdate(nn.Module):
         return worst
 
     @torch.no_grad()
-    def values(self, plan: Plan, clock: Tensor) -> Tensor:
+    def values(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
         """Expected returns (M,) of decisions at clock (M,), on the CPU, in minibatches."""
-        device = next(self.value.parameters()).device
-        rows = torch.arange(len(clock)).split(self.cfg.batch)
-        parts = ((plan.features[r], plan.proprio[r], clock[r]) for r in rows)
-        return torch.cat([self.value(*(x.to(device) for x in part)).cpu() for part in parts])
+        device, out = next(self.value.parameters()).device, []
+        for rows in torch.arange(len(clock)).split(self.cfg.batch):
+            part = wam.recall(plan[rows].to(device), obs[rows].to(device))
+            out.append(self.value(part.features, part.proprio, clock[rows].to(device)).cpu())
+        return torch.cat(out)
 
     def _minibatch(self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool) -> dict:
-        metrics = {}
-        value = self.value(rows.plan.features, rows.plan.proprio, rows.clock)
+        metrics, plan = {}, wam.recall(rows.plan, rows.obs)
+        value = self.value(plan.features, plan.proprio, rows.clock)
         value_loss = F.huber_loss(value, rows.returns)
         self._descend(value_loss, self.value, self.value_optimizer)
         metrics["value_loss"] = value_loss.item()
         with torch.set_grad_enabled(policy):
-            new = chunk_log_prob(wam.log_prob(rows.plan, flow), rows.mask)
-            log_ratio = new - chunk_log_prob(rows.plan.chain_log_prob, rows.mask)
+            new = chunk_log_prob(wam.log_prob(plan, flow), rows.mask)
+            log_ratio = new - chunk_log_prob(plan.chain_log_prob, rows.mask)
             loss = policy_loss(log_ratio, advantage, self.cfg)
         metrics["grad_norm"] = self._descend(loss, wam.actor, self.optimizer) if policy else 0.0
         ratio = log_ratio.detach().exp()
