@@ -23,8 +23,8 @@ RULES: dict[str, set[str]] = {
     "machine": set(),
     "envs": {"types", "images"},
     "models": {"types"},
-    "rewards": {"types"},
-    "data": {"types", "images", "envs.base"},
+    "rewards": {"types", "dist"},
+    "data": {"types", "images", "dist", "envs.base"},
     "rl": {"types", "dist", "models.flow", "models.base"},
     "config": {"types", "machine"},  # and every class named *Config, see below
     "log": {"types", "dist"},

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.envs.workers import Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
@@ -241,6 +242,22 @@ class _Runner:
             bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds), model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,
         )  # fmt: skip
+
+
+def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
+    """With the episodes' outcomes of all ranks, in their order; and how many come before ours. Chunks stay ours."""
+    if dist.world() == 1:
+        return rollout, 0
+    names = ("success", "length", "stages", "attempts", "retries")
+    seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
+    table = dist.gathered(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
+    columns = dict(zip(names, table.T[1:], strict=True))
+    columns["success"] = columns["success"].bool()
+    lost, started, steps = dist.total(torch.tensor([rollout.lost, rollout.started, rollout.steps])).tolist()
+    whole = replace(
+        rollout, starts=[Start.of(s) for s in table[:, 0].tolist()], lost=lost, started=started, steps=steps, **columns
+    )  # fmt: skip
+    return whole, dist.place(len(rollout.starts))[0]
 
 
 @torch.no_grad()

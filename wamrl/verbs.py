@@ -12,7 +12,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from wamrl import checkpoint, report, reward_study
+from wamrl import checkpoint, dist, report, reward_study
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
 from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
@@ -113,7 +113,9 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     with open_pool(cfg) as pool:
         arm, rollout = measure(cfg, wam, pool, heldout, "model")
     if o.keep_rollouts:
-        keep_rollout(cfg, rollout, run / "rollouts" / "eval")
+        keep_rollout(cfg, rollout, run / "rollouts" / (f"eval-rank{dist.rank()}" if dist.world() > 1 else "eval"))
+    if not dist.main():
+        return
     report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
     write_videos(cfg, wam, rollout, run / "videos")
     console.print(f"summary, videos -> {run}", markup=False)
@@ -179,7 +181,7 @@ def open_run(o: Options) -> Path:
     """A new run folder, or the one to resume, whose configuration must be the same."""
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
-        run = new_run(o.out, o.config.name, o.config)
+        run = Path(dist.same(str(new_run(o.out, o.config.name, o.config)) if dist.main() else ""))
         console.print(f"run folder: {run}", markup=False)
         return run
     import json
@@ -237,15 +239,19 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
         if resume:
             before = Arm.load(checkpoint.load(run / "checkpoints" / "before"))
             if any((run / "checkpoints").glob("step-*")):
-                learner.load_state_dict(checkpoint.load(checkpoint.latest(run)))
+                last = checkpoint.latest(run)
+                learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         else:
             before, rollout = measure(cfg, wam, pool, data.heldout, "before")
-            write_videos(cfg, wam, rollout, run / "videos" / "before")
+            if dist.main():
+                write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
         after, rollout = measure(cfg, wam, pool, data.heldout, "after")
-        write_videos(cfg, wam, rollout, run / "videos" / "after")
+    if not dist.main():
+        return
+    write_videos(cfg, wam, rollout, run / "videos" / "after")
     pair = compare(before, after)
     arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
     report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)

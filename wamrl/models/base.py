@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.flow import Chain, FlowConfig, chain_log_prob, noisy_steps, ode_sample, sde_sample, time_grid
+from wamrl.models.flow import (
+    Chain,
+    FlowConfig,
+    chain_log_prob,
+    draws,
+    noisy_steps,
+    ode_sample,
+    sde_sample,
+    time_grid,
+)
 from wamrl.models.normalize import Normalization, NormalizeConfig
 from wamrl.types import Batch, Clip, Obs
 
@@ -67,8 +76,11 @@ class WorldModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, clip: Clip, context, generator: torch.Generator) -> Tensor:
-        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end."""
+    def loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
+        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end.
+
+        seeds: int64 (B,); all that is random about a sample comes from its seed (see `flow.draws`).
+        """
 
     @abstractmethod
     def noise(self, seeds: Tensor) -> Tensor:
@@ -204,11 +216,11 @@ class WAM(nn.Module):
         j = plan.chain_step.shape[1]
         return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
 
-    def action_loss(self, clip: Clip, features: Tensor, generator: torch.Generator) -> Tensor:
+    def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
         a, state = self.normalize.actions(clip.actions, clip.proprio), self.normalize.state(clip.proprio)
-        sigma = torch.rand(len(a), generator=generator).to(a.device)
-        eps = torch.randn(a.shape, generator=generator).to(a.device)
+        sigma, eps = (x.to(a.device) for x in draws(seeds, 1, a.shape[1:]))
+        sigma = sigma.squeeze(1)
         x = a + (eps - a) * sigma.view(-1, 1, 1)
         v = self.actor.velocity(x, sigma, self.actor.condition(features, state))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask
