@@ -79,7 +79,7 @@ class SFT:
             group["lr"] = lr
         losses = self._gradients(sample)
         if not losses.isfinite().all():
-            raise FloatingPointError(f"sft: the losses are {losses.tolist()} at step {self.done}; lower sft.lr")
+            raise FloatingPointError(f"sft: the loss is not finite at step {self.done}; lower sft.lr")
         norm = nn.utils.clip_grad_norm_(self.wam.parameters(), self.cfg.grad_norm)
         self.optimizer.step()
         self.done += 1
