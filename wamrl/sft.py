@@ -68,7 +68,9 @@ class SFT:
         cfg.validate()
         self.wam, self.cfg = wam, cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(wam.parameters(), cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95))
+        self.optimizer = torch.optim.AdamW(
+            wam.parameters(), cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95), fused=True
+        )
         self.generator = torch.Generator().manual_seed(seed)
         self.done = 0
 
