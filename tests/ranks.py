@@ -48,11 +48,25 @@ def run(cfg: Config, pool: Pool, out: Path, iterations: int = 2) -> None:
         checkpoint.save(out / f"step{i}", one.state_dict() | {"metrics": metrics}, one.buffer.own_state())
 
 
-def sft(out: Path) -> None:
-    state = SFT(tiny.lively(), SFTConfig(steps=4, batch=7, micro=3, warmup=2), seed=1)
-    for _ in range(4):
+def sft(out: Path, shard: bool = False) -> None:
+    """Four steps; sharded, after two of them everything goes through a checkpoint."""
+    cfg = SFTConfig(steps=4, batch=7, micro=3, warmup=2, lr=1e-4, shard=shard)
+    state = SFT(tiny.lively(), cfg, seed=1)
+    for i in range(4):
+        if shard and i == 2:
+            checkpoint.save(out / "half", state.state_dict())
+            state = SFT(tiny.lively(seed=4), cfg, seed=5)
+            state.load_state_dict(checkpoint.load(out / "half"))
         state.step(tiny.demos().sample)
     checkpoint.save(out / "sft", state.state_dict())
+
+
+def sharded(pool: Pool, out: Path) -> None:
+    """As `sft` and `run`, with the world model's weights split over the ranks."""
+    sft(out, shard=True)
+    cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=True))
+    run(cfg, pool, out / "ppo")
+    resume(cfg, pool, out / "ppo" / "step1", out / "resumed")
 
 
 def resume(cfg: Config, pool: Pool, step: Path, out: Path) -> None:
@@ -95,6 +109,7 @@ def everything(out: Path) -> None:
         resume(RUNS["ppo"], pool, out / "ppo" / "step1", out / "resumed")
         if dist.world() > 1:
             lopsided(pool, out / "lopsided")
+            sharded(pool, out / "sharded")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests import ranks, tiny
+from tests.test_cli import refused
 from wamrl import checkpoint, dist
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,19 @@ def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
     assert len(list(checkpoint.load_parts(tmp_path / "alone"))) == 1
 
 
+@pytest.mark.parametrize("name", ["sft", "ppo/step1", "ppo/step2", "resumed"])
+def test_a_sharded_world_model_learns_the_same(both, name):
+    """Its checkpoint is whole again when it is read; in two ranks and in one it goes on as if nothing had been."""
+    one, two = checkpoint.load(both[0] / name), checkpoint.load(both[1] / "sharded" / name)
+    assert distance(one, two) < 1e-6
+    shards = sorted((both[1] / "sharded" / name).glob("shards-*.safetensors"))
+    assert len(shards) == 2 and all(s.stat().st_size > 1000 for s in shards)
+    if name == "ppo/step1":
+        alone = ranks.learner(ranks.RUNS["ppo"], seed=5)
+        alone.load_state_dict(two, checkpoint.load_parts(both[1] / "sharded" / name))
+        assert distance(alone.state_dict(), one) < 1e-6
+
+
 def test_a_rank_without_any_success_keeps_nobody_waiting(both):
     for name in ("ppo", "grpo"):
         folder = both[1] / "lopsided" / name / "step2"
@@ -112,11 +126,11 @@ def test_the_verbs_run_on_two_ranks(tmp_path):
     assert done.stdout.count("run folder:") == 1 and done.stdout.count("before:") == 1
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
-    refused = subprocess.run(
-        [*TORCHRUN, "-m", "wamrl.cli", "demos", "point", "--out", str(tmp_path / "no")], cwd=ROOT, env=ENV,
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert refused.returncode != 0 and "demos runs on one rank" in refused.stdout + refused.stderr
+
+
+def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    assert "demos runs on one rank: torchrun serves" in refused("demos", "point", "--out", tmp_path)
 
 
 def test_one_rank_is_the_identity():

@@ -14,8 +14,8 @@ from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
 from wamrl.rl.update import ActorUpdateConfig
-from wamrl.rollout import success_clips
-from wamrl.train import Learner, rare_success_weight
+from wamrl.rollout import rare_success_weight, success_clips
+from wamrl.train import Learner
 
 HORIZON = 40
 ACTOR, ONLINE = tiny.CONFIG.train.actor, tiny.CONFIG.train.online

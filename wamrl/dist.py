@@ -111,11 +111,9 @@ def same(text: str) -> str:
     return texts([text])[0]
 
 
-def sum_gradients(module: nn.Module) -> None:
-    """Add up the gradients of all ranks; where a rank has none, it counts as zero."""
-    if world() == 1:
-        return
-    parameters = [p for p in module.parameters() if p.requires_grad]
+def sum_gradients(parameters: list[nn.Parameter]) -> None:
+    """Add up their gradients over all ranks; where a rank has none, it counts as zero."""
+    parameters = list(parameters) if world() > 1 else []
     while parameters:
         bucket, size = [], 0
         while parameters and (not bucket or size + parameters[0].numel() <= _BUCKET):

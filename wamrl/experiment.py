@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl import checkpoint, dist, report
+from wamrl import checkpoint, dist, report, sharding
 from wamrl.config import Config
 from wamrl.datasets import Data, env_spec, keep_rollout
 from wamrl.diagnose import alarm_line
@@ -31,6 +31,8 @@ from wamrl.types import Clip
 
 def build_wam(cfg: Config) -> WAM:
     """A fresh model for the config's environment, initialised from the seed."""
+    if cfg.model.compute == "bfloat16" and device() == "cpu":
+        raise ValueError("model.compute=bfloat16 needs a GPU: on CPUs it is several times slower; use float32")
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
     return cfg.model.build(
@@ -48,6 +50,7 @@ def device() -> str:
 
 
 def save_wam(cfg: Config, wam: WAM, run: Path, name: str) -> Path:
+    """Called by all ranks alike."""
     return checkpoint.save_named(run, name, {"model": resolved(cfg.model), "wam": wam.state_dict()})
 
 
@@ -95,10 +98,12 @@ def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
                 logger.log(state.done - cfg.sft.steps, metrics)
             if state.done % cfg.sft.save_every == 0:
                 checkpoint.save_named(run, "sft-resume", state.state_dict())
-    ratios = ratio_metrics(state.average, data, cfg)
+    wam = build_wam(cfg)
+    wam.load_state_dict(sharding.whole(state.average.state_dict()))
+    ratios = ratio_metrics(wam, data, cfg)
     logger.log(0, ratios, summary_line("world model on held-out demonstrations:", ratios))
-    save_wam(cfg, state.average, run, "base")
-    return state.average.requires_grad_(True)
+    save_wam(cfg, wam, run, "base")
+    return wam
 
 
 def ratio_metrics(wam: WAM, data: Data, cfg: Config) -> dict[str, float]:
@@ -212,8 +217,8 @@ def draw_diagnostics(run: Path, learner: Learner) -> None:
 
 def require_finite(wam: WAM) -> None:
     """Nothing that is not a number is ever saved."""
-    if bad := [name for name, p in wam.named_parameters() if not p.isfinite().all()]:
-        raise FloatingPointError(f"{bad[0]} is not finite any more: start from the base with lower learning rates")
+    if not sharding.finite(wam.parameters()):
+        raise FloatingPointError("a weight is not finite any more: start from the base with lower learning rates")
 
 
 CONSOLE = (

@@ -279,6 +279,13 @@ def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
     )  # fmt: skip
 
 
+def rare_success_weight(rollout: Rollout) -> Tensor:
+    """Per episode (E,): 1.1 - success rate of its initial state in this rollout, so that rare successes teach most."""
+    group = torch.tensor([s.index for s in rollout.starts])
+    same = group[:, None] == group
+    return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)
+
+
 def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     """fresh: bool (E,), episodes on initial states that were never tried before."""
     again = rollout.retries > 0

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from wamrl import dist
+from wamrl import dist, sharding
 from wamrl.models.base import WAM, ema_update
 from wamrl.types import Clip
 
@@ -29,6 +29,7 @@ class SFTConfig:
     micro: int = 0  # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
     lr: float = 1e-3
     warmup: int = 30
+    shard: bool = False  # the world model's weights over the ranks (FSDP2), for those that are too large for one
     ema: float = 0.99
     video_weight: float = 1.0
     grad_norm: float = 1.0
@@ -56,7 +57,7 @@ def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -
     over the parts is the mean over the batch.
     """
     context, (of_video, of_features, of_actions) = wam.encode(clip.obs), seeds
-    video = wam.world.loss(clip, context, of_video)
+    video = wam.video_loss(clip, context, of_video)
     action = wam.action_loss(clip, wam.features(context, of_features), of_actions)
     return torch.stack([video.sum() / batch, (action * clip.weight).sum() / max(weight, 1e-6)])
 
@@ -68,8 +69,10 @@ class SFT:
         cfg.validate()
         self.wam, self.cfg = wam, cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
+        sharding.shard(*([wam.world, self.average.world] if cfg.shard else []))
+        halves = [{"params": list(half.parameters())} for half in (wam.world, wam.actor)]
         self.optimizer = torch.optim.AdamW(
-            wam.parameters(), cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95), fused=True
+            halves, cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95), fused=True
         )
         self.generator = torch.Generator().manual_seed(seed)
         self.done = 0
@@ -82,12 +85,12 @@ class SFT:
         losses = self._gradients(sample)
         if not losses.isfinite().all():
             raise FloatingPointError(f"sft: the loss is not finite at step {self.done}; lower sft.lr")
-        norm = nn.utils.clip_grad_norm_(self.wam.parameters(), self.cfg.grad_norm)
+        norm = sharding.clip_gradients(self.wam.parameters(), self.cfg.grad_norm)
         self.optimizer.step()
         self.done += 1
         ema_update(self.average, self.wam, min(self.cfg.ema, self.done / (self.done + 10)))
         return {
-            "sft/video_loss": losses[0].item(), "sft/action_loss": losses[1].item(), "sft/grad_norm": norm.item(),
+            "sft/video_loss": losses[0].item(), "sft/action_loss": losses[1].item(), "sft/grad_norm": norm,
             "sft/lr": lr,
         }  # fmt: skip
 
@@ -98,11 +101,11 @@ class SFT:
         seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]
         weight, losses = dist.total(clip.weight.sum()).item(), clip.weight.new_zeros(2)
         self.optimizer.zero_grad()
-        for rows in torch.arange(len(clip)).split(cfg.micro or cfg.batch):
+        for rows in sharding.passes(len(clip), cfg.micro):
             part = joint_loss(self.wam, clip[rows], seeds[:, rows], cfg.batch, weight)
             (cfg.video_weight * part[0] + part[1]).backward()
             losses += part.detach()
-        dist.sum_gradients(self.wam)
+        sharding.sum_gradients(self.wam)
         return dist.total(losses)
 
     def state_dict(self) -> dict:
@@ -112,8 +115,8 @@ class SFT:
         }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
-        self.wam.load_state_dict(state["wam"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        sharding.load(self.wam, state["wam"])
+        sharding.load(self.average, state["average"])
+        sharding.load_optimizer(self.optimizer, state["optimizer"])
         self.generator.set_state(state["generator"])
         self.done = state["done"]

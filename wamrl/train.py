@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from wamrl import dist
+from wamrl import dist, sharding
 from wamrl.config import Config
 from wamrl.data.clips import ClipBuffer, ClipDataset
 from wamrl.envs.workers import Pool
@@ -25,9 +25,9 @@ from wamrl.rl.advantage import gae, grpo
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorBatch, ActorUpdate
-from wamrl.rollout import Rollout, collect, everywhere, imagine, rollout_metrics, success_clips
+from wamrl.rollout import Rollout, collect, everywhere, imagine, rare_success_weight, rollout_metrics, success_clips
 
-PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer", "diagnostics")
+PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
 
 
 class Learner:
@@ -38,6 +38,8 @@ class Learner:
         self.cfg, self.wam, self.demos, self.horizon = cfg, wam, demos, horizon
         self.device = next(wam.parameters()).device
         self.frozen, self.average = frozen_copy(wam), frozen_copy(wam)
+        self.worlds = [model.world for model in (wam, self.frozen, self.average)]
+        sharding.shard(*(self.worlds if cfg.train.online.shard else []))
         self.generator = torch.Generator().manual_seed(cfg.seed)
         self.starts = Starts(cfg.train.starts)
         self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk)).to(self.device)
@@ -55,14 +57,14 @@ class Learner:
 
     def iterate(self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None) -> dict[str, float]:
         train, metrics, timer = self.cfg.train, {}, Timer()
+        release = sharding.gather(*self.worlds)  # ranks act and score at their own pace
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
         budget = train.share(self.iteration, self.steps_used, self.horizon)
         starts = self.starts.own(self.starts.next(train.groups, self.generator, max_steps=budget))
         noise = int(torch.randint(2**31, (), generator=self.generator))
-        options = {"explore": True, "on_done": on_done, "max_steps": budget, "group": train.starts.group}
-        options["cache_mb"] = train.cache_mb
-        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, **options)
+        options = {"explore": True, "max_steps": budget, "group": train.starts.group, "cache_mb": train.cache_mb}
+        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, on_done=on_done, **options)
         self.starts.put_back(starts[rollout.started :])
         whole, first = everywhere(rollout)
         self.steps_used += whole.steps
@@ -80,6 +82,7 @@ class Learner:
             policy = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
             if dist.place(len(batch))[1]:
                 metrics |= self.actor.step(self.wam, batch, self.cfg.flow, self.generator, policy)
+        release()
         metrics |= timer("actor")
 
         # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
@@ -128,20 +131,14 @@ class Learner:
 
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""
-        parts = {name: getattr(self, name).state_dict() for name in PARTS}
+        parts = {name: getattr(self, name).state_dict() for name in (*PARTS, "buffer")}
         counts = {"iteration": self.iteration, "steps_used": self.steps_used}
         return parts | counts | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
         """parts: the `buffer.own_state` of all ranks that saved it."""
         for name in PARTS:
-            getattr(self, name).load_state_dict(state[name], *([parts] if name == "buffer" else []))
+            sharding.load(getattr(self, name), state[name])
+        self.buffer.load_state_dict(state["buffer"], parts)
         self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)  # old runs did not count
         self.generator.set_state(state["generator"])
-
-
-def rare_success_weight(rollout: Rollout) -> Tensor:
-    """Per episode (E,): 1.1 - success rate of its initial state in this rollout, so that rare successes teach most."""
-    group = torch.tensor([s.index for s in rollout.starts])
-    same = group[:, None] == group
-    return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)

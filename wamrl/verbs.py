@@ -12,7 +12,7 @@ import torch
 import tyro
 from rich.table import Table
 
-from wamrl import checkpoint, dist, report, reward_study
+from wamrl import checkpoint, dist, report, reward_study, sharding
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
 from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
@@ -242,16 +242,19 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
                 last = checkpoint.latest(run)
                 learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         else:
-            before, rollout = measure(cfg, wam, pool, data.heldout, "before")
-            if dist.main():
-                write_videos(cfg, wam, rollout, run / "videos" / "before")
+            with sharding.gathered(wam.world):
+                before, rollout = measure(cfg, wam, pool, data.heldout, "before")
+                if dist.main():
+                    write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
-        after, rollout = measure(cfg, wam, pool, data.heldout, "after")
+        with sharding.gathered(wam.world):
+            after, rollout = measure(cfg, wam, pool, data.heldout, "after")
+            if dist.main():
+                write_videos(cfg, wam, rollout, run / "videos" / "after")
     if not dist.main():
         return
-    write_videos(cfg, wam, rollout, run / "videos" / "after")
     pair = compare(before, after)
     arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
     report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)

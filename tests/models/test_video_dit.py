@@ -9,6 +9,7 @@ from tests import tiny
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.base import WAMSpec
 from wamrl.models.check import probe
+from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
 
@@ -216,3 +217,33 @@ def test_a_spec_is_checked():
     with pytest.raises(ValueError, match="ascend"):
         replace(spec, history_offsets=(0, -1)).validate()
     assert isinstance(spec, WAMSpec) and spec.taps == ("block1", "block2")
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    found = []
+    for recompute in (False, True):
+        wam = tiny.lively(model=at_sigma(1.0, recompute=recompute))
+        clip, seeds = probe(wam), torch.arange(3)
+        context = wam.encode(clip.obs)
+        (wam.video_loss(clip, context, seeds).sum() + wam.features(context, seeds).square().sum()).backward()
+        found.append([p.grad for p in wam.world.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)) and len(found[0]) > 20
+
+
+def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
+    """Weights, features and losses are float32 to the outside; log-probabilities score what was sampled."""
+    wam = tiny.lively(model=replace(tiny.MODEL, compute="bfloat16"))
+    plain = tiny.lively()
+    clip, seeds = probe(wam), torch.arange(3)
+    context = wam.encode(clip.obs)
+    features, loss = wam.features(context, seeds), wam.video_loss(clip, context, seeds)
+    assert features.dtype == loss.dtype == torch.float32 and all(p.dtype == torch.float32 for p in wam.parameters())
+    wanted = plain.features(plain.encode(clip.obs), seeds)
+    assert 1e-5 < (features - wanted).abs().mean() / wanted.abs().mean() < 0.02
+    assert torch.allclose(loss, plain.video_loss(clip, plain.encode(clip.obs), seeds), rtol=0.1)
+    loss.sum().backward()
+    assert wam.world.blocks[0].mlp[0].weight.grad.dtype == torch.float32
+    flow = FlowConfig(steps=3, noisy="all")
+    plan = wam.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(3)], explore=True)
+    assert (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max() < 1e-4
+    assert wam.imagine(clip.obs, seeds).dtype == torch.float32

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from wamrl import dist
 from wamrl.checkpoint.folder import check_folder, read_json, shared_folder
-from wamrl.checkpoint.tree import apart, decode, encode
+from wamrl.checkpoint.tree import apart, decode, encode, shards
 
 FORMAT, VERSION = "wamrl-checkpoint", 1
 _STATE, _PART = "state", "part-{:05d}"  # file names
@@ -37,11 +37,14 @@ _ADVICE = "resume from another checkpoint, or start again"
 def save(path: Path, state: dict, own: dict | None = None) -> None:
     """Write `state` to the folder `path`, replacing a checkpoint there; ValueError of one sentence if that fails.
 
-    Called by all ranks alike: the first one writes `state`, which is the same everywhere, and each its `own`.
+    Called by all ranks alike: the first one writes `state`, which is the same everywhere, and each its `own` and its
+    part of what is sharded.
     """
     with shared_folder(path) as draft:
         if dist.main():
             _write(draft, _STATE, state)
+        if parts := shards(state, "state"):
+            save_file(apart(parts), draft / f"shards-{dist.rank():05d}.safetensors")
         if own is not None:
             _write(draft, _PART.format(dist.rank()), own)
 
@@ -73,7 +76,8 @@ def _read(path: Path, name: str) -> dict:
     if tree.get("version") != VERSION:
         raise ValueError(f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
     try:
-        state = decode(tree["state"], load_file(Path(path) / f"{_TENSORS.get(name, name)}.safetensors"))
+        parts = [load_file(file) for file in sorted(Path(path).glob("shards-*.safetensors"))] if name == _STATE else []
+        state = decode(tree["state"], load_file(Path(path) / f"{_TENSORS.get(name, name)}.safetensors"), parts)
         assert isinstance(state, dict), "a state is a dict"
         return state
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from wamrl import sharding
 
 _PLAIN = (type(None), bool, int, str)  # what JSON keeps as it is
 
@@ -25,9 +28,19 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return {"dict": [[encode(k, where, tensors), encode(v, f"{where}.{k}", tensors)] for k, v in value.items()]}
     if type(value) in (list, tuple):
         return {type(value).__name__: [encode(v, f"{where}.{i}", tensors) for i, v in enumerate(value)]}
+    if isinstance(value, DTensor):
+        return {"shards": where}  # see `shards`
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return _encode_array(value, where, tensors)
     raise ValueError(f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint keeps")
+
+
+def shards(value: Any, where: str) -> dict[str, Tensor]:
+    """This rank's part of every sharded tensor, by the place that `encode` names."""
+    if isinstance(value, DTensor):
+        return {where: sharding.local(value.detach()).cpu()}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return {name: part for k, v in items for name, part in shards(v, f"{where}.{k}").items()}
 
 
 def _encode_array(value: Tensor | np.ndarray | np.generic, where: str, tensors: dict[str, Tensor]) -> dict:
@@ -52,24 +65,27 @@ def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def decode(node: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `encode`; KeyError, TypeError, ValueError or AttributeError on anything else."""
+def decode(node: Any, tensors: dict[str, Tensor], parts: list[dict[str, Tensor]]) -> Any:
+    """The inverse of `encode`, given the `shards` of all ranks; KeyError, TypeError, ValueError or AttributeError on
+    anything else."""
     if type(node) in _PLAIN:
         return node
     ((tag, content),) = node.items()
     match tag:
         case "dict":
-            return {decode(k, tensors): decode(v, tensors) for k, v in content}
+            return {decode(k, tensors, parts): decode(v, tensors, parts) for k, v in content}
         case "list":
-            return [decode(v, tensors) for v in content]
+            return [decode(v, tensors, parts) for v in content]
         case "tuple":
-            return tuple(decode(v, tensors) for v in content)
+            return tuple(decode(v, tensors, parts) for v in content)
         case "float":
             return float.fromhex(content)
         case "bytes":
             return bytes.fromhex(content)
         case "tensor":
             return tensors[content]
+        case "shards":
+            return sharding.join([part[content] for part in parts])
         case "array":
             return tensors[content].numpy()
         case "scalar":

@@ -134,19 +134,24 @@ class WAM(nn.Module):
 
     def __init__(
         self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None,
-        feature_dtype: torch.dtype = torch.float32,
+        feature_dtype: torch.dtype = torch.float32, compute: torch.dtype = torch.float32,
     ):  # fmt: skip
-        """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer."""
+        """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer.
+
+        compute: bfloat16 runs the world model under autocast, weights stay float32; the actor, its losses and
+        log-probabilities are float32 always.
+        """
         super().__init__()
         world.spec.validate()
         self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
-        self.feature_dtype = feature_dtype
+        self.feature_dtype, self.compute = feature_dtype, compute
         one = [1.0] * self.spec.action_dim
         self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
 
     def encode(self, obs: Obs):
         """The world model's context of B observations, raw units."""
-        return self.world.encode(replace(obs, proprio=self.normalize.state(obs.proprio)))
+        with self._precision(obs.proprio):
+            return self.world.encode(replace(obs, proprio=self.normalize.state(obs.proprio)))
 
     def features(self, context, seeds: Tensor) -> Tensor:
         """What the actor reads, float32 (B, taps, L, D): one pass at `spec.feature_sigma`.
@@ -157,10 +162,19 @@ class WAM(nn.Module):
         z, sigma = self.world.noise(seeds), self.spec.feature_sigma
         if sigma < 1:
             grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
-            with torch.no_grad():
+            with torch.no_grad(), self._precision(z):
                 z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, grid)
-        features = self.world.velocity(z, z.new_full((len(z),), sigma), context)[1]
+        with self._precision(z):
+            features = self.world.velocity(z, z.new_full((len(z),), sigma), context)[1]
         return features.to(self.feature_dtype).float()
+
+    def video_loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
+        """The world model's loss per sample, float32 (B,)."""
+        with self._precision(clip.proprio):
+            return self.world.loss(clip, context, seeds).float()
+
+    def _precision(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, self.compute, enabled=self.compute != torch.float32)
 
     @torch.no_grad()
     def recall(self, plan: Plan, obs: Obs) -> Plan:
@@ -176,7 +190,9 @@ class WAM(nn.Module):
     def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
         """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at."""
         context = self.encode(obs)
-        z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], self.world.noise(seeds), time_grid(steps))
+        with self._precision(obs.proprio):
+            z = self.world.noise(seeds)
+            z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, time_grid(steps))
         return self.world.to_frames(z)
 
     @torch.no_grad()

@@ -31,10 +31,14 @@ class TextEmbedding(nn.Module):
         """(B, width)"""
         rows = {t: _word_ids(t) for t in set(text)}  # few distinct instructions in a batch
         unique = list(rows)
-        ids = torch.tensor(sum(rows.values(), []), device=self.table.weight.device)
-        starts = torch.tensor([0, *(len(rows[t]) for t in unique)][:-1], device=ids.device).cumsum(0)
+        ids = _long(sum(rows.values(), []), self.table.weight.device)
+        starts = _long([0, *(len(rows[t]) for t in unique)][:-1], ids.device).cumsum(0)
         bags = self.table(ids, starts)
-        return bags[torch.tensor([unique.index(t) for t in text], device=ids.device)]
+        return bags[_long([unique.index(t) for t in text], ids.device)]
+
+
+def _long(values: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.long, device=device)
 
 
 def _word_ids(text: str) -> list[int]:

@@ -24,6 +24,7 @@ class WAMConfig:
     frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
     chunk: int = 12  # actions per chunk
     feature_dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 halves the feature cache; the actor reads it
+    compute: Literal["float32", "bfloat16"] = "float32"  # of the world model; bfloat16 is slow on most CPUs
     feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
@@ -48,5 +49,6 @@ class WAMConfig:
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)
         world, actor = self.world.build(spec), self.actor.build(spec, self.world.width)
-        normalize, dtype = self.normalize.build(low, high, proprio_dim), getattr(torch, self.feature_dtype)
-        return WAM(world, actor, self.feature_steps, normalize, dtype)
+        normalize = self.normalize.build(low, high, proprio_dim)
+        kept, compute = getattr(torch, self.feature_dtype), getattr(torch, self.compute)
+        return WAM(world, actor, self.feature_steps, normalize, kept, compute)

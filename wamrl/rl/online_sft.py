@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wamrl import dist
+from wamrl import dist, sharding
 from wamrl.models.base import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.types import Clip
@@ -31,6 +31,7 @@ class OnlineSFTConfig:
     steps: int = 20  # per iteration, both halves in one step
     batch: int = 32  # of all ranks together
     micro: int = 0  # clips per backward pass, see SFTConfig
+    shard: bool = False  # see SFTConfig
     demo_share: float = 0.25
     world_lr: float = 1e-4
     actor_lr: float = 2e-4
@@ -60,7 +61,7 @@ class OnlineSFT(nn.Module):
 
     def set_extra_state(self, state: dict) -> None:
         for name, part in state.items():
-            getattr(self, name).load_state_dict(part)
+            sharding.load_optimizer(getattr(self, name), part)
 
     @torch.no_grad()
     def fit(self, demos: Clip) -> None:
@@ -95,7 +96,7 @@ class OnlineSFT(nn.Module):
         wam.eval()
         wam.zero_grad()
         losses, moments = torch.zeros(2 + len(wam.spec.taps), device=clip.weight.device), 0.0
-        for rows in torch.arange(len(clip)).split(cfg.micro or cfg.batch):
+        for rows in sharding.passes(len(clip), cfg.micro):
             part, more = self._gradients(wam, clip[rows], seeds[:, rows], weight)
             losses, moments = losses + part, moments + more
         losses = dist.total(losses)
@@ -108,7 +109,7 @@ class OnlineSFT(nn.Module):
             (wam.actor, cfg.actor, self.actor_optimizer, cfg.actor_lr),
         ):
             if on:
-                dist.sum_gradients(module)
+                sharding.sum_gradients(module)
                 _descend(module, optimizer, lr * decay, cfg.grad_norm)
         return losses.double().cpu()
 
@@ -124,7 +125,7 @@ class OnlineSFT(nn.Module):
             with torch.no_grad():  # identical input, identical noise
                 old = self.frozen[0].features(self.frozen[0].encode(clip.obs), of_features)
             mean = self.kl(features, old).sum(0) / cfg.batch
-            video = wam.world.loss(clip, context, of_video).sum() / cfg.batch
+            video = wam.video_loss(clip, context, of_video).sum() / cfg.batch
         if cfg.actor:
             action = wam.action_loss(clip, features if cfg.shared else features.detach(), of_actions)
             action = (action * clip.weight).sum() / max(weight, 1e-6)
@@ -144,7 +145,7 @@ def frozen_copy(wam: WAM) -> WAM:
 
 
 def _descend(module: nn.Module, optimizer: torch.optim.Optimizer, lr: float, limit: float) -> None:
-    nn.utils.clip_grad_norm_(module.parameters(), limit)
+    sharding.clip_gradients(module.parameters(), limit)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()

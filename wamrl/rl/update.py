@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamrl import dist
+from wamrl import dist, sharding
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
 from wamrl.rl.value import ValueConfig, ValueHead
@@ -162,7 +162,7 @@ class ActorUpdate(nn.Module):
     def _descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
         optimizer.zero_grad()
         loss.backward()
-        dist.sum_gradients(module)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.cfg.grad_norm)
+        sharding.sum_gradients(module)
+        norm = sharding.clip_gradients(module.parameters(), self.cfg.grad_norm)
         optimizer.step()
-        return norm.item()
+        return norm
