@@ -7,6 +7,7 @@ line of every verb.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from wamrl.data.demos import DemoConfig
 from wamrl.diagnose import DiagnosticsConfig
@@ -41,6 +42,8 @@ class VectorConfig:
     n_envs: int = 32
     n_workers: int = 0  # 0: half of the cores, all but one beside a GPU; demonstrations take all
     lanes: int = 2  # the model serves one half of the environments while the other half is stepped; 1: no overlap
+    backend: Literal["processes", "ray"] = "processes"  # ray: simulators on the machines of a Ray cluster
+    ray_address: str = "auto"
     timeout_s: float = 60.0
 
 
@@ -124,6 +127,7 @@ class Config:
         m, v = self.model, self.vector
         n_workers = min(v.n_workers or workers(), v.n_envs)
         return PoolConfig(
-            env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, timeout_s=v.timeout_s,
-            n_exec=m.chunk, frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
+            env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, backend=v.backend,
+            ray_address=v.ray_address, timeout_s=v.timeout_s, n_exec=m.chunk, frame_offsets=m.frame_offsets,
+            history_offsets=m.history_offsets,
         )  # fmt: skip

@@ -20,12 +20,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wamrl.envs.base import EnvConfig
+from wamrl.envs.ray_workers import RayProcess, connect
+from wamrl.envs.workers_process import Process
 from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
 
@@ -44,6 +47,8 @@ class PoolConfig:
     frame_offsets: tuple[int, ...]  # control steps after the observation; those > n_exec are never verifiable
     history_offsets: tuple[int, ...] = (0,)  # control steps <= 0, ascending, the last is 0
     lanes: int = 2  # halves of the slots, one stepped while the model serves the other; 1: they wait for each other
+    backend: Literal["processes", "ray"] = "processes"  # ray: workers on the machines of a cluster
+    ray_address: str = "auto"  # of the cluster; auto: the one that this machine belongs to
     timeout_s: float = 60.0  # a worker that needs longer for one message counts as hung
 
     def validate(self) -> None:
@@ -62,6 +67,8 @@ class PoolConfig:
 
     def build(self) -> Pool:
         self.validate()
+        if self.backend == "ray":
+            connect(self.ray_address)
         return Pool(self)
 
 
@@ -77,6 +84,7 @@ class Pool:
     def __init__(self, config: PoolConfig) -> None:
         self._team = Team(
             config.env,
+            kind=RayProcess if config.backend == "ray" else Process,
             n_envs=config.n_envs,
             n_workers=config.n_workers,
             n_exec=config.n_exec,

@@ -32,14 +32,22 @@ def main(pipe_fd: int, memory_fd: int) -> None:
     pipe = Connection(pipe_fd)
     inbox: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
-    worker = _Worker(memory_fd)
+    worker = Worker()
     while (message := inbox.get()) is not None:
-        try:
-            answer = ("ok", getattr(worker, message[0])(*message[1:]))
-        except Exception as error:  # shown to the user by the pool
-            answer = ("error", _portable(error))
-        pipe.send(answer)
+        if message[0] == "attach":
+            _, layout, first = message
+            arrays = layout.views(map_block(memory_fd, layout))
+            message = ("attach", layout, first, {k: v[first : first + worker.count] for k, v in arrays.items()})
+        pipe.send(answer_to(worker, message))
     worker.close()
+
+
+def answer_to(worker: Worker, message: tuple) -> tuple:
+    """What the worker's method returns, or what it raises, for the pool."""
+    try:
+        return "ok", getattr(worker, message[0])(*message[1:])
+    except Exception as error:  # shown to the user by the pool
+        return "error", _portable(error)
 
 
 def _listen(pipe: Connection, inbox: queue.SimpleQueue) -> None:
@@ -60,22 +68,25 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError(f"an environment failed with {type(error).__name__}: {error}\n{traceback.format_exc()}")
 
 
-class _Worker:
+class Worker:
     """The environments of the slots first, first + 1, ..."""
 
-    def __init__(self, memory_fd: int) -> None:
-        self._memory_fd = memory_fd
+    def __init__(self) -> None:
         self._envs: list[Env] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._envs)
 
     def build(self, config: EnvConfig, count: int) -> EnvSpec:
         self._envs = [config.build() for _ in range(count)]
         return self._envs[0].spec
 
-    def attach(self, layout: Layout, first: int) -> None:
-        arrays = layout.views(map_block(self._memory_fd, layout))
+    def attach(self, layout: Layout, first: int, arrays: dict[str, np.ndarray]) -> None:
+        """arrays: those of `layout`, with the rows of our slots only."""
+        rows = _rows(arrays)
         self._slots = {
-            first + i: _Slot(env, layout, {k: v[first + i] for k, v in _rows(arrays).items()})
-            for i, env in enumerate(self._envs)
+            first + i: _Slot(env, layout, {k: v[i] for k, v in rows.items()}) for i, env in enumerate(self._envs)
         }
 
     def reset(self, items: list[tuple[int, int]]) -> float:

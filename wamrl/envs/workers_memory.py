@@ -47,6 +47,10 @@ class Layout:
             "obs_proprio": ("float32", (batch, spec.proprio_dim)),
         }
 
+    def local(self, count: int) -> dict[str, np.ndarray]:
+        """Arrays of our own for `count` slots, by name."""
+        return {name: np.zeros((count, *shape[1:]), dtype) for name, (dtype, shape) in self.fields().items()}
+
     @property
     def nbytes(self) -> int:
         return sum(_padded(dtype, shape) for dtype, shape in self.fields().values())

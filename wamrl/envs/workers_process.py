@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -59,36 +60,34 @@ class Process:
             raise value
         return value
 
+    @staticmethod
+    def gather(processes: Sequence[Process], timeout_s: float) -> list:
+        """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
+        answers: dict[Connection, object] = {}
+        waiting = {process.pipe: process for process in processes}
+        deadline = time.monotonic() + timeout_s
+        while waiting:
+            ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                for pipe, process in waiting.items():
+                    answers[pipe] = WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s")
+                break
+            for pipe in ready:
+                try:
+                    answers[pipe] = waiting.pop(pipe).receive()
+                except Exception as error:  # told to the caller, in place
+                    answers[pipe] = error
+        return [answers[process.pipe] for process in processes]
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, but not for longer."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+
     def kill(self) -> None:
         self._popen.kill()
         self._popen.wait()
         self.pipe.close()
-
-
-def exchange(processes: Sequence[Process], messages: Sequence[tuple], timeout_s: float) -> list:
-    """Send one message to each, collect all answers; one may be an exception (WorkerLost, or the worker's own)."""
-    for process, message in zip(processes, messages, strict=True):
-        process.send(message)
-    return gather(processes, timeout_s)
-
-
-def gather(processes: Sequence[Process], timeout_s: float) -> list:
-    """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
-    answers: dict[Connection, object] = {}
-    waiting = {process.pipe: process for process in processes}
-    deadline = time.monotonic() + timeout_s
-    while waiting:
-        ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
-        if not ready:
-            for pipe, process in waiting.items():
-                answers[pipe] = WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s")
-            break
-        for pipe in ready:
-            try:
-                answers[pipe] = waiting.pop(pipe).receive()
-            except Exception as error:  # told to the caller, in place
-                answers[pipe] = error
-    return [answers[process.pipe] for process in processes]
 
 
 def shut_down(processes: list[Process], memory_fds: list[int]) -> None:
@@ -97,10 +96,7 @@ def shut_down(processes: list[Process], memory_fds: list[int]) -> None:
         process.send(None)
     deadline = time.monotonic() + _GOODBYE_S
     for process in processes:
-        try:
-            process._popen.wait(max(0.01, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
+        process.join(max(0.01, deadline - time.monotonic()))
         process.kill()
     processes.clear()
     while memory_fds:

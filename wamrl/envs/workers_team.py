@@ -11,7 +11,7 @@ import numpy as np
 
 from wamrl.envs.base import EnvConfig, EnvSpec
 from wamrl.envs.workers_memory import Layout, map_block, nameless_file
-from wamrl.envs.workers_process import Process, WorkerLost, exchange, gather, shut_down
+from wamrl.envs.workers_process import Process, WorkerLost, shut_down
 
 _BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
 _MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
@@ -21,9 +21,11 @@ class Team:
     """Processes 0..W-1 with their shares of the slots; `arrays` is the shared block (see `Layout`)."""
 
     def __init__(
-        self, env: EnvConfig, *, n_envs: int, n_workers: int, timeout_s: float, n_exec: int, **offsets: tuple[int, ...]
-    ) -> None:
-        self._env, self._timeout_s, self._losses = env, timeout_s, [0] * n_workers
+        self, env: EnvConfig, *, kind: type, n_envs: int, n_workers: int, timeout_s: float, n_exec: int,
+        **offsets: tuple[int, ...],
+    ) -> None:  # fmt: skip
+        """kind: of the workers, `workers_process.Process` or what has its methods."""
+        self._env, self._kind, self._timeout_s, self._losses = env, kind, timeout_s, [0] * n_workers
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
         self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
         self._processes: list[Process] = []
@@ -33,7 +35,7 @@ class Team:
         self._finalizer = weakref.finalize(self, shut_down, self._processes, self._memory)
         try:
             _check_portable(env)
-            self._processes.extend(Process(self._memory[0]) for _ in self._shares)
+            self._processes.extend(kind(self._memory[0]) for _ in self._shares)
             specs = self._build(range(n_workers))
             self.spec = specs[0]
             if any(spec != self.spec for spec in specs):
@@ -66,7 +68,7 @@ class Team:
         A lost worker takes all that was sent to it along: later answers are not waited for.
         """
         verb, busy = self._sent.popleft()
-        answers = self._answers(lambda: gather([self._processes[i] for i in busy], self._timeout_s))
+        answers = self._answers(lambda: self._kind.gather([self._processes[i] for i in busy], self._timeout_s))
         gone = {i: answer for i, answer in zip(busy, answers, strict=True) if isinstance(answer, WorkerLost)}
         self.busy_s += sum(answer for answer in answers if isinstance(answer, float))
         for i in busy:
@@ -93,7 +95,7 @@ class Team:
     def _replace(self, workers: Iterable[int]) -> None:
         for i in workers:
             self._processes[i].kill()
-            self._processes[i] = Process(self._memory[0])
+            self._processes[i] = self._kind(self._memory[0])
         self._sent = deque((verb, [i for i in busy if i not in workers]) for verb, busy in self._sent)
         self._build(list(workers))
         self._attach(list(workers))
@@ -116,7 +118,10 @@ class Team:
     def _ask(self, workers: Sequence[int], messages: list[tuple], timeout_s: float) -> list:
         """One answer per worker, possibly WorkerLost."""
         self._require_open()
-        return self._answers(lambda: exchange([self._processes[i] for i in workers], messages, timeout_s))
+        processes = [self._processes[i] for i in workers]
+        for process, message in zip(processes, messages, strict=True):
+            process.send(message)
+        return self._answers(lambda: self._kind.gather(processes, timeout_s))
 
     def _answers(self, wait: Callable[[], list]) -> list:
         """What `wait` returns; an exception of an environment closes the team and is raised."""

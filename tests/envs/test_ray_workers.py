@@ -1,0 +1,110 @@
+"""The pool on a Ray cluster of two nodes (both on this machine): the same chunks, and a node may die."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from tests.envs.faulty import WalkConfig
+from tests.envs.test_workers import CONFIG, actions, assert_equal_by_hand, mask, starts
+from wamrl.envs.workers import PoolConfig
+from wamrl.rollout import collect
+
+pytest.importorskip("ray", reason="needs pip install 'wamrl[ray]'")
+RAY = {"backend": "ray", "ray_address": "auto"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 80_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **small})
+    cluster.second = cluster.add_node(num_cpus=2, object_store_memory=80_000_000)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def config(**changes) -> PoolConfig:
+    from dataclasses import replace
+
+    return replace(CONFIG, **RAY, **changes)
+
+
+def test_it_equals_bare_environments(cluster):
+    last = assert_equal_by_hand(config(), 6)
+    assert all(chunk["truncated"] and chunk["executed"] == 3 for chunk in last)
+
+
+def test_a_rollout_is_bitwise_that_of_processes(cluster):
+    from dataclasses import replace
+
+    rollouts = []
+    for changes in ({}, RAY):
+        with replace(tiny.CONFIG.pool(), n_workers=2, **changes).build() as pool:
+            rollouts.append(tiny.explore(tiny.lively(), pool, 12))
+            assert pool.busy_s > 0
+    a, b = rollouts
+    assert torch.equal(a.success, b.success) and torch.equal(a.chunks.frames, b.chunks.frames)
+    assert torch.equal(a.chunks.plan.actions, b.chunks.plan.actions)
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang"])
+def test_a_lost_worker_is_replaced_and_takes_both_halves_along(cluster, fault):
+    bad = starts(5)[3].seed
+    with config(env=WalkConfig(fault=fault, bad_seeds=(bad,)), timeout_s=4.0).build() as pool:
+        pool.reset(starts(5))
+        pool.send(actions(0), mask(0, 3))  # the second worker owns slots 2, 3, 4
+        pool.send(actions(0), mask(1, 2))
+        first, second = pool.receive(), pool.receive()
+        assert first.lost.tolist() == [False, False, False, True, False] and first.executed[0] == 5
+        assert second.lost.tolist() == [False, False, True, False, False] and second.executed[1] == 5
+        pool.reset_slots([2, 3, 4], starts(3, first=20))
+        assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
+
+
+def test_exceptions_of_an_environment_are_shown(cluster):
+    bad = starts(5)[3].seed
+    with config(env=WalkConfig(fault="raise", bad_seeds=(bad,))).build() as pool:
+        pool.reset(starts(5))
+        with pytest.raises(RuntimeError, match="an environment failed with"):
+            pool.step(actions(0), pool.live)
+
+
+def test_a_node_that_dies_costs_its_episodes_only(cluster):
+    """In the middle of a rollout; its workers come back on the node that is left."""
+    from dataclasses import replace
+
+    wam, starts_ = tiny.lively(), tiny.starts(12)
+    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+        whole = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, explore=True)
+    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2, **RAY).build() as pool:
+        plain, calls = pool.send, []
+
+        def send(actions, active, fresh):
+            calls.append(bool(active.any()))
+            if sum(calls) == 2:
+                cluster.remove_node(cluster.second, allow_graceful=False)
+            plain(actions, active, fresh)
+
+        pool.send = send
+        r = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, explore=True)
+    kept = [starts_.index(s) for s in r.starts]
+    assert 1 <= r.lost <= 2 and len(kept) == 12 - r.lost
+    assert torch.equal(r.success, whole.success[kept]) and torch.equal(r.length, whole.length[kept])
+    mine = torch.isin(whole.chunks.episode, torch.tensor(kept))
+    assert np.array_equal(r.chunks.frames.numpy(), whole.chunks[mine].frames.numpy())
+
+
+def test_without_a_cluster_it_says_how_to_start_one(cluster, monkeypatch):
+    import ray
+
+    from wamrl.envs import ray_workers
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("nobody")))
+    with pytest.raises(ValueError, match="no Ray cluster answers at 'auto' .*: start one with `ray start --head`"):
+        ray_workers.connect("auto")
