@@ -20,10 +20,11 @@ from benchmarks.machine import describe
 Pair = tuple[float, float]  # (minimum, median) over the rounds
 
 
-def options() -> argparse.Namespace:
-    """--quick: small sizes, to see that it runs. --out: the JSON file to write."""
+def options(**switches: str) -> argparse.Namespace:
+    """--quick: small sizes, does it run? --out: the JSON file to write. switches: name -> help of further flags."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run here?")
+    for name, text in {"quick": "small sizes and few rounds: does it run here?", **switches}.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.add_argument("--out", type=Path, help="write the rows into this JSON file")
     return parser.parse_args()
 
