@@ -17,7 +17,7 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.side_by_side import finish, single
+from benchmarks.side_by_side import finish, parser, single
 from wamrl.cli import find_recipe
 from wamrl.config import Config
 from wamrl.data.clips import ClipDataset
@@ -31,16 +31,14 @@ TOP = 15  # operators
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--recipe", default="quickstart", help="as in `wamrl list`, or module:function")
-    parser.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
-    parser.add_argument("--groups", type=int, default=8, help="initial states per iteration")
-    parser.add_argument("--iterations", type=int, default=3, help="counted iterations")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
-    parser.add_argument("--quick", action="store_true", help="the point recipe, two groups, one iteration")
-    parser.add_argument("--out", type=Path, help="write the rows into this JSON file")
-    o = parser.parse_args()
-    if o.quick:
+    p = parser()
+    p.add_argument("--recipe", default="quickstart", help="as in `wamrl list`, or module:function")
+    p.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
+    p.add_argument("--groups", type=int, default=8, help="initial states per iteration")
+    p.add_argument("--iterations", type=int, default=3, help="counted iterations")
+    p.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
+    o = p.parse_args()
+    if o.quick:  # seconds
         o.recipe, o.groups, o.iterations = "point", 2, 1
     return o
 

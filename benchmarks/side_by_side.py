@@ -20,13 +20,16 @@ from benchmarks.machine import describe
 Pair = tuple[float, float]  # (minimum, median) over the rounds
 
 
-def options(**switches: str) -> argparse.Namespace:
-    """--quick: small sizes, does it run? --out: the JSON file to write. switches: name -> help of further flags."""
-    parser = argparse.ArgumentParser()
-    for name, text in {"quick": "small sizes and few rounds: does it run here?", **switches}.items():
-        parser.add_argument(f"--{name}", action="store_true", help=text)
-    parser.add_argument("--out", type=Path, help="write the rows into this JSON file")
-    return parser.parse_args()
+def parser() -> argparse.ArgumentParser:
+    """What `wamrl bench` says to every benchmark."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run here?")
+    made.add_argument("--out", type=Path, help="write the rows into this JSON file")
+    return made
+
+
+def options() -> argparse.Namespace:
+    return parser().parse_args()
 
 
 def interleave(sides: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:

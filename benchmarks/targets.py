@@ -29,14 +29,33 @@ class Benchmark:
     targets: dict[str, Target] = field(default_factory=dict)  # row -> target
 
 
+PEERS = ("AsyncVectorEnv", "SubprocVecEnv")
+POOL = {
+    f"per {mode}, {n} environments, against {peer}": Target(at_least=least)
+    for mode, least in (("step", 4), ("8-step chunk", 15)) for n in (2, 16) for peer in PEERS
+}  # fmt: skip
+
 BENCHMARKS: dict[str, Benchmark] = {
-    "folded_steps": Benchmark(
-        title="log-probability of a denoising chain with its K = 4 steps folded into the batch; step maths",
-        sides="Ours: one batch. Peer: a loop over the steps (RLinf, ReinFlow); a look-up per sample (flow_grpo).",
+    "pool": Benchmark(
+        title="the price of running environments in other processes, per environment step",
+        sides="Ours: `Pool`. Peers: gymnasium's AsyncVectorEnv (shared memory), Stable-Baselines3's SubprocVecEnv.",
+        targets=POOL,
+    ),
+    "simulator": Benchmark(
+        title="MetaWorld with its pictures through the pool",
+        sides="Ours: `Pool`. Peer: the bare simulator and renderer in as many processes, which talk to nobody.",
         targets={
-            **{f"log-probability, batch {b}": Target(at_least=1.5) for b in (1, 2, 4)},
-            **{f"step maths, batch {b}, 10 steps": Target(at_least=10) for b in (32, 256)},
+            "MetaWorld, 8 environments, 2 processes": Target(at_least=0.9),
+            "MetaWorld, 8 environments, 1 process": Target(at_least=0.9),
         },
+    ),
+    "render": Benchmark(
+        title="drawing one picture of a simulated robot",
+        sides="Ours: `FastRenderer`. Peer: `mujoco.Renderer`, same scene, camera and size.",
+    ),
+    "loader": Benchmark(
+        title="making training batches from datasets on disk",
+        sides="Ours: frames from files. Peer: the same frames held in memory.",
     ),
     "update": Benchmark(
         title="one epoch of the actor update on cached features",
@@ -46,4 +65,45 @@ BENCHMARKS: dict[str, Benchmark] = {
             "update epoch, 768 x 12, one noisy step": Target(at_least=5),
         },
     ),
+    "folded_steps": Benchmark(
+        title="log-probability of a denoising chain with its K = 4 steps folded into the batch; step maths",
+        sides="Ours: one batch. Peer: a loop over the steps (RLinf, ReinFlow); a look-up per sample (flow_grpo).",
+        targets={
+            **{f"log-probability, batch {b}": Target(at_least=1.5) for b in (1, 2, 4)},
+            **{f"step maths, batch {b}, 10 steps": Target(at_least=10) for b in (32, 256)},
+        },
+    ),
+    "world_training": Benchmark(
+        title="arithmetic of a training step of the world model",
+        sides="Ours: forward + backward + AdamW. Peer: the fastest square matrix product that was found on the device.",
+        targets={
+            **{f"training step, {name}, CPU float32": Target(at_least=0.5) for name in ("nano", "768 x 12")},
+            "training step, 768 x 12, CUDA bfloat16": Target(at_least=0.4),
+        },
+    ),
+    "threads": Benchmark(
+        title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
+        sides="Ours: the setting in the first column. Peer: one thread.",
+    ),
+    "memory": Benchmark(
+        title="300 cycles of rollout + reward + update: what grows, what is left",
+        sides="Numbers, no comparison.",
+        targets={
+            "memory growth": Target(at_most=0.5),
+            **{
+                name: Target(at_most=0)
+                for name in (
+                    "file descriptors gained while cycling",
+                    "file descriptors left",
+                    "processes left",
+                    "processes left after kill -9",
+                    "shared-memory segments left after kill -9",
+                )
+            },
+        },
+    ),  # fmt: skip
+    "profile_iteration": Benchmark(
+        title="where the time of one online iteration goes",
+        sides="Numbers, no comparison.",
+    ),  # fmt: skip
 }

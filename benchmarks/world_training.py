@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, NANO, build, clips
-from benchmarks.side_by_side import finish, interleave, options, row, single
+from benchmarks.side_by_side import finish, interleave, parser, row, single
 from wamrl.models.base import WAM
 from wamrl.models.flow import ode_sample, time_grid
 from wamrl.models.wam import WAMConfig
@@ -103,7 +103,10 @@ def compiled(config: WAMConfig, batch: int, rounds: int) -> list[dict]:
 
 
 if __name__ == "__main__":
-    o = options(compile="also the denoising loop, compiled (a minute)", big="only the 0.1 B size, with 4 x its batch")
+    p = parser()
+    p.add_argument("--compile", action="store_true", help="also the denoising loop, compiled and not (a minute)")
+    p.add_argument("--big", action="store_true", help="only the ~0.1 B size, with four times its batch")
+    o = p.parse_args()
     rows = [] if o.big else [utilisation("nano", NANO, 4 if o.quick else 32, 3 if o.quick else 30)]
     batch = 2 if o.quick else {"cpu": 8, "cuda": 256}[DEVICE] * (4 if o.big else 1)
     rows.append(utilisation("768 x 12", BASE, batch, 2 if o.quick else 6))
