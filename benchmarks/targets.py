@@ -81,6 +81,10 @@ BENCHMARKS: dict[str, Benchmark] = {
             "training step, 768 x 12, CUDA bfloat16": Target(at_least=0.4),
         },
     ),
+    "compiled_loop": Benchmark(
+        title="the denoising loop, compiled",
+        sides="Ours: torch.compile of the whole loop. Peer: as it is, our default.",
+    ),  # fmt: skip
     "threads": Benchmark(
         title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
         sides="Ours: the setting in the first column. Peer: one thread.",

@@ -1,4 +1,4 @@
-"""How much of the machine's arithmetic does a training step of the world model use? And does torch.compile pay?
+"""How much of the machine's arithmetic does a training step of the world model use?
 
 Ours: FLOP/s of forward + backward + AdamW (FLOPs counted by torch, which counts matrix products and attention only).
 Peer: FLOP/s of the best of a few square matrix products on the same device with as many threads: what can be had.
@@ -8,16 +8,14 @@ run in bfloat16 (autocast, float32 weights), on a CPU in float32.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, NANO, build, clips
-from benchmarks.side_by_side import finish, interleave, parser, row, single
+from benchmarks.side_by_side import finish, interleave, parser, row
 from wamrl.models.base import WAM
-from wamrl.models.flow import ode_sample, time_grid
 from wamrl.models.wam import WAMConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -82,34 +80,11 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     }  # fmt: skip
 
 
-def compiled(config: WAMConfig, batch: int, rounds: int) -> list[dict]:
-    """The denoising loop of the imagination (2 Euler steps), as it is and compiled as a whole."""
-    wam = build(config, DEVICE).eval()
-    context = wam.encode(clips(wam, batch).obs)
-    z, grid = wam.world.noise(torch.arange(batch)), time_grid(2)
-
-    @torch.no_grad()
-    def loop(z: torch.Tensor) -> torch.Tensor:
-        return ode_sample(lambda z, s: wam.world.velocity(z, s, context)[0], z, grid)
-
-    fast = torch.compile(loop, mode="reduce-overhead" if DEVICE == "cuda" else "default")
-    begin = time.perf_counter()
-    worst = (fast(z) - loop(z)).abs().max().item()
-    cost = time.perf_counter() - begin
-    assert worst < 1e-4, f"the compiled loop differs by {worst:.1e}"
-    seconds = interleave({"ours": finished(lambda: fast(z)), "peer": finished(lambda: loop(z))}, rounds)
-    what = f"denoising loop, compiled against not, batch {batch}"
-    return [row(what, seconds["ours"], seconds["peer"]), single(f"compilation, batch {batch}", [cost], "s")]
-
-
 if __name__ == "__main__":
     p = parser()
-    p.add_argument("--compile", action="store_true", help="also the denoising loop, compiled and not (a minute)")
     p.add_argument("--big", action="store_true", help="only the ~0.1 B size, with four times its batch")
     o = p.parse_args()
     rows = [] if o.big else [utilisation("nano", NANO, 4 if o.quick else 32, 3 if o.quick else 30)]
     batch = 2 if o.quick else {"cpu": 8, "cuda": 256}[DEVICE] * (4 if o.big else 1)
     rows.append(utilisation("768 x 12", BASE, batch, 2 if o.quick else 6))
-    for n in (1, 32) if o.compile else ():
-        rows += compiled(NANO, n, 3 if o.quick else 40)
     finish("world_training", rows, o)
