@@ -50,7 +50,7 @@ def best_product() -> tuple[Callable[[], None], float]:
 def training_step(wam: WAM, batch: int) -> Callable[[], None]:
     """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`."""
     clip, generator = clips(wam, batch), torch.Generator().manual_seed(0)
-    optimizer = torch.optim.AdamW(wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True)
 
     def step() -> None:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):

@@ -72,8 +72,8 @@ class Block(nn.Module):
         own = k, v = self.attention.keys_values(h)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        x = x + g1 * self.attention(h, k, v)
-        return x + g2 * self.mlp(modulate(self.norm(x), s2, c2)), own
+        x = torch.addcmul(x, g1, self.attention(h, k, v))
+        return torch.addcmul(x, g2, self.mlp(modulate(self.norm(x), s2, c2))), own
 
 
 class VideoDiT(WorldModel):

@@ -74,8 +74,8 @@ class ActorUpdate(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.value: ValueHead = cfg.value.build(len(wam.spec.taps), wam.world.feature_dim, wam.spec.proprio_dim)
-        self.optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.lr, weight_decay=0.0)
-        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), cfg.value_lr, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.lr, weight_decay=0.0, fused=True)
+        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), cfg.value_lr, weight_decay=0.0, fused=True)
 
     def get_extra_state(self) -> dict:
         return {name: getattr(self, name).state_dict() for name in ("optimizer", "value_optimizer")}
