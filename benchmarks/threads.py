@@ -31,7 +31,7 @@ wam = build()
 clip, sft = clips(wam, 16), SFT(wam, SFTConfig(batch=16), 0)
 print(0.0, flush=True)
 for _ in sys.stdin:
-    print(sft.step(lambda n, g: clip)["sft/video_loss"], flush=True)
+    print(sft.step(lambda n, g, own: clip[own])["sft/video_loss"], flush=True)
 """
 BUSY = """
 from wamrl.envs.point import PointConfig

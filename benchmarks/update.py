@@ -6,8 +6,6 @@ same loss; the peer encodes the observations without a gradient, since the world
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from benchmarks.models import BASE, NANO, build, clips, gradients, near, plan_of
@@ -29,11 +27,10 @@ def epoch(wam: WAM, obs: Obs, plan: Plan, flow: FlowConfig, batch: int, recomput
     for rows in torch.arange(len(plan)).split(batch):
         part = plan[rows]
         if recompute:
-            with torch.no_grad():
-                part = replace(part, features=wam.features(wam.encode(obs[rows]), part.seed))
+            part = wam.recall(part.forget(), obs[rows])
         new, old = wam.log_prob(part, flow), part.chain_log_prob
         log_ratio = chunk_log_prob(new, mask[rows]) - chunk_log_prob(old, mask[rows])
-        policy_loss(log_ratio, advantage[rows], CONFIG).backward()
+        policy_loss(log_ratio, advantage[rows], CONFIG).mean().backward()
 
 
 def measure(name: str, config: WAMConfig, noisy: str, size: int, batch: int, rounds: int) -> dict:

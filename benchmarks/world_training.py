@@ -49,12 +49,12 @@ def best_product() -> tuple[Callable[[], None], float]:
 
 def training_step(wam: WAM, batch: int) -> Callable[[], None]:
     """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`."""
-    clip, generator = clips(wam, batch), torch.Generator().manual_seed(0)
+    clip, seeds = clips(wam, batch), torch.arange(batch)
     optimizer = torch.optim.AdamW(wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True)
 
     def step() -> None:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
-            loss = wam.world.loss(clip, wam.encode(clip.obs), generator).mean()
+            loss = wam.world.loss(clip, wam.encode(clip.obs), seeds).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

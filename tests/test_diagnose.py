@@ -36,7 +36,7 @@ def test_imagine_replays_what_the_chunks_saw(rollout):
 
 def test_the_numbers_are_those_of_the_whole_rollout_if_all_chunks_are_looked_at(rollout):
     wam, chunks = tiny.lively(), rollout.chunks
-    metrics = build(chunks=10_000)(rollout, wam, None)
+    metrics = build(chunks=10_000)(rollout, wam, wam, None)
     u, w, w0 = imagine(wam, chunks, 1), chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
     real = chunks.verifiable
     assert metrics["diag/motion/executed"] == pytest.approx(motion_energy(w, w0)[real].mean().item())
@@ -57,23 +57,23 @@ def test_the_numbers_are_those_of_the_whole_rollout_if_all_chunks_are_looked_at(
 
 def test_given_imaginations_are_used_and_unverifiable_frames_have_no_influence(rollout):
     wam, diagnostics = tiny.lively(), build(chunks=20)
-    plain = diagnostics(rollout, wam, None)
-    given = diagnostics(rollout, wam, imagine(wam, rollout.chunks, 1))
+    plain = diagnostics(rollout, wam, wam, None)
+    given = diagnostics(rollout, wam, wam, imagine(wam, rollout.chunks, 1))
     assert given == pytest.approx(plain, rel=1e-3, nan_ok=True)
-    perfect = diagnostics(rollout, wam, rollout.chunks.frames.float() / 255)
+    perfect = diagnostics(rollout, wam, wam, rollout.chunks.frames.float() / 255)
     assert perfect["world/copy_ratio/8"] == 0 and perfect["diag/mean/reconstruction"] == 0
     frames = rollout.chunks.frames.clone()
     assert not rollout.chunks.verifiable.all()
     frames[~rollout.chunks.verifiable] = 255 - frames[~rollout.chunks.verifiable]
-    other = diagnostics(replace(rollout, chunks=replace(rollout.chunks, frames=frames)), wam, None)
+    other = diagnostics(replace(rollout, chunks=replace(rollout.chunks, frames=frames)), wam, wam, None)
     assert repr(other) == repr(plain)
 
 
 def test_drift_is_zero_for_the_frozen_model_and_scales_with_the_variance(rollout):
     same, moved = tiny.lively(), tiny.lively(seed=3)
-    zero = build(same)(rollout, same, None)
+    zero = build(same)(rollout, same, same, None)
     assert all(zero[f"diag/drift/{tap}"] < 1e-9 for tap in same.spec.taps)
-    metrics, chunks = build(moved, chunks=10_000)(rollout, same, None), rollout.chunks
+    metrics, chunks = build(moved, chunks=10_000)(rollout, same, same, None), rollout.chunks
     old = moved.features(moved.encode(chunks.obs), chunks.plan.seed)
     expected = ((chunks.plan.features - old) ** 2 / 2.0).mean((0, 2, 3))
     assert [metrics[f"diag/drift/{tap}"] for tap in same.spec.taps] == pytest.approx(expected.tolist(), rel=1e-4)
@@ -163,7 +163,7 @@ def test_the_history_survives_a_checkpoint_and_is_bounded(rollout, tmp_path):
     from wamrl import checkpoint
 
     a, b = build(window=4), build(window=4)
-    a(rollout, tiny.lively(), None)
+    a(rollout, tiny.lively(), tiny.lively(), None)
     for i in range(6):
         metrics = {"diag/mean/reconstruction": float(i), "rollout/success": 0.5 - i / 20, "rollout/episodes": 64.0}
         a.watch(metrics | {"rollout/fresh": 0.0}, 4)

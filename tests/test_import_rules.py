@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wamrl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FRAME = {"types", "dist", "log"}  # plain helpers without knowledge of any room
+FRAME = {"types", "dist", "log", "machine"}  # plain helpers without knowledge of any room
 LOOP = FRAME | {"config", "checkpoint", "report", "rl", "data", "models.flow", "models.base"}
 LOOP |= {"rewards.base", "rewards.diagnostics", "envs.base", "envs.workers"}
 
@@ -20,12 +20,13 @@ RULES: dict[str, set[str]] = {
     "types": set(),
     "images": set(),
     "dist": set(),
+    "machine": set(),
     "envs": {"types", "images"},
     "models": {"types"},
-    "rewards": {"types"},
-    "data": {"types", "images", "envs.base"},
+    "rewards": {"types", "dist"},
+    "data": {"types", "images", "dist", "envs.base"},
     "rl": {"types", "dist", "models.flow", "models.base"},
-    "config": {"types"},  # and every class named *Config, see below
+    "config": {"types", "machine"},  # and every class named *Config, see below
     "log": {"types", "dist"},
     "checkpoint": FRAME,
     "report": FRAME,

@@ -128,15 +128,15 @@ def test_a_killed_worker_costs_its_episodes_only():
     wam, starts = tiny.lively(), tiny.starts(12)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
         whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
-        plain, calls = pool.step, []
+        plain, calls = pool.send, []
 
-        def step(actions, active):
-            calls.append(1)
-            if len(calls) == 2:
+        def send(actions, active, starts):
+            calls.append(active.any())
+            if sum(calls) == 2:
                 os.kill(pool.pids[0], signal.SIGKILL)
-            return plain(actions, active)
+            plain(actions, active, starts)
 
-        pool.step = step
+        pool.send = send
         r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
     assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(r.length) == len(r.stages)
     assert rollout_metrics(r, torch.zeros(len(r.starts), dtype=torch.bool))["rollout/lost"] == r.lost
@@ -147,16 +147,45 @@ def test_a_killed_worker_costs_its_episodes_only():
     assert (r.chunks.plan.actions - whole.chunks[mine].plan.actions).abs().max() < 1e-5
 
 
+def test_a_worker_that_died_while_it_was_idle_costs_nothing():
+    wam, starts = tiny.lively(), tiny.starts(6)
+    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        again = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+    assert again.lost == 0 and torch.equal(again.length, whole.length) and torch.equal(again.success, whole.success)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_lanes_change_when_and_not_what(pool, rollout, lanes):
+    with replace(tiny.CONFIG.pool(), lanes=lanes).build() as other:
+        again = tiny.explore(tiny.lively(), other, 20)
+    assert torch.equal(again.length, rollout.length) and torch.equal(again.success, rollout.success)
+    assert (again.chunks.plan.actions - rollout.chunks.plan.actions).abs().max() < 1e-5
+    for r in (rollout, again):
+        assert r.model_idle_s >= 0 and r.env_idle_s >= 0
+
+
+def test_features_are_kept_within_the_budget_or_not_at_all(pool, rollout):
+    size = rollout.chunks.plan.features.nbytes
+    for mb, kept in ((size / 1e6, True), (size / 1e6 - 1e-3, False), (0, False)):
+        r = collect(tiny.lively(), pool, tiny.starts(20), tiny.CONFIG.flow, seed=0, explore=True, cache_mb=mb)
+        assert r.chunks.plan.features.shape[1:] == (rollout.chunks.plan.features.shape[1:] if kept else (0, 0, 0))
+        assert rollout_metrics(r, torch.ones(20).bool())["rollout/feature_mb"] == kept * size / 1e6
+        assert (r.chunks.plan.actions - rollout.chunks.plan.actions).abs().max() < 1e-5
+
+
 def test_all_lost_is_said():
     with replace(tiny.CONFIG.pool(), n_envs=1, n_workers=1).build() as pool:
         os.kill(pool.pids[0], signal.SIGKILL)
-        plain = pool.step
+        plain = pool.send
 
-        def step(actions, active):
-            os.kill(pool.pids[0], signal.SIGKILL)
-            return plain(actions, active)
+        def send(actions, active, starts):
+            if active.any():
+                os.kill(pool.pids[0], signal.SIGKILL)
+            plain(actions, active, starts)
 
-        pool.step = step
+        pool.send = send
         with pytest.raises(RuntimeError, match="every episode was lost"):
             collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, explore=True)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.sbatch"))
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), *EXAMPLES, ROOT / ".ci" / "run"]
 COMMANDS = ("bash scripts/quickstart.sh", "bash scripts/test.sh")
 
 
@@ -33,6 +34,30 @@ def test_docs_name_files_that_exist():
         (p.name, f) for p in pages for f in re.findall(r"`((?:wamrl|tests|scripts)/[\w/]+\.(?:py|sh))`", p.read_text())
     ]
     assert named and not [x for x in named if not (ROOT / x[1]).exists()]
+
+
+def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp_path):
+    """On two ranks of this machine: `srun` runs what follows, `scontrol` knows one host. SLURM itself is not here."""
+    if not (ROOT / ".venv").is_dir():
+        pytest.skip("needs .venv")
+    for name, text in {"srun": 'exec "$@"', "scontrol": "echo localhost"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "localhost",
+        "OUT": str(tmp_path / "out"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    python = [sys.executable, "-m", "wamrl.cli", "sft", "point", "--smoke", "--out", str(tmp_path / "base")]
+    subprocess.run(python, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
+    (base,) = (tmp_path / "base").iterdir()
+    script = next(p for p in EXAMPLES if p.name == "many_nodes.sbatch")
+    for _ in range(2):  # the second job is the first one, put back into the queue
+        command = ["bash", str(script), "point", str(base), "--smoke"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    (run,) = (tmp_path / "out").iterdir()
+    assert len(list((run / "checkpoints").glob("step-*"))) == 2 and (run / "summary.json").is_file()
 
 
 def test_ci_runs_the_readmes_test_command():

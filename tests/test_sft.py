@@ -11,6 +11,7 @@ from wamrl import checkpoint
 from wamrl.sft import SFT, SFTConfig, joint_loss, learning_rate
 
 CFG = SFTConfig(steps=8, batch=8, warmup=2, ema=0.9)
+SEEDS = torch.arange(24).view(3, 8)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5])
@@ -33,7 +34,7 @@ def test_both_losses_fall_and_both_halves_learn():
     wam = tiny.fresh()
     before, sft = tiny.snapshot(wam), SFT(wam, replace(CFG, steps=60, batch=16, lr=3e-3), seed=0)
     clip = tiny.demos().sample(16, torch.Generator().manual_seed(0))
-    metrics = [sft.step(lambda n, g: clip) for _ in range(60)]  # one batch, learned by heart
+    metrics = [sft.step(lambda n, g, part: clip[part]) for _ in range(60)]  # one batch, learned by heart
     for name in ("sft/video_loss", "sft/action_loss"):
         first, last = (sum(m[name] for m in part) for part in (metrics[:8], metrics[-8:]))
         assert last < 0.8 * first, name
@@ -45,8 +46,7 @@ def test_the_action_loss_teaches_the_world_model_too():
     """Joint training: the actor's gradient reaches the features."""
     wam = tiny.lively()
     clip = tiny.demos().sample(8, torch.Generator().manual_seed(0))
-    _, action = joint_loss(wam, clip, torch.Generator().manual_seed(0))
-    action.backward()
+    joint_loss(wam, clip, SEEDS, 8, 8.0)[1].backward()
     assert wam.world.blocks[0].mlp[0].weight.grad.abs().sum() > 0
 
 
@@ -55,12 +55,22 @@ def test_weights_of_clips_count_relatively():
 
     def loss(weight):
         with torch.no_grad():
-            return joint_loss(wam, replace(clip, weight=weight), torch.Generator().manual_seed(0))[1].item()
+            return joint_loss(wam, replace(clip, weight=weight), SEEDS, 8, weight.sum().item())[1].item()
 
     one = torch.ones(8)
     parts = [loss(torch.eye(8)[i]) for i in range(8)]
     assert loss(one) == pytest.approx(loss(7 * one), rel=1e-5) == pytest.approx(sum(parts) / 8, rel=1e-4)
     assert max(parts) > 1.1 * min(parts) and loss(0 * one) == 0
+
+
+def test_gradients_of_small_passes_add_up_to_those_of_the_batch():
+    steps = {}
+    for micro in (0, 3):
+        sft = SFT(tiny.lively(), replace(CFG, batch=8, micro=micro), seed=0)
+        metrics = sft.step(tiny.demos().sample)
+        steps[micro] = [p.grad.clone() for p in sft.wam.parameters()], metrics
+    assert max((a - b).abs().max() for a, b in zip(steps[0][0], steps[3][0], strict=True)) < 1e-6
+    assert steps[0][1] == pytest.approx(steps[3][1], rel=1e-5)
 
 
 def test_the_average_starts_near_the_weights_and_lags_later():
@@ -83,7 +93,7 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
 
 def test_a_loss_that_is_not_finite_is_refused_in_words():
     sft = SFT(tiny.fresh(), replace(CFG, lr=1e30, warmup=1), seed=0)
-    with pytest.raises(FloatingPointError, match="sft: the loss is .* at step .*; lower sft.lr"):
+    with pytest.raises(FloatingPointError, match="sft: the loss is not finite at step .*; lower sft.lr"):
         for _ in range(8):
             sft.step(tiny.demos().sample)
     assert math.isfinite(sft.done)

@@ -55,14 +55,15 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, pool, tmp_path):
     straight = learner(cfg)
     for _ in range(2):
         straight.iterate(pool)
-    checkpoint.save(tmp_path / "step", straight.state_dict())
+    checkpoint.save(tmp_path / "step", straight.state_dict(), straight.buffer.own_state())
     whole = [straight.iterate(pool) for _ in range(2)]
     torch.randn(7)  # the global generator is nobody's state
     resumed = learner(cfg, seed=5)
     assert tiny.difference(resumed.state_dict(), straight.state_dict())
-    resumed.load_state_dict(checkpoint.load(tmp_path / "step"))
+    resumed.load_state_dict(checkpoint.load(tmp_path / "step"), checkpoint.load_parts(tmp_path / "step"))
     again = [resumed.iterate(pool) for _ in range(2)]
     assert tiny.difference(straight.state_dict(), resumed.state_dict()) is None
+    assert tiny.difference(straight.buffer.own_state(), resumed.buffer.own_state()) is None
     for a, b in zip(whole, again, strict=True):
         # repr, because an undefined AUC is NaN, and NaN does not equal itself
         assert {k: repr(v) for k, v in a.items() if not k.startswith("time/")} == {
@@ -205,14 +206,14 @@ def test_without_any_success_training_goes_on(algorithm):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(pool, tmp_path):
     run = learner()
     run.iterate(pool)
-    path = checkpoint.save_step(tmp_path, 1, run.state_dict())
+    path = checkpoint.save_step(tmp_path, 1, run.state_dict(), run.buffer.own_state())
     run.online.cfg = replace(ONLINE, world_lr=1e30)
     with pytest.raises(FloatingPointError, match="online sft: the loss is not finite; lower world_lr or actor_lr"):
         for _ in range(3):
             run.online.update(run.wam, run.demos.sample, run.demos.sample, run.generator)
     assert checkpoint.latest(tmp_path) == path
     again = learner(seed=1)
-    again.load_state_dict(checkpoint.load(path))
+    again.load_state_dict(checkpoint.load(path), checkpoint.load_parts(path))
     assert again.iterate(pool)["actor/first_log_ratio"] < 1e-4
 
 
@@ -237,13 +238,13 @@ def test_no_demonstration_is_mixed_in_if_none_is_wanted():
     run = learner(tiny.train_config(online=replace(ONLINE, demo_share=0.0)))
     asked = []
 
-    def sample(n, generator):
+    def sample(n, generator, part):
         asked.append(n)
-        return run.demos.sample(n, generator)
+        return run.demos.sample(n, generator, part)
 
-    def never(n, generator):
+    def never(n, generator, part):
         assert n == 0, "demonstrations were asked for"
-        return run.demos.sample(n, generator)
+        return run.demos.sample(n, generator, part)
 
     run.online.update(run.wam, sample, never, run.generator)
     assert asked == [8, 8]
@@ -302,11 +303,11 @@ def test_under_a_budget_a_resumed_run_is_bitwise_the_uninterrupted_one(pool, tmp
         cfg = tiny.train_config(BUDGET, actor=replace(ACTOR, algorithm=algorithm), reward=RewardConfig(mode="success"))
         straight = learner(cfg)
         straight.iterate(pool)
-        checkpoint.save(tmp_path / algorithm, straight.state_dict())
+        checkpoint.save(tmp_path / algorithm, straight.state_dict(), straight.buffer.own_state())
         for _ in range(2):
             straight.iterate(pool)
         resumed = learner(cfg, seed=5)
-        resumed.load_state_dict(checkpoint.load(tmp_path / algorithm))
+        resumed.load_state_dict(checkpoint.load(tmp_path / algorithm), checkpoint.load_parts(tmp_path / algorithm))
         assert 0 < resumed.steps_used < straight.steps_used
         for _ in range(2):
             resumed.iterate(pool)

@@ -20,8 +20,9 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl import bench, data_verbs, verbs
+from wamrl import bench, data_verbs, dist, verbs
 from wamrl.config import Config
+from wamrl.log import console
 from wamrl.study import StudyConfig
 
 VERBS = {
@@ -37,6 +38,7 @@ VERBS = {
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
 }
+SHARED = ("quickstart", "sft", "train", "eval")  # these can run on several ranks
 USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(f"  {v:<11} {t}" for v, t in VERBS.items())
 USAGE += "\n\nwamrl VERB RECIPE --help shows every option of that recipe; `wamrl list` the recipes."
 
@@ -82,8 +84,12 @@ def run(verb: str, args: list[str]) -> None:
     )  # fmt: skip
     if options.smoke:
         options = replace(options, config=smoke(options.config))
-    options.config.validate()
-    getattr(verbs, verb)(options)
+    with dist.ranks():
+        if dist.world() > 1 and verb not in SHARED:
+            raise ValueError(f"{verb} runs on one rank: torchrun serves {', '.join(SHARED)}")
+        console.quiet = not dist.main()
+        options.config.validate()
+        getattr(verbs, verb)(options)
 
 
 def run_study(args: list[str]) -> None:

@@ -13,6 +13,7 @@ from wamrl.diagnose import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
+from wamrl.machine import cores, workers
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.reward_study import RewardStudyConfig
@@ -38,7 +39,8 @@ class VectorConfig:
     """The processes that simulate."""
 
     n_envs: int = 32
-    n_workers: int = 2
+    n_workers: int = 0  # 0: half of the cores, all but one beside a GPU; demonstrations take all
+    lanes: int = 2  # the model serves one half of the environments while the other half is stepped; 1: no overlap
     timeout_s: float = 60.0
 
 
@@ -55,6 +57,7 @@ class TrainConfig:
     online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
+    cache_mb: float = 2048.0  # features kept from a rollout to its update; beyond, they are computed again
     save_every: int = 1  # iterations
 
     def share(self, iteration: int, used: int, horizon: int) -> int | None:
@@ -74,6 +77,8 @@ class TrainConfig:
     def validate(self) -> None:
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
+        if not self.cache_mb >= 0:
+            raise ValueError(f"train: cache_mb={self.cache_mb} must be >= 0; 0 keeps no features")
         if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.starts.group:
             raise ValueError(
                 f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "
@@ -112,11 +117,13 @@ class Config:
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout
-        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=self.vector.n_workers)
+        processes = self.vector.n_workers or cores()
+        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes)
 
     def pool(self) -> PoolConfig:
         m, v = self.model, self.vector
+        n_workers = min(v.n_workers or workers(), v.n_envs)
         return PoolConfig(
-            env=self.env, n_envs=v.n_envs, n_workers=min(v.n_workers, v.n_envs), timeout_s=v.timeout_s, n_exec=m.chunk,
-            frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
+            env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, timeout_s=v.timeout_s,
+            n_exec=m.chunk, frame_offsets=m.frame_offsets, history_offsets=m.history_offsets,
         )  # fmt: skip

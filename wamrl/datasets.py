@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from wamrl import dist
 from wamrl.config import Config
 from wamrl.data import demos as demonstrations
 from wamrl.data.clips import ClipDataset
@@ -31,7 +32,7 @@ def record(cfg: Config, run: Path) -> None:
     """Record both sets of demonstrations into the run folder; one that an interrupted run has finished is kept."""
     spec = env_spec(cfg)
     for split, folder in (("demo", "demos"), ("heldout", "heldout")):
-        if (run / folder).is_dir():  # written whole or not at all
+        if not dist.main() or (run / folder).is_dir():  # written whole or not at all
             continue
         plan = cfg.demos(split)
         with bar(f"recording {folder}", plan.episodes) as advance:
@@ -39,6 +40,7 @@ def record(cfg: Config, run: Path) -> None:
         demonstrations.save(episodes, spec, run / folder)
         wins = sum(e.success for e in episodes)
         console.print(f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}", markup=False)
+    dist.barrier()
 
 
 def has_data(place: Path) -> bool:
@@ -83,7 +85,7 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         mine = chunks.episode == number
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
     with bar(f"keeping {folder.name}", len(played)) as advance:
-        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers, played, advance)
+        episodes = demonstrations.replay(cfg.env, cfg.demos("demo").n_workers, played, advance)
     for episode, success, start in zip(episodes, rollout.success.tolist(), rollout.starts, strict=True):
         if episode.success != success:
             raise ValueError(f"the environment does not repeat itself: {start} ended in another way the second time")

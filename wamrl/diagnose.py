@@ -63,11 +63,11 @@ class Diagnostics:
         self.success = torch.zeros(0, dtype=torch.bool)  # (n,)
 
     @torch.no_grad()
-    def __call__(self, rollout: Rollout, scorer: WAM, imagined: Tensor | None) -> dict[str, float]:
+    def __call__(self, rollout: Rollout, wam: WAM, scorer: WAM, imagined: Tensor | None) -> dict[str, float]:
         """Metrics of one iteration, see docs/metrics.md.
 
-        scorer: the world model whose imagination is judged; imagined: its frames (M, F, V, H, W, 3), if the reward has
-        needed them already.
+        wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames (M, F, V, H, W, 3),
+        if the reward has needed them already.
         """
         if not self.cfg.enabled:
             return {}
@@ -76,7 +76,7 @@ class Diagnostics:
         frames = imagine(scorer, chunks, self.steps) if imagined is None else imagined[rows]
         metrics, rewards = self._frames(chunks, frames, scorer)
         metrics |= self._outcomes(rollout, chunks, early(rollout.chunks.episode, rollout.success)[rows], rewards)
-        return metrics | self._drift(chunks)
+        return metrics | self._drift(chunks, wam)
 
     def _frames(self, chunks: Chunks, imagined: Tensor, scorer: WAM) -> tuple[dict[str, float], dict[str, Tensor]]:
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
@@ -112,13 +112,14 @@ class Diagnostics:
             metrics[f"diag/mean_failure/{name}"] = self.scores[name][~self.success].mean().item()
         return metrics
 
-    def _drift(self, chunks: Chunks) -> dict[str, float]:
+    def _drift(self, chunks: Chunks, wam: WAM) -> dict[str, float]:
         """Mean of |z - z_frozen|^2 / var_frozen per tap; z as cached when acting, same input, same noise."""
         device, total = self.variance.device, 0.0
         for i in range(0, len(chunks), 64):
             part = chunks[slice(i, i + 64)]
             old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
-            moved = (part.plan.features.to(device) - old).square() / self.variance[:, None]
+            new = wam.recall(part.plan.to(device), part.obs.to(device)).features
+            moved = (new - old).square() / self.variance[:, None]
             total = total + moved.mean((2, 3)).sum(0)
         drift = (total / len(chunks)).tolist()
         return {f"diag/drift/{tap}": d for tap, d in zip(self.frozen.spec.taps, drift, strict=True)}

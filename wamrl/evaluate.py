@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
@@ -20,13 +21,16 @@ class EvalConfig:
     imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
 
     def validate(self) -> None:
-        if self.episodes < 1 or self.imagine_steps < 1:
-            raise ValueError("eval: episodes and imagine_steps must be >= 1")
+        if self.episodes < dist.world() or self.imagine_steps < 1:
+            raise ValueError("eval: episodes must be >= 1 (the number of ranks, if there are more), imagine_steps >= 1")
 
 
 def evaluate(wam: WAM, pool: Pool, cfg: EvalConfig, flow: FlowConfig, *, seed: int, on_done=lambda n: None) -> Rollout:
-    """Noise-free policy (ODE), one episode per initial state; the same states and the same noise for every model."""
-    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)]
+    """Noise-free policy (ODE), one episode per initial state; the same states and the same noise for every model.
+
+    This rank's share of the states; `rollout.everywhere` has the outcomes of all.
+    """
+    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)][dist.share(cfg.episodes)]
     return collect(wam, pool, starts, flow, seed=seed, explore=False, on_done=on_done)
 
 

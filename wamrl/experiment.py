@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl import checkpoint, report
+from wamrl import checkpoint, dist, report
 from wamrl.config import Config
 from wamrl.datasets import Data, env_spec, keep_rollout
 from wamrl.diagnose import alarm_line
@@ -23,7 +23,7 @@ from wamrl.envs.workers import Pool
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.models.base import WAM
-from wamrl.rollout import Rollout, imagine
+from wamrl.rollout import Rollout, everywhere, imagine
 from wamrl.sft import SFT
 from wamrl.train import Learner
 from wamrl.types import Clip
@@ -43,6 +43,7 @@ def build_wam(cfg: Config) -> WAM:
 
 
 def device() -> str:
+    """Of this rank (see `dist.ranks`)."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -145,26 +146,28 @@ class Arm:
 
 
 def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:
-    """Closed-loop evaluation and the copy ratios on held-out demonstrations and on the executed episodes."""
+    """Closed-loop evaluation of all ranks, the copy ratios on held-out demonstrations and on the executed episodes, and
+    this rank's episodes (with more than one rank, the second ratio is of these)."""
     with bar(f"evaluating {title}", cfg.eval.episodes) as advance:
         rollout = evaluate(wam, pool, cfg.eval, cfg.flow, seed=cfg.seed, on_done=advance)
+    whole, _ = everywhere(rollout)
     steps, offsets = cfg.eval.imagine_steps, wam.spec.frame_offsets
     held = copy_ratio(wam, heldout, steps).tolist() if heldout is not None else [math.nan] * len(offsets)
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
-    wins, n = int(rollout.success.sum()), len(rollout.success)
+    wins, n = int(whole.success.sum()), len(whole.success)
     low, high = report.wilson(wins, n)
-    again = rollout.retries > 0
+    again = whole.retries > 0
     console.print(
         f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}; "
-        f"{int(again.sum())} tried again after a failed attempt, {int(rollout.success[again].sum())} of them succeeded",
+        f"{int(again.sum())} tried again after a failed attempt, {int(whole.success[again].sum())} of them succeeded",
         markup=False,
     )
     arm = Arm(
         task=pool.spec.name,
         goals=pool.spec.stages,
-        starts=torch.tensor([s.index for s in rollout.starts]), success=rollout.success, length=rollout.length,
-        stages=rollout.stages, heldout=dict(zip(offsets, held, strict=True)),
-        executed=dict(zip(offsets, real, strict=True)), attempts=rollout.attempts, retries=rollout.retries,
+        starts=torch.tensor([s.index for s in whole.starts]), success=whole.success, length=whole.length,
+        stages=whole.stages, heldout=dict(zip(offsets, held, strict=True)),
+        executed=dict(zip(offsets, real, strict=True)), attempts=whole.attempts, retries=whole.retries,
     )  # fmt: skip
     return arm, rollout
 
@@ -174,7 +177,8 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
 
     def keep_it(rollout: Rollout) -> None:
         if keep:
-            keep_rollout(cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}")
+            part = f"-rank{dist.rank()}" if dist.world() > 1 else ""
+            keep_rollout(cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}{part}")
 
     episodes = cfg.train.groups * cfg.train.starts.group
     if cfg.train.env_steps:  # how many that makes depends on their length: shown as if all lasted to the horizon
@@ -191,8 +195,9 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
                 console.print(alarm, style="bold red", markup=False)
             advance(1)
             if learner.iteration % cfg.train.save_every == 0 or learner.iteration == cfg.train.iterations:
-                checkpoint.save_step(run, learner.iteration, learner.state_dict(), keep=2)
-                draw_diagnostics(run, learner)
+                checkpoint.save_step(run, learner.iteration, learner.state_dict(), learner.buffer.own_state(), keep=2)
+                if dist.main():
+                    draw_diagnostics(run, learner)
     save_wam(cfg, learner.wam, run, "final")
 
 

@@ -26,6 +26,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wamrl import dist
+
 _T = TypeVar("_T")
 _METRICS, _CONFIG = "metrics.jsonl", "config.json"
 _LINE_EVERY_S = 10.0  # seconds between progress lines where nobody sees a bar
@@ -70,7 +72,10 @@ def resolved(value: Any) -> Any:
 
 
 class Logger:
-    """Writes metrics of one run folder. To resume, give the last step that counts: later lines are moved aside."""
+    """Writes metrics of one run folder. To resume, give the last step that counts: later lines are moved aside.
+
+    Only the first rank writes.
+    """
 
     def __init__(self, run_dir: Path, *, resume_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only runs need it
@@ -78,13 +83,16 @@ class Logger:
         self.path = Path(run_dir)
         if not (self.path / _CONFIG).is_file():
             raise ValueError(f"{run_dir} is not a run folder (no {_CONFIG}): name one that `wamrl` has made")
-        self._before = 0.0  # seconds of the run so far, before this process
+        self._before, self._begin = 0.0, time.monotonic()  # seconds of the run before this process; its start
+        self._files = contextlib.ExitStack()
+        if not dist.main():
+            return
         if resume_step is not None:
             self._before = _rewind(self.path / _METRICS, resume_step)
         purge = None if resume_step is None else resume_step + 1
         self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
-        self._file = open(self.path / _METRICS, "a", encoding="utf-8")  # noqa: SIM115 closed in close()
-        self._begin = time.monotonic()
+        self._files.callback(self._board.close)
+        self._file = self._files.enter_context(open(self.path / _METRICS, "a", encoding="utf-8"))
 
     @property
     def seconds(self) -> float:
@@ -93,6 +101,8 @@ class Logger:
 
     def log(self, step: int, metrics: dict[str, Any], line: str = "") -> None:
         """Write numbers (0-dim tensors too) of one step; NaN and infinity become null. `line` goes to the console."""
+        if not dist.main():
+            return
         numbers = {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self._file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3)} | finite) + "\n")
@@ -103,8 +113,7 @@ class Logger:
             console.print(line, markup=False)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        self._files.close()
 
     def __enter__(self) -> Logger:
         return self

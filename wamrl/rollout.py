@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.envs.workers import Pool
+from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
-from wamrl.types import Batch, Clip, Obs, Start
+from wamrl.types import Batch, Clip, Obs, Outcome, Start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class Rollout:
     steps: int  # control steps taken, those of lost episodes included
     bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
     frame_offsets: tuple[int, ...]  # control steps after the observation at which the pool took `chunks.frames`
+    model_idle_s: float  # seconds in which the model waited for the environments
+    env_idle_s: float  # seconds in which the workers had nothing to do, their mean
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
@@ -64,6 +70,7 @@ def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
 def collect(
     wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, explore: bool,
     on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
+    cache_mb: float = math.inf,
 ) -> Rollout:  # fmt: skip
     """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
 
@@ -71,15 +78,30 @@ def collect(
     long as a whole group still fits into the budget if all its episodes last to the horizon. What is begun is
     completed, and how many are begun does not depend on the number of slots. So the budget is never passed, and where
     there are starts enough, less than `group * horizon` steps of it are left. ValueError if it does not hold one group.
+
+    `cache_mb`: as soon as the features of all decisions exceed so many megabytes, none are kept (see `WAM.recall`).
     """
     wam.eval()
     least = group * pool.spec.horizon
     if max_steps is not None and max_steps < least:
         raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
-    runner = _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group)
-    while runner.running:
-        on_done(runner.advance())
-    return runner.result()
+    beside = pool.config.n_workers if pool.config.lanes > 1 else 0
+    with threads_beside(beside):
+        return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group, cache_mb).run(on_done)
+
+
+@dataclass
+class _Lane:
+    """Some slots, served by the model while those of another lane are stepped."""
+
+    slots: range
+    obs: Obs | None = None  # of all slots, as last received; valid for those of this lane that run
+    decided: tuple[Tensor, Obs, Plan] | None = None  # slots (m,), what they saw, what they do
+    fresh: tuple[int, ...] = ()  # slots in which an episode begins
+
+    @property
+    def away(self) -> bool:
+        return self.decided is not None or bool(self.fresh)
 
 
 class _Runner:
@@ -87,7 +109,7 @@ class _Runner:
 
     def __init__(
         self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool,
-        max_steps: int | None, group: int,
+        max_steps: int | None, group: int, cache_mb: float,
     ):  # fmt: skip
         self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
         self.device = next(wam.parameters()).device
@@ -95,24 +117,103 @@ class _Runner:
         self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
         self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
         self.max_steps, self.group, self.horizon = max_steps, group, pool.spec.horizon
+        self.cached, self.cache = 0, cache_mb * 1e6  # bytes of features
         self.admitted = 0 if max_steps is not None else len(starts)
         self.unused = 0  # control steps before the horizon at which finished episodes ended
         self.length, self.stages, self.attempts, self.retries = torch.zeros(4, len(starts), dtype=torch.long)
         self.generators: dict[int, torch.Generator] = {}
-        slots = min(len(pool.live), len(starts))
         self.running: dict[int, int] = {}  # slot -> episode
-        pool.reset([None] * len(pool.live))
-        self.obs = self._refill(range(slots))
+        self.again: list[int] = []  # episodes whose worker was lost before they had begun
+        pool.reset([None] * pool.config.n_envs)
+        slots = min(pool.config.n_envs, len(starts))
+        lanes = min(pool.config.lanes, slots)
+        self.lanes = [_Lane(range(i, slots, lanes)) for i in range(lanes)]  # every lane has slots in every worker
 
-    def _refill(self, slots) -> Obs:
-        self._admit(self.todo + len(slots))
-        fresh = list(slots)[: self.admitted - self.todo]
-        for slot in fresh:
-            episode = self.todo
-            self.running[slot] = episode
+    def run(self, on_done: Callable[[int], None]) -> Rollout:
+        """The lanes in turn, always in the same order, so that a rollout can be repeated bitwise."""
+        begin, busy, waited = time.perf_counter(), self.pool.busy_s, 0.0
+        while True:
+            for lane in self.lanes:
+                before = time.perf_counter()
+                out = self.pool.receive() if lane.away else None
+                waited += time.perf_counter() - before
+                ended = 0 if out is None else self._record(lane, out)
+                self._send(lane)
+                on_done(ended)
+            if not any(lane.away for lane in self.lanes):
+                break
+        wall = time.perf_counter() - begin
+        worked = (self.pool.busy_s - busy) / self.pool.config.n_workers
+        return self._result(model_idle_s=waited, env_idle_s=max(0.0, wall - worked))
+
+    def _record(self, lane: _Lane, out: Outcome) -> int:
+        """Keep what became of a lane's decisions; returns how many episodes ended."""
+        lane.obs, ended = out.obs, []
+        for slot in lane.fresh:
+            if out.lost[slot]:
+                self.again.append(self.running.pop(slot))
+        if lane.decided is not None:
+            slots, obs, plan = lane.decided
+            index = torch.tensor([self.running[s] for s in slots.tolist()])
+            self.rows.append(
+                Chunks(
+                    obs=obs, plan=plan, frames=out.frames[slots], verifiable=out.verifiable[slots],
+                    executed=out.executed[slots], success=out.success[slots], done=out.done[slots], episode=index,
+                    step=self.length[index],
+                )  # fmt: skip
+            )
+            self.length[index] += out.executed[slots]
+            for name in ("stages", "attempts", "retries"):  # they never go back; rows of lost workers are zero
+                best = getattr(self, name)
+                best[index] = torch.maximum(best[index], getattr(out, name)[slots])
+            self.lost.update(index[out.lost[slots]].tolist())
+            ended = slots[out.done[slots]].tolist()
+        for slot in ended:
+            episode = self.running.pop(slot)
+            self.unused += self.horizon - int(self.length[episode])
+            del self.generators[episode]
+        lane.decided, lane.fresh = None, ()
+        return len(ended)
+
+    def _send(self, lane: _Lane) -> None:
+        """Decide for the lane's running episodes, begin new ones in its idle slots, and send both."""
+        ready = torch.tensor([s for s in lane.slots if s in self.running], dtype=torch.long)
+        starts = self._refill([s for s in lane.slots if s not in self.running])
+        lane.fresh = tuple(starts)
+        size, spec = self.pool.config.n_envs, self.wam.spec
+        actions, active = torch.zeros(size, spec.chunk, spec.action_dim), torch.zeros(size, dtype=torch.bool)
+        if len(ready):
+            obs = lane.obs[ready]
+            generators = [self.generators[self.running[s]] for s in ready.tolist()]
+            seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
+            plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")
+            actions[ready], active[ready] = plan.actions, True
+            lane.decided = ready, obs, self._bounded(plan)
+        if lane.away:
+            self.pool.send(actions, active, starts)
+
+    def _bounded(self, plan: Plan) -> Plan:
+        """With its features, unless those of the rollout have become too many: then none are kept."""
+        self.cached += plan.features.nbytes
+        if self.cached <= self.cache:
+            return plan
+        self.rows = [replace(row, plan=row.plan.forget()) for row in self.rows]
+        for lane in self.lanes:
+            if lane.decided is not None:
+                lane.decided = *lane.decided[:2], lane.decided[2].forget()
+        return plan.forget()
+
+    def _refill(self, idle: list[int]) -> dict[int, Start]:
+        """Which episodes begin in the idle slots, as far as there are any and the budget allows them."""
+        self._admit(self.todo + len(idle) - len(self.again))
+        again = [self.again.pop(0) for _ in idle[: len(self.again)]]
+        new = range(self.todo, min(self.admitted, self.todo + len(idle) - len(again)))
+        self.todo += len(new)
+        fresh = dict(zip(idle, [*again, *new], strict=False))
+        self.running |= fresh
+        for episode in fresh.values():
             self.generators[episode] = episode_generator(self.seed, self.starts[episode], self.repeats[episode])
-            self.todo += 1
-        return self.pool.reset_slots(fresh, [self.starts[self.running[s]] for s in fresh])
+        return {slot: self.starts[episode] for slot, episode in fresh.items()}
 
     def _admit(self, wanted: int) -> None:
         """Let more groups begin, up to `wanted` episodes, while the longest that they can last fits into the budget."""
@@ -122,47 +223,7 @@ class _Runner:
                 return
             self.admitted = min(self.admitted + self.group, len(self.starts))
 
-    def advance(self) -> int:
-        """One chunk in every running slot; returns how many episodes ended."""
-        slots = torch.tensor(sorted(self.running))
-        episodes = [self.running[int(s)] for s in slots]
-        generators = [self.generators[e] for e in episodes]
-        seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
-        obs = self.obs[slots]
-        plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")
-        actions = torch.zeros(len(self.pool.live), *plan.actions.shape[1:])
-        actions[slots] = plan.actions
-        active = torch.zeros(len(actions), dtype=torch.bool)
-        active[slots] = True
-        out = self.pool.step(actions, active)
-        index = torch.tensor(episodes)
-        self.rows.append(
-            Chunks(
-                obs=obs,
-                plan=plan,
-                frames=out.frames[slots],
-                verifiable=out.verifiable[slots],
-                executed=out.executed[slots],
-                success=out.success[slots],
-                done=out.done[slots],
-                episode=index,
-                step=self.length[index],
-            )  # fmt: skip
-        )
-        self.length[index] += out.executed[slots]
-        for name in ("stages", "attempts", "retries"):  # they never go back; rows of lost workers are zero
-            best = getattr(self, name)
-            best[index] = torch.maximum(best[index], getattr(out, name)[slots])
-        self.lost |= {e for s, e in zip(slots.tolist(), episodes, strict=True) if out.lost[s]}
-        free = [int(s) for s in slots[out.done[slots]]]
-        self.unused += sum(self.horizon - int(self.length[self.running[slot]]) for slot in free)
-        for slot in free:
-            del self.generators[self.running.pop(slot)]
-        idle = [slot for slot in range(len(actions)) if slot not in self.running]
-        self.obs = self._refill(idle) if free and self.todo < len(self.starts) else out.obs
-        return len(free)
-
-    def result(self) -> Rollout:
+    def _result(self, *, model_idle_s: float, env_idle_s: float) -> Rollout:
         chunks = Chunks.cat(self.rows)
         kept = [e for e in range(self.todo) if e not in self.lost]
         if not kept:
@@ -178,8 +239,25 @@ class _Runner:
             chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
             stages=self.stages[kept], attempts=self.attempts[kept], retries=self.retries[kept], lost=len(self.lost),
             started=self.todo, steps=int(self.length.sum()), frame_offsets=self.pool.config.frame_offsets,
-            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
+            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds), model_idle_s=model_idle_s,
+            env_idle_s=env_idle_s,
         )  # fmt: skip
+
+
+def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
+    """With the episodes' outcomes of all ranks, in their order; and how many come before ours. Chunks stay ours."""
+    if dist.world() == 1:
+        return rollout, 0
+    names = ("success", "length", "stages", "attempts", "retries")
+    seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
+    table = dist.gathered(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
+    columns = dict(zip(names, table.T[1:], strict=True))
+    columns["success"] = columns["success"].bool()
+    lost, started, steps = dist.total(torch.tensor([rollout.lost, rollout.started, rollout.steps])).tolist()
+    whole = replace(
+        rollout, starts=[Start.of(s) for s in table[:, 0].tolist()], lost=lost, started=started, steps=steps, **columns
+    )  # fmt: skip
+    return whole, dist.place(len(rollout.starts))[0]
 
 
 @torch.no_grad()
@@ -213,6 +291,8 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
         "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
+        "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
+        "time/model_idle": rollout.model_idle_s, "time/env_idle": rollout.env_idle_s,
         "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
     }  # fmt: skip
 

@@ -13,16 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from wamrl import dist
 from wamrl.models.base import WAM, ema_update
 from wamrl.types import Clip
+
+Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, which of its clips to load
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
     steps: int = 600
-    batch: int = 32
+    batch: int = 32  # of all ranks together
+    micro: int = 0  # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
     lr: float = 1e-3
     warmup: int = 30
     ema: float = 0.99
@@ -33,8 +37,8 @@ class SFTConfig:
     save_every: int = 200  # steps between resumable checkpoints
 
     def validate(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not 0 <= self.ema < 1 or self.lr <= 0:
-            raise ValueError("sft: steps >= 1, batch >= 1, lr > 0 and 0 <= ema < 1 are needed")
+        if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.ema < 1 or self.lr <= 0:
+            raise ValueError("sft: steps >= 1, batch >= 1, micro >= 0, lr > 0 and 0 <= ema < 1 are needed")
 
 
 def learning_rate(step: int, cfg: SFTConfig) -> float:
@@ -45,13 +49,16 @@ def learning_rate(step: int, cfg: SFTConfig) -> float:
     return cfg.lr * (0.55 + 0.45 * math.cos(math.pi * progress))
 
 
-def joint_loss(wam: WAM, clip: Clip, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean video loss and weighted mean action loss of a batch, with one shared context encoding."""
-    context = wam.encode(clip.obs)
-    seeds = torch.randint(2**62, (len(clip),), generator=generator)
-    video = wam.world.loss(clip, context, generator).mean()
-    action = wam.action_loss(clip, wam.features(context, seeds), generator)
-    return video, (action * clip.weight).sum() / clip.weight.sum().clamp(min=1e-6)
+def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -> Tensor:
+    """Video loss and weighted action loss (2,), with one shared context encoding.
+
+    `clip` and seeds, int64 (3, B), may be a part of a batch of `batch` clips whose weights add up to `weight`: the sum
+    over the parts is the mean over the batch.
+    """
+    context, (of_video, of_features, of_actions) = wam.encode(clip.obs), seeds
+    video = wam.world.loss(clip, context, of_video)
+    action = wam.action_loss(clip, wam.features(context, of_features), of_actions)
+    return torch.stack([video.sum() / batch, (action * clip.weight).sum() / max(weight, 1e-6)])
 
 
 class SFT:
@@ -63,30 +70,40 @@ class SFT:
         self.average = copy.deepcopy(wam).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             wam.parameters(), cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95), fused=True
-        )  # fused: one pass over the weights, an eighth of a step at 0.1 B parameters on a CPU
+        )
         self.generator = torch.Generator().manual_seed(seed)
         self.done = 0
 
-    def step(self, sample: Callable[[int, torch.Generator], Clip]) -> dict[str, float]:
+    def step(self, sample: Sample) -> dict[str, float]:
         self.wam.train()
         lr = learning_rate(self.done, self.cfg)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        clip = sample(self.cfg.batch, self.generator).to(next(self.wam.parameters()).device)
-        video, action = joint_loss(self.wam, clip, self.generator)
-        loss = self.cfg.video_weight * video + action
-        if not loss.isfinite():
-            raise FloatingPointError(f"sft: the loss is {loss.item()} at step {self.done}; lower sft.lr")
-        self.optimizer.zero_grad()
-        loss.backward()
+        losses = self._gradients(sample)
+        if not losses.isfinite().all():
+            raise FloatingPointError(f"sft: the loss is not finite at step {self.done}; lower sft.lr")
         norm = nn.utils.clip_grad_norm_(self.wam.parameters(), self.cfg.grad_norm)
         self.optimizer.step()
         self.done += 1
         ema_update(self.average, self.wam, min(self.cfg.ema, self.done / (self.done + 10)))
         return {
-            "sft/video_loss": video.item(), "sft/action_loss": action.item(), "sft/grad_norm": norm.item(),
+            "sft/video_loss": losses[0].item(), "sft/action_loss": losses[1].item(), "sft/grad_norm": norm.item(),
             "sft/lr": lr,
         }  # fmt: skip
+
+    def _gradients(self, sample: Sample) -> Tensor:
+        """Of the whole batch, of which this rank computes its share, `micro` clips at a time; the losses (2,)."""
+        cfg, own = self.cfg, dist.share(self.cfg.batch)
+        clip = sample(cfg.batch, self.generator, own).to(next(self.wam.parameters()).device)
+        seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]
+        weight, losses = dist.total(clip.weight.sum()).item(), clip.weight.new_zeros(2)
+        self.optimizer.zero_grad()
+        for rows in torch.arange(len(clip)).split(cfg.micro or cfg.batch):
+            part = joint_loss(self.wam, clip[rows], seeds[:, rows], cfg.batch, weight)
+            (cfg.video_weight * part[0] + part[1]).backward()
+            losses += part.detach()
+        dist.sum_gradients(self.wam)
+        return dist.total(losses)
 
     def state_dict(self) -> dict:
         return {

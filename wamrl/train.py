@@ -9,9 +9,12 @@ the order breaks the PPO ratio, and `ActorUpdate` notices.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.config import Config
 from wamrl.data.clips import ClipBuffer, ClipDataset
 from wamrl.envs.workers import Pool
@@ -22,7 +25,7 @@ from wamrl.rl.advantage import gae, grpo
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorBatch, ActorUpdate
-from wamrl.rollout import Rollout, collect, imagine, rollout_metrics, success_clips
+from wamrl.rollout import Rollout, collect, everywhere, imagine, rollout_metrics, success_clips
 
 PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer", "diagnostics")
 
@@ -46,6 +49,8 @@ class Learner:
             self.reward.similarity, cfg.train.reward.imagine_steps, self.frozen, self.online.kl.var_old
         )
         self.iteration, self.steps_used = 0, 0
+        if cfg.train.groups < dist.world() or (cfg.train.env_steps and dist.world() > 1):
+            raise ValueError(f"train: {dist.world()} ranks need as many train.groups or more, and no train.env_steps")
         cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
     def iterate(self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None) -> dict[str, float]:
@@ -53,15 +58,17 @@ class Learner:
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
         budget = train.share(self.iteration, self.steps_used, self.horizon)
-        starts = self.starts.next(train.groups, self.generator, max_steps=budget)
+        starts = self.starts.own(self.starts.next(train.groups, self.generator, max_steps=budget))
         noise = int(torch.randint(2**31, (), generator=self.generator))
         options = {"explore": True, "on_done": on_done, "max_steps": budget, "group": train.starts.group}
+        options["cache_mb"] = train.cache_mb
         rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, **options)
         self.starts.put_back(starts[rollout.started :])
-        self.steps_used += rollout.steps
-        metrics |= rollout_metrics(rollout, self.starts.unseen(rollout.starts)) | timer("rollout")
+        whole, first = everywhere(rollout)
+        self.steps_used += whole.steps
+        metrics |= rollout_metrics(whole, self.starts.unseen(whole.starts)) | timer("rollout")
         metrics["rollout/steps_total"] = float(self.steps_used)
-        self.starts.observe(rollout.starts, rollout.success)
+        self.starts.observe(whole.starts, whole.success)
 
         # 2. Score: did reality match the imagination, and was the task solved?
         reward = self.score(rollout, metrics)
@@ -69,15 +76,15 @@ class Learner:
 
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
-            batch = self.advantages(rollout, reward)
+            batch = self.advantages(rollout, reward, whole, first)
             policy = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
-            if len(batch):
+            if dist.place(len(batch))[1]:
                 metrics |= self.actor.step(self.wam, batch, self.cfg.flow, self.generator, policy)
         metrics |= timer("actor")
 
         # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
         if train.online.world or train.online.actor:
-            self.buffer.append(success_clips(rollout, rare_success_weight(rollout)))
+            self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:]))
             if len(self.buffer) or train.online.demo_share == 1:
                 metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
         ema_update(self.average, self.wam, train.ema)
@@ -92,7 +99,7 @@ class Learner:
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
         imagined = imagine(scorer, chunks, cfg.imagine_steps) if cfg.needs_imagination else None
-        metrics |= self.diagnostics(rollout, scorer, imagined)
+        metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
         metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
         scored = Scored(
             imagined=executed if imagined is None else imagined, executed=executed, last=last,
@@ -101,33 +108,34 @@ class Learner:
         )  # fmt: skip
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 
-    def advantages(self, rollout: Rollout, reward: Tensor) -> ActorBatch:
-        """GAE over chunks with the value head, or group-relative advantages of whole episodes."""
+    def advantages(self, rollout: Rollout, reward: Tensor, whole: Rollout, first: int) -> ActorBatch:
+        """GAE over chunks with the value head, or group-relative advantages of whole episodes (see `everywhere`)."""
         chunks, cfg = rollout.chunks, self.cfg.train.actor
         clock = chunks.step.float() / self.horizon
         if cfg.algorithm == "ppo":
-            value = self.actor.values(chunks.plan, clock)
+            value = self.actor.values(self.wam, chunks.obs, chunks.plan, clock)
             # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
             advantage, returns = gae(reward, value, chunks.episode, torch.zeros_like(value), cfg.gamma, cfg.lam)
             keep = torch.ones(len(chunks), dtype=torch.bool)
         else:
-            total = torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward)
-            group = torch.tensor([s.index for s in rollout.starts])
-            per_episode, kept = grpo(total, rollout.success, group)
-            advantage, keep = per_episode[chunks.episode], kept[chunks.episode]
-            returns = total[chunks.episode]
-        batch = ActorBatch(plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns)
-        return batch[keep]
+            total = dist.gathered(torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward))
+            group, episode = torch.tensor([s.index for s in whole.starts]), first + chunks.episode
+            per_episode, kept = grpo(total, whole.success, group)
+            advantage, keep, returns = per_episode[episode], kept[episode], total[episode]
+        return ActorBatch(
+            obs=chunks.obs, plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns
+        )[keep]
 
     def state_dict(self) -> dict:
-        """Everything that a bitwise resume needs."""
+        """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
         counts = {"iteration": self.iteration, "steps_used": self.steps_used}
         return parts | counts | {"generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
+        """parts: the `buffer.own_state` of all ranks that saved it."""
         for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
+            getattr(self, name).load_state_dict(state[name], *([parts] if name == "buffer" else []))
         self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)  # old runs did not count
         self.generator.set_state(state["generator"])
 

@@ -12,11 +12,12 @@ import torch
 import tyro
 from rich.table import Table
 
-from wamrl import checkpoint, report, reward_study
+from wamrl import checkpoint, dist, report, reward_study
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
 from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
 from wamrl.envs.check import check_env
+from wamrl.envs.workers import Pool
 from wamrl.experiment import (
     Arm,
     build_wam,
@@ -30,6 +31,7 @@ from wamrl.experiment import (
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
+from wamrl.machine import cores, threads_beside
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
@@ -108,10 +110,12 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     places = [o.data] if o.data else [o.base, *o.base.parents]
     folder = next((p for p in places if has_data(p)), None)
     heldout = load_data(cfg, folder).heldout if folder else None
-    with cfg.pool().build() as pool:
+    with open_pool(cfg) as pool:
         arm, rollout = measure(cfg, wam, pool, heldout, "model")
     if o.keep_rollouts:
-        keep_rollout(cfg, rollout, run / "rollouts" / "eval")
+        keep_rollout(cfg, rollout, run / "rollouts" / (f"eval-rank{dist.rank()}" if dist.world() > 1 else "eval"))
+    if not dist.main():
+        return
     report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
     write_videos(cfg, wam, rollout, run / "videos")
     console.print(f"summary, videos -> {run}", markup=False)
@@ -123,7 +127,7 @@ def rewards(o: Options) -> None:
         raise ValueError("rewards needs a model: give --base with a run folder or a checkpoint folder")
     cfg, wam = o.config, load_wam(o.config, o.base)
     run = open_run(o)
-    with cfg.pool().build() as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
+    with open_pool(cfg) as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
         found = reward_study.study(
             cfg.rewards, wam, pool, cfg.flow, seed=cfg.seed, imagine_steps=cfg.train.reward.imagine_steps,
             on_done=advance,
@@ -177,7 +181,7 @@ def open_run(o: Options) -> Path:
     """A new run folder, or the one to resume, whose configuration must be the same."""
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
-        run = new_run(o.out, o.config.name, o.config)
+        run = Path(dist.same(str(new_run(o.out, o.config.name, o.config)) if dist.main() else ""))
         console.print(f"run folder: {run}", markup=False)
         return run
     import json
@@ -190,6 +194,18 @@ def open_run(o: Options) -> Path:
     if (fault := difference(saved, resolved(o.config), "config")) is not None:
         raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
     return o.resume
+
+
+def open_pool(cfg: Config) -> Pool:
+    """The simulators; says how the cores are shared out."""
+    pool = cfg.pool().build()
+    n, learning = pool.config.n_workers, torch.get_num_threads()
+    with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
+        console.print(
+            f"{cores()} cores: simulator processes {n}, torch threads beside them {acting}, while learning {learning}",
+            markup=False,
+        )
+    return pool
 
 
 def sft_log(o: Options, run: Path) -> Logger:
@@ -217,21 +233,25 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     """Evaluate, improve, evaluate again, report; resumes at the last checkpoint of the run."""
     cfg = o.config
     with ExitStack() as stack:
-        pool = stack.enter_context(cfg.pool().build())
+        pool = stack.enter_context(open_pool(cfg))
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         resume = (run / "checkpoints" / "before").is_dir()
         if resume:
             before = Arm.load(checkpoint.load(run / "checkpoints" / "before"))
             if any((run / "checkpoints").glob("step-*")):
-                learner.load_state_dict(checkpoint.load(checkpoint.latest(run)))
+                last = checkpoint.latest(run)
+                learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         else:
             before, rollout = measure(cfg, wam, pool, data.heldout, "before")
-            write_videos(cfg, wam, rollout, run / "videos" / "before")
+            if dist.main():
+                write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
         after, rollout = measure(cfg, wam, pool, data.heldout, "after")
-        write_videos(cfg, wam, rollout, run / "videos" / "after")
+    if not dist.main():
+        return
+    write_videos(cfg, wam, rollout, run / "videos" / "after")
     pair = compare(before, after)
     arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
     report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)

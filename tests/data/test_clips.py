@@ -75,9 +75,9 @@ def clips(first: int, count: int) -> Clip:
 
 
 def contents(buffer: ClipBuffer) -> list[int]:
-    values = [int(v) for v in buffer.state_dict()["data"]["proprio"][:, 0]]
+    values = [int(v) for v in buffer.own_state()["data"]["proprio"][:, 0]]
     assert buffer.state_dict()["text"] == [f"t{v}" for v in values]  # all columns move together
-    assert buffer.state_dict()["data"]["frames"][:, -1, 0, 0, 0, 0].tolist() == values
+    assert buffer.own_state()["data"]["frames"][:, -1, 0, 0, 0, 0].tolist() == values
     return sorted(values)
 
 
@@ -96,14 +96,14 @@ def test_buffer_keeps_the_latest():
 def test_buffer_resumes_bitwise(filled):
     one, other = ClipBuffer(5), ClipBuffer(5)
     one.append(clips(0, filled))
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(one.state_dict(), [one.own_state()])
     for buffer in (one, other):
         buffer.append(clips(20, 4))
     left, right = (b.sample(64, torch.Generator().manual_seed(1)) for b in (one, other))
     for name, value in vars(left).items():
         assert value == right.text if name == "text" else torch.equal(value, getattr(right, name)), name
     empty = ClipBuffer(5)
-    empty.load_state_dict(ClipBuffer(5).state_dict())
+    empty.load_state_dict(ClipBuffer(5).state_dict(), [ClipBuffer(5).own_state()])
     assert len(empty) == 0
 
 
@@ -119,4 +119,4 @@ def test_buffer_complaints_are_one_sentence():
         buffer.append(short)
     assert len(buffer) == 2
     with pytest.raises(ValueError, match="holds 5 clips"):
-        ClipBuffer(6).load_state_dict(buffer.state_dict())
+        ClipBuffer(6).load_state_dict(buffer.state_dict(), [])

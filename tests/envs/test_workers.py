@@ -109,6 +109,58 @@ def test_refilling_slots_leaves_the_others_alone():
         assert only.executed.tolist() == [5, 0, 5, 0, 5] and pool.live.all()
 
 
+def mask(*slots: int) -> np.ndarray:
+    return np.isin(np.arange(5), slots)
+
+
+def test_halves_sent_in_turn_equal_bare_environments():
+    """Both halves have slots in both workers; slot 1 is refilled while slots 0, 2 and 4 are stepped."""
+    hands, odd, even = [ByHand(CONFIG.env, start) for start in starts(5)], mask(1, 3), mask(0, 2, 4)
+    with CONFIG.build() as pool:
+        pool.reset(starts(5))
+        pool.send(actions(0), even)
+        pool.send(actions(1), odd)
+        for seed, half, other in ((0, even, odd), (1, odd, even)):
+            out = pool.receive()
+            assert not out.executed[torch.from_numpy(other)].any() and not out.obs.frames[torch.from_numpy(other)].any()
+            for i in np.flatnonzero(half):
+                assert np.array_equal(out.frames[i], hands[i].chunk(actions(seed)[i])["frames"])
+                assert np.array_equal(out.obs.frames[i], hands[i].history())
+        pool.send(actions(2), even)
+        pool.send(actions(3), mask(3), {1: starts(1, first=30)[0]})
+        pool.receive()
+        out, fresh = pool.receive(), ByHand(CONFIG.env, starts(1, first=30)[0])
+        assert np.array_equal(out.obs.frames[1], fresh.history()) and not out.frames[1].any()
+        assert out.executed.tolist() == [0, 0, 0, 5, 0] and not out.done.any() and pool.live.all()
+        assert np.array_equal(pool.step(actions(4), mask(1)).frames[1], fresh.chunk(actions(4)[1])["frames"])
+
+
+def test_a_slot_is_not_sent_twice():
+    with CONFIG.build() as pool:
+        pool.reset(starts(5))
+        pool.send(actions(0), mask(0, 1))
+        for again in (lambda: pool.send(actions(0), mask(1, 2)), lambda: pool.reset_slots([1], starts(1))):
+            with pytest.raises(ValueError, match="none that is sent and not received"):
+                again()
+        assert not pool.reset(starts(5)).frames[:, -1].flatten(1).eq(0).all(1).any()  # waits for what is on its way
+        assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
+
+
+def test_a_lost_worker_takes_both_halves_along():
+    with CONFIG.build() as pool:
+        pool.reset(starts(5))
+        os.kill(pool.pids[1], signal.SIGKILL)  # owns slots 2, 3, 4
+        pool.send(actions(0), mask(0, 2))
+        pool.send(actions(0), mask(1, 3), {4: starts(1, first=9)[0]})
+        assert pool.receive().lost.tolist() == [False, False, True, False, False]
+        pool.send(actions(0), mask(0), {2: starts(1, first=8)[0]})  # to the new worker
+        second = pool.receive()
+        assert second.lost.tolist() == [False, False, False, True, True] and second.executed.tolist() == [0, 5, 0, 0, 0]
+        third = pool.receive()
+        assert not third.lost.any() and pool.live.tolist() == [True, True, True, False, False]
+        assert np.array_equal(third.obs.frames[2], ByHand(CONFIG.env, starts(1, first=8)[0]).history())
+
+
 @pytest.mark.parametrize("fault", ["kill", "hang"])
 def test_lost_worker_is_replaced_and_its_episodes_are_marked(fault):
     bad = starts(5)[3].seed

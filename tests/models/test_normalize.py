@@ -121,8 +121,9 @@ def test_units_change_neither_the_loss_nor_the_log_probability():
     plain.normalize.fit(*tiny.demos().statistics())
     other, clip = scaled(), tiny.demos().at(torch.arange(0, 60, 5))
     stretched = replace(clip, actions=256 * (clip.actions + 1))
-    losses = [joint_loss(w, c, torch.Generator().manual_seed(0)) for w, c in ((plain, clip), (other, stretched))]
-    assert torch.allclose(torch.stack(losses[0]), torch.stack(losses[1]), rtol=1e-4)
+    noise = torch.arange(3 * len(clip)).view(3, -1)
+    losses = [joint_loss(w, c, noise, len(clip), 1.0) for w, c in ((plain, clip), (other, stretched))]
+    assert torch.allclose(*losses, rtol=1e-4)
     flow, seeds = FlowConfig(steps=3, noise=0.5, noisy="all"), torch.arange(len(clip))
     one, two = (
         w.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(len(clip))], explore=True)

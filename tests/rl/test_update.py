@@ -29,7 +29,8 @@ def test_the_loss_is_the_dual_clipped_surrogate():
     g = torch.Generator().manual_seed(0)
     cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
     log_ratio, advantage = torch.randn(50, 3, generator=g), torch.randn(50, generator=g)
-    assert policy_loss(log_ratio, advantage, cfg).item() == pytest.approx(reference_loss(log_ratio, advantage, cfg))
+    loss = policy_loss(log_ratio, advantage, cfg).mean().item()
+    assert loss == pytest.approx(reference_loss(log_ratio, advantage, cfg))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,8 @@ def synthetic(wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one") -> tuple
     mask = torch.ones(n, 8, dtype=torch.bool)
     mask[::4, 5:] = False
     advantage = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
-    return ActorBatch(plan=plan, mask=mask, clock=torch.rand(n), advantage=advantage, returns=torch.rand(n)), flow
+    clock, returns = torch.rand(n), torch.rand(n)
+    return ActorBatch(obs=obs, plan=plan, mask=mask, clock=clock, advantage=advantage, returns=returns), flow
 
 
 def learner(wam, **changes) -> ActorUpdate:
@@ -123,8 +125,35 @@ def test_value_warm_up_leaves_the_actor_and_trains_the_value():
     metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
     assert not tiny.changed(wam, before) and not update.optimizer.state
     assert metrics["actor/kl"] == metrics["actor/grad_norm"] == metrics["actor/clip_fraction"] == 0
-    assert (update.values(batch.plan, batch.clock) - batch.returns).square().mean() < batch.returns.square().mean()
+    left = batch.returns - update.values(wam, batch.obs, batch.plan, batch.clock)
+    assert left.square().mean() < batch.returns.square().mean()
     assert metrics["actor/explained_variance"] > 0
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.5])
+def test_features_that_were_not_kept_are_computed_again(sigma):
+    """Under the same noise and without a gradient for the world model: the same update, to rounding."""
+    world = replace(tiny.CONFIG.model.world, feature_sigma=sigma)
+    updated = {}
+    for kept in (True, False):
+        wam = tiny.lively(model=replace(tiny.CONFIG.model, world=world))
+        batch, flow = synthetic(wam)
+        if not kept:
+            batch = replace(batch, plan=batch.plan.forget())
+            assert batch.plan.features.nbytes == 0
+        metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+        assert metrics["actor/first_log_ratio"] < 1e-4 and all(p.grad is None for p in wam.world.parameters())
+        updated[kept] = [p.detach().clone() for p in wam.actor.parameters()]
+    assert max((a - b).abs().max() for a, b in zip(*updated.values(), strict=True)) < 1e-5
+
+
+def test_the_actor_reads_what_is_cached():
+    """bfloat16 features are rounded before the actor reads them, so that the ratio is 1 before the first update."""
+    wam = tiny.lively(model=replace(tiny.CONFIG.model, feature_dtype="bfloat16"))
+    batch, flow = synthetic(wam)
+    assert batch.plan.features.dtype == torch.bfloat16
+    metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    assert metrics["actor/first_log_ratio"] < 1e-4 and metrics["actor/grad_norm"] > 0
 
 
 def test_the_world_model_gets_no_gradient_from_the_policy():

@@ -16,6 +16,7 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,44 +24,67 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from wamrl.checkpoint.folder import atomic_folder, check_folder, read_json
+from wamrl import dist
+from wamrl.checkpoint.folder import check_folder, read_json, shared_folder
 from wamrl.checkpoint.tree import apart, decode, encode
 
 FORMAT, VERSION = "wamrl-checkpoint", 1
-_TENSORS, _TREE = "tensors.safetensors", "state.json"
+_STATE, _PART = "state", "part-{:05d}"  # file names
+_TENSORS = {_STATE: "tensors"}
 _ADVICE = "resume from another checkpoint, or start again"
 
 
-def save(path: Path, state: dict) -> None:
-    """Write `state` to the folder `path`, replacing a checkpoint there; ValueError of one sentence if that fails."""
-    tensors: dict[str, torch.Tensor] = {}
-    tree = {"format": FORMAT, "version": VERSION, "state": encode(state, "state", tensors)}
-    with atomic_folder(path) as draft:
-        save_file(apart(tensors), draft / _TENSORS)
-        (draft / _TREE).write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
+def save(path: Path, state: dict, own: dict | None = None) -> None:
+    """Write `state` to the folder `path`, replacing a checkpoint there; ValueError of one sentence if that fails.
+
+    Called by all ranks alike: the first one writes `state`, which is the same everywhere, and each its `own`.
+    """
+    with shared_folder(path) as draft:
+        if dist.main():
+            _write(draft, _STATE, state)
+        if own is not None:
+            _write(draft, _PART.format(dist.rank()), own)
 
 
 def load(path: Path) -> dict:
     """The state in the folder `path`; ValueError of one sentence if it is missing, corrupt, foreign or too new."""
     check_folder(path, "checkpoint", _ADVICE)
-    tree = read_json(Path(path) / _TREE, "checkpoint", _ADVICE)
+    return _read(path, _STATE)
+
+
+def load_parts(path: Path) -> Iterator[dict]:
+    """What each rank has saved as its own, in their order, however many they were; ValueError as for `load`."""
+    check_folder(path, "checkpoint", _ADVICE)
+    for file in sorted(Path(path).glob("part-*.json")):
+        yield _read(path, file.stem)
+
+
+def _write(folder: Path, name: str, state: dict) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    tree = {"format": FORMAT, "version": VERSION, "state": encode(state, "state", tensors)}
+    save_file(apart(tensors), folder / f"{_TENSORS.get(name, name)}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
+
+
+def _read(path: Path, name: str) -> dict:
+    tree = read_json(Path(path) / f"{name}.json", "checkpoint", _ADVICE)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of wamrl: {_ADVICE}")
     if tree.get("version") != VERSION:
         raise ValueError(f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
     try:
-        state = decode(tree["state"], load_file(Path(path) / _TENSORS))
+        state = decode(tree["state"], load_file(Path(path) / f"{_TENSORS.get(name, name)}.safetensors"))
         assert isinstance(state, dict), "a state is a dict"
         return state
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise ValueError(f"{path} is not readable ({type(error).__name__}: {error}): {_ADVICE}") from error
 
 
-def save_step(run_dir: Path, step: int, state: dict, keep: int = 3) -> Path:
+def save_step(run_dir: Path, step: int, state: dict, own: dict | None = None, keep: int = 3) -> Path:
     """Write run_dir/checkpoints/step-<step> and delete all but the last `keep` of these; `best` and `final` stay."""
     path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
-    save(path, state)
-    for old in _steps(run_dir)[: -max(1, keep)]:
+    save(path, state, own)
+    for old in _steps(run_dir)[: -max(1, keep)] if dist.main() else []:
         shutil.rmtree(old, ignore_errors=True)
     return path
 

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from wamrl import dist
+
 MANIFEST = "manifest.json"
 _MAX_JSON_BYTES = 1 << 30
 
@@ -38,6 +40,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise ValueError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+
+
+@contextlib.contextmanager
+def shared_folder(path: Path) -> Iterator[Path]:
+    """`atomic_folder` for all ranks: the first one makes it, the others write into it too, and none is ahead."""
+    if dist.main():
+        with atomic_folder(path) as draft:
+            dist.same(str(draft.absolute()))
+            yield draft
+            dist.barrier()
+    else:
+        yield Path(dist.same(""))
+        dist.barrier()
+    dist.barrier()  # now it is there
 
 
 def check_folder(path: Path, what: str, advice: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.data.recording import Recording
 from wamrl.types import Clip
 
@@ -56,9 +57,9 @@ class ClipDataset:
         """Number of control steps, each of which can begin a clip."""
         return len(self._episode)
 
-    def sample(self, batch: int, generator: torch.Generator) -> Clip:
-        """`batch` clips, uniform over all control steps, with replacement."""
-        return self.at(torch.randint(len(self), (batch,), generator=generator))
+    def sample(self, batch: int, generator: torch.Generator, part: slice = slice(None)) -> Clip:
+        """`batch` clips, uniform over all control steps, with replacement; of these, the ones in `part`."""
+        return self.at(torch.randint(len(self), (batch,), generator=generator)[part])
 
     def at(self, steps_B: Tensor) -> Clip:
         """The clips that begin at the given control steps, int64 (B,) in [0, len)."""
@@ -102,7 +103,9 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 class ClipBuffer:
     """The latest `capacity` clips, first in, first out. After a restore the same calls give bitwise the same clips.
 
-    Memory: capacity * (T + F) * V * H * W * 3 bytes, taken as the buffer fills.
+    Every rank holds the clips that it has appended, and knows the places of all: those of one `append` follow each
+    other in the order of the ranks. `append` and `sample` are called by all ranks alike.
+    Memory: own clips * (T + F) * V * H * W * 3 bytes, taken as the buffer fills.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -110,8 +113,9 @@ class ClipBuffer:
             raise ValueError(f"capacity={capacity} is not possible: keep at least one clip")
         self.capacity = capacity
         self._next = 0  # place of the next clip
-        self._text: list[str] = []
+        self._text: list[str] = []  # of all ranks
         self._data: dict[str, Tensor] = {}
+        self._mine = torch.zeros(capacity, dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self._text)
@@ -122,36 +126,59 @@ class ClipBuffer:
         if not self._data:
             self._data = {k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in data.items()}
         self._check(data)
-        places = (self._next + torch.arange(len(clip))) % self.capacity
-        keep = slice(max(0, len(clip) - self.capacity), None)  # a longer clip would write places twice
+        before, count = dist.place(len(clip))
+        places = (self._next + torch.arange(count)) % self.capacity
+        keep = torch.arange(count) >= count - self.capacity  # more would write places twice
+        own = (torch.arange(count) - before).clamp(min=-1)
+        own[own >= len(clip)] = -1
+        self._mine[places[keep]] = own[keep] >= 0
+        chosen = keep & (own >= 0)
         for name, column in data.items():
-            self._data[name][places[keep]] = column[keep]
-        for place, text in zip(places.tolist(), clip.text, strict=True):
+            self._data[name][places[chosen]] = column[own[chosen]]
+        for place, text in zip(places.tolist(), dist.texts(clip.text), strict=True):
             self._text[place : place + 1] = [text]
-        self._next = (self._next + len(clip)) % self.capacity
+        self._next = (self._next + count) % self.capacity
 
-    def sample(self, batch: int, generator: torch.Generator) -> Clip:
-        """`batch` clips, uniform, with replacement; ValueError if there is none yet."""
+    def sample(self, batch: int, generator: torch.Generator, part: slice = slice(None)) -> Clip:
+        """`batch` clips, uniform, with replacement; of these, the ones in `part`. ValueError if there is none yet."""
         if not self._text:
             raise ValueError("no clip was collected yet (no success?): start from a stronger base or roll out more")
         index = torch.randint(len(self), (batch,), generator=generator)
-        columns = {name: _rows(column, index) for name, column in self._data.items()}
-        return Clip(**columns, text=tuple(self._text[i] for i in index.tolist()))
+        columns = {name: self._fetch(column, index)[part] for name, column in self._data.items()}
+        return Clip(**columns, text=tuple(self._text[i] for i in index[part].tolist()))
+
+    def _fetch(self, column: Tensor, index: Tensor) -> Tensor:
+        """Rows that may lie on other ranks: each sends its own, and zeros for the others."""
+        rows = _rows(column, index)
+        if dist.world() == 1:
+            return rows
+        rows[~self._mine[index]] = 0
+        return dist.total(rows.byte() if rows.dtype == torch.bool else rows).to(rows.dtype)
 
     def state_dict(self) -> dict:
-        filled = {name: column[: len(self)].clone() for name, column in self._data.items()}
-        return {"capacity": self.capacity, "next": self._next, "text": list(self._text), "data": filled}
+        """What all ranks know; `own_state` has the clips."""
+        return {"capacity": self.capacity, "next": self._next, "text": list(self._text)}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Take over a state of a buffer with the same capacity."""
+    def own_state(self) -> dict:
+        """This rank's clips and their places."""
+        places = self._mine.nonzero().flatten()
+        return {"places": places, "data": {name: column[places] for name, column in self._data.items()}}
+
+    def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
+        """Take over a state of a buffer with the same capacity. parts: the `own_state` of all ranks that saved it."""
         if state["capacity"] != self.capacity:
             raise ValueError(
                 f"the saved buffer holds {state['capacity']} clips, this one {self.capacity}: use the same"
             )
-        self._next, self._text = state["next"], list(state["text"])
-        self._data = {k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in state["data"].items()}
-        for name, column in state["data"].items():
-            self._data[name][: len(self)] = column
+        self._next, self._text, self._data = state["next"], list(state["text"]), {}
+        self._mine = torch.zeros(self.capacity, dtype=torch.bool)
+        for i, part in enumerate(parts):
+            places = part["places"][: len(part["places"]) if i % dist.world() == dist.rank() else 0]
+            self._mine[places] = True
+            for name, column in part["data"].items():
+                if name not in self._data:
+                    self._data[name] = torch.empty(self.capacity, *column.shape[1:], dtype=column.dtype)
+                self._data[name][places] = column[: len(places)]
 
     def _check(self, data: dict[str, Tensor]) -> None:
         for name, column in data.items():

@@ -5,6 +5,9 @@ Frames are rendered only where somebody looks: at `frame_offsets`, and where the
 dies or hangs is replaced, and the episodes that ran in it come back `lost`. An exception in an environment is a bug
 and is raised here.
 
+`step` is `send` and `receive`. Whoever sends to one half of the slots while the other half is served by the model keeps
+both busy (wamrl/rollout.py).
+
 Example:
     with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:
         obs = pool.reset([Start(split="train", index=i) for i in range(8)])
@@ -13,8 +16,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,6 +29,7 @@ from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
 
+_NONE: Mapping[int, Start] = MappingProxyType({})
 _OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages", "attempts", "retries")
 
 
@@ -37,12 +43,15 @@ class PoolConfig:
     n_exec: int  # actions executed per chunk
     frame_offsets: tuple[int, ...]  # control steps after the observation; those > n_exec are never verifiable
     history_offsets: tuple[int, ...] = (0,)  # control steps <= 0, ascending, the last is 0
+    lanes: int = 2  # halves of the slots, one stepped while the model serves the other; 1: they wait for each other
     timeout_s: float = 60.0  # a worker that needs longer for one message counts as hung
 
     def validate(self) -> None:
         self.env.validate()
         if not 1 <= self.n_workers <= self.n_envs:
             raise ValueError(f"n_workers={self.n_workers} is not possible: choose 1 to n_envs={self.n_envs}")
+        if self.lanes < 1:
+            raise ValueError(f"lanes={self.lanes} is not possible: choose 2 (usual) or 1")
         if self.n_exec < 1 or self.timeout_s <= 0:
             raise ValueError(f"n_exec={self.n_exec}, timeout_s={self.timeout_s}: both must be positive")
         frames, history = self.frame_offsets, self.history_offsets
@@ -54,6 +63,12 @@ class PoolConfig:
     def build(self) -> Pool:
         self.validate()
         return Pool(self)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    active: np.ndarray  # bool (B,) slots that execute a chunk
+    fresh: np.ndarray  # bool (B,) slots that begin an episode
 
 
 class Pool:
@@ -71,7 +86,9 @@ class Pool:
         )
         self.config, self.spec = config, self._team.spec
         self._live = np.zeros(config.n_envs, bool)
-        self._lost = np.zeros(config.n_envs, bool)  # lost, but no `step` has told so yet
+        self._lost = np.zeros(config.n_envs, bool)  # lost, but no `receive` has told so yet
+        self._away = np.zeros(config.n_envs, bool)  # sent to its worker, not yet received
+        self._sent: deque[_Sent] = deque()
 
     @property
     def live(self) -> Tensor:
@@ -87,6 +104,8 @@ class Pool:
         """Start one episode per slot (None: the slot idles), dropping those that still run; Obs of all B slots."""
         if len(starts) != self.config.n_envs:
             raise ValueError(f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None")
+        while self._sent:  # what an interrupted rollout left behind
+            self.receive()
         self._live[:] = self._lost[:] = False
         chosen = [(slot, start) for slot, start in enumerate(starts) if start is not None]
         return self.reset_slots([slot for slot, _ in chosen], [start for _, start in chosen])
@@ -94,12 +113,14 @@ class Pool:
     def reset_slots(self, slots: Sequence[int], starts: Sequence[Start]) -> Obs:
         """Start new episodes in some slots; the present observation of *all* B slots (zero where no episode runs)."""
         seeds = {int(slot): start.seed for slot, start in zip(slots, starts, strict=True)}
-        if len(seeds) != len(slots) or not all(0 <= slot < self.config.n_envs for slot in seeds):
-            raise ValueError(f"slots {list(slots)}: each once, from 0 to {self.config.n_envs - 1}")
+        if len(seeds) != len(slots):
+            raise ValueError(f"slots {list(slots)}: name each once")
+        self._require_here(list(seeds))
         self._live[list(seeds)] = self._lost[list(seeds)] = False
         todo = seeds
         while todo:  # again where a worker was replaced
-            gone = self._tell("reset", {slot: (slot, seed) for slot, seed in todo.items()})
+            gone = self._team.tell("reset", {slot: (slot, seed) for slot, seed in todo.items()})
+            self._note_lost(gone)
             todo = {slot: seed for slot, seed in todo.items() if slot in gone}
         self._live[list(seeds)] = True
         return self._obs(self._live & ~self._lost)
@@ -111,17 +132,43 @@ class Pool:
         chunk has `executed < n_exec`. The next observation looks back exactly, except that after a *terminated* episode
         the older frames are the latest ones rendered until then.
         """
+        self.send(actions_BNA, active_B)
+        return self.receive()
+
+    def send(
+        self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, starts: Mapping[int, Start] = _NONE
+    ) -> None:
+        """Begin `step` and return at once. starts: slots in which a new episode begins meanwhile, instead of a step."""
         active = np.asarray(active_B, bool).reshape(self.config.n_envs) & self._live
+        active[list(starts)] = False
+        self._require_here([*np.flatnonzero(active).tolist(), *starts])
         ran = active & ~self._lost
-        arrays = self._team.arrays
-        arrays["actions"][ran] = self._checked_actions(actions_BNA, ran)[ran]
-        self._tell("step", {slot: slot for slot in np.flatnonzero(ran).tolist()})
-        lost = active & self._lost
-        ran &= ~lost
-        out = {name: torch.from_numpy(_masked(arrays[name], ran)) for name in _OUTCOME}
+        self._team.arrays["actions"][ran] = self._checked_actions(actions_BNA, ran)[ran]
+        items = dict.fromkeys(np.flatnonzero(ran).tolist()) | {slot: start.seed for slot, start in starts.items()}
+        self._team.send("step", {slot: (slot, seed) for slot, seed in items.items()})
+        fresh = np.zeros_like(active)
+        fresh[list(starts)] = True
+        self._live |= fresh
+        self._lost &= ~fresh
+        self._away |= active | fresh
+        self._sent.append(_Sent(active, fresh))
+
+    def receive(self) -> Outcome:
+        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else."""
+        sent = self._sent.popleft()
+        self._away &= ~(sent.active | sent.fresh)
+        self._note_lost(self._team.receive())
+        lost = (sent.active | sent.fresh) & self._lost
+        ran = sent.active & ~lost
+        out = {name: torch.from_numpy(_masked(self._team.arrays[name], ran)) for name in _OUTCOME}
         self._live[lost | (out["terminated"] | out["truncated"]).numpy()] = False
         self._lost[lost] = False
-        return Outcome(**out, lost=torch.from_numpy(lost), obs=self._obs(ran))
+        return Outcome(**out, lost=torch.from_numpy(lost), obs=self._obs(ran | (sent.fresh & ~lost)))
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the workers were at work so far, summed over them."""
+        return self._team.busy_s
 
     def close(self) -> None:
         """Stop the workers and free the shared memory."""
@@ -133,10 +180,13 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, verb: str, items: dict[int, object]) -> set[int]:
-        gone = self._team.tell(verb, items)
+    def _note_lost(self, gone: set[int]) -> None:
         self._lost[list(gone)] |= self._live[list(gone)]
-        return gone
+
+    def _require_here(self, slots: list[int]) -> None:
+        if not all(0 <= slot < self.config.n_envs and not self._away[slot] for slot in slots):
+            top = self.config.n_envs - 1
+            raise ValueError(f"slots {slots}: choose from 0 to {top}, none that is sent and not received")
 
     def _checked_actions(self, actions: Tensor | np.ndarray, ran: np.ndarray) -> np.ndarray:
         array = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)

@@ -3,8 +3,8 @@
 Messages from the pool, and the answers; every answer is ("ok", value) or ("error", exception):
     ("build", env_config, count)     -> EnvSpec
     ("attach", layout, first_slot)   -> None          maps the shared block
-    ("reset", [(slot, seed), ...])   -> None
-    ("step", [slot, ...])            -> None          one chunk of each slot
+    ("reset", [(slot, seed), ...])   -> float         a new episode in each slot; seconds that it took
+    ("step", [(slot, seed or None), ...]) -> float    the same, or one chunk where there is no seed
     None                             -> the worker closes its environments and exits
 """
 
@@ -14,6 +14,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 from multiprocessing.connection import Connection
@@ -77,13 +78,17 @@ class _Worker:
             for i, env in enumerate(self._envs)
         }
 
-    def reset(self, starts: list[tuple[int, int]]) -> None:
-        for slot, seed in starts:
-            self._slots[slot].reset(seed)
+    def reset(self, items: list[tuple[int, int]]) -> float:
+        return self.step(items)
 
-    def step(self, slots: list[int]) -> None:
-        for slot in slots:
-            self._slots[slot].step()
+    def step(self, items: list[tuple[int, int | None]]) -> float:
+        begin = time.perf_counter()
+        for slot, seed in items:
+            if seed is None:
+                self._slots[slot].step()
+            else:
+                self._slots[slot].reset(seed)
+        return time.perf_counter() - begin
 
     def close(self) -> None:
         for env in self._envs:

@@ -69,6 +69,11 @@ def exchange(processes: Sequence[Process], messages: Sequence[tuple], timeout_s:
     """Send one message to each, collect all answers; one may be an exception (WorkerLost, or the worker's own)."""
     for process, message in zip(processes, messages, strict=True):
         process.send(message)
+    return gather(processes, timeout_s)
+
+
+def gather(processes: Sequence[Process], timeout_s: float) -> list:
+    """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
     answers: dict[Connection, object] = {}
     waiting = {process.pipe: process for process in processes}
     deadline = time.monotonic() + timeout_s

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import weakref
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from wamrl.envs.base import EnvConfig, EnvSpec
 from wamrl.envs.workers_memory import Layout, map_block, nameless_file
-from wamrl.envs.workers_process import Process, WorkerLost, exchange, shut_down
+from wamrl.envs.workers_process import Process, WorkerLost, exchange, gather, shut_down
 
 _BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
 _MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
@@ -26,6 +27,8 @@ class Team:
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
         self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
         self._processes: list[Process] = []
+        self._sent: deque[tuple[str, list[int]]] = deque()  # verb, workers; oldest first
+        self.busy_s = 0.0  # seconds that workers spent on chunks and resets, summed over them
         self._memory = [nameless_file()]
         self._finalizer = weakref.finalize(self, shut_down, self._processes, self._memory)
         try:
@@ -48,12 +51,24 @@ class Team:
     def pids(self) -> tuple[int, ...]:
         return tuple(process.pid for process in self._processes)
 
-    def tell(self, verb: str, items: dict[int, object]) -> set[int]:
-        """Send every worker the items of its slots in one message; the slots of workers that were lost and replaced."""
+    def send(self, verb: str, items: dict[int, object]) -> None:
+        """Send every worker the items of its slots in one message. `receive` once for each `send`, in order."""
+        self._require_open()
         shares = [[item for slot, item in items.items() if slot in share] for share in self._shares]
         busy = [i for i, share in enumerate(shares) if share]
-        answers = self._ask(busy, [(verb, shares[i]) for i in busy], self._timeout_s)
+        for i in busy:
+            self._processes[i].send((verb, shares[i]))
+        self._sent.append((verb, busy))
+
+    def receive(self) -> set[int]:
+        """Wait for the answers to the oldest `send`; the slots of workers that were lost and replaced meanwhile.
+
+        A lost worker takes all that was sent to it along: later answers are not waited for.
+        """
+        verb, busy = self._sent.popleft()
+        answers = self._answers(lambda: gather([self._processes[i] for i in busy], self._timeout_s))
         gone = {i: answer for i, answer in zip(busy, answers, strict=True) if isinstance(answer, WorkerLost)}
+        self.busy_s += sum(answer for answer in answers if isinstance(answer, float))
         for i in busy:
             if i in gone:
                 self._losses[i] += 1
@@ -65,6 +80,12 @@ class Team:
         self._replace(gone)
         return {slot for i in gone for slot in self._shares[i]}
 
+    def tell(self, verb: str, items: dict[int, object]) -> set[int]:
+        """`send` and `receive`, where nothing else is on its way."""
+        assert not self._sent, "answers of an earlier message are on their way"
+        self.send(verb, items)
+        return self.receive()
+
     def close(self) -> None:
         self._finalizer()
         self.arrays = {}
@@ -73,6 +94,7 @@ class Team:
         for i in workers:
             self._processes[i].kill()
             self._processes[i] = Process(self._memory[0])
+        self._sent = deque((verb, [i for i in busy if i not in workers]) for verb, busy in self._sent)
         self._build(list(workers))
         self._attach(list(workers))
 
@@ -92,11 +114,14 @@ class Team:
         return answers
 
     def _ask(self, workers: Sequence[int], messages: list[tuple], timeout_s: float) -> list:
-        """One answer per worker, possibly WorkerLost; an exception of an environment closes the team and is raised."""
-        if not self._finalizer.alive:
-            raise RuntimeError("the pool is closed: build a new one")
+        """One answer per worker, possibly WorkerLost."""
+        self._require_open()
+        return self._answers(lambda: exchange([self._processes[i] for i in workers], messages, timeout_s))
+
+    def _answers(self, wait: Callable[[], list]) -> list:
+        """What `wait` returns; an exception of an environment closes the team and is raised."""
         try:
-            answers = exchange([self._processes[i] for i in workers], messages, timeout_s)
+            answers = wait()
             for answer in answers:
                 if isinstance(answer, Exception) and not isinstance(answer, WorkerLost):
                     raise answer
@@ -104,6 +129,10 @@ class Team:
             self.close()
             raise
         return answers
+
+    def _require_open(self) -> None:
+        if not self._finalizer.alive:
+            raise RuntimeError("the pool is closed: build a new one")
 
 
 def _check_portable(env: EnvConfig) -> None:

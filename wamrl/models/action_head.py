@@ -40,9 +40,9 @@ class ActionBlock(nn.Module):
     def forward(self, x: Tensor, c: Tensor, k: Tensor, v: Tensor) -> Tensor:
         s1, c1, g1, s2, c2, g2, s3, c3, g3 = self.modulation(c).unsqueeze(1).chunk(9, -1)
         h = modulate(self.norm(x), s1, c1)
-        x = x + (1 + g1) * self.own(h, *self.own.keys_values(h))
-        x = x + (1 + g2) * self.cross(modulate(self.norm(x), s2, c2), k, v)
-        return x + (1 + g3) * self.mlp(modulate(self.norm(x), s3, c3))
+        x = torch.addcmul(x, 1 + g1, self.own(h, *self.own.keys_values(h)))
+        x = torch.addcmul(x, 1 + g2, self.cross(modulate(self.norm(x), s2, c2), k, v))
+        return torch.addcmul(x, 1 + g3, self.mlp(modulate(self.norm(x), s3, c3)))
 
 
 class ActionHead(Actor):

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.flow import Chain, FlowConfig, chain_log_prob, noisy_steps, ode_sample, sde_sample, time_grid
+from wamrl.models.flow import (
+    Chain,
+    FlowConfig,
+    chain_log_prob,
+    draws,
+    noisy_steps,
+    ode_sample,
+    sde_sample,
+    time_grid,
+)
 from wamrl.models.normalize import Normalization, NormalizeConfig
 from wamrl.types import Batch, Clip, Obs
 
@@ -67,8 +76,11 @@ class WorldModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, clip: Clip, context, generator: torch.Generator) -> Tensor:
-        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end."""
+    def loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
+        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end.
+
+        seeds: int64 (B,); all that is random about a sample comes from its seed (see `flow.draws`).
+        """
 
     @abstractmethod
     def noise(self, seeds: Tensor) -> Tensor:
@@ -95,7 +107,7 @@ class Actor(nn.Module, ABC):
 class Plan(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
-    features: Tensor  # float32 (B, taps, L, D), cached for the update
+    features: Tensor  # (B, taps, L, D) cached for the update, in the model's feature dtype; (B, 0, 0, 0): not kept
     proprio: Tensor  # float32 (B, P) normalised, as the actor read it
     seed: Tensor  # int64 (B,) of the video noise
     actions: Tensor  # float32 (B, N, A) in the environment's units, before clipping
@@ -108,6 +120,10 @@ class Plan(Batch):
     def chain(self) -> Chain:
         return Chain(x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob)
 
+    def forget(self) -> Plan:
+        """Without the features, which are nearly all of its bytes; `WAM.recall` computes them again."""
+        return replace(self, features=self.features.new_zeros(len(self), 0, 0, 0))
+
 
 class WAM(nn.Module):
     """A world model and the actor that reads it. Final: wrap it, do not override it.
@@ -116,10 +132,15 @@ class WAM(nn.Module):
     only, whoever calls this class sees the environment's own units.
     """
 
-    def __init__(self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None):
+    def __init__(
+        self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None,
+        feature_dtype: torch.dtype = torch.float32,
+    ):  # fmt: skip
+        """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer."""
         super().__init__()
         world.spec.validate()
         self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
+        self.feature_dtype = feature_dtype
         one = [1.0] * self.spec.action_dim
         self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
 
@@ -138,7 +159,18 @@ class WAM(nn.Module):
             grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
             with torch.no_grad():
                 z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, grid)
-        return self.world.velocity(z, z.new_full((len(z),), sigma), context)[1].float()
+        features = self.world.velocity(z, z.new_full((len(z),), sigma), context)[1]
+        return features.to(self.feature_dtype).float()
+
+    @torch.no_grad()
+    def recall(self, plan: Plan, obs: Obs) -> Plan:
+        """`plan` with float32 features: the cached ones, or the same again from what it saw, under the same noise.
+
+        The world model must still be the one that acted, which is why the actor is updated first.
+        """
+        kept = plan.features.shape[1] > 0
+        features = plan.features.float() if kept else self.features(self.encode(obs), plan.seed)
+        return replace(plan, features=features)
 
     @torch.no_grad()
     def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
@@ -173,21 +205,22 @@ class WAM(nn.Module):
             none = actions.new_zeros(len(x), 0, *shape)
             chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
         return Plan(
-            features=features, proprio=state, seed=seeds, actions=self.normalize.raw_actions(actions, obs.proprio),
-            chain_x=chain.x, chain_x_next=chain.x_next, chain_step=chain.step, chain_log_prob=chain.log_prob,
+            features=features.to(self.feature_dtype), proprio=state, seed=seeds,
+            actions=self.normalize.raw_actions(actions, obs.proprio), chain_x=chain.x, chain_x_next=chain.x_next,
+            chain_step=chain.step, chain_log_prob=chain.log_prob,
         )  # fmt: skip
 
     def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
         """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""
-        condition = self.actor.condition(plan.features, plan.proprio)
+        condition = self.actor.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
         return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
 
-    def action_loss(self, clip: Clip, features: Tensor, generator: torch.Generator) -> Tensor:
+    def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
         a, state = self.normalize.actions(clip.actions, clip.proprio), self.normalize.state(clip.proprio)
-        sigma = torch.rand(len(a), generator=generator).to(a.device)
-        eps = torch.randn(a.shape, generator=generator).to(a.device)
+        sigma, eps = (x.to(a.device) for x in draws(seeds, 1, a.shape[1:]))
+        sigma = sigma.squeeze(1)
         x = a + (eps - a) * sigma.view(-1, 1, 1)
         v = self.actor.velocity(x, sigma, self.actor.condition(features, state))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask

@@ -86,9 +86,13 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 def _check_masks(wam: WAM, clip: Clip) -> None:
     """Losses are per sample, and what is masked does not count: a sample that is masked whole has none."""
     clip.future_mask[0] = clip.action_mask[0] = False
-    context, g = wam.encode(clip.obs), torch.Generator().manual_seed(0)
-    video = wam.world.loss(clip, context, g)
+    context, seeds = wam.encode(clip.obs), torch.arange(B)
+    video = wam.world.loss(clip, context, seeds)
     _require(video.shape == (B,), f"world loss has shape {tuple(video.shape)}: one value per sample is needed")
-    action = wam.action_loss(clip, wam.features(context, torch.arange(B)), g)
+    action = wam.action_loss(clip, wam.features(context, seeds), seeds)
+    one = wam.world.loss(clip[slice(1, 2)], wam.encode(clip[slice(1, 2)].obs), seeds[1:2])
+    _require(
+        torch.allclose(one, video[1:2], rtol=1e-3), "a sample's world loss depends on the others: draw from its seed"
+    )
     _require(video[0].item() == 0, "frames beyond the episode's end count in the world loss: use future_mask")
     _require(action[0].item() == 0, "actions beyond the episode's end count in the action loss: use action_mask")

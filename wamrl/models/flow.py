@@ -57,6 +57,20 @@ def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
     return (1 - s) * x + s * eps
 
 
+def draws(seeds: Tensor, uniform: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Uniform (B, uniform) and standard normal (B, *shape) numbers on the CPU, row b from its int64 seed alone.
+
+    So a sample's noise does not depend on which others share its batch, or on which rank it is.
+    """
+    rows = []
+    for seed in seeds.tolist():
+        g = torch.Generator().manual_seed(seed)
+        rows.append((torch.rand(uniform, generator=g), torch.randn(shape, generator=g)))
+    if not rows:
+        return torch.zeros(0, uniform), torch.zeros(0, *shape)
+    return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+
+
 def expand(values: Tensor, like: Tensor) -> Tensor:
     """(B,) -> (B, 1, ..., 1) with as many dims as `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))

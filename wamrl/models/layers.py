@@ -70,7 +70,7 @@ def mlp(width: int, hidden: int, out: int | None = None) -> nn.Sequential:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """AdaLN: x (B, L, D) with shift and scale (B, 1, D) or (1, 1, D)."""
-    return torch.addcmul(shift, x, 1 + scale)
+    return torch.addcmul(shift, x, 1 + scale)  # one pass over memory
 
 
 def zero_(layer: nn.Linear) -> nn.Linear:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wamrl.models.base import WAMSpec, WorldModel
-from wamrl.models.flow import expand, interpolate
+from wamrl.models.flow import draws, expand, interpolate
 from wamrl.models.layers import Attention, TextEmbedding, mlp, modulate, sinusoid, zero_
 from wamrl.types import Clip, Obs
 
@@ -114,13 +114,11 @@ class VideoDiT(WorldModel):
         x_hat, features = self._predict(z, sigma, context)
         return (z - x_hat) / expand(sigma.clamp(min=1e-3), z), features  # no larger: the last Euler step ends at x_hat
 
-    def loss(self, clip: Clip, context: Context, generator: torch.Generator) -> Tensor:
+    def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
-        b, target = len(clip), clip.future.float() / 127.5 - 1
-        sigma = torch.rand(b, generator=generator)
-        sigma[torch.rand(b, generator=generator) < self.cfg.noise_fraction] = 1.0
-        eps = torch.randn(target.shape, generator=generator)
-        sigma, eps = sigma.to(target.device), eps.to(target.device)
+        target = clip.future.float() / 127.5 - 1
+        chance, eps = (x.to(target.device) for x in draws(seeds, 2, target.shape[1:]))
+        sigma = torch.where(chance[:, 1] < self.cfg.noise_fraction, 1.0, chance[:, 0])
         x_hat, _ = self._predict(interpolate(target, eps, sigma), sigma, context)
         motion = self._patches(target - context.last[:, None]).square().mean(-1)  # (B, F, patches)
         relative = motion / (motion.mean((1, 2), keepdim=True) + 1e-3)
@@ -130,8 +128,7 @@ class VideoDiT(WorldModel):
 
     def noise(self, seeds: Tensor) -> Tensor:
         shape = (len(self.spec.frame_offsets), self.spec.views, *self.spec.image_hw, 3)
-        draws = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()]
-        return torch.stack(draws).to(self.position.device)
+        return draws(seeds, 0, shape)[1].to(self.position.device)
 
     def to_frames(self, z: Tensor) -> Tensor:
         return ((z.float() + 1) / 2).clamp(0, 1)

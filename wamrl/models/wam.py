@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
 
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.base import WAM, WAMSpec
@@ -20,6 +23,7 @@ class WAMConfig:
     history_offsets: tuple[int, ...] = (0,)  # control steps <= 0
     frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
     chunk: int = 12  # actions per chunk
+    feature_dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 halves the feature cache; the actor reads it
     feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
@@ -44,4 +48,5 @@ class WAMConfig:
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)
         world, actor = self.world.build(spec), self.actor.build(spec, self.world.width)
-        return WAM(world, actor, self.feature_steps, self.normalize.build(low, high, proprio_dim))
+        normalize, dtype = self.normalize.build(low, high, proprio_dim), getattr(torch, self.feature_dtype)
+        return WAM(world, actor, self.feature_steps, normalize, dtype)

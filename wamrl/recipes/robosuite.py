@@ -23,7 +23,7 @@ MODEL = WAMConfig(
 
 def lift() -> Config:
     """robosuite: lift a cube with a Panda, the shortest task."""
-    return _recipe("lift", demos=20, steps=400)
+    return _recipe("lift", demos=40, steps=1500, iterations=8)
 
 
 def stack() -> Config:
@@ -51,7 +51,7 @@ def nut_assembly() -> Config:
     return _recipe("nut-assembly", demos=60, steps=1200, evaluated=50)
 
 
-def _recipe(task: str, *, demos: int, steps: int, evaluated: int = 100) -> Config:
+def _recipe(task: str, *, demos: int, steps: int, iterations: int = 4, evaluated: int = 100) -> Config:
     return Config(
         name=task,
         env=RobosuiteConfig(task=task, views=("front", "wrist")),
@@ -60,7 +60,7 @@ def _recipe(task: str, *, demos: int, steps: int, evaluated: int = 100) -> Confi
         data=DataConfig(episodes=demos, heldout=8, noise=0.2),
         sft=SFTConfig(steps=steps),
         train=TrainConfig(
-            iterations=4,
+            iterations=iterations,
             groups=48,
             starts=StartsConfig(group=4),
             actor=ActorUpdateConfig(lr=5e-5, target_kl=0.1),

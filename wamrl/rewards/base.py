@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wamrl import dist
+
 
 class Similarity(ABC):
     """A distance between frames. Stateless, deterministic, batched, on the device of the frames."""
@@ -96,7 +98,8 @@ class RunningNorm(nn.Module):
         self.register_buffer("m2", torch.zeros((), dtype=torch.float64))
 
     def update(self, x: Tensor) -> None:
-        x = x.double().flatten()
+        """x: the values of this rank; those of all ranks count."""
+        x = dist.gathered(x.double().flatten())
         if not len(x):
             return
         total, delta = self.count + len(x), x.mean() - self.mean

@@ -23,23 +23,34 @@ class LatentKL(nn.Module):
         self.register_buffer("var", torch.ones(taps, dim))
 
     @staticmethod
-    def variance(z: Tensor) -> Tensor:
-        """Floored variance of features (B, taps, L, D) over samples and tokens -> (taps, D)."""
-        var = z.detach().float().var((0, 2), unbiased=False)
-        return torch.maximum(var, FLOOR * var.mean(-1, keepdim=True)).clamp(min=1e-12)
+    def moments(z: Tensor) -> Tensor:
+        """Count, sum and sum of squares of features (B, taps, L, D), float64 (3, taps, D): they add up over batches."""
+        z = z.detach().double()
+        count = z.new_full(z.shape[1::2], len(z) * z.shape[2])
+        return torch.stack([count, z.sum((0, 2)), z.square().sum((0, 2))])
+
+    @staticmethod
+    def variance(moments: Tensor) -> Tensor:
+        """Floored variance over samples and tokens, float32 (taps, D)."""
+        count, total, squares = moments
+        var = (squares / count - (total / count).square()).clamp(min=0)
+        return torch.maximum(var, FLOOR * var.mean(-1, keepdim=True)).clamp(min=1e-12).float()
 
     def fit(self, z_old: Tensor) -> None:
         """Fix S_old from the pretrained features (B, taps, L, D) and start S there."""
-        self.var_old.copy_(self.variance(z_old))
+        self.var_old.copy_(self.variance(self.moments(z_old)))
         self.var.copy_(self.var_old)
 
-    def observe(self, z: Tensor) -> None:
+    def observe(self, moments: Tensor) -> None:
         """S <- ema S + (1 - ema) var(z)"""
-        self.var.lerp_(self.variance(z), 1 - self.ema)
+        self.var.lerp_(self.variance(moments), 1 - self.ema)
 
-    def forward(self, z: Tensor, z_old: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean term and variance term per tap, averaged over samples, tokens and channels: (taps,), (taps,)."""
+    def forward(self, z: Tensor, z_old: Tensor) -> Tensor:
+        """The mean term per sample and tap, (B, taps), averaged over tokens and channels: all that trains."""
         assert z.shape == z_old.shape, (z.shape, z_old.shape)
-        mean = 0.5 * ((z.float() - z_old.detach().float()).square() / self.var_old[:, None]).mean((0, 2, 3))
+        return 0.5 * ((z.float() - z_old.detach().float()).square() / self.var_old[:, None]).mean((2, 3))
+
+    def variance_term(self) -> Tensor:
+        """The rest of the KL per tap, (taps,), averaged over channels."""
         ratio = self.var / self.var_old
-        return mean, 0.5 * (ratio - ratio.log() - 1).mean(-1)
+        return 0.5 * (ratio - ratio.log() - 1).mean(-1)

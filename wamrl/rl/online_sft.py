@@ -9,18 +9,18 @@ A share of each batch comes from the demonstrations, so that neither half forget
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from wamrl import dist
 from wamrl.models.base import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.types import Clip
 
-Sample = Callable[[int, torch.Generator], Clip]
+Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, which of its clips to load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class OnlineSFTConfig:
     actor: bool = True  # co-training; False in the paper's recipe
     shared: bool = False  # the action loss also trains the world model, as SFT does; not in the paper
     steps: int = 20  # per iteration, both halves in one step
-    batch: int = 32
+    batch: int = 32  # of all ranks together
+    micro: int = 0  # clips per backward pass, see SFTConfig
     demo_share: float = 0.25
     world_lr: float = 1e-4
     actor_lr: float = 2e-4
@@ -39,8 +40,8 @@ class OnlineSFTConfig:
     grad_norm: float = 1.0
 
     def validate(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not 0 <= self.demo_share <= 1 or self.kl < 0:
-            raise ValueError("online sft: steps >= 1, batch >= 1, 0 <= demo_share <= 1 and kl >= 0 are needed")
+        if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.demo_share <= 1 or self.kl < 0:
+            raise ValueError("online sft: steps, batch >= 1, micro, kl >= 0 and 0 <= demo_share <= 1 are needed")
 
 
 class OnlineSFT(nn.Module):
@@ -70,53 +71,72 @@ class OnlineSFT(nn.Module):
 
     def update(self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator) -> dict[str, float]:
         """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
-        sums: dict[str, float] = defaultdict(float)
-        for i in range(self.cfg.steps):
-            decay = 1 - i / self.cfg.steps  # what acts next is not the noise of the last step
-            n_demo = int(self.cfg.batch * self.cfg.demo_share)
-            own = [buffer(self.cfg.batch - n_demo, generator)] if n_demo < self.cfg.batch else []
-            clip = Clip.cat([*own, demos(n_demo, generator)])
-            for name, value in self._step(wam, clip.to(next(wam.parameters()).device), generator, decay).items():
-                sums[name] += value / self.cfg.steps
-        return dict(sums)
-
-    def _step(self, wam: WAM, clip: Clip, generator: torch.Generator, decay: float) -> dict[str, float]:
-        cfg, metrics, seeds = self.cfg, {}, torch.randint(2**62, (len(clip),), generator=generator)
-        wam.eval()
-        loss = torch.zeros((), device=clip.proprio.device)
-        with torch.set_grad_enabled(cfg.world):
-            context = wam.encode(clip.obs)
-            features = wam.features(context, seeds)
+        cfg, variance = self.cfg, 0.0
+        sums = torch.zeros(2 + len(wam.spec.taps), dtype=torch.float64)
+        n_demo = int(cfg.batch * cfg.demo_share)
+        for i in range(cfg.steps):
+            own = [buffer(cfg.batch - n_demo, generator, dist.share(cfg.batch - n_demo))] if n_demo < cfg.batch else []
+            clip = Clip.cat([*own, demos(n_demo, generator, dist.share(n_demo))])
+            decay = 1 - i / cfg.steps  # what acts next is not the noise of the last step
+            variance += self.kl.variance_term().mean().item() / cfg.steps
+            sums += self._step(wam, clip.to(next(wam.parameters()).device), generator, decay) / cfg.steps
+        action, video, *taps = sums.tolist()
+        metrics = {"cotrain/action_loss": action} if cfg.actor else {}
         if cfg.world:
-            world, metrics = self._world_loss(wam, clip, context, features, seeds, generator)
-            loss = loss + world
-        if cfg.actor:
-            action = wam.action_loss(clip, features if cfg.shared else features.detach(), generator)
-            action = (action * clip.weight).sum() / clip.weight.sum().clamp(min=1e-6)
-            loss, metrics["cotrain/action_loss"] = loss + action, action.item()
-        if not loss.isfinite():
-            raise FloatingPointError("online sft: the loss is not finite; lower world_lr or actor_lr")
-        wam.zero_grad()
-        loss.backward()
-        if cfg.world:
-            _descend(wam.world, self.world_optimizer, cfg.world_lr * decay, cfg.grad_norm)
-        if cfg.actor:
-            _descend(wam.actor, self.actor_optimizer, cfg.actor_lr * decay, cfg.grad_norm)
+            metrics |= {"world/video_loss": video, "world/kl_variance": variance}
+            metrics |= {f"world/kl_mean/{tap}": value for tap, value in zip(wam.spec.taps, taps, strict=True)}
         return metrics
 
-    def _world_loss(
-        self, wam: WAM, clip: Clip, context, features: Tensor, seeds: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        frozen = self.frozen[0]
-        with torch.no_grad():  # identical input, identical noise
-            old = frozen.features(frozen.encode(clip.obs), seeds)
-        mean, variance = self.kl(features, old)
-        self.kl.observe(features)
-        video = wam.world.loss(clip, context, generator).mean()
-        metrics = {"world/video_loss": video.item(), "world/kl_variance": variance.mean().item()}
-        for tap, value in zip(wam.spec.taps, mean.tolist(), strict=True):
-            metrics[f"world/kl_mean/{tap}"] = value
-        return video + self.cfg.kl * (mean + variance).mean(), metrics
+    def _step(self, wam: WAM, clip: Clip, generator: torch.Generator, decay: float) -> Tensor:
+        """One step on the whole batch, of which `clip` is this rank's share; action and video loss, KL per tap."""
+        cfg = self.cfg
+        seeds = _own_seeds(cfg, generator)
+        weight = dist.total(clip.weight.sum()).item()
+        wam.eval()
+        wam.zero_grad()
+        losses, moments = torch.zeros(2 + len(wam.spec.taps), device=clip.weight.device), 0.0
+        for rows in torch.arange(len(clip)).split(cfg.micro or cfg.batch):
+            part, more = self._gradients(wam, clip[rows], seeds[:, rows], weight)
+            losses, moments = losses + part, moments + more
+        losses = dist.total(losses)
+        if not losses.isfinite().all():
+            raise FloatingPointError("online sft: the loss is not finite; lower world_lr or actor_lr")
+        if cfg.world:
+            self.kl.observe(dist.total(moments))
+        for module, on, optimizer, lr in (
+            (wam.world, cfg.world, self.world_optimizer, cfg.world_lr),
+            (wam.actor, cfg.actor, self.actor_optimizer, cfg.actor_lr),
+        ):
+            if on:
+                dist.sum_gradients(module)
+                _descend(module, optimizer, lr * decay, cfg.grad_norm)
+        return losses.double().cpu()
+
+    def _gradients(self, wam: WAM, clip: Clip, seeds: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some clips; their part of the batch's losses, and the moments of their features."""
+        cfg, (of_video, of_features, of_actions) = self.cfg, seeds
+        zero = torch.zeros((), device=clip.weight.device)
+        with torch.set_grad_enabled(cfg.world):
+            context = wam.encode(clip.obs)
+            features = wam.features(context, of_features)
+        video, action, mean = zero, zero, zero.expand(len(wam.spec.taps))
+        if cfg.world:
+            with torch.no_grad():  # identical input, identical noise
+                old = self.frozen[0].features(self.frozen[0].encode(clip.obs), of_features)
+            mean = self.kl(features, old).sum(0) / cfg.batch
+            video = wam.world.loss(clip, context, of_video).sum() / cfg.batch
+        if cfg.actor:
+            action = wam.action_loss(clip, features if cfg.shared else features.detach(), of_actions)
+            action = (action * clip.weight).sum() / max(weight, 1e-6)
+        (video + cfg.kl * mean.mean() + action).backward()
+        return torch.cat([torch.stack([action, video]), mean]).detach(), self.kl.moments(features)
+
+
+def _own_seeds(cfg: OnlineSFTConfig, generator: torch.Generator) -> Tensor:
+    """int64 (3, B): video, features, actions of this rank's clips, which are its share of both kinds."""
+    n_demo = int(cfg.batch * cfg.demo_share)
+    own, demo = torch.randint(2**62, (3, cfg.batch), generator=generator).split([cfg.batch - n_demo, n_demo], 1)
+    return torch.cat([own[:, dist.share(cfg.batch - n_demo)], demo[:, dist.share(n_demo)]], 1)
 
 
 def frozen_copy(wam: WAM) -> WAM:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from wamrl import dist
 from wamrl.types import Start
 
 
@@ -57,6 +58,11 @@ class Starts(nn.Module):
             chosen.append(int(self.fresh) % self.cfg.capacity if fresh else next(revisits))
             self.fresh += int(fresh)
         return [Start(split="train", index=i) for i in chosen for _ in range(self.cfg.group)]
+
+    def own(self, starts: list[Start]) -> list[Start]:
+        """This rank's share of what `next` gave, in whole groups."""
+        share, size = dist.share(len(starts) // self.cfg.group), self.cfg.group
+        return starts[share.start * size : share.stop * size]
 
     def put_back(self, starts: list[Start]) -> None:
         """The last of the starts that `next` gave were not begun: the fresh ones among them come again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wamrl import dist
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
 from wamrl.rl.value import ValueConfig, ValueHead
-from wamrl.types import Batch
+from wamrl.types import Batch, Obs
+
+METRICS = ("value_loss", "loss", "kl", "clip_fraction", "grad_norm")  # of a minibatch, in this order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class ActorUpdateConfig:
     enabled: bool = True
     algorithm: Literal["ppo", "grpo"] = "ppo"
     epochs: int = 4
-    batch: int = 512
+    batch: int = 512  # chunks, of all ranks together
     lr: float = 1e-4
     value_lr: float = 1e-3
     clip: float = 0.2
@@ -47,6 +50,7 @@ class ActorUpdateConfig:
 class ActorBatch(Batch):
     """M chunks of a rollout, ready for the update."""
 
+    obs: Obs
     plan: Plan
     mask: Tensor  # bool (M, N) actions that were executed
     clock: Tensor  # float32 (M,)
@@ -60,11 +64,11 @@ def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
 
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) -> Tensor:
-    """Clipped surrogate, mean over transitions. log_ratio (M, J), advantage (M,)."""
+    """Clipped surrogate of every transition, (M, J). log_ratio (M, J), advantage (M,)."""
     ratio, a = log_ratio.exp(), advantage[:, None]
     clipped = ratio.clamp(1 - cfg.clip, 1 + cfg.clip_high)
     loss = torch.maximum(-a * ratio, -a * clipped)
-    return torch.where(a < 0, loss.clamp(max=-cfg.dual_clip * a), loss).mean()
+    return torch.where(a < 0, loss.clamp(max=-cfg.dual_clip * a), loss)
 
 
 class ActorUpdate(nn.Module):
@@ -90,30 +94,32 @@ class ActorUpdate(nn.Module):
         """All epochs on one rollout; `policy=False` trains the value head only. Returns averaged metrics."""
         wam.eval()
         first = self._first_ratio(wam, batch, flow)
-        scale = batch.advantage.std(unbiased=False) + 1e-6  # a single chunk has none
-        centre = batch.advantage.mean() if self.cfg.algorithm == "ppo" else 0.0
+        everywhere = dist.gathered(batch.advantage)
+        scale = everywhere.std(unbiased=False) + 1e-6  # a single chunk has none
+        centre = everywhere.mean() if self.cfg.algorithm == "ppo" else 0.0
         advantage, device = (batch.advantage - centre) / scale, next(wam.parameters()).device
-        sums, updates, stopped = defaultdict(float), 0, False
+        before, count = dist.place(len(batch))  # minibatches are drawn from the chunks of all ranks
+        sums, updates, stopped = torch.zeros(len(METRICS), dtype=torch.float64), 0, False
         for _ in range(self.cfg.epochs):
-            for rows in torch.randperm(len(batch), generator=generator).split(self.cfg.batch):
-                part, a = batch[rows].to(device), advantage[rows].to(device)
-                metrics = self._minibatch(wam, part, a, flow, policy and not stopped)
-                stopped = stopped or abs(metrics["kl"]) > self.cfg.target_kl
-                updates += 1
-                for k, v in metrics.items():
-                    sums[k] += v
-        out = {f"actor/{k}": v / updates for k, v in sums.items()}
-        left = batch.returns - self.values(batch.plan, batch.clock)
-        explained = 1 - left.var(unbiased=False) / (batch.returns.var(unbiased=False) + 1e-8)
+            for rows in torch.randperm(count, generator=generator).split(self.cfg.batch):
+                own = rows[(rows >= before) & (rows < before + len(batch))] - before
+                part, a = batch[own].to(device), advantage[own].to(device)
+                found = self._minibatch(wam, part, a, flow, policy and not stopped, len(rows))
+                stopped = stopped or abs(found[METRICS.index("kl")]) > self.cfg.target_kl
+                sums, updates = sums + found, updates + 1
+        left = dist.gathered(batch.returns - self.values(wam, batch.obs, batch.plan, batch.clock))
+        explained = 1 - left.var(unbiased=False) / (dist.gathered(batch.returns).var(unbiased=False) + 1e-8)
         more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
-        return out | {f"actor/{k}": v for k, v in more.items()}
+        found = dict(zip(METRICS, (sums / updates).tolist(), strict=True))
+        return {f"actor/{k}": v for k, v in (found | more).items()}
 
     @torch.no_grad()
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
         """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
-        old, new = rows.plan.chain_log_prob, wam.log_prob(rows.plan, flow)
-        worst = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().max().item()
+        old, new = rows.plan.chain_log_prob, wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
+        off = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().flatten().tolist()
+        worst = dist.most(max(off, default=0.0)) if not any(map(math.isnan, off)) else math.nan
         if not worst < 1e-4:
             raise RuntimeError(
                 f"log ratio {worst:.2e} before the first update (must be 0): the actor or its features changed between "
@@ -122,34 +128,41 @@ class ActorUpdate(nn.Module):
         return worst
 
     @torch.no_grad()
-    def values(self, plan: Plan, clock: Tensor) -> Tensor:
+    def values(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
         """Expected returns (M,) of decisions at clock (M,), on the CPU, in minibatches."""
-        device = next(self.value.parameters()).device
-        rows = torch.arange(len(clock)).split(self.cfg.batch)
-        parts = ((plan.features[r], plan.proprio[r], clock[r]) for r in rows)
-        return torch.cat([self.value(*(x.to(device) for x in part)).cpu() for part in parts])
+        device, out = next(self.value.parameters()).device, []
+        for rows in torch.arange(len(clock)).split(self.cfg.batch):
+            part = wam.recall(plan[rows].to(device), obs[rows].to(device))
+            out.append(self.value(part.features, part.proprio, clock[rows].to(device)).cpu())
+        return torch.cat(out)  # of no chunks, too: split() gives one empty part
 
-    def _minibatch(self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool) -> dict:
-        metrics = {}
-        value = self.value(rows.plan.features, rows.plan.proprio, rows.clock)
-        value_loss = F.huber_loss(value, rows.returns)
-        self._descend(value_loss, self.value, self.value_optimizer)
-        metrics["value_loss"] = value_loss.item()
+    def _minibatch(
+        self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool, count: int
+    ) -> Tensor:
+        """One step on a minibatch of `count` chunks, of which `rows` are this rank's (maybe none); its METRICS."""
+        plan = wam.recall(rows.plan, rows.obs)
+        value = self.value(plan.features, plan.proprio, rows.clock)
+        value_loss = F.huber_loss(value, rows.returns, reduction="sum") / count
         with torch.set_grad_enabled(policy):
-            new = chunk_log_prob(wam.log_prob(rows.plan, flow), rows.mask)
-            log_ratio = new - chunk_log_prob(rows.plan.chain_log_prob, rows.mask)
-            loss = policy_loss(log_ratio, advantage, self.cfg)
-        metrics["grad_norm"] = self._descend(loss, wam.actor, self.optimizer) if policy else 0.0
+            new = chunk_log_prob(wam.log_prob(plan, flow), rows.mask)
+            log_ratio = new - chunk_log_prob(plan.chain_log_prob, rows.mask)
+            transitions = count * log_ratio.shape[1]
+            loss = policy_loss(log_ratio, advantage, self.cfg).sum() / transitions
         ratio = log_ratio.detach().exp()
         outside = (ratio < 1 - self.cfg.clip) | (ratio > 1 + self.cfg.clip_high)
-        kl = (ratio - 1 - log_ratio.detach()).mean()  # Schulman's k3 estimator, >= 0
-        return metrics | {"loss": loss.item(), "kl": kl.item(), "clip_fraction": outside.float().mean().item()}
+        kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
+        parts = [value_loss.detach(), loss.detach(), kl, outside.sum() / transitions]
+        found = dist.total(torch.stack(parts).double())
+        if not found[:2].isfinite().all():
+            raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
+        self._descend(value_loss, self.value, self.value_optimizer)
+        norm = self._descend(loss, wam.actor, self.optimizer) if policy else 0.0
+        return torch.cat([found.cpu(), torch.tensor([norm], dtype=torch.float64)])
 
     def _descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-        if not loss.isfinite():
-            raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
         optimizer.zero_grad()
         loss.backward()
+        dist.sum_gradients(module)
         norm = nn.utils.clip_grad_norm_(module.parameters(), self.cfg.grad_norm)
         optimizer.step()
         return norm.item()

@@ -111,7 +111,8 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int) -> None:
     with cfg.pool().build() as pool:
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         if any((folder / "checkpoints").glob("step-*")):
-            learner.load_state_dict(checkpoint.load(checkpoint.latest(folder)))
+            last = checkpoint.latest(folder)
+            learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         with Logger(folder, resume_step=learner.iteration) as logger:
             improve(cfg, learner, pool, folder, logger)
             seconds = logger.seconds

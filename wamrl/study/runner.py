@@ -22,6 +22,7 @@ import torch
 from wamrl import report
 from wamrl.experiment import difference
 from wamrl.log import console, duration
+from wamrl.machine import cores
 from wamrl.report.study_report import StudyText, write_study
 from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
@@ -68,7 +69,7 @@ class Runner:
         if not self.cells:
             raise ValueError(f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as 'reach/*/0'")
         self.todo = [c for c in self.cells if not finished(self.out, c)]
-        self.jobs = study.jobs or max(1, len(os.sched_getaffinity(0)) // study.threads)
+        self.jobs = study.jobs or max(1, cores() // study.threads)
         self.slots: dict[int, _Slot] = {}
         self.failed: dict[Cell, str] = {}
         self.deaths: Counter[Cell] = Counter()

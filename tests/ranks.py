@@ -1,0 +1,107 @@
+"""What `tests/test_dist.py` runs: alone in its own process, and in two ranks as `torchrun ... -m tests.ranks OUT`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import wamrl.train
+from tests import tiny
+from wamrl import checkpoint, dist
+from wamrl.config import Config
+from wamrl.envs.workers import Pool
+from wamrl.rewards.reward import RewardConfig
+from wamrl.rollout import collect
+from wamrl.sft import SFT, SFTConfig
+from wamrl.train import Learner
+
+# Adam divides by the gradient's size: where that is rounding noise, the step is the learning rate times noise. At the
+# published learning rates that stays below 1e-6; at the tiny runs' own 1e-4, single weights differ by up to 4e-6.
+ACTOR = replace(tiny.CONFIG.train.actor, lr=5e-6, value_lr=1e-4)
+ONLINE = replace(tiny.CONFIG.train.online, world_lr=2e-5, actor_lr=2e-5)
+RUNS = {
+    "ppo": tiny.train_config(groups=10, actor=ACTOR, online=replace(ONLINE, micro=3)),
+    "grpo": tiny.train_config(
+        actor=replace(ACTOR, algorithm="grpo"), online=ONLINE, reward=RewardConfig(mode="success"), groups=5
+    ),
+    "paper": tiny.train_config(
+        actor=ACTOR, online=replace(ONLINE, actor=False, capacity=12), ema=0.5,
+        reward=RewardConfig(mode="paper", scorer="ema"),
+    ),
+}  # fmt: skip
+
+
+def learner(cfg: Config, seed: int = 0) -> Learner:
+    return Learner(cfg, tiny.lively(seed, cfg.model), tiny.demos(), 40)
+
+
+def run(cfg: Config, pool: Pool, out: Path, iterations: int = 2) -> None:
+    """Iterate, and save after each iteration."""
+    one = learner(cfg)
+    for i in range(1, iterations + 1):
+        metrics = one.iterate(pool)
+        checkpoint.save(out / f"step{i}", one.state_dict() | {"metrics": metrics}, one.buffer.own_state())
+
+
+def sft(out: Path) -> None:
+    state = SFT(tiny.lively(), SFTConfig(steps=4, batch=7, micro=3, warmup=2), seed=1)
+    for _ in range(4):
+        state.step(tiny.demos().sample)
+    checkpoint.save(out / "sft", state.state_dict())
+
+
+def resume(cfg: Config, pool: Pool, step: Path, out: Path) -> None:
+    """One more iteration from a checkpoint."""
+    other = learner(cfg, seed=5)
+    other.load_state_dict(checkpoint.load(step), checkpoint.load_parts(step))
+    other.iterate(pool)
+    checkpoint.save(out, other.state_dict(), other.buffer.own_state())
+
+
+def lopsided(pool: Pool, out: Path) -> None:
+    """The second rank never succeeds: it has no clip, and under GRPO no chunk to learn from."""
+
+    def one_sided(*args, **kwargs):
+        rollout = collect(*args, **kwargs)
+        if dist.rank() == 1:
+            rollout.success.zero_()
+            rollout.chunks.success.zero_()
+        return rollout
+
+    wamrl.train.collect = one_sided
+    for name in ("ppo", "grpo"):
+        run(RUNS[name], pool, out / name)
+    wamrl.train.collect = collect
+
+
+def killed(pool: Pool, out: Path) -> None:
+    """The second rank dies in its first rollout."""
+    if dist.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    run(RUNS["ppo"], pool, out)
+
+
+def everything(out: Path) -> None:
+    tiny.demos()
+    with tiny.CONFIG.pool().build() as pool:
+        sft(out)
+        for name, cfg in RUNS.items():
+            run(cfg, pool, out / name)
+        resume(RUNS["ppo"], pool, out / "ppo" / "step1", out / "resumed")
+        if dist.world() > 1:
+            lopsided(pool, out / "lopsided")
+
+
+if __name__ == "__main__":
+    with dist.ranks():
+        torch.set_num_threads(1)
+        if sys.argv[2:] == ["killed"]:
+            with tiny.CONFIG.pool().build() as slots:
+                killed(slots, Path(sys.argv[1]))
+        else:
+            everything(Path(sys.argv[1]))

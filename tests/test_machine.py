@@ -1,0 +1,37 @@
+"""Cores are shared out between ranks, simulators and torch."""
+
+import os
+
+import torch
+
+from tests import tiny
+from wamrl import machine
+from wamrl.rollout import collect
+
+
+def test_ranks_of_one_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    assert (machine.cores(), machine.workers()) == (16, 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.workers() == 15
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert (machine.cores(), machine.workers()) == (2, 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    assert (machine.cores(), machine.workers()) == (1, 1)
+
+
+def test_the_model_takes_the_cores_that_the_simulators_leave(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    before, wam, seen = torch.get_num_threads(), tiny.lively(), []
+    torch.set_num_threads(3)
+    try:
+        plain = wam.act
+        wam.act = lambda *args: seen.append(torch.get_num_threads()) or plain(*args)
+        with tiny.CONFIG.pool().build() as pool:
+            assert pool.config.n_workers == 1
+            collect(wam, pool, tiny.starts(2), tiny.CONFIG.flow, seed=0, explore=True)
+        assert set(seen) == {2} and torch.get_num_threads() == 3
+        with machine.threads_beside(7) as threads:
+            assert threads == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,127 @@
+"""Ranks: the same program in several processes (`torchrun`), each with its own simulators and its share of the work.
+
+Without torchrun there is one rank and every function here is the identity. Order is always that of the ranks, so that
+what is gathered from contiguous shares is what one rank alone would have had. No pickle: only tensors travel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as td
+from torch import Tensor, nn
+
+_PATIENCE = timedelta(hours=1)  # ranks wait for the one with the longest rollout
+_BUCKET = 1 << 25  # elements of gradients that travel together
+
+
+def world() -> int:
+    """Number of ranks."""
+    return td.get_world_size() if td.is_initialized() else 1
+
+
+def rank() -> int:
+    return td.get_rank() if td.is_initialized() else 0
+
+
+def main() -> bool:
+    """Is this the rank that writes and prints?"""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def ranks() -> Iterator[None]:
+    """Join the other ranks if `torchrun` has started us, and leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or td.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    td.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        td.destroy_process_group()
+
+
+def share(n: int) -> slice:
+    """This rank's contiguous part of n things; the parts differ by at most one."""
+    r, w = rank(), world()
+    return slice(n * r // w, n * (r + 1) // w)
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over the ranks."""
+    if world() == 1:
+        return x
+    x = x.clone()
+    td.all_reduce(x)
+    return x
+
+
+def most(x: float) -> float:
+    """Maximum over the ranks; NaN if one has it."""
+    return gathered(torch.tensor([x], dtype=torch.float64)).max().item()
+
+
+def gathered(x: Tensor) -> Tensor:
+    """(n_r, ...) of every rank r, concatenated: (sum n_r, ...)."""
+    if world() == 1:
+        return x
+    sizes = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(world())]
+    td.all_gather(sizes, torch.tensor([len(x)], device=x.device))
+    counts = [int(n) for n in sizes]
+    padded = x.new_zeros(max(counts), *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    td.all_gather(parts, padded)
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+
+def place(n: int) -> tuple[int, int]:
+    """Of n things here and others elsewhere: how many lie before ours, and how many there are in all."""
+    counts = gathered(torch.tensor([n]))
+    return int(counts[: rank()].sum()), int(counts.sum())
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world() > 1:
+        td.barrier()
+
+
+def texts(words: Iterable[str]) -> list[str]:
+    """Every rank's words, in order."""
+    words = list(words)
+    data = torch.tensor(list("\0".join(words).encode()), dtype=torch.uint8)
+    sizes = gathered(torch.tensor([[len(words), len(data)]]))
+    joined, out = bytes(gathered(data).tolist()), []
+    for count, size in sizes.tolist():
+        out += joined[:size].decode().split("\0") if count else []
+        joined = joined[size:]
+    return out
+
+
+def same(text: str) -> str:
+    """The text of the first rank."""
+    return texts([text])[0]
+
+
+def sum_gradients(module: nn.Module) -> None:
+    """Add up the gradients of all ranks; where a rank has none, it counts as zero."""
+    if world() == 1:
+        return
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    while parameters:
+        bucket, size = [], 0
+        while parameters and (not bucket or size + parameters[0].numel() <= _BUCKET):
+            bucket.append(parameters.pop(0))
+            size += bucket[-1].numel()
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket])
+        td.all_reduce(flat)
+        for p, grad in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+            p.grad = grad.view_as(p).clone()

@@ -1,0 +1,32 @@
+"""How many processes and threads. Simulators and model work at the same time, so the cores are shared out between them:
+a torch thread without a core of its own spins and costs more than it brings (benchmarks/pipeline.py, LOG.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+
+def cores() -> int:
+    """CPU cores for this process; the ranks of `torchrun` on one machine share them."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def workers() -> int:
+    """Simulator processes beside the model: half of the cores, or all but one where the model runs on a GPU."""
+    return max(1, cores() - 1 if torch.cuda.is_available() else cores() // 2)
+
+
+@contextlib.contextmanager
+def threads_beside(busy: int) -> Iterator[int]:
+    """Within the block torch uses no more threads than `busy` processes leave cores; yields their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores() - busy)))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
