@@ -73,6 +73,6 @@ def test_the_committed_page_is_rendered_from_the_committed_data():
 
 
 def test_cycles_of_rollout_and_update_leak_nothing():
-    rows = {r["what"]: r["ours"][1] for r in memory.measure(40, 15)}
+    rows = {r["what"]: r["ours"][1] for r in memory.growth(40, 15)}
     assert rows.pop("memory growth") < 0.5
     assert not any(rows.values()), rows
