@@ -1,10 +1,11 @@
 """Our pool against gymnasium's AsyncVectorEnv (shared memory) and Stable-Baselines3's SubprocVecEnv, per env step.
 
 The environment costs next to nothing (`blank.py`), so this is the price of the plumbing. The peers run one process per
-environment; ours shares the environments out to as many processes or fewer. "Per step": one message and one frame per
-control step on all sides. "Per 8-step chunk": ours executes 8 actions per message and draws only the two frames that
-the model looks at (offsets 4 and 8, the latter is the next observation too); the peers, which have no chunks, step
-eight times and bring eight frames. Afterwards all sides must show the same counter in the same pixels.
+environment; ours shares them out to two: with 2 environments all sides have as many processes, 32 are what the
+recipes use. "Per step": one message and one frame per control step on all sides. "Per 8-step chunk": ours executes 8
+actions per message and draws only the two frames that the model looks at (offsets 4 and 8, the latter is the next
+observation too); the peers, which have no chunks, step eight times and bring eight frames. Before and after the timing
+all sides must show the same counter in the same pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def peers(n: int, stack: ExitStack) -> dict[str, tuple[Callable, Callable[[], np
         sys.path.append(str(PEERS))  # at the end: our own packages stay the ones that both sides use
         from stable_baselines3.common.vec_env import SubprocVecEnv
 
-        vector = SubprocVecEnv([BlankGym] * n)
+        vector = SubprocVecEnv([BlankGym] * n, start_method="fork")  # its default imports torch once per process
         stack.callback(vector.close)
         vector.seed(0)
         seen["SubprocVecEnv"] = vector.reset()
@@ -117,5 +118,5 @@ if __name__ == "__main__":
     same_frames()
     rounds, steps = (3, 64) if o.quick else (15, 1024)
     rows = measure(2, 2, rounds, steps)
-    rows += measure(16, 2, rounds, steps // 4)
+    rows += measure(32, 2, rounds, steps // 4)
     finish("pool", rows, o)

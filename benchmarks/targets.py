@@ -32,7 +32,7 @@ class Benchmark:
 PEERS = ("AsyncVectorEnv", "SubprocVecEnv")
 POOL = {
     f"per {mode}, {n} environments, against {peer}": Target(at_least=least)
-    for mode, least in (("step", 4), ("8-step chunk", 15)) for n in (2, 16) for peer in PEERS
+    for mode, least in (("step", 4), ("8-step chunk", 15)) for n in (2, 32) for peer in PEERS
 }  # fmt: skip
 
 BENCHMARKS: dict[str, Benchmark] = {
