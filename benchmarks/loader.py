@@ -1,18 +1,16 @@
 """How fast are training batches made? Frames in memory, on disk, and in videos, side by side, in turns.
 
-python benchmarks/loader.py [--size 64] [--episodes 100]
+python benchmarks/loader.py [--size 64] [--episodes 100], or `wamrl bench loader`.
 One batch: 32 clips of one history frame and two future frames. Every source holds the same episodes.
 """
 
-import argparse
 import tempfile
-import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 
+from benchmarks.side_by_side import finish, interleave, parser, row
 from wamrl.data.clips import ClipDataset
 from wamrl.data.lerobot import open_lerobot, write
 from wamrl.data.recording import InMemory, Recording
@@ -23,6 +21,7 @@ from wamrl.types import Episode
 SPEC = EnvSpec(
     name="noise", instruction="t", views=("front",), image_hw=(0, 0), action_dim=4, proprio_dim=7, horizon=99
 )  # fmt: skip
+BATCHES = 10  # per round
 
 
 def episode(seed: int, size: int, length: int = 99) -> Episode:
@@ -39,18 +38,19 @@ def episode(seed: int, size: int, length: int = 99) -> Episode:
     )  # fmt: skip
 
 
-def seconds(data: ClipDataset, batches: int) -> float:
-    g, begin = torch.Generator().manual_seed(0), time.perf_counter()
-    for _ in range(batches):
+def batches(data: ClipDataset) -> None:
+    """BATCHES of 32 clips, the same ones from every source."""
+    g = torch.Generator().manual_seed(0)
+    for _ in range(BATCHES):
         data.sample(32, g)
-    return (time.perf_counter() - begin) / batches
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--episodes", type=int, default=100)
-    args = parser.parse_args()
+    p = parser()
+    p.add_argument("--size", type=int, default=64, help="pixels")
+    p.add_argument("--episodes", type=int, default=100)
+    args = p.parse_args()
+    args.episodes = 4 if args.quick else args.episodes
     torch.set_num_threads(1)
     episodes = [episode(i, args.size) for i in range(args.episodes)]
     with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +61,14 @@ def main() -> None:
             write(Path(folder) / codec, episodes, views=("front",), fps=20, codec=codec)
             sources[f"LeRobot video ({codec})"] = open_lerobot(Path(folder) / codec)
         data = {name: ClipDataset(source, (0,), (6, 12), 12) for name, source in sources.items()}
-        times: dict[str, list[float]] = {name: [] for name in data}
-        for name in [*data] * 5:
-            times[name].append(seconds(data[name], 10))
-    print("| frames | ms per batch of 32 clips | against memory |\n|---|---|---|")
-    for name, found in times.items():
-        print(f"| {name} | {1000 * median(found):.1f} | {median(found) / median(times['memory']):.1f} x |")
+        exact = [data[name].sample(32, torch.Generator().manual_seed(0)).frames for name in ("memory", "disk")]
+        assert torch.equal(*exact), "disk gives other frames than memory"
+        seconds = interleave({name: lambda d=d: batches(d) for name, d in data.items()}, 2 if args.quick else 5)
+    rows = [
+        row(f"batch of 32 clips, {name}", found, seconds["memory"], scale=1e3 / BATCHES, note="peer: frames in memory")
+        for name, found in seconds.items() if name != "memory"
+    ]  # fmt: skip
+    finish("loader", rows, args)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""The fast renderer against MuJoCo's own, side by side: `python benchmarks/render.py [TASK]`.
+"""The fast renderer against MuJoCo's own: `python benchmarks/render.py [TASK]`, or `wamrl bench render`.
 
-Same scene, camera and size; both alternate in blocks, and the smallest and the median block count. Also printed: how
+Same scene, camera and size; both alternate in blocks. Also printed: how
 different the pictures are (mean absolute difference of 8-bit values): a fast picture of something else is worthless.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from statistics import median
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 import numpy as np
 
+from benchmarks.side_by_side import finish, interleave, parser, row, single
 from wamrl.envs.fast_render import shared_renderer
 from wamrl.envs.metaworld import LOOK, MetaWorldConfig
 from wamrl.envs.metaworld_tasks import TASKS
@@ -23,7 +21,7 @@ from wamrl.envs.metaworld_tasks import TASKS
 SIZE, BLOCKS, FAST, STOCK = 64, 5, 100, 4  # pixels, repetitions, frames per block
 
 
-def main(task: str) -> None:
+def measure(task: str, blocks: int) -> list[dict]:
     env = MetaWorldConfig(task=task, image_size=SIZE).build()
     env.reset(1)
     model, data, view = env.sim.env.model, env.sim.env.data, TASKS[task].front
@@ -40,20 +38,20 @@ def main(task: str) -> None:
         return fast.render(model, data, view)
 
     difference = np.abs(draw_fast().astype(int) - draw_stock().astype(int)).mean()
-    seconds: dict[str, list[float]] = {"stock": [], "fast": []}
-    for _ in range(BLOCKS):
-        for name, draw, n in (("stock", draw_stock, STOCK), ("fast", draw_fast, FAST)):
-            begin = time.perf_counter()
-            for _ in range(n):
-                draw()
-            seconds[name].append((time.perf_counter() - begin) / n)
+    sides = {"ours": lambda: [draw_fast() for _ in range(FAST)], "peer": lambda: [draw_stock() for _ in range(STOCK)]}
+    seconds = interleave(sides, blocks)
     stock.close()
-    print(f"{task}, {SIZE} px, {BLOCKS} alternating blocks; mean absolute difference {difference:.1f} of 255")
-    for name, values in seconds.items():
-        print(f"  {name:<6} {1 / min(values):7.1f} frames/s at best, {1 / median(values):7.1f} median")
-    best, middle = (f(seconds["stock"]) / f(seconds["fast"]) for f in (min, median))
-    print(f"  ratio  {best:7.1f} at best, {middle:.1f} median")
+    ours, peer = [s / FAST for s in seconds["ours"]], [s / STOCK for s in seconds["peer"]]
+    rates = f"{1 / min(ours):.0f} and {1 / min(peer):.0f} frames/s at best"
+    what = f"frame of {SIZE} px"
+    return [
+        row(what, ours, peer, unit="ms", note=f"{task}, {rates}"),
+        single("mean absolute difference of the pictures", [difference], "of 255"),
+    ]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "button-press")
+    p = parser()
+    p.add_argument("task", nargs="?", default="button-press")
+    o = p.parse_args()
+    finish("render", measure(o.task, 2 if o.quick else BLOCKS), o)

@@ -43,6 +43,7 @@ RULES: dict[str, set[str]] = {
     | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "reward_study", "study", "envs.check"}
     | {"models.check", "rewards.reward"},
     "data_verbs": {"types", "log", "data"},
+    "bench": {"log"},
     "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets"},
     "recipes": {"*"},
     "cli": {"*"},

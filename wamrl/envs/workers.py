@@ -217,6 +217,6 @@ class Pool:
 
 def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """A copy that is zero where `rows`, bool (B,), is False."""
-    out = np.zeros_like(array)
-    out[rows] = array[rows]
+    out = array.copy()  # and then zero the few: a third of the time of copying the many by their indices
+    out[~rows] = 0
     return out

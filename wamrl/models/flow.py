@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -82,15 +83,21 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> tupl
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
         x0 = x - s v;  x1 = x + (1 - s) v;  mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
     """
-    grid = grid.to(step.device)
-    s, s_next = grid[step], grid[step + 1]
+    return _coefficients(tuple(grid.tolist()), noise, sde, step.device)[:, step].unbind()
+
+
+@lru_cache
+def _coefficients(levels: tuple[float, ...], noise: float, sde: str, device: torch.device) -> Tensor:
+    """Those of all steps, (3, K): worked out once, since most of the time of so little arithmetic is calling it."""
+    grid = torch.tensor(levels)
+    s, s_next = grid[:-1], grid[1:]
     d = s - s_next
     if sde == "plain":  # the paper's eq. 3, literally
-        return torch.ones_like(s), -d, noise * d.sqrt()
-    s_safe = torch.where(step == 0, grid[1], s)
+        return torch.stack([torch.ones_like(s), -d, noise * d.sqrt()]).to(device)
+    s_safe = torch.cat([grid[1:2], s[1:]])
     g2 = noise**2 * s / (1 - s_safe)
     w0, w1 = 1 - s_next, s_next - g2 * d / (2 * s)
-    return w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()
+    return torch.stack([w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()]).to(device)
 
 
 def sde_step(
@@ -111,12 +118,12 @@ def sde_step(
     """
     x, v = x.float(), v.float()
     c_x, c_v, std = (expand(c, x) for c in sde_coefficients(step, grid, noise, sde))
-    mean = c_x * x + c_v * v
+    mean = torch.addcmul(c_x * x, c_v, v)
     if x_next is None:
         eps = torch.randn_like(x) if eps is None else eps
         x_next = mean + std * eps
     z = (x_next - mean) / std
-    return x_next, -0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return x_next, torch.addcmul(-std.log() - 0.5 * math.log(2 * math.pi), z, z, value=-0.5)
 
 
 def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:

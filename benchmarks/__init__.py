@@ -1,0 +1,1 @@
+"""Measurements; `wamrl bench` runs those that `targets.py` lists."""

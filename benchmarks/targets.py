@@ -1,0 +1,113 @@
+"""What `wamrl bench` runs, what it should reach, and why it does not where it does not. The only place for all three.
+
+A target speaks of the row with its name: of the median ratio where two sides are compared, else of the median itself.
+`explanation` is written by a human who has looked, and appears beside the number only where it misses the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    at_least: float | None = None
+    at_most: float | None = None
+    explanation: str = ""  # of a miss
+
+    def met(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    def __str__(self) -> str:
+        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    title: str
+    sides: str  # who is `ours`, who is `peer`
+    targets: dict[str, Target] = field(default_factory=dict)  # row -> target
+
+
+PEERS = ("AsyncVectorEnv", "SubprocVecEnv")
+POOL = {
+    f"per {mode}, {n} environments, against {peer}": Target(at_least=least)
+    for mode, least in (("step", 4), ("8-step chunk", 15)) for n in (2, 32) for peer in PEERS
+}  # fmt: skip
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "pool": Benchmark(
+        title="the price of running environments in other processes, per environment step",
+        sides="Ours: `Pool`. Peers: gymnasium's AsyncVectorEnv (shared memory), Stable-Baselines3's SubprocVecEnv.",
+        targets=POOL,
+    ),
+    "simulator": Benchmark(
+        title="MetaWorld with its pictures through the pool",
+        sides="Ours: `Pool`. Peer: the bare simulator and renderer in as many processes, which talk to nobody.",
+        targets={
+            "MetaWorld, 8 environments, 2 processes": Target(at_least=0.9),
+            "MetaWorld, 8 environments, 1 process": Target(at_least=0.9),
+        },
+    ),
+    "render": Benchmark(
+        title="drawing one picture of a simulated robot",
+        sides="Ours: `FastRenderer`. Peer: `mujoco.Renderer`, same scene, camera and size.",
+    ),
+    "loader": Benchmark(
+        title="making training batches from datasets on disk",
+        sides="Ours: frames from files. Peer: the same frames held in memory.",
+    ),
+    "update": Benchmark(
+        title="one epoch of the actor update on cached features",
+        sides="Ours: features as the rollout has cached them. Peer: features recomputed from the observations.",
+        targets={
+            "update epoch, nano, one noisy step": Target(at_least=5),
+            "update epoch, 768 x 12, one noisy step": Target(at_least=5),
+        },
+    ),
+    "folded_steps": Benchmark(
+        title="log-probability of a denoising chain with its K = 4 steps folded into the batch; step maths",
+        sides="Ours: one batch. Peer: a loop over the steps (RLinf, ReinFlow); a look-up per sample (flow_grpo).",
+        targets={
+            **{f"log-probability, batch {b}": Target(at_least=1.5) for b in (1, 2, 4)},
+            **{f"step maths, batch {b}, 10 steps": Target(at_least=10) for b in (32, 256)},
+        },
+    ),
+    "world_training": Benchmark(
+        title="arithmetic of a training step of the world model",
+        sides="Ours: forward + backward + AdamW. Peer: the fastest square matrix product that was found on the device.",
+        targets={
+            **{f"training step, {name}, CPU float32": Target(at_least=0.5) for name in ("nano", "768 x 12")},
+            "training step, 768 x 12, CUDA bfloat16": Target(at_least=0.4),
+        },
+    ),
+    "compiled_loop": Benchmark(
+        title="the denoising loop, compiled",
+        sides="Ours: torch.compile of the whole loop. Peer: as it is, our default.",
+    ),  # fmt: skip
+    "threads": Benchmark(
+        title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
+        sides="Ours: the setting in the first column. Peer: one thread.",
+    ),
+    "memory": Benchmark(
+        title="300 cycles of rollout + reward + update: what grows, what is left",
+        sides="Numbers, no comparison.",
+        targets={
+            "memory growth": Target(at_most=0.5),
+            **{
+                name: Target(at_most=0)
+                for name in (
+                    "file descriptors gained while cycling",
+                    "file descriptors left",
+                    "processes left",
+                    "processes left after kill -9",
+                    "shared-memory segments left after kill -9",
+                )
+            },
+        },
+    ),  # fmt: skip
+    "profile_iteration": Benchmark(
+        title="where the time of one online iteration goes",
+        sides="Numbers, no comparison.",
+    ),  # fmt: skip
+}
