@@ -1,24 +1,20 @@
 """How close does a rollout come to the slower of its two halves, the simulators alone and the model alone?
 
-python benchmarks/pipeline.py [RECIPE] [--episodes 64] [--workers 1] [--threads 1] [--rounds 5]
-
 All sides run the same episodes in turns: the whole rollout in one lane and in two, the simulators alone (the decisions
 are those of the first rollout, at no cost) and the model alone (the outcomes are). Equal outputs are asserted.
-On few cores give the model and the workers one each: where they share cores, nothing can be gained.
+One simulator process and one torch thread; and two and one, where they share the cores of a machine that has two.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from types import SimpleNamespace
 
 import torch
 
+from benchmarks.side_by_side import finish, interleave, options, row
 from wamrl.cli import find_recipe
 from wamrl.envs.workers import Pool
 from wamrl.experiment import build_wam
@@ -63,39 +59,36 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
     return free_model, free_envs, rollout
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", nargs="?", default="quickstart")
-    for name, default in (("episodes", 64), ("workers", 1), ("threads", 1), ("rounds", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    cfg = find_recipe(args.recipe)()
-    starts, wam = [Start(split="train", index=i) for i in range(args.episodes)], build_wam(cfg)
+def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
+    torch.set_num_threads(1)
+    cfg = find_recipe("quickstart")()
+    starts, wam = [Start(split="train", index=i) for i in range(episodes)], build_wam(cfg)
 
     def run(model, envs) -> Rollout:
         return collect(model, envs, starts, cfg.flow, seed=0, explore=True)
 
-    pools = replace(cfg.pool(), n_workers=args.workers)
+    pools = replace(cfg.pool(), n_workers=workers)
     with replace(pools, lanes=1).build() as one, replace(pools, lanes=2).build() as two:
         free_model, free_envs, whole = tapes(wam, two, run)
-        sides = {
+        found = {}
+        works = {
             "simulators alone": lambda: run(free_model(), two), "model alone": lambda: run(wam, free_envs()),
-            "both, one lane": lambda: run(wam, one), "both, two lanes": lambda: run(wam, two),
+            "one lane": lambda: run(wam, one), "two lanes": lambda: run(wam, two),
         }  # fmt: skip
-        seconds = {name: [] for name in sides}
-        for _ in range(args.rounds):
-            for name, side in sides.items():
-                begin = time.perf_counter()
-                rollout = side()
-                seconds[name].append(time.perf_counter() - begin)
-                assert torch.equal(rollout.length, whole.length) and torch.equal(rollout.success, whole.success), name
-    best = {name: min(times) for name, times in seconds.items()}
-    slower = max(best["simulators alone"], best["model alone"])
-    for name, times in seconds.items():
-        share = f"{slower / min(times):.0%} of the slower half alone" if name.startswith("both") else ""
-        print(f"{name:<17} {min(times):6.2f} s  (median {median(times):.2f})  {share}")
+        sides = {name: lambda name=name, work=work: found.update({name: work()}) for name, work in works.items()}
+        seconds = interleave(sides, rounds)
+        for name, rollout in found.items():
+            assert torch.equal(rollout.length, whole.length) and torch.equal(rollout.success, whole.success), name
+    slower = max(("simulators alone", "model alone"), key=lambda name: min(seconds[name]))
+    note = ", ".join(f"{name} {min(seconds[name]):.2f} s" for name in ("simulators alone", "model alone"))
+    where = f"{workers} simulator process{'es' * (workers > 1)}, 1 thread"
+    return [
+        row(f"{lanes}, {where}", seconds[lanes], seconds[slower], scale=1, unit="s", note=note)
+        for lanes in ("one lane", "two lanes")
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    o = options()
+    episodes, rounds = (8, 1) if o.quick else (64, 5)
+    finish("pipeline", [r for workers in (1, 2) for r in measure(workers, episodes, rounds)], o)

@@ -49,6 +49,11 @@ BENCHMARKS: dict[str, Benchmark] = {
             "MetaWorld, 8 environments, 1 process": Target(at_least=0.9),
         },
     ),
+    "pipeline": Benchmark(
+        title="a rollout with the model, against the slower of its halves",
+        sides="Ours: the whole rollout. Peer: the simulators alone or the model alone, whichever is slower.",
+        targets={"two lanes, 1 simulator process, 1 thread": Target(at_least=0.8)},
+    ),
     "render": Benchmark(
         title="drawing one picture of a simulated robot",
         sides="Ours: `FastRenderer`. Peer: `mujoco.Renderer`, same scene, camera and size.",
