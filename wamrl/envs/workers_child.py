@@ -118,6 +118,11 @@ class _Slot:
         self._env, self._layout, self._row = env, layout, row
         self._past: deque[tuple[int, np.ndarray]] = deque()  # (control step of the episode, frame), ascending
         self._age = 0  # control steps of the episode so far
+        steps, back, horizon = range(layout.n_exec + 1), layout.history_offsets, env.spec.horizon
+        self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
+        # Control steps of a chunk after which somebody looks, now or, from the end of this or a later chunk, back.
+        self._seen = [k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps]
+        self._late = {horizon + h for h in back}  # and those of the episode that its end looks back to
 
     def reset(self, seed: int) -> None:
         self._env.reset(seed)
@@ -128,31 +133,23 @@ class _Slot:
 
     def step(self) -> None:
         """Execute one chunk, up to the end of the episode."""
-        layout, row, start = self._layout, self._row, self._age
+        row, start, success = self._row, self._age, False
         row["frames"][:], row["verifiable"][:] = 0, False
-        success = False
         for k, action in enumerate(row["actions"].copy(), start=1):
             result = self._env.step(action)
             self._age += 1
             success |= result.success
             end = result.terminated or result.truncated
-            wanted = k in layout.frame_offsets
-            if wanted or end or self._is_history(self._age, start):
+            if end or self._seen[k] or self._age in self._late:
                 self._past.append((self._age, self._render()))
-            if wanted:
-                place = layout.frame_offsets.index(k)
-                row["frames"][place], row["verifiable"][place] = self._past[-1][1], True
+                if (place := self._place.get(k)) is not None:
+                    row["frames"][place], row["verifiable"][place] = self._past[-1][1], True
             if end:
                 break
         row["executed"][0], row["success"][0] = self._age - start, success
         row["stages"][0], row["attempts"][0], row["retries"][0] = result.stages, result.attempts, result.retries
         row["terminated"][0], row["truncated"][0] = result.terminated, result.truncated
         self._write_obs()
-
-    def _is_history(self, age: int, start: int) -> bool:
-        """Does an observation at the end of this or a later chunk, or at the episode's horizon, look back to `age`?"""
-        size, horizon = self._layout.n_exec, self._env.spec.horizon
-        return any((age - h - start) % size == 0 or age - h == horizon for h in self._layout.history_offsets)
 
     def _write_obs(self) -> None:
         oldest = self._age + self._layout.history_offsets[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from socket import socketpair
 
 # A plain interpreter rather than multiprocessing's "spawn": that one runs the caller's script again in every worker
@@ -63,21 +64,25 @@ class Process:
     @staticmethod
     def gather(processes: Sequence[Process], timeout_s: float) -> list:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
-        answers: dict[Connection, object] = {}
-        waiting = {process.pipe: process for process in processes}
+        waiting, poll = {process.pipe.fileno(): process for process in processes}, select.poll()
+        for file in waiting:
+            poll.register(file, select.POLLIN)  # a closed pipe counts as ready, too
+        answers: dict[Process, object] = {}
         deadline = time.monotonic() + timeout_s
         while waiting:
-            ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+            ready = poll.poll(max(0.0, 1e3 * (deadline - time.monotonic())))
             if not ready:
-                for pipe, process in waiting.items():
-                    answers[pipe] = WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s")
+                for process in waiting.values():
+                    answers[process] = WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s")
                 break
-            for pipe in ready:
+            for file, _ in ready:
+                poll.unregister(file)
+                process = waiting.pop(file)
                 try:
-                    answers[pipe] = waiting.pop(pipe).receive()
+                    answers[process] = process.receive()
                 except Exception as error:  # told to the caller, in place
-                    answers[pipe] = error
-        return [answers[process.pipe] for process in processes]
+                    answers[process] = error
+        return [answers[process] for process in processes]
 
     def join(self, seconds: float) -> None:
         """Wait for its end, but not for longer."""
