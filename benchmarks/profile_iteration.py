@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--recipe", default="quickstart", help="as in `wamrl list`, or module:function")
     p.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
     p.add_argument("--groups", type=int, default=8, help="initial states per iteration")
-    p.add_argument("--iterations", type=int, default=3, help="counted iterations")
+    p.add_argument("--iterations", type=int, default=2, help="counted iterations")
     p.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
     o = p.parse_args()
     if o.quick:  # seconds

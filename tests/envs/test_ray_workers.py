@@ -1,5 +1,9 @@
 """The pool on a Ray cluster of two nodes (both on this machine): the same chunks, and a node may die."""
 
+import time
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,8 +24,8 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **small})
-    cluster.second = cluster.add_node(num_cpus=2, object_store_memory=80_000_000)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **small})
+    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)  # two workers: one on each node
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
     ray.shutdown()
@@ -29,9 +33,19 @@ def cluster():
 
 
 def config(**changes) -> PoolConfig:
-    from dataclasses import replace
-
     return replace(CONFIG, **RAY, **changes)
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def test_it_equals_bare_environments(cluster):
@@ -40,8 +54,6 @@ def test_it_equals_bare_environments(cluster):
 
 
 def test_a_rollout_is_bitwise_that_of_processes(cluster):
-    from dataclasses import replace
-
     rollouts = []
     for changes in ({}, RAY):
         with replace(tiny.CONFIG.pool(), n_workers=2, **changes).build() as pool:
@@ -75,19 +87,19 @@ def test_exceptions_of_an_environment_are_shown(cluster):
 
 
 def test_a_node_that_dies_costs_its_episodes_only(cluster):
-    """In the middle of a rollout; its workers come back on the node that is left."""
-    from dataclasses import replace
-
+    """In the middle of a rollout; its worker comes back on a node that has joined."""
     wam, starts_ = tiny.lively(), tiny.starts(12)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
         whole = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, explore=True)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2, **RAY).build() as pool:
-        plain, calls = pool.send, []
+        plain, calls, pids = pool.send, [], pool.pids
 
         def send(actions, active, fresh):
             calls.append(bool(active.any()))
             if sum(calls) == 2:
+                cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
                 cluster.remove_node(cluster.second, allow_graceful=False)
+                wait_for(lambda: not all(map(alive, pids)))  # a worker ends when it misses its node
             plain(actions, active, fresh)
 
         pool.send = send

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -29,6 +30,7 @@ class ActorUpdateConfig:
     batch: int = 512  # chunks, of all ranks together
     lr: float = 1e-4
     value_lr: float = 1e-3
+    eps: float = 1e-8  # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
     clip: float = 0.2
     clip_high: float = 0.28  # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
     dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
@@ -40,6 +42,8 @@ class ActorUpdateConfig:
     value: ValueConfig = field(default_factory=ValueConfig)
 
     def validate(self) -> None:
+        if self.eps <= 0:
+            raise ValueError(f"actor update: eps={self.eps} must be > 0")
         if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
             raise ValueError("actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed")
         if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
@@ -78,8 +82,9 @@ class ActorUpdate(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.value: ValueHead = cfg.value.build(len(wam.spec.taps), wam.world.feature_dim, wam.spec.proprio_dim)
-        self.optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.lr, weight_decay=0.0, fused=True)
-        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), cfg.value_lr, weight_decay=0.0, fused=True)
+        adam = partial(torch.optim.AdamW, eps=cfg.eps, weight_decay=0.0, fused=True)
+        self.optimizer = adam(wam.actor.parameters(), cfg.lr)
+        self.value_optimizer = adam(self.value.parameters(), cfg.value_lr)
 
     def get_extra_state(self) -> dict:
         return {name: getattr(self, name).state_dict() for name in ("optimizer", "value_optimizer")}
