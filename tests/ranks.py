@@ -12,9 +12,10 @@ import torch
 
 import wamrl.train
 from tests import tiny
-from wamrl import checkpoint, dist
+from wamrl import checkpoint, dist, verbs
 from wamrl.config import Config
 from wamrl.envs.workers import Pool
+from wamrl.experiment import measure
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rollout import collect
 from wamrl.sft import SFT, SFTConfig
@@ -61,9 +62,39 @@ def sft(out: Path, shard: bool = False) -> None:
     checkpoint.save(out / "sft", state.state_dict())
 
 
+def lone(out: Path, shard: bool) -> None:
+    """A batch of one clip: one of two ranks has none. Sharded, activations are recomputed too."""
+    model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, recompute=shard))
+    state = SFT(tiny.lively(model=model), SFTConfig(steps=2, batch=1, warmup=2, lr=1e-4, shard=shard), seed=1)
+    for _ in range(2):
+        state.step(tiny.demos().sample)
+    checkpoint.save(out / "lone", state.state_dict())
+
+
+def late(out: Path) -> None:
+    """The second rank looks for demonstrations when the first has recorded them already."""
+    calls, before = [], {name: getattr(verbs, name) for name in ("has_data", "record", "load_data")}
+    verbs.has_data = lambda place: dist.rank() == 1
+    verbs.record = lambda cfg, run: calls.append(run)
+    verbs.load_data = lambda cfg, place: None
+    verbs.data_of(verbs.Options(config=tiny.CONFIG), out)
+    for name, function in before.items():
+        setattr(verbs, name, function)
+    checkpoint.save(out / "late", {"recorded": int(dist.total(torch.tensor(len(calls))))})
+
+
+def measured(pool: Pool, out: Path) -> None:
+    """What an evaluation says of all episodes."""
+    cfg, clips = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=7)), tiny.demos().at(torch.arange(70))
+    arm, _ = measure(cfg, tiny.lively(), pool, clips, "tiny")
+    state = {"heldout": arm.heldout, "executed": arm.executed}
+    checkpoint.save(out / "measured", state | {"starts": arm.starts, "success": arm.success})
+
+
 def sharded(pool: Pool, out: Path) -> None:
     """As `sft` and `run`, with the world model's weights split over the ranks."""
     sft(out, shard=True)
+    lone(out, shard=True)
     cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=True))
     run(cfg, pool, out / "ppo")
     resume(cfg, pool, out / "ppo" / "step1", out / "resumed")
@@ -104,10 +135,13 @@ def everything(out: Path) -> None:
     tiny.demos()
     with tiny.CONFIG.pool().build() as pool:
         sft(out)
+        lone(out, shard=False)
+        measured(pool, out)
         for name, cfg in RUNS.items():
             run(cfg, pool, out / name)
         resume(RUNS["ppo"], pool, out / "ppo" / "step1", out / "resumed")
         if dist.world() > 1:
+            late(out)
             lopsided(pool, out / "lopsided")
             sharded(pool, out / "sharded")
 

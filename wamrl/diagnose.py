@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wamrl import dist
 from wamrl.models.base import WAM
 from wamrl.rewards.base import Similarity
 from wamrl.rewards.diagnostics import (
@@ -25,7 +26,7 @@ from wamrl.rewards.diagnostics import (
     raw_rewards,
     sharpness,
 )
-from wamrl.rollout import Chunks, Rollout, imagine
+from wamrl.rollout import Chunks, Rollout, everywhere, imagine
 
 LOGGED = ("reconstruction", "gain")
 MIN_TREND = 4  # iterations before a trend is looked for
@@ -64,49 +65,53 @@ class Diagnostics:
 
     @torch.no_grad()
     def __call__(self, rollout: Rollout, wam: WAM, scorer: WAM, imagined: Tensor | None) -> dict[str, float]:
-        """Metrics of one iteration, see docs/metrics.md.
+        """Metrics of one iteration over the episodes of all ranks, see docs/metrics.md.
 
         wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames (M, F, V, H, W, 3),
-        if the reward has needed them already.
+        if the reward has needed them already. Each rank looks at those of the chosen chunks that are its own.
         """
         if not self.cfg.enabled:
             return {}
-        rows = spread(rollout.chunks.episode, self.cfg.chunks)
-        chunks = rollout.chunks[rows]
-        frames = imagine(scorer, chunks, self.steps) if imagined is None else imagined[rows]
-        metrics, rewards = self._frames(chunks, frames, scorer)
-        metrics |= self._outcomes(rollout, chunks, early(rollout.chunks.episode, rollout.success)[rows], rewards)
-        return metrics | self._drift(chunks, wam)
+        whole, first = everywhere(rollout)
+        episode, (before, _) = dist.gathered(first + rollout.chunks.episode), dist.place(len(rollout.chunks))
+        rows = spread(episode, self.cfg.chunks)
+        own = rows[(rows >= before) & (rows < before + len(rollout.chunks))] - before
+        seen = own if len(own) else torch.tensor([0])  # a rank without any computes one that counts for nothing
+        chunks = rollout.chunks[seen]
+        frames = imagine(scorer, chunks, self.steps) if imagined is None else imagined[seen]
+        table, rewards = self._frames(chunks, frames, scorer)
+        table, rewards = ({k: dist.gathered(v[: len(own)]) for k, v in part.items()} for part in (table, rewards))
+        metrics = summary(table, scorer.spec.frame_offsets)
+        metrics |= self._outcomes(whole, episode[rows], early(episode, whole.success)[rows], rewards)
+        return metrics | self._drift(chunks[slice(0, len(own))], wam)
 
-    def _frames(self, chunks: Chunks, imagined: Tensor, scorer: WAM) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def _frames(self, chunks: Chunks, imagined: Tensor, scorer: WAM) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is measured on each frame (m, F), and the raw rewards of each chunk (m,)."""
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
-        real, metrics = chunks.verifiable, {}
-        motion = motion_energy(executed, last)
-        error = ((imagined - executed).square().mean((2, 3, 4, 5)) * real).sum(0)
-        ratio = error / (motion * real).sum(0).clamp(min=1e-9)
-        for offset, value in zip(scorer.spec.frame_offsets, ratio.tolist(), strict=True):
-            metrics[f"world/copy_ratio/{offset}"] = value
-        metrics["diag/motion/executed"] = over_verifiable(motion, real)
-        metrics["diag/motion/imagined"] = over_verifiable(motion_energy(imagined, last), real)
-        metrics["diag/sharpness/executed"] = over_verifiable(sharpness(executed), real)
-        metrics["diag/sharpness/imagined"] = over_verifiable(sharpness(imagined), real)
+        real = chunks.verifiable
+        table = {
+            "real": real, "error": (imagined - executed).square().mean((2, 3, 4, 5)),
+            "motion/executed": motion_energy(executed, last), "motion/imagined": motion_energy(imagined, last),
+            "sharpness/executed": sharpness(executed), "sharpness/imagined": sharpness(imagined),
+        }  # fmt: skip
         device = next(scorer.parameters()).device
-        return metrics, raw_rewards(self.similarity, imagined, executed, last, real, device=device)
+        return table, raw_rewards(self.similarity, imagined, executed, last, real, device=device)
 
     def _outcomes(
-        self, rollout: Rollout, chunks: Chunks, first: Tensor, rewards: dict[str, Tensor]
+        self, whole: Rollout, episode: Tensor, first: Tensor, rewards: dict[str, Tensor]
     ) -> dict[str, float]:
-        metrics, states = {}, [s.index for s in rollout.starts]
+        """episode (m,), first (m,) and rewards (m,) of the chosen chunks, among the episodes of all ranks."""
+        metrics, states = {}, [s.index for s in whole.starts]
         for name in LOGGED:
             for window, use in (("", torch.ones_like(first)), ("_early", first)):
-                score = episode_mean(rewards[name], chunks.episode, use, len(states))
-                found = auc(score.numpy(), rollout.success.numpy(), states)
+                score = episode_mean(rewards[name], episode, use, len(states))
+                found = auc(score.numpy(), whole.success.numpy(), states)
                 metrics[f"diag/auc{window}/{name}"] = found.value
                 metrics[f"diag/auc{window}_low/{name}"] = found.low
                 metrics[f"diag/auc{window}_high/{name}"] = found.high
                 if not window:
                     known = ~score.isnan()
-                    self.scores[name], self.success = score[known], rollout.success[known]
+                    self.scores[name], self.success = score[known], whole.success[known]
             metrics[f"diag/mean/{name}"] = rewards[name].nanmean().item()
             metrics[f"diag/mean_success/{name}"] = self.scores[name][self.success].mean().item()
             metrics[f"diag/mean_failure/{name}"] = self.scores[name][~self.success].mean().item()
@@ -114,14 +119,14 @@ class Diagnostics:
 
     def _drift(self, chunks: Chunks, wam: WAM) -> dict[str, float]:
         """Mean of |z - z_frozen|^2 / var_frozen per tap; z as cached when acting, same input, same noise."""
-        device, total = self.variance.device, 0.0
+        device, total = self.variance.device, torch.zeros(len(self.variance), device=self.variance.device)
         for i in range(0, len(chunks), 64):
             part = chunks[slice(i, i + 64)]
             old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
             new = wam.recall(part.plan.to(device), part.obs.to(device)).features
             moved = (new - old).square() / self.variance[:, None]
             total = total + moved.mean((2, 3)).sum(0)
-        drift = (total / len(chunks)).tolist()
+        drift = (dist.total(total) / dist.place(len(chunks))[1]).tolist()
         return {f"diag/drift/{tap}": d for tap, d in zip(self.frozen.spec.taps, drift, strict=True)}
 
     def watch(self, metrics: dict[str, float], group: int) -> dict[str, float]:
@@ -154,6 +159,18 @@ class Diagnostics:
 
     def load_state_dict(self, state: dict) -> None:
         self.history, self.scores, self.success = list(state["history"]), dict(state["scores"]), state["success"]
+
+
+def summary(table: dict[str, Tensor], offsets: tuple[int, ...]) -> dict[str, float]:
+    """Metrics from what was measured on each frame, see `Diagnostics._frames`."""
+    real, metrics = table["real"], {}
+    copied = (table["motion/executed"] * real).sum(0)
+    ratio = (table["error"] * real).sum(0) / copied.clamp(min=1e-9)
+    for offset, value in zip(offsets, ratio.tolist(), strict=True):
+        metrics[f"world/copy_ratio/{offset}"] = value
+    for name in ("motion/executed", "motion/imagined", "sharpness/executed", "sharpness/imagined"):
+        metrics[f"diag/{name}"] = over_verifiable(table[name], real)
+    return metrics
 
 
 def trends(history: list[dict[str, float]]) -> tuple[float, float]:

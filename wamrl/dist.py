@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 _PATIENCE = timedelta(hours=1)  # ranks wait for the one with the longest rollout
 _BUCKET = 1 << 25  # elements of gradients that travel together
+_ENDED = "another rank has ended or the job was stopped: look for the first message above; go on with --resume"
 
 
 def world() -> int:
@@ -35,17 +37,30 @@ def main() -> bool:
 
 @contextlib.contextmanager
 def ranks() -> Iterator[None]:
-    """Join the other ranks if `torchrun` has started us, and leave them at the end."""
+    """Join the other ranks if `torchrun` has started us, and leave them at the end.
+
+    RuntimeError of one sentence if another rank ends first, which is noticed while waiting for it or told by SIGTERM.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or td.is_initialized():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     td.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    before = signal.signal(signal.SIGTERM, _stopped)
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error, td.DistError) or "gloo" in str(error):  # gloo's own errors have no class
+            raise RuntimeError(_ENDED) from error
+        raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         td.destroy_process_group()
+
+
+def _stopped(*_: object) -> None:
+    raise RuntimeError(_ENDED)
 
 
 def share(n: int) -> slice:

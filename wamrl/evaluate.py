@@ -36,24 +36,30 @@ def evaluate(wam: WAM, pool: Pool, cfg: EvalConfig, flow: FlowConfig, *, seed: i
 
 @torch.no_grad()
 def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
-    """Imagination error / copy-last-frame error per offset, (F,): summed pixel MSE of real frames; < 1 beats a copy."""
+    """Imagination error / copy-last-frame error per offset, (F,): summed pixel MSE of real frames; < 1 beats a copy.
+
+    Over the clips of all ranks, each of which gives its own, in their order; maybe none.
+    """
     wam.eval()
-    device = next(wam.parameters()).device
-    ours, copied = 0.0, 0.0
+    device, (before, _) = next(wam.parameters()).device, dist.place(len(clip))
+    sums = torch.zeros(2, clip.future.shape[1], device=device)  # ours, copied
     for start in range(0, len(clip), batch):
         part = clip[slice(start, start + batch)].to(device)
-        seeds = torch.arange(start, start + len(part))
+        seeds = before + torch.arange(start, start + len(part))
         imagined, future = wam.imagine(part.obs, seeds, steps), part.future.float() / 255
         last, real = part.frames[:, -1:].float() / 255, part.future_mask
-        ours = ours + ((imagined - future).square().mean((2, 3, 4, 5)) * real).sum(0)
-        copied = copied + ((last - future).square().mean((2, 3, 4, 5)) * real).sum(0)
+        errors = torch.stack([imagined - future, last - future]).square().mean((3, 4, 5, 6))
+        sums += (errors * real).sum(1)
+    ours, copied = dist.total(sums)
     return (ours / copied.clamp(min=1e-12)).cpu()
 
 
 def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
-    """Up to `limit` evenly spaced chunks of a rollout, to compare what was imagined with what was executed."""
-    chunks = rollout.chunks
-    chunks = chunks[torch.linspace(0, len(chunks) - 1, min(limit, len(chunks))).long()]
+    """Up to `limit` evenly spaced chunks of all ranks' rollouts, to compare what was imagined with what was executed;
+    of these, this rank's own."""
+    before, count = dist.place(len(rollout.chunks))
+    rows = torch.linspace(0, count - 1, min(limit, count)).long() - before
+    chunks = rollout.chunks[rows[(rows >= 0) & (rows < len(rollout.chunks))]]
     return Clip(
         frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
         actions=chunks.plan.actions, action_mask=chunks.mask, weight=torch.ones(len(chunks)), text=chunks.obs.text,

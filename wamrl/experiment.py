@@ -107,8 +107,13 @@ def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
 
 
 def ratio_metrics(wam: WAM, data: Data, cfg: Config) -> dict[str, float]:
-    ratio = copy_ratio(wam, data.heldout, cfg.eval.imagine_steps).tolist()
+    ratio = heldout_ratio(wam, data.heldout, cfg.eval.imagine_steps)
     return {f"heldout/copy_ratio/{o}": r for o, r in zip(wam.spec.frame_offsets, ratio, strict=True)}
+
+
+def heldout_ratio(wam: WAM, heldout: Clip, steps: int) -> list[float]:
+    """`copy_ratio` of clips that every rank has: each measures its share."""
+    return copy_ratio(wam, heldout[dist.share(len(heldout))], steps).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +157,12 @@ class Arm:
 
 def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:
     """Closed-loop evaluation of all ranks, the copy ratios on held-out demonstrations and on the executed episodes, and
-    this rank's episodes (with more than one rank, the second ratio is of these)."""
+    this rank's episodes."""
     with bar(f"evaluating {title}", cfg.eval.episodes) as advance:
         rollout = evaluate(wam, pool, cfg.eval, cfg.flow, seed=cfg.seed, on_done=advance)
     whole, _ = everywhere(rollout)
     steps, offsets = cfg.eval.imagine_steps, wam.spec.frame_offsets
-    held = copy_ratio(wam, heldout, steps).tolist() if heldout is not None else [math.nan] * len(offsets)
+    held = heldout_ratio(wam, heldout, steps) if heldout is not None else [math.nan] * len(offsets)
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
     wins, n = int(whole.success.sum()), len(whole.success)
     low, high = report.wilson(wins, n)

@@ -220,9 +220,11 @@ def sft_log(o: Options, run: Path) -> Logger:
 def data_of(o: Options, run: Path) -> Data:
     """Demonstrations from --data, from the run itself, from --base's run, or newly recorded."""
     base = [] if o.base is None else [o.base, *o.base.parents]
-    for folder in ([o.data] if o.data else []) + [run] + base:
-        if has_data(folder):
-            return load_data(o.config, folder)
+    places = ([o.data] if o.data else []) + [run] + base
+    # The first rank looks for all: a late one would find what is being recorded, and not wait where the others do.
+    found = dist.same(next((str(p) for p in places if has_data(p)), "") if dist.main() else "")
+    if found:
+        return load_data(o.config, Path(found))
     if o.data:
         raise ValueError(f"{o.data} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}")
     record(o.config, run)

@@ -124,7 +124,7 @@ class ActorUpdate(nn.Module):
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
         old, new = rows.plan.chain_log_prob, wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
         off = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().flatten().tolist()
-        worst = dist.most(max(off, default=0.0)) if not any(map(math.isnan, off)) else math.nan
+        worst = dist.most(math.nan if any(map(math.isnan, off)) else max(off, default=0.0))
         if not worst < 1e-4:
             raise RuntimeError(
                 f"log ratio {worst:.2e} before the first update (must be 0): the actor or its features changed between "
