@@ -13,7 +13,7 @@ import torch
 from benchmarks.models import NANO, build, clips
 from benchmarks.side_by_side import finish, interleave, options, row, single
 from benchmarks.world_training import DEVICE, KIND, finished
-from wamrl.models.flow import ode_sample, time_grid
+from wamrl.models.flow import euler, time_grid
 
 STEPS = 2
 
@@ -26,7 +26,7 @@ def measure(batch: int, rounds: int) -> list[dict]:
 
     @torch.no_grad()
     def loop(z: torch.Tensor) -> torch.Tensor:
-        return ode_sample(lambda z, s: wam.world.velocity(z, s, context)[0], z, grid)
+        return euler(lambda z, s: wam.world.velocity(z, s, context), z, grid)
 
     fast = torch.compile(loop, dynamic=False, mode="reduce-overhead" if DEVICE == "cuda" else "default")
     begin = time.perf_counter()

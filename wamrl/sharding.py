@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from wamrl import dist
 
-METHODS = ("encode", "velocity", "loss")  # what trains a world model, instead of `forward`
+METHODS = ("encode", "velocity", "features", "loss")  # what trains a world model, instead of `forward`
 
 
 def shard(*worlds: nn.Module) -> None:

@@ -108,17 +108,21 @@ def test_features_depend_on_the_own_row_only(sigma):
 @pytest.mark.parametrize("sigma", [1.0, 0.5, 0.0])
 def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
     wam = tiny.lively(model=replace(at_sigma(sigma), feature_steps=3))
-    obs, calls, plain = probe(wam).obs, [], wam.world.velocity
+    obs, calls = probe(wam).obs, []
 
-    def spy(z, s, context):
-        calls.append((s[0].item(), torch.is_grad_enabled()))
-        return plain(z, s, context)
+    def spy(plain):
+        def call(z, s, context):
+            calls.append((s, torch.is_grad_enabled()))
+            return plain(z, s, context)
 
-    wam.world.velocity = spy
+        return call
+
+    wam.world.velocity, wam.world.features = spy(wam.world.velocity), spy(wam.world.features)
     context = wam.encode(obs)
     features = wam.features(context, torch.arange(3))
     features.square().sum().backward()
-    assert wam.world.patch_future.weight.grad.abs().sum() > 0
+    assert wam.world.patch_last.weight.grad.abs().sum() > 0
+    assert (wam.world.patch_noisy.weight.grad is not None) == (sigma < 1)  # nothing is seen of pure noise
     assert calls[-1] == (sigma, True) and not any(grad for _, grad in calls[:-1])
     levels = [s for s, _ in calls]
     assert len(levels) == (1 if sigma == 1 else 4) and levels == sorted(levels, reverse=True) and levels[0] == 1.0
@@ -129,9 +133,30 @@ def test_the_velocity_leads_back_to_the_prediction():
     """x - sigma v is the clean frame: last + residual, wherever sigma is above the floor."""
     wam = tiny.fresh()
     obs = probe(wam).obs
-    context, z = wam.encode(obs), torch.randn(3, 2, 1, 16, 16, 3)
-    v, _ = wam.world.velocity(z, torch.full((3,), 0.7), context)
-    assert torch.allclose(z - 0.7 * v, context.last[:, None].expand_as(z), atol=1e-5)
+    z, last = torch.randn(3, 2, 1, 16, 16, 3), obs.frames[:, -1:].float() / 127.5 - 1
+    v = wam.world.velocity(z, 0.7, wam.encode(obs))
+    assert torch.allclose(z - 0.7 * v, last.expand_as(z), atol=1e-5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_the_context_holds_the_pass_at_pure_noise(fraction):
+    """Read from there or computed again: the same features, velocities, losses and gradients."""
+    wam, found = tiny.lively(model=at_sigma(1.0, noise_fraction=fraction)), []
+    clip, seeds = probe(wam), torch.arange(3)
+    for kept in (True, False):
+        context = wam.encode(clip.obs)
+        assert context.pure is not None
+        if not kept:
+            context = replace(context, pure=None)
+        wam.zero_grad()
+        features, loss = wam.features(context, seeds), wam.video_loss(clip, context, seeds)
+        (features.square().sum() + loss.sum()).backward()
+        velocity = wam.world.velocity(wam.world.noise(seeds), 1.0, context)
+        zero = torch.zeros(())
+        gradients = [p.grad if p.grad is not None else zero.expand_as(p) for p in wam.world.parameters()]
+        found.append([features, loss, velocity, *gradients])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found, strict=True))
+    assert wam.world.patch_noisy.weight.grad.abs().sum() > 0 or fraction == 1
 
 
 def test_the_instruction_and_the_state_reach_the_features():

@@ -17,6 +17,7 @@ from wamrl.models.flow import (
     FlowConfig,
     chain_log_prob,
     draws,
+    euler,
     noisy_steps,
     ode_sample,
     sde_sample,
@@ -69,10 +70,15 @@ class WorldModel(nn.Module, ABC):
         """What all denoising steps share: the encoded history, state (normalised) and instruction."""
 
     @abstractmethod
-    def velocity(self, z: Tensor, sigma: Tensor, context) -> tuple[Tensor, Tensor]:
-        """Video velocity, shaped like z (B, F, V, H, W, 3), and the features of all taps (B, taps, L, D); sigma (B,).
+    def velocity(self, z: Tensor, sigma: float, context) -> Tensor:
+        """Video velocity at one noise level, shaped like z (B, F, V, H, W, 3).
 
         z lives in the model's own latent space (here: pixels in [-1, 1]); `to_frames` translates.
+        """
+
+    @abstractmethod
+    def features(self, z: Tensor, sigma: float, context) -> Tensor:
+        """What one pass at z and noise level sigma holds at all taps (B, taps, L, D): no more of it than the taps need.
         """
 
     @abstractmethod
@@ -163,9 +169,9 @@ class WAM(nn.Module):
         if sigma < 1:
             grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
             with torch.no_grad(), self._precision(z):
-                z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, grid)
+                z = euler(lambda z, s: self.world.velocity(z, s, context), z, grid)
         with self._precision(z):
-            features = self.world.velocity(z, z.new_full((len(z),), sigma), context)[1]
+            features = self.world.features(z, sigma, context)
         return features.to(self.feature_dtype).float()
 
     def video_loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
@@ -192,7 +198,7 @@ class WAM(nn.Module):
         context = self.encode(obs)
         with self._precision(obs.proprio):
             z = self.world.noise(seeds)
-            z = ode_sample(lambda z, s: self.world.velocity(z, s, context)[0], z, time_grid(steps))
+            z = euler(lambda z, s: self.world.velocity(z, s, context), z, time_grid(steps))
         return self.world.to_frames(z)
 
     @torch.no_grad()

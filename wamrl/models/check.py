@@ -51,7 +51,7 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     _require(torch.equal(noise, again), "noise(seeds) differs between two calls: it must be a function of the seeds")
     _require(not torch.equal(noise[0], noise[1]), "noise(seeds) is the same for different seeds")
     context = wam.encode(clip.obs)
-    v, features = world.velocity(noise, torch.ones(B, device=noise.device), context)
+    v, features = world.velocity(noise, 1.0, context), world.features(noise, spec.feature_sigma, context)
     _require(v.shape == noise.shape, f"velocity has shape {tuple(v.shape)}, the latents {tuple(noise.shape)}")
     lead = (B, len(spec.taps))
     _require(

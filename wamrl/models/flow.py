@@ -126,11 +126,16 @@ def sde_step(
     return x_next, torch.addcmul(-std.log() - 0.5 * math.log(2 * math.pi), z, z, value=-0.5)
 
 
-def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
-    """Euler integration of x (B, ...) from grid[0] down to grid[-1]."""
+def euler(velocity: Callable[[Tensor, float], Tensor], x: Tensor, grid: Tensor) -> Tensor:
+    """Integration of x (B, ...) from grid[0] down to grid[-1], the noise level a number."""
     for s, s_next in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
-        x = x + (s_next - s) * velocity(x, x.new_full((len(x),), s)).float()
+        x = x + (s_next - s) * velocity(x, s).float()
     return x
+
+
+def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
+    """`euler` where the velocity wants a noise level per row."""
+    return euler(lambda x, s: velocity(x, x.new_full((len(x),), s)), x, grid)
 
 
 @dataclass(frozen=True, kw_only=True)

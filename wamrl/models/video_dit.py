@@ -5,12 +5,13 @@ and to each other. The context never looks at the future, so it is encoded once 
 The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
     x_hat = last + net((1 - sigma) z),   v = (z - x_hat) / sigma
 The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so the best prediction
-does not depend on it. The network does not see it, so neither imagination nor the features read there wobble.
+does not depend on it. The network does not see it, so neither imagination nor the features read there wobble, and the
+pass at pure noise is part of the context: features, imagination and the loss's rows at sigma = 1 share it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +53,16 @@ class VideoDiTConfig:
 class Context:
     """The encoded past of B environments."""
 
-    last: Tensor  # (B, V, H, W, 3) the present frame in [-1, 1]
+    last: Tensor  # (B, 1, patches, 3 p^2) the present frame in [-1, 1]
+    tokens: Tensor  # (B, 1, patches, D) the same, embedded: what every future frame starts from
     layers: list[tuple[Tensor, Tensor]]  # keys and values of every block
     taps: Tensor  # (B, taps, L_context, D)
+    pure: tuple[Tensor, list[Tensor]] | None = None  # the future's tokens at pure noise, see `VideoDiT._future`
+
+    def rows(self, index: Tensor) -> Context:
+        """The environments of an int64 index."""
+        layers = [(k[index], v[index]) for k, v in self.layers]
+        return Context(last=self.last[index], tokens=self.tokens[index], layers=layers, taps=self.taps[index])
 
 
 class Block(nn.Module):
@@ -94,7 +102,8 @@ class VideoDiT(WorldModel):
         d, pixels = cfg.width, 3 * p * p
         self.text = TextEmbedding(d)
         self.proprio = mlp(spec.proprio_dim, d, d)
-        self.patch_past, self.patch_future = nn.Linear(pixels, d), nn.Linear(2 * pixels, d)
+        self.patch_past, self.patch_last = nn.Linear(pixels, d), nn.Linear(pixels, d)
+        self.patch_noisy = nn.Linear(pixels, d, bias=False)
         self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
         self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
         self.condition = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 6 * d))
@@ -104,33 +113,41 @@ class VideoDiT(WorldModel):
         self.head = zero_(nn.Linear(d, pixels))
 
     def encode(self, obs: Obs) -> Context:
-        frames = obs.frames.float() / 127.5 - 1
-        t = frames.shape[1]
-        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (frames.shape, self.spec)
-        past = self.patch_past(self._patches(frames)) + self.position + self.frame_position[:, :t]
+        frames, t = self._pixels(obs.frames), obs.frames.shape[1]
+        past = self.patch_past(frames) + self.position + self.frame_position[:, :t]
         x = torch.cat([self._state(obs), past.flatten(1, 2)], 1)
-        modulation = self._modulation(x.new_zeros(len(x)))
+        modulation = self._modulation(x.new_zeros(1))
         layers, taps = [], []
         for i, block in enumerate(self.blocks, 1):
             x, own = block(x, modulation, None)
             layers.append(own)
             taps += [x] if i in self.cfg.taps else []
-        return Context(last=frames[:, -1], layers=layers, taps=torch.stack(taps, 1))
+        last = frames[:, -1:]
+        tokens = self.patch_last(last) + self.position
+        context = Context(last=last, tokens=tokens, layers=layers, taps=torch.stack(taps, 1))
+        if self.spec.imagine_causes_action:  # then nothing starts from pure noise but the imagination
+            return context
+        return replace(context, pure=self._future(None, x.new_ones(1), context))
 
-    def velocity(self, z: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        x_hat, features = self._predict(z, sigma, context)
-        return (z - x_hat) / expand(sigma.clamp(min=1e-3), z), features  # no larger: the last Euler step ends at x_hat
+    def velocity(self, z: Tensor, sigma: float, context: Context) -> Tensor:
+        clean = self._unpatch(context.last + self._residual(self._at(z, sigma, context)[0]), z.shape)
+        return (z - clean) / max(sigma, 1e-3)  # no larger: the last Euler step ends at `clean`
+
+    def features(self, z: Tensor, sigma: float, context: Context) -> Tensor:
+        return torch.cat([context.taps, torch.stack(self._at(z, sigma, context)[1], 1)], 2)
 
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
-        target = clip.future.float() / 127.5 - 1
-        chance, eps = (x.to(target.device) for x in draws(seeds, 2, target.shape[1:]))
+        target = self._pixels(clip.future)
+        chance, eps = draws(seeds, 2, target.shape[1:])
         sigma = torch.where(chance[:, 1] < self.cfg.noise_fraction, 1.0, chance[:, 0])
-        x_hat, _ = self._predict(interpolate(target, eps, sigma), sigma, context)
-        motion = self._patches(target - context.last[:, None]).square().mean(-1)  # (B, F, patches)
+        moved = target - context.last  # what the residual should be
+        motion = moved.square().mean(-1)  # (B, F, patches)
         relative = motion / (motion.mean((1, 2), keepdim=True) + 1e-3)
-        error = self._patches(x_hat - target).square().mean(-1) * (1 + self.cfg.motion_weight * relative.clamp(max=8))
-        error = error.mean(-1) * clip.future_mask / sigma.clamp(min=self.cfg.sigma_floor).square()[:, None]
+        residual = self._residual(self._at_each(target, eps, sigma, context))
+        error = (residual - moved).square().mean(-1) * (1 + self.cfg.motion_weight * relative.clamp(max=8))
+        weight = sigma.to(error.device).clamp(min=self.cfg.sigma_floor) ** -2
+        error = error.mean(-1) * clip.future_mask * weight[:, None]
         return error.sum(-1) / clip.future_mask.sum(-1).clamp(min=1)
 
     def noise(self, seeds: Tensor) -> Tensor:
@@ -140,25 +157,50 @@ class VideoDiT(WorldModel):
     def to_frames(self, z: Tensor) -> Tensor:
         return ((z.float() + 1) / 2).clamp(0, 1)
 
-    def _predict(self, z: Tensor, sigma: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Clean frames (B, F, V, H, W, 3) and features (B, taps, L, D) at z, sigma."""
-        f = z.shape[1]
-        last = context.last[:, None].expand_as(z)
-        seen = (1 - expand(sigma, z)) * z
-        x = self.patch_future(self._patches(torch.cat([seen, last], -1)))
-        x = (x + self.position + self.frame_position[:, -f:]).flatten(1, 2)
-        modulation, taps = self._modulation(sigma), []
+    def _at(self, z: Tensor, sigma: float, context: Context) -> tuple[Tensor, list[Tensor]]:
+        """`_future` of frames z (B, F, V, H, W, 3) at one noise level."""
+        if sigma == 1 and context.pure is not None:
+            return context.pure
+        return self._future(None if sigma == 1 else self._patches(z), z.new_full((1,), sigma), context)
+
+    def _at_each(self, target: Tensor, eps: Tensor, sigma: Tensor, context: Context) -> Tensor:
+        """Tokens after the last block with every row at its own noise level; those at pure noise are in the context."""
+        if context.pure is None:
+            eps, sigma = eps.to(target.device), sigma.to(target.device)
+            return self._future(interpolate(target, eps, sigma), sigma, context)[0]
+        rows = (sigma < 1).nonzero().squeeze(1)
+        eps, sigma, rows = (x.to(target.device) for x in (eps[rows], sigma[rows], rows))
+        noisy = interpolate(target[rows], eps, sigma)
+        return context.pure[0].index_copy(0, rows, self._future(noisy, sigma, context.rows(rows))[0])
+
+    def _future(self, noisy: Tensor | None, sigma: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, F * patches, D) after the last block, and those of every tap.
+
+        noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,); None: pure noise, of which nothing is seen.
+        """
+        x = context.tokens + self.frame_position[:, -len(self.spec.frame_offsets) :]
+        if noisy is not None:
+            x = x + self.patch_noisy((1 - expand(sigma, noisy)) * noisy)
+        x, modulation, taps = x.flatten(1, 2), self._modulation(sigma), []
         for i, (block, past) in enumerate(zip(self.blocks, context.layers, strict=True), 1):
             x, _ = block(x, modulation, past)
             taps += [x] if i in self.cfg.taps else []
-        residual = self._unpatch(self.head(self.norm(x)), z.shape)
-        return last + residual, torch.cat([context.taps, torch.stack(taps, 1)], 2)
+        return x, taps
+
+    def _residual(self, x: Tensor) -> Tensor:
+        """Clean minus last frame, as patches (B, F, patches, 3 p^2)."""
+        return self.head(self.norm(x)).unflatten(1, (len(self.spec.frame_offsets), -1))
 
     def _state(self, obs: Obs) -> Tensor:
         return torch.stack([self.text(obs.text), self.proprio(obs.proprio)], 1)
 
     def _modulation(self, sigma: Tensor) -> Tensor:
         return self.condition(sinusoid(sigma, self.cfg.width)).unflatten(-1, (6, -1))
+
+    def _pixels(self, frames: Tensor) -> Tensor:
+        """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1]; rearranged as bytes, a quarter of the memory."""
+        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (frames.shape, self.spec)
+        return self._patches(frames).float() / 127.5 - 1
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, T, V, H, W, C) -> (B, T, V * patches, patch * patch * C)"""

@@ -53,8 +53,10 @@ class OnlineSFT(nn.Module):
         self.cfg = cfg
         self.frozen = [frozen]  # in a list: it is the base checkpoint, not state of this module
         self.kl = LatentKL(len(wam.spec.taps), wam.world.feature_dim, cfg.kl_ema)
-        self.world_optimizer = torch.optim.AdamW(wam.world.parameters(), cfg.world_lr, weight_decay=0.0, fused=True)
-        self.actor_optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.actor_lr, weight_decay=0.0, fused=True)
+        # eps above the rounding of sums: where a gradient vanishes, Adam's step would be lr times rounding.
+        adam = {"weight_decay": 0.0, "eps": 1e-7, "fused": True}
+        self.world_optimizer = torch.optim.AdamW(wam.world.parameters(), cfg.world_lr, **adam)
+        self.actor_optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.actor_lr, **adam)
 
     def get_extra_state(self) -> dict:
         return {name: getattr(self, name).state_dict() for name in ("world_optimizer", "actor_optimizer")}
