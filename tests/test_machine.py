@@ -1,11 +1,14 @@
 """Cores are shared out between ranks, simulators and torch."""
 
 import os
+from dataclasses import replace
 
+import pytest
 import torch
 
 from tests import tiny
 from wamrl import machine
+from wamrl.experiment import build_wam
 from wamrl.rollout import collect
 
 
@@ -35,3 +38,16 @@ def test_the_model_takes_the_cores_that_the_simulators_leave(monkeypatch):
             assert threads == torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_bfloat16_is_for_those_who_have_units_for_it(monkeypatch):
+    """On GPUs always; on a CPU where torch names AMX, and not where it cannot say."""
+    cfg = replace(tiny.CONFIG, model=replace(tiny.MODEL, compute="bfloat16"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert machine.fast_bfloat16("cpu") and build_wam(cfg).compute == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"}, raising=False)
+    assert machine.fast_bfloat16("cuda:0") and not machine.fast_bfloat16("cpu")
+    with pytest.raises(ValueError, match=r"bfloat16 needs a GPU or a CPU with AMX.*use float32"):
+        build_wam(cfg)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not machine.fast_bfloat16("cpu")

@@ -22,6 +22,7 @@ from wamrl.diagnose import alarm_line
 from wamrl.envs.workers import Pool
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
+from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
 from wamrl.rollout import Rollout, everywhere, imagine
 from wamrl.sft import SFT
@@ -31,8 +32,10 @@ from wamrl.types import Clip
 
 def build_wam(cfg: Config) -> WAM:
     """A fresh model for the config's environment, initialised from the seed."""
-    if cfg.model.compute == "bfloat16" and device() == "cpu":
-        raise ValueError("model.compute=bfloat16 needs a GPU: on CPUs it is several times slower; use float32")
+    if cfg.model.compute == "bfloat16" and not fast_bfloat16(device()):
+        raise ValueError(
+            "model.compute=bfloat16 needs a GPU or a CPU with AMX: on others it is several times slower; use float32"
+        )
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
     return cfg.model.build(

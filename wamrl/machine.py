@@ -21,6 +21,11 @@ def workers() -> int:
     return max(1, cores() - 1 if torch.cuda.is_available() else cores() // 2)
 
 
+def fast_bfloat16(device: str) -> bool:
+    """Is bfloat16 faster than float32? On GPUs, and on CPUs with matrix units for it (AMX); on others it is slower."""
+    return device != "cpu" or getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+
+
 @contextlib.contextmanager
 def threads_beside(busy: int) -> Iterator[int]:
     """Within the block torch uses no more threads than `busy` processes leave cores; yields their number."""

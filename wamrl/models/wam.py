@@ -24,7 +24,7 @@ class WAMConfig:
     frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
     chunk: int = 12  # actions per chunk
     feature_dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 halves the feature cache; the actor reads it
-    compute: Literal["float32", "bfloat16"] = "float32"  # of the world model; bfloat16 is slow on most CPUs
+    compute: Literal["float32", "bfloat16"] = "float32"  # of the world model; bfloat16: GPUs, CPUs with AMX
     feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
