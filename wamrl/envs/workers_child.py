@@ -11,7 +11,7 @@ Messages from the pool, and the answers; every answer is ("ok", value) or ("erro
 from __future__ import annotations
 
 import os
-import queue
+import select
 import signal
 import threading
 import time
@@ -30,10 +30,9 @@ def main(pipe_fd: int, memory_fd: int) -> None:
     """Serve the pool at the other end of the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides what ends
     pipe = Connection(pipe_fd)
-    inbox: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    threading.Thread(target=_end_with, args=(pipe_fd,), daemon=True).start()
     worker = Worker()
-    while (message := inbox.get()) is not None:
+    while (message := _receive(pipe)) is not None:
         if message[0] == "attach":
             _, layout, first = message
             arrays = layout.views(map_block(memory_fd, layout))
@@ -50,15 +49,22 @@ def answer_to(worker: Worker, message: tuple) -> tuple:
         return "error", _portable(error)
 
 
-def _listen(pipe: Connection, inbox: queue.SimpleQueue) -> None:
-    """Forward messages; a thread of its own, so that a worker busy in a simulator notices that its pool is gone."""
+def _receive(pipe: Connection) -> tuple | None:
     while True:
         try:
-            inbox.put(pipe.recv())
+            return pipe.recv()
         except (EOFError, OSError):
             os._exit(1)
         except Exception as error:  # the message came, but does not unpickle
             pipe.send(("error", ValueError(f"the worker cannot load the environment's config: {error}")))
+
+
+def _end_with(pipe_fd: int) -> None:
+    """Exit when the other end closes; a thread of its own, so that a worker busy in a simulator notices, too."""
+    hangup = select.poll()
+    hangup.register(pipe_fd, 0)  # woken by that alone, never by a message: a message costs one wake-up
+    hangup.poll()
+    os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:
