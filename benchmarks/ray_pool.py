@@ -1,0 +1,122 @@
+"""What a pool on a Ray cluster costs beside processes on the same machine: start, round trip, chunk, memory.
+
+The environment costs next to nothing (`blank.py`), so this is the price of the plumbing, and the reason why Ray is for
+clusters only. The cluster is a head and a second node, both on this machine, one worker on each, as in its tests; its
+own start (seconds, once per cluster) is not in the figures. Both sides must show the same counter in the same pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.blank import ACTIONS, BlankConfig
+from benchmarks.side_by_side import finish, interleave, options, row, single
+from wamrl.envs.workers import Pool, PoolConfig
+from wamrl.types import Start
+
+CHUNK, WORKERS = 8, 2
+SIDES = {"ours": "ray", "peer": "processes"}
+
+
+def cluster(stack: ExitStack) -> None:
+    """A head without workers' cores to spare and a second node; gone with the stack."""
+    try:
+        import ray
+        from ray.cluster_utils import Cluster
+    except ImportError:
+        raise SystemExit("this benchmark needs Ray: pip install 'wamrl[ray]'") from None
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    stack.callback(made.shutdown)
+    made.add_node(**small)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    stack.callback(ray.shutdown)
+
+
+def config(backend: str, n: int) -> PoolConfig:
+    return PoolConfig(
+        env=BlankConfig(), n_envs=n, n_workers=min(n, WORKERS), n_exec=CHUNK, frame_offsets=(4, CHUNK), backend=backend
+    )
+
+
+def starts_and_stops(backend: str) -> None:
+    """A pool from nothing to its first observation, and its end."""
+    with config(backend, WORKERS).build() as pool:
+        pool.reset([Start(split="demo", index=0)] * WORKERS)
+
+
+class Side:
+    """A pool of `n` environments and its present frames."""
+
+    def __init__(self, backend: str, n: int, stack: ExitStack) -> None:
+        self.pool: Pool = stack.enter_context(config(backend, n).build())
+        self.pool.reset([Start(split="demo", index=0)] * n)
+        self.actions = torch.zeros(n, CHUNK, ACTIONS)
+        self.frames = np.zeros(0)
+
+    def chunks(self, times: int) -> None:
+        for _ in range(times):
+            self.frames = self.pool.step(self.actions, self.pool.live).obs.frames[:, -1, 0].numpy()
+
+
+def round_trips(n: int, rounds: int, times: int) -> dict:
+    """A chunk of `n` environments, there and back."""
+    with ExitStack() as stack:
+        sides = {name: Side(backend, n, stack) for name, backend in SIDES.items()}
+        work: dict[str, Callable] = {name: lambda side=side: side.chunks(times) for name, side in sides.items()}
+        seconds = interleave(work, rounds)
+        assert np.array_equal(sides["ours"].frames, sides["peer"].frames), "the pools show different pictures"
+    what = f"8-step chunk of {n} environment{'s' * (n > 1)}, there and back"
+    return row(what, seconds["ours"], seconds["peer"], scale=1e3 / times, note=f"{min(n, WORKERS)} workers")
+
+
+def megabytes(pids: set[int]) -> float:
+    """Memory of processes, what they share counted once (PSS)."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+
+
+def descendants() -> set[int]:
+    """All processes that this one has started, directly or not."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+    found, new = set(), {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def memory() -> list[dict]:
+    """Of the workers of either kind, and of what the cluster runs besides."""
+    rows, before = [], descendants()
+    rows.append(single("memory of the cluster's own processes", [megabytes(before)], "MB", f"{len(before)} processes"))
+    for backend in SIDES.values():
+        with ExitStack() as stack:
+            pool = Side(backend, WORKERS, stack).pool
+            rows.append(single(f"memory of {WORKERS} workers, {backend}", [megabytes(set(pool.pids))], "MB"))
+    return rows
+
+
+def main() -> None:
+    o = options()
+    with ExitStack() as stack:
+        cluster(stack)
+        seconds = interleave({name: lambda b=b: starts_and_stops(b) for name, b in SIDES.items()}, 1 if o.quick else 5)
+        rows = [row("start of 2 workers", seconds["ours"], seconds["peer"], scale=1, unit="s")]
+        rows += [round_trips(n, 3 if o.quick else 15, 20 if o.quick else 100) for n in (1, 2, 32)]
+        finish("ray_pool", rows + memory(), o)
+
+
+if __name__ == "__main__":
+    main()
