@@ -1,6 +1,6 @@
 """Where the time of one online iteration goes: the phases of `wamrl/train.py`, and torch's operators within.
 
-    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 8] [--iterations 2] [--threads 0]
+    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 0] [--iterations 2] [--threads 0]
 
 Without `--base` the model has learned nothing: no episode succeeds, all last to the horizon, and the world model is
 trained on demonstrations only, which costs the same. A first iteration warms up and is not counted. The operators come
@@ -27,16 +27,16 @@ from wamrl.experiment import build_wam, load_wam
 from wamrl.train import Learner
 
 PHASES = ("rollout", "score", "actor", "online")
-TOP = 15  # operators
 
 
 def arguments() -> argparse.Namespace:
     p = parser()
     p.add_argument("--recipe", default="quickstart", help="as in `wamrl list`, or module:function")
     p.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
-    p.add_argument("--groups", type=int, default=8, help="initial states per iteration")
+    p.add_argument("--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says")
     p.add_argument("--iterations", type=int, default=2, help="counted iterations")
     p.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
+    p.add_argument("--operators", type=int, default=15, help="of torch to list; 0: none, and no further iteration")
     o = p.parse_args()
     if o.quick:  # seconds
         o.recipe, o.groups, o.iterations = "point", 2, 1
@@ -48,7 +48,9 @@ def demonstrations(cfg: Config) -> ClipDataset:
     return ClipDataset(episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True)
 
 
-def measure(cfg: Config, base: Path | None, iterations: int) -> tuple[list[dict[str, float]], list[tuple]]:
+def measure(
+    cfg: Config, base: Path | None, iterations: int, operators: bool
+) -> tuple[list[dict[str, float]], list[tuple]]:
     """Metrics of every counted iteration, and (operator, seconds in itself, calls) of one more, dearest first."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wam = (load_wam(cfg, base) if base else build_wam(cfg)).to(device)
@@ -56,6 +58,8 @@ def measure(cfg: Config, base: Path | None, iterations: int) -> tuple[list[dict[
         learner = Learner(cfg, wam, demonstrations(cfg), pool.spec.horizon)
         learner.iterate(pool)
         counted = [learner.iterate(pool) for _ in range(iterations)]
+        if not operators:
+            return counted, []
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
         with profile(activities=kinds) as found:
             learner.iterate(pool)
@@ -67,20 +71,21 @@ def main() -> None:
     o = arguments()
     cfg = find_recipe(o.recipe)()
     online = cfg.train.online if o.base else replace(cfg.train.online, demo_share=1.0)
-    actor = replace(cfg.train.actor, value_warmup=0)
-    cfg = replace(cfg, train=replace(cfg.train, groups=o.groups, env_steps=0, online=online, actor=actor))
+    actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
+    groups = o.groups or cfg.train.groups
+    cfg = replace(cfg, train=replace(cfg.train, groups=groups, env_steps=0, online=online, actor=actor))
     torch.set_num_threads(o.threads or cfg.threads or torch.get_num_threads())
     torch.manual_seed(0)
-    counted, operators = measure(cfg, o.base, o.iterations)
+    counted, operators = measure(cfg, o.base, o.iterations, o.operators > 0)
     steps = median(m["rollout/steps"] for m in counted)
     whole = [sum(m[f"time/{phase}"] for phase in PHASES) for m in counted]
-    note = f"{o.recipe}, {o.groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
+    note = f"{o.recipe}, {groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
     rows = [single("whole iteration", whole, "s", note)]
     for phase in PHASES:
         seconds = [m[f"time/{phase}"] for m in counted]
         rows.append(single(f"phase {phase}", seconds, "s", f"{median(seconds) / median(whole):.0%}"))
     total = sum(e[1] for e in operators)
-    for name, seconds, calls in operators[:TOP]:
+    for name, seconds, calls in operators[: o.operators]:
         rows.append(single(name, [100 * seconds / total], "% of operator time", f"{calls} calls"))
     finish("profile_iteration", rows, o, operators=operators[:50])
 

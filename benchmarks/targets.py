@@ -137,4 +137,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="where the time of one online iteration goes",
         sides="Numbers, no comparison.",
     ),  # fmt: skip
+    "before_after": Benchmark(
+        title="one online iteration, before and after the work on speed",
+        sides="Ours: this checkout. Peer: commit 27d16b8, the last one before it.",
+    ),
+    "ray_pool": Benchmark(
+        title="what a pool on a Ray cluster costs",
+        sides="Ours: workers as Ray actors on two nodes. Peer: workers as processes. All on this machine.",
+    ),  # fmt: skip
 }

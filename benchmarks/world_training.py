@@ -3,7 +3,8 @@
 Ours: FLOP/s of forward + backward + AdamW (FLOPs counted by torch, which counts matrix products and attention only).
 Peer: FLOP/s of the best of a few square matrix products on the same device with as many threads: what can be had.
 The ratio is therefore the model FLOPs utilisation against the measured, not the advertised, peak. On CUDA both sides
-run in bfloat16 (autocast, float32 weights), on a CPU in float32.
+run in bfloat16 (autocast, float32 weights), on a CPU in float32; where that CPU has units for bfloat16, a last pair of
+rows holds a step in it (`model.compute=bfloat16`) against one in float32.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, NANO, build, clips
 from benchmarks.side_by_side import finish, interleave, parser, row
+from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
 from wamrl.models.wam import WAMConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = (2048, 4096, 8192) if DEVICE == "cuda" else (256, 512, 1024, 2048)
+DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
 KIND = "CUDA bfloat16" if DEVICE == "cuda" else "CPU float32"
 
 
@@ -34,12 +37,24 @@ def finished(work: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
+def in_bfloat16(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
+    """A step in bfloat16 against one in float32, from the same weights."""
+    wams = {"ours": build(config, DEVICE).train(), "peer": build(config, DEVICE).train()}
+    steps = {
+        side: training_step(wam, batch, torch.bfloat16 if side == "ours" else torch.float32)
+        for side, wam in wams.items()
+    }
+    first = {side: step() for side, step in steps.items()}
+    assert abs(first["ours"] / first["peer"] - 1) < 0.02, f"the losses differ: {first}"
+    seconds = interleave(steps, rounds)
+    return row(f"training step, {name}, CPU bfloat16 against float32", seconds["ours"], seconds["peer"])
+
+
 def best_product() -> tuple[Callable[[], None], float]:
     """The square matrix product with the most FLOP/s, repeated for about 50 ms on a CPU, and its FLOPs."""
     found = []
     for n in SIZES:
-        dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
-        a, b = torch.randn(2, n, n, device=DEVICE, dtype=dtype)
+        a, b = torch.randn(2, n, n, device=DEVICE, dtype=DTYPE)
         out, many = torch.empty_like(a), max(1, 2 * (SIZES[-2] // n) ** 3)
         run = finished(lambda a=a, b=b, out=out, many=many: [torch.mm(a, b, out=out) for _ in range(many)])
         seconds = min(interleave({"mm": run}, 3)["mm"])
@@ -47,19 +62,19 @@ def best_product() -> tuple[Callable[[], None], float]:
     return max(found, key=lambda f: f[0])[1:]
 
 
-def training_step(wam: WAM, batch: int) -> Callable[[], None]:
-    """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`."""
-    clip, seeds = clips(wam, batch), torch.arange(batch)
+def training_step(wam: WAM, batch: int, dtype: torch.dtype = DTYPE) -> Callable[[], float]:
+    """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`; calls return the loss."""
+    wam.compute, clip, seeds = dtype, clips(wam, batch), torch.arange(batch)
     optimizer = torch.optim.AdamW(wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True)
 
-    def step() -> None:
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
-            loss = wam.world.loss(clip, wam.encode(clip.obs), seeds).mean()
+    def step() -> float:
+        loss = wam.video_loss(clip, wam.encode(clip.obs), seeds).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        return loss.item()
 
-    return finished(step)
+    return step
 
 
 def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
@@ -71,7 +86,7 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     flops = counter.get_total_flops()
     parameters = sum(p.numel() for p in wam.world.parameters())
     assert flops > 0, "torch counted nothing"
-    seconds = interleave({"ours": step, "peer": product}, rounds)
+    seconds = interleave({"ours": finished(step), "peer": product}, rounds)
     ours, peer = [s / flops for s in seconds["ours"]], [s / product_flops for s in seconds["peer"]]
     rates = f"{1 / min(ours) / 1e9:.0f} of {1 / min(peer) / 1e9:.0f} GFLOP/s at best"
     note = f"{parameters / 1e6:.1f} M parameters, batch {batch}, {flops / 1e9:.1f} GFLOP a step; {rates}"
@@ -87,4 +102,7 @@ if __name__ == "__main__":
     rows = [] if o.big else [utilisation("nano", NANO, 4 if o.quick else 32, 3 if o.quick else 30)]
     batch = 2 if o.quick else {"cpu": 8, "cuda": 256}[DEVICE] * (4 if o.big else 1)
     rows.append(utilisation("768 x 12", BASE, batch, 2 if o.quick else 6))
+    if DEVICE == "cpu" and fast_bfloat16(DEVICE) and not o.big:
+        rows.append(in_bfloat16("nano", NANO, 4 if o.quick else 32, 2 if o.quick else 20))
+        rows.append(in_bfloat16("768 x 12", BASE, batch, 2 if o.quick else 6))
     finish("world_training", rows, o)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import get_total_norm
 
 from wamrl import dist
 
@@ -88,13 +89,11 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
     gradients = [p.grad for p in parameters if p.grad is not None]
     parts = [local(g) for g in gradients if isinstance(g, DTensor)]
     whole = [g for g in gradients if not isinstance(g, DTensor)]
-    square = sum((g.float().square().sum() for g in whole), torch.zeros((), device=gradients[0].device))
+    square = get_total_norm(whole).square().to(gradients[0].device)
     if parts:
-        square = square + dist.total(sum(g.float().square().sum() for g in parts))
+        square = square + dist.total(get_total_norm(parts).square())
     norm = square.sqrt()
-    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-    for g in parts + whole:
-        g.mul_(factor)
+    torch._foreach_mul_(parts + whole, (limit / (norm + 1e-6)).clamp(max=1.0))
     return norm.item()
 
 
