@@ -34,6 +34,20 @@ def test_imagine_replays_what_the_chunks_saw(rollout):
     assert torch.allclose(whole, imagine(wam, chunks, 2, batch=7), atol=1e-5)
 
 
+def test_what_acted_imagines_from_its_cached_features(rollout, monkeypatch):
+    """Without another pass, where they were kept exactly; else, and for other models, with one."""
+    wam, chunks = tiny.lively(), rollout.chunks
+    wanted, calls, encode = imagine(wam, chunks, 1), [], wam.encode
+    monkeypatch.setattr(wam, "encode", lambda obs: calls.append(len(obs)) or encode(obs))
+    assert torch.allclose(imagine(wam, chunks, 1, acted=True), wanted, atol=1e-5) and not calls
+    for other, steps in ((chunks, 2), (replace(chunks, plan=chunks.plan.forget()), 1)):
+        frames = imagine(wam, other, steps, acted=True)
+        assert calls and torch.allclose(frames, imagine(wam, chunks, steps), atol=1e-5)
+        calls.clear()
+    rounded = replace(chunks, plan=replace(chunks.plan, features=chunks.plan.features.bfloat16()))
+    assert torch.allclose(imagine(wam, rounded, 1, acted=True), wanted, atol=1e-5) and calls
+
+
 def test_the_numbers_are_those_of_the_whole_rollout_if_all_chunks_are_looked_at(rollout):
     wam, chunks = tiny.lively(), rollout.chunks
     metrics = build(chunks=10_000)(rollout, wam, wam, None)

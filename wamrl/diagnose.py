@@ -78,7 +78,7 @@ class Diagnostics:
         own = rows[(rows >= before) & (rows < before + len(rollout.chunks))] - before
         seen = own if len(own) else torch.tensor([0])  # a rank without any computes one that counts for nothing
         chunks = rollout.chunks[seen]
-        frames = imagine(scorer, chunks, self.steps) if imagined is None else imagined[seen]
+        frames = imagine(scorer, chunks, self.steps, scorer is wam) if imagined is None else imagined[seen]
         table, rewards = self._frames(chunks, frames, scorer)
         table, rewards = ({k: dist.gathered(v[: len(own)]) for k, v in part.items()} for part in (table, rewards))
         metrics = summary(table, scorer.spec.frame_offsets)

@@ -261,12 +261,20 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
 
 
 @torch.no_grad()
-def imagine(wam: WAM, chunks: Chunks, steps: int, batch: int = 64) -> Tensor:
-    """What `wam` imagines at each decision, from the noise that the actor read: float32 [0, 1] (M, F, V, H, W, 3)."""
+def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: int = 64) -> Tensor:
+    """What `wam` imagines at each decision, from the noise that the actor read: float32 [0, 1] (M, F, V, H, W, 3).
+
+    acted: `wam` is what made the decisions, and has not changed since: then its features, if kept exactly, may do.
+    """
     wam.eval()
     device = next(wam.parameters()).device
-    parts = [chunks[slice(i, i + batch)] for i in range(0, len(chunks), batch)]
-    return torch.cat([wam.imagine(p.obs.to(device), p.plan.seed, steps).cpu() for p in parts])
+    exact = acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
+
+    def part(p: Chunks) -> Tensor:
+        features = p.plan.features.to(device) if exact else None
+        return wam.imagine(p.obs.to(device), p.plan.seed, steps, features).cpu()
+
+    return torch.cat([part(chunks[slice(i, i + batch)]) for i in range(0, len(chunks), batch)])
 
 
 def success_clips(rollout: Rollout, weight: Tensor) -> Clip:

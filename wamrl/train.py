@@ -101,7 +101,8 @@ class Learner:
         cfg, chunks = self.cfg.train.reward, rollout.chunks
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
-        imagined = imagine(scorer, chunks, cfg.imagine_steps) if cfg.needs_imagination else None
+        acted = scorer is self.wam
+        imagined = imagine(scorer, chunks, cfg.imagine_steps, acted) if cfg.needs_imagination else None
         metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
         metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
         scored = Scored(

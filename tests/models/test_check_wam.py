@@ -64,6 +64,11 @@ def frames_missing(wam):
     wam.world.to_frames = lambda z: plain(z)[:, :1]
 
 
+def frames_of_other_features(wam):
+    plain = wam.world.from_features
+    wam.world.from_features = lambda features, obs: plain(features, obs).flip(0)
+
+
 def rows_mixed(wam):
     plain = wam.world.features
     wam.world.features = lambda *args: plain(*args) + plain(*args).mean(0, keepdim=True)
@@ -106,6 +111,7 @@ def chunk_too_short(wam):
         (velocity_of_another_shape, "velocity has shape"),
         (frames_out_of_range, "leave \\[0, 1\\]"),
         (frames_missing, "imagined frames are"),
+        (frames_of_other_features, "from_features gives other frames"),
         (rows_mixed, "depend on the other rows"),
         (loss_averaged, "one value per sample"),
         (loss_without_mask, "use future_mask"),

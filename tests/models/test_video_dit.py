@@ -159,6 +159,21 @@ def test_the_context_holds_the_pass_at_pure_noise(fraction):
     assert wam.world.patch_noisy.weight.grad.abs().sum() > 0 or fraction == 1
 
 
+def test_features_at_pure_noise_hold_the_imagination():
+    """Views, history and the future in one: the last tap is all that the head needs; else there is a pass."""
+    model = replace(tiny.MODEL, history_offsets=(-2, 0))
+    wam = model.build(views=2, image_hw=(16, 8), action_dim=2, proprio_dim=4)
+    torch.nn.init.normal_(wam.world.head.weight, std=0.05)
+    clip, seeds = probe(wam), torch.arange(3)
+    features = wam.features(wam.encode(clip.obs), seeds)
+    wanted = wam.imagine(clip.obs, seeds, 1)
+    assert torch.allclose(wam.imagine(clip.obs, seeds, 1, features), wanted, atol=1e-6)
+    assert not torch.allclose(wam.imagine(clip.obs, seeds, 1, features.flip(0)), wanted, atol=1e-2)
+    assert torch.equal(wam.imagine(clip.obs, seeds, 2, features.flip(0)), wam.imagine(clip.obs, seeds, 2))
+    for other in (at_sigma(0.5), at_sigma(1.0, taps=(1,))):
+        assert tiny.lively(model=other).world.from_features(features, clip.obs) is None
+
+
 def test_the_instruction_and_the_state_reach_the_features():
     wam = tiny.lively()
     obs = probe(wam).obs

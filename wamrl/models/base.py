@@ -81,6 +81,13 @@ class WorldModel(nn.Module, ABC):
         """What one pass at z and noise level sigma holds at all taps (B, taps, L, D): no more of it than the taps need.
         """
 
+    def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
+        """The latents of a one-step imagination, where features read at pure noise hold them; None: they do not.
+
+        features: float32 (B, taps, L, D), as `features` gave them at sigma = 1. A last tap may be all that is needed.
+        """
+        return None
+
     @abstractmethod
     def loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end.
@@ -193,12 +200,18 @@ class WAM(nn.Module):
         return replace(plan, features=features)
 
     @torch.no_grad()
-    def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2) -> Tensor:
-        """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at."""
-        context = self.encode(obs)
+    def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2, features: Tensor | None = None) -> Tensor:
+        """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at.
+
+        features: those that this very model read at `obs` and `seeds`; where they hold the answer, no pass is needed.
+        """
         with self._precision(obs.proprio):
-            z = self.world.noise(seeds)
-            z = euler(lambda z, s: self.world.velocity(z, s, context), z, time_grid(steps))
+            z = self.world.from_features(features, obs) if features is not None and steps == 1 else None
+        if z is None:
+            context = self.encode(obs)
+            with self._precision(obs.proprio):
+                z = self.world.noise(seeds)
+                z = euler(lambda z, s: self.world.velocity(z, s, context), z, time_grid(steps))
         return self.world.to_frames(z)
 
     @torch.no_grad()

@@ -68,6 +68,11 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     _require(
         torch.allclose(one, every[:1], atol=1e-3, rtol=1e-3), "a row's features depend on the other rows of the batch"
     )
+    short = wam.imagine(clip.obs, seeds, 1, every if wam.feature_dtype == torch.float32 else None)
+    _require(
+        torch.allclose(short, wam.imagine(clip.obs, seeds, 1), atol=1e-3),
+        "from_features gives other frames than a one-step imagination: return None where the features do not hold them",
+    )
 
 
 @torch.no_grad()

@@ -136,6 +136,13 @@ class VideoDiT(WorldModel):
     def features(self, z: Tensor, sigma: float, context: Context) -> Tensor:
         return torch.cat([context.taps, torch.stack(self._at(z, sigma, context)[1], 1)], 2)
 
+    def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
+        if self.spec.imagine_causes_action or self.cfg.depth not in self.cfg.taps:
+            return None
+        last, f = self._pixels(obs.frames[:, -1:]), len(self.spec.frame_offsets)
+        tokens = features[:, self.cfg.taps.index(self.cfg.depth), -f * last.shape[2] :]  # after the last block
+        return self._unpatch(last + self._residual(tokens), (len(last), f, *obs.frames.shape[2:]))
+
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
         target = self._pixels(clip.future)
