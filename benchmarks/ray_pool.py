@@ -1,15 +1,16 @@
 """What a pool on a Ray cluster costs beside processes on the same machine: start, round trip, chunk, memory.
 
 The environment costs next to nothing (`blank.py`), so this is the price of the plumbing, and the reason why Ray is for
-clusters only. The cluster is a head and a second node, both on this machine, one worker on each, as in its tests; its
-own start (seconds, once per cluster) is not in the figures. Both sides must show the same counter in the same pixels.
+clusters only. The cluster is a head and a second node, both on this machine, one worker on each, as in its tests.
+Both sides must show the same counter in the same pixels.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -78,18 +79,20 @@ def round_trips(n: int, rounds: int, times: int) -> dict:
 
 def megabytes(pids: set[int]) -> float:
     """Memory of processes, what they share counted once (PSS)."""
-    lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1e3
 
 
 def descendants() -> set[int]:
     """All processes that this one has started, directly or not."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):
             parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-            continue
     found, new = set(), {os.getpid()}
     while new:
         new = {pid for pid, parent in parents.items() if parent in new} - found
@@ -111,9 +114,11 @@ def memory() -> list[dict]:
 def main() -> None:
     o = options()
     with ExitStack() as stack:
+        begin = time.perf_counter()
         cluster(stack)
+        rows = [single("start of the cluster of two nodes", [time.perf_counter() - begin], "s")]
         seconds = interleave({name: lambda b=b: starts_and_stops(b) for name, b in SIDES.items()}, 1 if o.quick else 5)
-        rows = [row("start of 2 workers", seconds["ours"], seconds["peer"], scale=1, unit="s")]
+        rows += [row("start of 2 workers", seconds["ours"], seconds["peer"], scale=1, unit="s")]
         rows += [round_trips(n, 3 if o.quick else 15, 20 if o.quick else 100) for n in (1, 2, 32)]
         finish("ray_pool", rows + memory(), o)
 

@@ -78,8 +78,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def features(self, z: Tensor, sigma: float, context) -> Tensor:
-        """What one pass at z and noise level sigma holds at all taps (B, taps, L, D): no more of it than the taps need.
-        """
+        """What a pass at z and noise level sigma holds at all taps, (B, taps, L, D)."""
 
     def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
         """The latents of a one-step imagination, where features read at pure noise hold them; None: they do not.

@@ -176,6 +176,7 @@ class VideoDiT(WorldModel):
             eps, sigma = eps.to(target.device), sigma.to(target.device)
             return self._future(interpolate(target, eps, sigma), sigma, context)[0]
         rows = (sigma < 1).nonzero().squeeze(1)
+        rows = rows if len(rows) else torch.arange(min(1, len(sigma)))  # any row will do; no kernel likes none
         eps, sigma, rows = (x.to(target.device) for x in (eps[rows], sigma[rows], rows))
         noisy = interpolate(target[rows], eps, sigma)
         return context.pure[0].index_copy(0, rows, self._future(noisy, sigma, context.rows(rows))[0])
