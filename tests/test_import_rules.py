@@ -21,6 +21,7 @@ RULES: dict[str, set[str]] = {
     "images": set(),
     "dist": set(),
     "machine": set(),
+    "launch": {"dist"},
     "sharding": {"dist"},
     "envs": {"types", "images"},
     "models": {"types"},

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl import bench, data_verbs, dist, verbs
+from wamrl import bench, data_verbs, dist, launch, verbs
 from wamrl.config import Config
 from wamrl.log import console
 from wamrl.study import StudyConfig
@@ -84,9 +84,12 @@ def run(verb: str, args: list[str]) -> None:
     )  # fmt: skip
     if options.smoke:
         options = replace(options, config=smoke(options.config))
-    with dist.ranks():
+    if options.ranks < 0:
+        raise ValueError(f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual")
+    n = options.ranks or verbs.usual_ranks(options.config) if verb in SHARED else options.ranks or 1
+    with launch.local_ranks(n, [sys.executable, "-m", "wamrl.cli", verb, *args]), dist.ranks():
         if dist.world() > 1 and verb not in SHARED:
-            raise ValueError(f"{verb} runs on one rank: torchrun serves {', '.join(SHARED)}")
+            raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
         console.quiet = not dist.main()
         options.config.validate()
         getattr(verbs, verb)(options)
@@ -149,7 +152,7 @@ def smoke(cfg: Config) -> Config:
         sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
         train=replace(
             cfg.train, iterations=2, groups=2, env_steps=0, starts=replace(cfg.train.starts, group=2),
-            actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=8),
+            actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=16),
         ),
         eval=replace(cfg.eval, episodes=4),
         rewards=replace(cfg.rewards, states=4, group=2),

@@ -14,7 +14,7 @@ from wamrl.diagnose import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
-from wamrl.machine import cores, workers
+from wamrl.machine import all_cores, workers
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.reward_study import RewardStudyConfig
@@ -120,7 +120,7 @@ class Config:
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout
-        processes = self.vector.n_workers or cores()
+        processes = self.vector.n_workers or all_cores()  # the first rank records while the others wait
         return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes)
 
     def pool(self) -> PoolConfig:

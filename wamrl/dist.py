@@ -19,6 +19,11 @@ from torch import Tensor, nn
 _PATIENCE = timedelta(hours=1)  # ranks wait for the one with the longest rollout
 _BUCKET = 1 << 25  # elements of gradients that travel together
 _ENDED = "another rank has ended or the job was stopped: look for the first message above; go on with --resume"
+RENDEZVOUS = "WAMRL_RENDEZVOUS"  # where ranks meet that torchrun has not started (launch.py)
+
+
+class Ended(RuntimeError):
+    """Another rank has ended, or told us to."""
 
 
 def world() -> int:
@@ -39,20 +44,22 @@ def main() -> bool:
 def ranks() -> Iterator[None]:
     """Join the other ranks if `torchrun` has started us, and leave them at the end.
 
-    RuntimeError of one sentence if another rank ends first, which is noticed while waiting for it or told by SIGTERM.
+    `Ended` with one sentence if another rank ends first, which is noticed while waiting for it or told by SIGTERM.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or td.is_initialized():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    td.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    place = {name: int(os.environ[name.upper()]) for name in ("rank", "world_size")}
+    td.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), timeout=_PATIENCE, **place)
     before = signal.signal(signal.SIGTERM, _stopped)
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, td.DistError) or "gloo" in str(error):  # gloo's own errors have no class
-            raise RuntimeError(_ENDED) from error
+            raise Ended(_ENDED) from error
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -60,7 +67,7 @@ def ranks() -> Iterator[None]:
 
 
 def _stopped(*_: object) -> None:
-    raise RuntimeError(_ENDED)
+    raise Ended(_ENDED)
 
 
 def share(n: int) -> slice:

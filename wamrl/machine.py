@@ -1,5 +1,6 @@
 """How many processes and threads. Simulators and model work at the same time, so the cores are shared out between them:
-a torch thread without a core of its own spins and costs more than it brings (benchmarks/pipeline.py, LOG.md).
+a torch thread without a core of its own spins and costs more than it brings (benchmarks/pipeline.py, LOG.md). And on
+CPUs between ranks, which use the cores better than threads do (benchmarks/ranks.py).
 """
 
 from __future__ import annotations
@@ -11,9 +12,21 @@ from collections.abc import Iterator
 import torch
 
 
+def all_cores() -> int:
+    """CPU cores that this machine gives us."""
+    return len(os.sched_getaffinity(0))
+
+
 def cores() -> int:
-    """CPU cores for this process; the ranks of `torchrun` on one machine share them."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    """Those of this process: the ranks on one machine share them."""
+    return max(1, all_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def ranks(batch: int) -> int:
+    """Ranks that share a run on this machine: one per core and 8 samples of the smallest batch; beside a GPU one."""
+    if torch.cuda.is_available():
+        return 1
+    return max(1, min(cores(), torch.get_num_threads(), batch // 8))
 
 
 def workers() -> int:

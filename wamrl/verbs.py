@@ -31,7 +31,7 @@ from wamrl.experiment import (
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
-from wamrl.machine import cores, threads_beside
+from wamrl.machine import all_cores, ranks, threads_beside
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
@@ -50,6 +50,7 @@ class Options:
     data: Path | None = None  # demonstrations: a run folder or a dataset (default: those of --base, else record)
     base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
     resume: Path | None = None  # a run folder that was interrupted: go on there
+    ranks: int = 0  # processes that share the run; 0: on CPUs one per core (see `usual_ranks`), else 1
     keep_rollouts: bool = False  # also write every frame of the rollouts, as datasets in rollouts/
     smoke: bool = False  # everything, but tiny: does it run here?
 
@@ -64,6 +65,13 @@ class StudyOptions:
     report_only: bool = False  # run nothing: tables and figures of what is finished
     smoke: bool = False  # everything, but tiny, and one seed: does it run here?
     cell: str | None = None  # for the runner's own use: this one cell, in this process
+
+
+def usual_ranks(cfg: Config) -> int:
+    """One where somebody else shares out the cores (the user, Ray) or a budget of control steps holds for one rank."""
+    if cfg.threads or cfg.vector.n_workers or cfg.vector.backend == "ray" or cfg.train.env_steps:
+        return 1
+    return min(ranks(min(cfg.sft.batch, cfg.train.online.batch)), cfg.train.groups)
 
 
 def demos(o: Options) -> None:
@@ -201,10 +209,9 @@ def open_pool(cfg: Config) -> Pool:
     pool = cfg.pool().build()
     n, learning = pool.config.n_workers, torch.get_num_threads()
     with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
-        console.print(
-            f"{cores()} cores: simulator processes {n}, torch threads beside them {acting}, while learning {learning}",
-            markup=False,
-        )
+        each = f"{dist.world()} ranks, on each " if dist.world() > 1 else ""
+        shares = f"simulator processes {n}, torch threads beside them {acting}, while learning {learning}"
+        console.print(f"{all_cores()} cores; {each}{shares}", markup=False)
     return pool
 
 
