@@ -86,10 +86,10 @@ def run(verb: str, args: list[str]) -> None:
         options = replace(options, config=smoke(options.config))
     if options.ranks < 0:
         raise ValueError(f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual")
-    n = options.ranks or verbs.usual_ranks(options.config) if verb in SHARED else options.ranks or 1
+    n = options.ranks or (verbs.usual_ranks(options.config) if verb in SHARED else 1)
+    if max(n, int(os.environ.get("WORLD_SIZE", 1))) > 1 and verb not in SHARED:
+        raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
     with launch.local_ranks(n, [sys.executable, "-m", "wamrl.cli", verb, *args]), dist.ranks():
-        if dist.world() > 1 and verb not in SHARED:
-            raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
         console.quiet = not dist.main()
         options.config.validate()
         getattr(verbs, verb)(options)

@@ -56,9 +56,10 @@ def ranks() -> Iterator[None]:
     td.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), timeout=_PATIENCE, **place)
     before = signal.signal(signal.SIGTERM, _stopped)
     try:
+        td.barrier()  # nobody leaves with an error while others still connect
         yield
     except RuntimeError as error:
-        if isinstance(error, td.DistError) or "gloo" in str(error):  # gloo's own errors have no class
+        if isinstance(error, td.DistError) or "gloo" in str(error).lower():  # gloo's own errors have no class
             raise Ended(_ENDED) from error
         raise
     finally:

@@ -186,7 +186,8 @@ class _Runner:
             obs = lane.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
-            plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")
+            plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore)
+            plan = replace(plan.forget().to("cpu"), features=plan.features)  # they stay where the update reads them
             actions[ready], active[ready] = plan.actions, True
             lane.decided = ready, obs, self._bounded(plan)
         if lane.away:

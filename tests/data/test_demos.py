@@ -1,14 +1,20 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.envs.faulty import WalkConfig
+from tests.processes import wait_for_end
 from wamrl.data.demos import DemoConfig, collect, load, load_spec, save
 from wamrl.data.store import _file_digest, _index_digest
 from wamrl.envs.point import PointConfig
+
+ROOT = Path(__file__).parents[2]
 
 ENV = PointConfig(image_size=16)
 CONFIG = DemoConfig(env=ENV, episodes=4, n_workers=0)
@@ -171,3 +177,22 @@ def test_missing_folder_and_other_environment(folder, tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="another environment .*image_hw"):
         load(folder, replace(ENV, image_size=32).build().spec)
+
+
+RECORDER = """
+from wamrl.data.demos import DemoConfig, collect
+from wamrl.envs.point import PointConfig
+collect(DemoConfig(env=PointConfig(image_size=16), episodes=10_000, n_workers=2), lambda n: print(n, flush=True))
+"""
+
+
+def test_workers_import_no_torch_and_end_with_who_is_killed():
+    recorder = subprocess.Popen([sys.executable, "-c", RECORDER], cwd=ROOT, stdout=subprocess.PIPE)
+    recorder.stdout.readline()  # the first episode is there
+    children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
+    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in workers]
+    recorder.kill()
+    recorder.wait()
+    assert len(workers) == 2 and not any("libtorch" in maps for maps in loaded)
+    wait_for_end(workers)

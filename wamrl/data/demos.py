@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wamrl.data.demos_worker import play, record_here
+from wamrl.data.demos_worker import end_with_the_parent, play, record_here
 from wamrl.data.store import load, load_spec, save
 from wamrl.types import SPLITS, Episode, Split, Start
 
@@ -107,18 +109,15 @@ def _in_place(config: EnvConfig, _: int, jobs: list, progress: Callable[[int], N
 
 def _in_processes(config: EnvConfig, n_workers: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
     spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch threads and EGL
-    with ProcessPoolExecutor(min(n_workers, len(jobs)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(n_workers, len(jobs)), spawn, end_with_the_parent) as pool:
         try:
-            with _environ(_ONE_THREAD):  # the processes start here, one by one
+            with _environ(_ONE_THREAD), _no_main():  # the processes start here, one by one
                 todo: list[Future] = [pool.submit(record_here, config, *job) for job in jobs]
             for future in as_completed(todo):
                 future.result()
                 progress(1)
         except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a recording process died: look for its message above, check the free memory, and call this from a "
-                'module or under `if __name__ == "__main__":`'
-            ) from error
+            raise RuntimeError("a recording process died: look at its message above and the free memory") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return [future.result() for future in todo]
@@ -134,3 +133,14 @@ def _environ(changes: dict[str, str]) -> Iterator[None]:
         for name in changes:
             os.environ.pop(name)
         os.environ.update({name: before[name] for name in changes if name in before})
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """New processes do not run the caller's script again: that imports torch, half a gigabyte in each."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,16 @@ if TYPE_CHECKING:
 
 _NOISE_STREAM = 0x0DEE  # keeps the noise apart from whatever the environment draws from the same seed
 _built: list[Env] = []  # one environment per worker process, which serves one config, built by its first episode
+
+
+def end_with_the_parent() -> None:
+    """First thing in a worker: if the process that wants the episodes is killed, nobody would end us."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def record_here(config: EnvConfig, seed: int, policy: float | np.ndarray) -> dict:

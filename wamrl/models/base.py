@@ -64,6 +64,7 @@ class WorldModel(nn.Module, ABC):
 
     spec: WAMSpec
     feature_dim: int  # D
+    sees_pure_noise: bool = True  # False: at sigma = 1 `features` does not look at z, which is then not drawn
 
     @abstractmethod
     def encode(self, obs: Obs):
@@ -77,8 +78,8 @@ class WorldModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def features(self, z: Tensor, sigma: float, context) -> Tensor:
-        """What a pass at z and noise level sigma holds at all taps, (B, taps, L, D)."""
+    def features(self, z: Tensor | None, sigma: float, context) -> Tensor:
+        """What a pass at z and noise level sigma holds at all taps, (B, taps, L, D). z: None if it is not looked at."""
 
     def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
         """The latents of a one-step imagination, where features read at pure noise hold them; None: they do not.
@@ -119,7 +120,7 @@ class Actor(nn.Module, ABC):
 class Plan(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
-    features: Tensor  # (B, taps, L, D) cached for the update, in the model's feature dtype; (B, 0, 0, 0): not kept
+    features: Tensor  # (B, taps, L, D) for the update, feature dtype, on the model's device; none kept: (B, 0, 0, 0)
     proprio: Tensor  # float32 (B, P) normalised, as the actor read it
     seed: Tensor  # int64 (B,) of the video noise
     actions: Tensor  # float32 (B, N, A) in the environment's units, before clipping
@@ -162,7 +163,7 @@ class WAM(nn.Module):
 
     def encode(self, obs: Obs):
         """The world model's context of B observations, raw units."""
-        with self._precision(obs.proprio):
+        with self._precision():
             return self.world.encode(replace(obs, proprio=self.normalize.state(obs.proprio)))
 
     def features(self, context, seeds: Tensor) -> Tensor:
@@ -171,22 +172,24 @@ class WAM(nn.Module):
         At feature_sigma = 1 that is one pass at pure noise. Below, the noise is first denoised to feature_sigma in
         `feature_steps` Euler steps without gradient; only the last pass carries one.
         """
-        z, sigma = self.world.noise(seeds), self.spec.feature_sigma
-        if sigma < 1:
-            grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
-            with torch.no_grad(), self._precision(z):
-                z = euler(lambda z, s: self.world.velocity(z, s, context), z, grid)
-        with self._precision(z):
-            features = self.world.features(z, sigma, context)
+        sigma, world = self.spec.feature_sigma, self.world
+        z = world.noise(seeds) if sigma < 1 or world.sees_pure_noise else None
+        with self._precision():
+            if sigma < 1:
+                grid = 1 - (1 - sigma) * (1 - time_grid(self.feature_steps))
+                with torch.no_grad():
+                    z = euler(lambda z, s: world.velocity(z, s, context), z, grid)
+            features = world.features(z, sigma, context)
         return features.to(self.feature_dtype).float()
 
     def video_loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
         """The world model's loss per sample, float32 (B,)."""
-        with self._precision(clip.proprio):
+        with self._precision():
             return self.world.loss(clip, context, seeds).float()
 
-    def _precision(self, like: Tensor) -> torch.autocast:
-        return torch.autocast(like.device.type, self.compute, enabled=self.compute != torch.float32)
+    def _precision(self) -> torch.autocast:
+        device = self.normalize.state_shift.device
+        return torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32)
 
     @torch.no_grad()
     def recall(self, plan: Plan, obs: Obs) -> Plan:
@@ -204,11 +207,11 @@ class WAM(nn.Module):
 
         features: those that this very model read at `obs` and `seeds`; where they hold the answer, no pass is needed.
         """
-        with self._precision(obs.proprio):
+        with self._precision():
             z = self.world.from_features(features, obs) if features is not None and steps == 1 else None
         if z is None:
             context = self.encode(obs)
-            with self._precision(obs.proprio):
+            with self._precision():
                 z = self.world.noise(seeds)
                 z = euler(lambda z, s: self.world.velocity(z, s, context), z, time_grid(steps))
         return self.world.to_frames(z)
@@ -253,8 +256,8 @@ class WAM(nn.Module):
     def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
         a, state = self.normalize.actions(clip.actions, clip.proprio), self.normalize.state(clip.proprio)
-        sigma, eps = (x.to(a.device) for x in draws(seeds, 1, a.shape[1:]))
-        sigma = sigma.squeeze(1)
+        sigma, eps = draws(seeds, 1, a.shape[1:], a.device)
+        sigma = sigma.squeeze(1).to(a.device)
         x = a + (eps - a) * sigma.view(-1, 1, 1)
         v = self.actor.velocity(x, sigma, self.actor.condition(features, state))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask

@@ -58,18 +58,25 @@ def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
     return (1 - s) * x + s * eps
 
 
-def draws(seeds: Tensor, uniform: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Uniform (B, uniform) and standard normal (B, *shape) numbers on the CPU, row b from its int64 seed alone.
+def draws(
+    seeds: Tensor, uniform: int, shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Uniform (B, uniform) numbers on the CPU and standard normal (B, *shape) ones on `device`, row b from its int64
+    seed alone.
 
-    So a sample's noise does not depend on which others share its batch, or on which rank it is.
+    So a sample's noise does not depend on which others share its batch, or on which rank it is. The normal ones are
+    many: for a GPU they are made there (other numbers than on a CPU).
     """
-    rows = []
+    rows, there = [], torch.device(device).type == "cuda"
     for seed in seeds.tolist():
         g = torch.Generator().manual_seed(seed)
-        rows.append((torch.rand(uniform, generator=g), torch.randn(shape, generator=g)))
+        few = torch.rand(uniform, generator=g)
+        g = torch.Generator(device).manual_seed(seed) if there else g
+        rows.append((few, torch.randn(shape, generator=g, device=g.device)))
     if not rows:
-        return torch.zeros(0, uniform), torch.zeros(0, *shape)
-    return tuple(torch.stack(column) for column in zip(*rows, strict=True))
+        return torch.zeros(0, uniform), torch.zeros(0, *shape, device=device)
+    few, many = (torch.stack(column) for column in zip(*rows, strict=True))
+    return few, many.to(device)
 
 
 def expand(values: Tensor, like: Tensor) -> Tensor:
@@ -77,27 +84,30 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns c_x, c_v, std, each (B,).
+def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tensor:
+    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns (4, B): c_x, c_v, std and the
+    log-density at the mean, -log(std sqrt(2 pi)).
 
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
         x0 = x - s v;  x1 = x + (1 - s) v;  mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
     """
-    return _coefficients(tuple(grid.tolist()), noise, sde, step.device)[:, step].unbind()
+    return _coefficients(tuple(grid.tolist()), noise, sde, step.device).index_select(1, step)
 
 
 @lru_cache
 def _coefficients(levels: tuple[float, ...], noise: float, sde: str, device: torch.device) -> Tensor:
-    """Those of all steps, (3, K): worked out once, since most of the time of so little arithmetic is calling it."""
+    """Those of all steps, (4, K): worked out once, since most of the time of so little arithmetic is calling it."""
     grid = torch.tensor(levels)
     s, s_next = grid[:-1], grid[1:]
     d = s - s_next
     if sde == "plain":  # the paper's eq. 3, literally
-        return torch.stack([torch.ones_like(s), -d, noise * d.sqrt()]).to(device)
-    s_safe = torch.cat([grid[1:2], s[1:]])
-    g2 = noise**2 * s / (1 - s_safe)
-    w0, w1 = 1 - s_next, s_next - g2 * d / (2 * s)
-    return torch.stack([w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()]).to(device)
+        c_x, c_v, std = torch.ones_like(s), -d, noise * d.sqrt()
+    else:
+        s_safe = torch.cat([grid[1:2], s[1:]])
+        g2 = noise**2 * s / (1 - s_safe)
+        w0, w1 = 1 - s_next, s_next - g2 * d / (2 * s)
+        c_x, c_v, std = w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()
+    return torch.stack([c_x, c_v, std, -std.log() - 0.5 * math.log(2 * math.pi)]).to(device)
 
 
 def sde_step(
@@ -117,13 +127,13 @@ def sde_step(
     both of the shape of x; the caller sums over the executed actions and the real action dims.
     """
     x, v = x.float(), v.float()
-    c_x, c_v, std = (expand(c, x) for c in sde_coefficients(step, grid, noise, sde))
+    c_x, c_v, std, at_mean = sde_coefficients(step, grid, noise, sde).view(4, -1, *[1] * (x.dim() - 1)).unbind()
     mean = torch.addcmul(c_x * x, c_v, v)
     if x_next is None:
         eps = torch.randn_like(x) if eps is None else eps
         x_next = mean + std * eps
     z = (x_next - mean) / std
-    return x_next, torch.addcmul(-std.log() - 0.5 * math.log(2 * math.pi), z, z, value=-0.5)
+    return x_next, torch.addcmul(at_mean, z, z, value=-0.5)
 
 
 def euler(velocity: Callable[[Tensor, float], Tensor], x: Tensor, grid: Tensor) -> Tensor:
@@ -161,14 +171,15 @@ def sde_sample(velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, ep
 
     eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
     """
-    grid = time_grid(cfg.steps, cfg.shift)
-    noisy, row = noisy.to(x.device), torch.arange(len(x), device=x.device)
+    grid, noisy = time_grid(cfg.steps, cfg.shift), noisy.to(x.device)
+    row = torch.arange(len(x), device=x.device)
     table = x.new_zeros(*noisy.shape, 3, *x.shape[1:])  # x, x_next, log_prob of every noisy transition
-    for i in range(cfg.steps):
+    for i in range(cfg.steps):  # never asks for a value, so that a GPU need not be waited for
         v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
         hit, slot = (noisy == i).any(1), (noisy == i).int().argmax(1)
         x_noisy, log_prob = sde_step(x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot])
-        table[row[hit], slot[hit]] = torch.stack([x, x_noisy, log_prob], 1)[hit]
+        new = torch.stack([x, x_noisy, log_prob], 1)
+        table[row, slot] = torch.where(expand(hit, new), new, table[row, slot])
         x = torch.where(expand(hit, x), x_noisy, x + float(grid[i + 1] - grid[i]) * v)
     return x, Chain(x=table[:, :, 0], x_next=table[:, :, 1], step=noisy, log_prob=table[:, :, 2])
 

@@ -92,6 +92,8 @@ class Block(nn.Module):
 
 
 class VideoDiT(WorldModel):
+    sees_pure_noise = False
+
     def __init__(self, cfg: VideoDiTConfig, spec: WAMSpec):
         super().__init__()
         (h, w), p = spec.image_hw, cfg.patch
@@ -133,7 +135,7 @@ class VideoDiT(WorldModel):
         clean = self._unpatch(context.last + self._residual(self._at(z, sigma, context)[0]), z.shape)
         return (z - clean) / max(sigma, 1e-3)  # no larger: the last Euler step ends at `clean`
 
-    def features(self, z: Tensor, sigma: float, context: Context) -> Tensor:
+    def features(self, z: Tensor | None, sigma: float, context: Context) -> Tensor:
         return torch.cat([context.taps, torch.stack(self._at(z, sigma, context)[1], 1)], 2)
 
     def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
@@ -146,7 +148,7 @@ class VideoDiT(WorldModel):
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean of w |x_hat - x|^2 / max(sigma, floor)^2 over real frames, w = 1 + motion_weight * relative motion."""
         target = self._pixels(clip.future)
-        chance, eps = draws(seeds, 2, target.shape[1:])
+        chance, eps = draws(seeds, 2, target.shape[1:], target.device)
         sigma = torch.where(chance[:, 1] < self.cfg.noise_fraction, 1.0, chance[:, 0])
         moved = target - context.last  # what the residual should be
         motion = moved.square().mean(-1)  # (B, F, patches)
@@ -159,26 +161,27 @@ class VideoDiT(WorldModel):
 
     def noise(self, seeds: Tensor) -> Tensor:
         shape = (len(self.spec.frame_offsets), self.spec.views, *self.spec.image_hw, 3)
-        return draws(seeds, 0, shape)[1].to(self.position.device)
+        return draws(seeds, 0, shape, self.position.device)[1]
 
     def to_frames(self, z: Tensor) -> Tensor:
         return ((z.float() + 1) / 2).clamp(0, 1)
 
-    def _at(self, z: Tensor, sigma: float, context: Context) -> tuple[Tensor, list[Tensor]]:
+    def _at(self, z: Tensor | None, sigma: float, context: Context) -> tuple[Tensor, list[Tensor]]:
         """`_future` of frames z (B, F, V, H, W, 3) at one noise level."""
         if sigma == 1 and context.pure is not None:
             return context.pure
-        return self._future(None if sigma == 1 else self._patches(z), z.new_full((1,), sigma), context)
+        level = context.last.new_full((1,), sigma)
+        return self._future(None if sigma == 1 else self._patches(z), level, context)
 
     def _at_each(self, target: Tensor, eps: Tensor, sigma: Tensor, context: Context) -> Tensor:
         """Tokens after the last block with every row at its own noise level; those at pure noise are in the context."""
         if context.pure is None:
-            eps, sigma = eps.to(target.device), sigma.to(target.device)
+            sigma = sigma.to(target.device)
             return self._future(interpolate(target, eps, sigma), sigma, context)[0]
         rows = (sigma < 1).nonzero().squeeze(1)
         rows = rows if len(rows) else torch.arange(min(1, len(sigma)))  # any row will do; no kernel likes none
-        eps, sigma, rows = (x.to(target.device) for x in (eps[rows], sigma[rows], rows))
-        noisy = interpolate(target[rows], eps, sigma)
+        sigma, rows = sigma[rows].to(target.device), rows.to(target.device)
+        noisy = interpolate(target[rows], eps[rows], sigma)
         return context.pure[0].index_copy(0, rows, self._future(noisy, sigma, context.rows(rows))[0])
 
     def _future(self, noisy: Tensor | None, sigma: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
