@@ -3,7 +3,8 @@
     python -m benchmarks.before_after [--commit 27d16b8] [--recipe quickstart] [--groups 0]
 
 The earlier commit is cloned into a temporary folder and timed by the present `profile_iteration.py` in the present
-environment: same recipe, same number of initial states, each side's own defaults else. A run is a process of its own.
+environment: same recipe, same number of initial states, each side's own defaults else (ours: as many ranks as `wamrl
+train` starts; the earlier one knows one rank with all threads). A run is a process of its own, or those of its ranks.
 """
 
 from __future__ import annotations
@@ -36,14 +37,18 @@ def earlier(commit: str, folder: Path) -> Path:
     return folder
 
 
-def seconds(tree: Path, arguments: list[str]) -> dict[str, float]:
-    """Of the median iteration of one run, per row."""
+def profile(tree: Path, arguments: list[str]) -> dict:
+    """What `profile_iteration` of one run found: `rows`, `metrics`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
-        command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", "--operators", "0", "--out", str(out)]
+        command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", "--out", str(out)]
         subprocess.run([*command, *arguments], cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, check=True)
-        rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    return {r["what"]: r["ours"][1] for r in rows}
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def seconds(found: dict) -> dict[str, float]:
+    """Of the median iteration, per row."""
+    return {r["what"]: r["ours"][1] for r in found["rows"]}
 
 
 def main() -> None:
@@ -54,13 +59,14 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=2, help="runs of each side")
     o = p.parse_args()
     arguments = ["--quick"] if o.quick else ["--recipe", o.recipe, "--groups", str(o.groups)]
-    arguments += ["--iterations", "1"]
+    arguments += ["--iterations", "1", "--operators", "0"]
     found: dict[str, list[dict]] = {"ours": [], "peer": []}
     with tempfile.TemporaryDirectory() as folder:
         trees = {"ours": ROOT, "peer": earlier(o.commit, Path(folder) / "earlier")}
         for i in range(1 if o.quick else o.rounds):
             for side in list(trees)[:: -1 if i % 2 else 1]:
-                found[side].append(seconds(trees[side], arguments))
+                ranks = ["--ranks", "0" if side == "ours" else "1"]
+                found[side].append(seconds(profile(trees[side], [*arguments, *ranks])))
     note = f"peer: {o.commit}, the same recipe"
     rows = [row(w, *([run[w] for run in found[side]] for side in found), scale=1, unit="s", note=note) for w in ROWS]
     finish("before_after", rows, o)

@@ -1,6 +1,6 @@
 """Where the time of one online iteration goes: the phases of `wamrl/train.py`, and torch's operators within.
 
-    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 0] [--iterations 2] [--threads 0]
+    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 0] [--iterations 2] [--ranks 0]
 
 Without `--base` the model has learned nothing: no episode succeeds, all last to the horizon, and the world model is
 trained on demonstrations only, which costs the same. A first iteration warms up and is not counted. The operators come
@@ -10,6 +10,9 @@ from a further iteration under torch.profiler, which slows it: read their shares
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -35,6 +38,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
     p.add_argument("--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says")
     p.add_argument("--iterations", type=int, default=2, help="counted iterations")
+    p.add_argument("--ranks", type=int, default=0, help="processes that share the work; 0: as `wamrl train` chooses")
     p.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
     p.add_argument("--operators", type=int, default=15, help="of torch to list; 0: none, and no further iteration")
     o = p.parse_args()
@@ -67,19 +71,33 @@ def measure(
     return counted, sorted(spent, key=lambda e: -e[1])
 
 
-def main() -> None:
-    o = arguments()
+@contextlib.contextmanager
+def ranks(n: int, cfg: Config) -> Iterator[int]:
+    """Our place among them; n as in --ranks."""
+    if n == 1:  # an older commit knows nothing else (before_after.py)
+        yield 0
+        return
+    from wamrl import dist, launch, verbs
+
+    command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", *sys.argv[1:]]
+    with launch.local_ranks(n or verbs.usual_ranks(cfg), command), dist.ranks():
+        yield dist.rank()
+
+
+def prepared(o: argparse.Namespace) -> Config:
+    """The recipe, with an online phase that does all its work whether or not an episode succeeds."""
     cfg = find_recipe(o.recipe)()
     online = cfg.train.online if o.base else replace(cfg.train.online, demo_share=1.0)
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
     groups = o.groups or cfg.train.groups
-    cfg = replace(cfg, train=replace(cfg.train, groups=groups, env_steps=0, online=online, actor=actor))
-    torch.set_num_threads(o.threads or cfg.threads or torch.get_num_threads())
-    torch.manual_seed(0)
-    counted, operators = measure(cfg, o.base, o.iterations, o.operators > 0)
+    train = replace(cfg.train, groups=groups, env_steps=0, online=online, actor=actor)
+    return replace(cfg, train=train, threads=o.threads or cfg.threads)
+
+
+def rows_of(o: argparse.Namespace, cfg: Config, counted: list[dict[str, float]], operators: list[tuple]) -> list[dict]:
     steps = median(m["rollout/steps"] for m in counted)
     whole = [sum(m[f"time/{phase}"] for phase in PHASES) for m in counted]
-    note = f"{o.recipe}, {groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
+    note = f"{o.recipe}, {cfg.train.groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
     rows = [single("whole iteration", whole, "s", note)]
     for phase in PHASES:
         seconds = [m[f"time/{phase}"] for m in counted]
@@ -87,7 +105,20 @@ def main() -> None:
     total = sum(e[1] for e in operators)
     for name, seconds, calls in operators[: o.operators]:
         rows.append(single(name, [100 * seconds / total], "% of operator time", f"{calls} calls"))
-    finish("profile_iteration", rows, o, operators=operators[:50])
+    return rows
+
+
+def main() -> None:
+    o = arguments()
+    cfg = prepared(o)
+    with ranks(o.ranks, cfg) as rank:
+        torch.set_num_threads(cfg.threads or torch.get_num_threads())
+        torch.manual_seed(0)
+        counted, operators = measure(cfg, o.base, o.iterations, o.operators > 0)
+        if rank == 0:
+            metrics = {k: v for k, v in counted[-1].items() if not k.startswith("time/")}
+            rows = rows_of(o, cfg, counted, operators)
+            finish("profile_iteration", rows, o, operators=operators[:50], metrics=metrics)
 
 
 if __name__ == "__main__":

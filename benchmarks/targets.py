@@ -117,6 +117,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
         sides="Ours: the setting in the first column. Peer: one thread.",
     ),
+    "ranks": Benchmark(
+        title="one online iteration, by ranks or by threads",
+        sides="Ours: as many ranks as cores, one thread each. Peer: one process, as many threads as cores.",
+    ),
     "memory": Benchmark(
         title="300 cycles of rollout + reward + update: what grows, what is left",
         sides="Numbers, no comparison.",

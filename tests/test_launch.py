@@ -97,6 +97,10 @@ def test_the_usual_number_of_ranks(monkeypatch):
     cfg = replace(cfg, train=replace(cfg.train, online=replace(cfg.train.online, batch=32)))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert machine.memory() > 1e9
+    monkeypatch.setattr(machine, "memory", lambda: 7_000_000_000)
+    assert machine.ranks(32) == 2
+    monkeypatch.setattr(machine, "memory", lambda: 64_000_000_000)
     assert machine.ranks(32) == 4 and machine.ranks(7) == 1 and machine.ranks(1000) == 8
     assert verbs.usual_ranks(cfg) == 3  # a group for each
     for taken in (

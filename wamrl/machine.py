@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -22,11 +23,20 @@ def cores() -> int:
     return max(1, all_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+def memory() -> int:
+    """Bytes that this machine, or the container that we are in, has."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return whole
+
+
 def ranks(batch: int) -> int:
-    """Ranks that share a run on this machine: one per core and 8 samples of the smallest batch; beside a GPU one."""
+    """Ranks that share a run on this machine: one per core, per 8 samples of the smallest batch and per 3 GB of memory;
+    beside a GPU one."""
     if torch.cuda.is_available():
         return 1
-    return max(1, min(cores(), torch.get_num_threads(), batch // 8))
+    return max(1, min(cores(), torch.get_num_threads(), batch // 8, int(memory() / 3e9)))
 
 
 def workers() -> int:
