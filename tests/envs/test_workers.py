@@ -266,7 +266,7 @@ from tests.envs.test_workers import CONFIG, WalkConfig, starts, actions, replace
 pool = replace(CONFIG, env=WalkConfig(fault="hang", bad_seeds=(starts(1)[0].seed,))).build()
 pool.reset(starts(5))
 print(*pool.pids, flush=True)
-pool._team._processes[0].send(("step", [0]))
+pool.send(actions(0), pool.live)
 time.sleep(0.3)
 {end}
 """

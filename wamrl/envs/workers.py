@@ -33,7 +33,6 @@ from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
 
 _NONE: Mapping[int, Start] = MappingProxyType({})
-_OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages", "attempts", "retries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +92,7 @@ class Pool:
             timeout_s=config.timeout_s,
         )
         self.config, self.spec = config, self._team.spec
+        self._text, self._offsets = (self.spec.instruction,) * config.n_envs, np.array(config.frame_offsets)
         self._live = np.zeros(config.n_envs, bool)
         self._lost = np.zeros(config.n_envs, bool)  # lost, but no `receive` has told so yet
         self._away = np.zeros(config.n_envs, bool)  # sent to its worker, not yet received
@@ -147,15 +147,16 @@ class Pool:
         self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, starts: Mapping[int, Start] = _NONE
     ) -> None:
         """Begin `step` and return at once. starts: slots in which a new episode begins meanwhile, instead of a step."""
-        active = np.asarray(active_B, bool).reshape(self.config.n_envs) & self._live
+        active = _array(active_B).astype(bool).reshape(self.config.n_envs) & self._live
         active[list(starts)] = False
-        self._require_here([*np.flatnonzero(active).tolist(), *starts])
-        ran = active & ~self._lost
-        self._team.arrays["actions"][ran] = self._checked_actions(actions_BNA, ran)[ran]
-        items = dict.fromkeys(np.flatnonzero(ran).tolist()) | {slot: start.seed for slot, start in starts.items()}
-        self._team.send("step", {slot: (slot, seed) for slot, seed in items.items()})
-        fresh = np.zeros_like(active)
+        fresh = np.zeros(self.config.n_envs, bool)
+        self._require_here([*active.nonzero()[0].tolist(), *starts])
         fresh[list(starts)] = True
+        ran = active & ~self._lost
+        actions = self._checked_actions(actions_BNA, ran)
+        np.copyto(self._team.arrays["actions"], actions, where=ran[:, None, None])
+        items = dict.fromkeys(ran.nonzero()[0].tolist()) | {slot: start.seed for slot, start in starts.items()}
+        self._team.send("step", {slot: (slot, seed) for slot, seed in items.items()})
         self._live |= fresh
         self._lost &= ~fresh
         self._away |= active | fresh
@@ -164,14 +165,23 @@ class Pool:
     def receive(self) -> Outcome:
         """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else."""
         sent = self._sent.popleft()
-        self._away &= ~(sent.active | sent.fresh)
+        both = sent.active | sent.fresh
+        self._away &= ~both
         self._note_lost(self._team.receive())
-        lost = (sent.active | sent.fresh) & self._lost
+        lost = both & self._lost
         ran = sent.active & ~lost
-        out = {name: torch.from_numpy(_masked(self._team.arrays[name], ran)) for name in _OUTCOME}
-        self._live[lost | (out["terminated"] | out["truncated"]).numpy()] = False
-        self._lost[lost] = False
-        return Outcome(**out, lost=torch.from_numpy(lost), obs=self._obs(ran | (sent.fresh & ~lost)))
+        facts = np.multiply(self._team.arrays["facts"].T, ran, order="C")  # a masked copy, (facts, B)
+        executed, stages, attempts, retries = torch.from_numpy(facts)[:4]
+        success, terminated, truncated = torch.from_numpy(facts[4:7].astype(bool))
+        self._live &= ~(lost | facts[5:7].any(0))
+        self._lost &= ~lost
+        return Outcome(
+            frames=torch.from_numpy(_masked(self._team.arrays["frames"], ran)),
+            verifiable=torch.from_numpy(self._offsets <= facts[0][:, None]),
+            executed=executed, success=success, terminated=terminated, truncated=truncated,
+            stages=stages, attempts=attempts, retries=retries, lost=torch.from_numpy(lost),
+            obs=self._obs(ran | (both & ~lost)),
+        )  # fmt: skip
 
     @property
     def busy_s(self) -> float:
@@ -189,7 +199,8 @@ class Pool:
         self.close()
 
     def _note_lost(self, gone: set[int]) -> None:
-        self._lost[list(gone)] |= self._live[list(gone)]
+        for slot in gone:
+            self._lost[slot] |= self._live[slot]
 
     def _require_here(self, slots: list[int]) -> None:
         if not all(0 <= slot < self.config.n_envs and not self._away[slot] for slot in slots):
@@ -197,22 +208,28 @@ class Pool:
             raise ValueError(f"slots {slots}: choose from 0 to {top}, none that is sent and not received")
 
     def _checked_actions(self, actions: Tensor | np.ndarray, ran: np.ndarray) -> np.ndarray:
-        array = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
+        array = _array(actions)
         n_exec, dim = self.config.n_exec, self.spec.action_dim
         fits = array.ndim == 3 and array.shape[::2] == (self.config.n_envs, dim) and array.shape[1] >= n_exec
         if array.dtype != np.float32 or not fits:
             wanted = f"float32 ({self.config.n_envs}, N >= {n_exec}, {dim})"
             raise ValueError(f"actions are {array.dtype} {array.shape}: the pool needs {wanted}")
-        if not np.isfinite(array[ran, :n_exec]).all():
+        array = array[:, :n_exec]
+        finite = np.isfinite(array)
+        if not (finite.all() or finite[ran].all()):  # idle rows may hold anything
             raise ValueError("actions contain NaN or infinity: the policy has diverged; lower the learning rate")
-        return array[:, :n_exec]
+        return array
 
     def _obs(self, rows: np.ndarray) -> Obs:
         return Obs(
             frames=torch.from_numpy(_masked(self._team.arrays["obs_frames"], rows)),
             proprio=torch.from_numpy(_masked(self._team.arrays["obs_proprio"], rows)),
-            text=(self.spec.instruction,) * self.config.n_envs,
+            text=self._text,
         )
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

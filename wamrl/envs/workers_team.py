@@ -28,6 +28,7 @@ class Team:
         self._env, self._kind, self._timeout_s, self._losses = env, kind, timeout_s, [0] * n_workers
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
         self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        self._owner = [i for i, share in enumerate(self._shares) for _ in share]  # of each slot
         self._processes: list[Process] = []
         self._sent: deque[tuple[str, list[int]]] = deque()  # verb, workers; oldest first
         self.busy_s = 0.0  # seconds that workers spent on chunks and resets, summed over them
@@ -35,7 +36,7 @@ class Team:
         self._finalizer = weakref.finalize(self, shut_down, self._processes, self._memory)
         try:
             _check_portable(env)
-            self._processes.extend(kind(self._memory[0]) for _ in self._shares)
+            self._processes.extend(kind(self._memory[0], share) for share in self._shares)
             specs = self._build(range(n_workers))
             self.spec = specs[0]
             if any(spec != self.spec for spec in specs):
@@ -56,7 +57,9 @@ class Team:
     def send(self, verb: str, items: dict[int, object]) -> None:
         """Send every worker the items of its slots in one message. `receive` once for each `send`, in order."""
         self._require_open()
-        shares = [[item for slot, item in items.items() if slot in share] for share in self._shares]
+        shares: list[list] = [[] for _ in self._shares]
+        for slot, item in items.items():
+            shares[self._owner[slot]].append(item)
         busy = [i for i, share in enumerate(shares) if share]
         for i in busy:
             self._processes[i].send((verb, shares[i]))
@@ -95,7 +98,7 @@ class Team:
     def _replace(self, workers: Iterable[int]) -> None:
         for i in workers:
             self._processes[i].kill()
-            self._processes[i] = self._kind(self._memory[0])
+            self._processes[i] = self._kind(self._memory[0], self._shares[i])
         self._sent = deque((verb, [i for i in busy if i not in workers]) for verb, busy in self._sent)
         self._build(list(workers))
         self._attach(list(workers))
