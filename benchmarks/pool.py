@@ -65,7 +65,7 @@ class Ours:
         self.frames = np.zeros(0)
 
     def step(self) -> None:
-        self.frames = self.pool.step(self.actions, self.live).obs.frames[:, -1, 0].numpy()
+        self.frames = self.pool.step(self.actions, self.live).obs.frames.numpy()[:, -1, 0]
 
 
 def measure(n: int, workers: int, rounds: int, steps: int) -> list[dict]:

@@ -73,17 +73,15 @@ class Process:
     @staticmethod
     def gather(processes: Sequence[Process], timeout_s: float) -> list:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
-        begin = time.perf_counter()
-        late = [process for process in processes if not process._is_done()]
-        if late:
-            if all(process._quick for process in late):
-                look(lambda: all(process._is_done() for process in late))
-            silent = _sleep(late, begin + timeout_s)
-            quick = time.perf_counter() - begin < SPIN_S
-            for process in late:
-                process._quick = quick
-            lost = {p: WorkerLost(f"worker {p.pid} did not answer for {timeout_s:g} s") for p in silent}
-            return [lost.get(process) or process._take() for process in processes]
+        if not _all_done(processes):
+            begin = time.perf_counter()
+            quick = all([process._quick for process in processes]) and look(lambda: _all_done(processes))
+            silent = () if quick else _sleep(processes, begin + timeout_s)
+            for process in processes:
+                process._quick = quick or time.perf_counter() - begin < SPIN_S
+            if silent:
+                lost = {p: WorkerLost(f"worker {p.pid} did not answer for {timeout_s:g} s") for p in silent}
+                return [lost.get(process) or process._take() for process in processes]
         return [process._take() for process in processes]
 
     def _is_done(self) -> bool:
@@ -117,9 +115,16 @@ class Process:
             os.close(self._bells.pop())
 
 
-def _sleep(processes: list[Process], deadline: float) -> list[Process]:
+def _all_done(processes: Sequence[Process]) -> bool:
+    for process in processes:
+        if not process._is_done():
+            return False
+    return True
+
+
+def _sleep(processes: Sequence[Process], deadline: float) -> list[Process]:
     """Wait until each has an answer for `_take`, at most until `deadline` (perf_counter); those that have none."""
-    late, poll = {process for process in processes if not process._is_done()}, select.poll()
+    late, poll = [process for process in processes if not process._is_done()], select.poll()
     owner = {fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)}
     for fd in owner:
         poll.register(fd, select.POLLIN)  # a closed pipe counts as ready, too
@@ -127,15 +132,15 @@ def _sleep(processes: list[Process], deadline: float) -> list[Process]:
         ready = poll.poll(max(0.0, 1e3 * (deadline - time.perf_counter())))
         if not ready:
             break
+        spoken = []
         for fd, _ in ready:
-            process = owner[fd]
-            if fd == process.pipe.fileno():
-                late.discard(process)
+            if fd == owner[fd].pipe.fileno():
+                spoken.append(owner[fd])
                 poll.unregister(fd)
             else:
-                process._box.done.listen()
-        late = {process for process in late if not process._is_done()}
-    return list(late)
+                owner[fd]._box.done.listen()
+        late = [process for process in late if process not in spoken and not process._is_done()]
+    return late
 
 
 def shut_down(processes: list[Process], memory_fds: list[int]) -> None:

@@ -54,12 +54,15 @@ class Team:
     def pids(self) -> tuple[int, ...]:
         return tuple(process.pid for process in self._processes)
 
-    def send(self, verb: str, items: dict[int, object]) -> None:
-        """Send every worker the items of its slots in one message. `receive` once for each `send`, in order."""
+    def send(self, verb: str, todo: dict[int, int | None]) -> None:
+        """Tell every worker what is to do in its slots: begin an episode (the seed) or execute a chunk (None).
+
+        `receive` once for each `send`, in order.
+        """
         self._require_open()
         shares: list[list] = [[] for _ in self._shares]
-        for slot, item in items.items():
-            shares[self._owner[slot]].append(item)
+        for slot, seed in todo.items():
+            shares[self._owner[slot]].append((slot, seed))
         busy = [i for i, share in enumerate(shares) if share]
         for i in busy:
             self._processes[i].send((verb, shares[i]))
@@ -72,23 +75,28 @@ class Team:
         """
         verb, busy = self._sent.popleft()
         answers = self._answers(lambda: self._kind.gather([self._processes[i] for i in busy], self._timeout_s))
-        gone = {i: answer for i, answer in zip(busy, answers, strict=True) if isinstance(answer, WorkerLost)}
-        self.busy_s += sum(answer for answer in answers if isinstance(answer, float))
-        for i in busy:
-            if i in gone:
+        gone: dict[int, WorkerLost] = {}
+        for i, answer in zip(busy, answers, strict=True):
+            if isinstance(answer, WorkerLost):
+                gone[i] = answer
                 self._losses[i] += 1
-            elif verb == "step":  # a reset that works is no sign of health
+                continue
+            self.busy_s += answer
+            if verb == "step":  # a reset that works is no sign of health
                 self._losses[i] = 0
+        for i, loss in gone.items():
             if self._losses[i] == _MAX_LOSSES:
                 self.close()
-                raise RuntimeError(f"{gone[i]}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+                raise RuntimeError(f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+        if not gone:
+            return set()
         self._replace(gone)
         return {slot for i in gone for slot in self._shares[i]}
 
-    def tell(self, verb: str, items: dict[int, object]) -> set[int]:
+    def tell(self, verb: str, todo: dict[int, int | None]) -> set[int]:
         """`send` and `receive`, where nothing else is on its way."""
         assert not self._sent, "answers of an earlier message are on their way"
-        self.send(verb, items)
+        self.send(verb, todo)
         return self.receive()
 
     def close(self) -> None:
