@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from wamrl.envs.base import Env, EnvConfig, EnvSpec
-from wamrl.envs.workers_mailbox import SPIN_S, Count, Mailbox, look
+from wamrl.envs.workers_mailbox import Count, Mailbox, Patience
 from wamrl.envs.workers_memory import PACK_FACTS, Layout, map_block
 
 
@@ -34,16 +34,16 @@ def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides what ends
     pipe, box = Connection(pipe_fd), Mailbox(*mailbox)
     threading.Thread(target=_end_with, args=(pipe_fd,), daemon=True).start()
-    worker, wait, number = Worker(), _Wait(pipe, box.asked), 1
+    worker, inbox, number = Worker(), _Inbox(pipe, box.asked), 1
     while True:
-        if wait.until(number):
+        if inbox.wait(number):
             kind, value = answer_to(worker, ("step", box.read(number)))
             if kind == "ok":
                 box.finish(value)
                 number += 1
                 continue
             pipe.send((kind, value))
-            wait.quick, number = False, math.inf  # a bug was found: only the pool's goodbye is left to wait for
+            number = math.inf  # a bug was found: only the pool's goodbye is left to wait for
         elif (message := _receive(pipe)) is not None:
             if message[0] == "attach":
                 _, layout, first = message
@@ -55,30 +55,26 @@ def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
     worker.close()
 
 
-class _Wait:
-    """For the pool: for the next order, or a message in the pipe."""
+class _Inbox:
+    """Where the pool is heard: the mailbox and the pipe."""
 
     def __init__(self, pipe: Connection, asked: Count) -> None:
-        self._asked, self._poll = asked, select.poll()
-        self._pipe_fd, self.quick = pipe.fileno(), False  # quick: the last wait was a short one
-        self._poll.register(self._pipe_fd, select.POLLIN)
+        self._asked, self._patience, self._poll = asked, Patience(), select.poll()
+        self._poll.register(pipe.fileno(), select.POLLIN)
         self._poll.register(asked.bell, select.POLLIN)
 
-    def until(self, number: float) -> bool:
+    def wait(self, number: float) -> bool:
         """True as soon as order `number` is there, False when a message is."""
-        if self._asked.reached(number):
-            return True
-        begin = time.perf_counter()
-        if self.quick and look(lambda: self._asked.reached(number)):
-            return True
+        if not self._asked.reached(number):
+            self._patience.wait(lambda: self._asked.reached(number), lambda: self._sleep(number))
+        return self._asked.reached(number)
+
+    def _sleep(self, number: float) -> None:
         while not self._asked.reached(number):
             ready = [fd for fd, _ in self._poll.poll()]
-            if self._asked.bell in ready:
-                self._asked.listen()
-            elif ready:
-                return False
-        self.quick = time.perf_counter() - begin < SPIN_S
-        return True
+            if self._asked.bell not in ready:
+                return
+            self._asked.listen()
 
 
 def answer_to(worker: Worker, message: tuple) -> tuple:

@@ -2,8 +2,7 @@
 
 Both sides count the orders in shared memory and ring a bell (an eventfd) for the other, who may sleep. To wake a
 sleeper takes tens of microseconds, more than a cheap chunk itself. So whoever waits looks at the count for a while, and
-sleeps only then; and he looks only if the last wait was short, so nobody spins beside a simulator that takes
-milliseconds. After every look he offers his core to other processes.
+offers his core to other processes after each look; but only where that has lately been worth it (`Patience`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from wamrl.envs.workers_memory import nameless_file
 
 SPIN_S = 200e-6  # the longest time of looking; a wake-up takes 20 to 60 us (LOG.md, 2026-11-26)
+_MOST_PENALTY = 1024
 _LINE = 8  # words of 8 bytes in a cache line; each side counts in a line of its own
 _ORDERS = 2 * _LINE  # where the orders begin: per slot, the number of its latest one and what to do
 _STEP = -1  # in the place of a seed
@@ -87,9 +87,29 @@ def make_files() -> tuple[int, int, int]:
     return nameless_file(), os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
 
 
-def look(there: Callable[[], bool]) -> bool:
-    """Look whether it is there until it is, for SPIN_S at most."""
-    end = time.perf_counter() + SPIN_S
-    while not (found := there()) and time.perf_counter() < end:
-        os.sched_yield()
-    return found
+class Patience:
+    """How one side waits: by looking again and again for SPIN_S at most, then asleep; or asleep at once.
+
+    Where a look was in vain, the next waits, twice as many each time, must be short ones before the next look: a core
+    that is offered to a busy process comes back milliseconds later. So looking all but stops where waits are long or
+    processes are more than cores, and goes on where a thousand waits in a row are short.
+    """
+
+    def __init__(self) -> None:
+        self._rest, self._penalty = 1, 1  # short waits until the next look; and after the next one that is in vain
+
+    def wait(self, there: Callable[[], bool], sleep: Callable[[], None]) -> None:
+        """Return when it is there, or from `sleep`."""
+        begin, looks = time.perf_counter(), self._rest == 0
+        end = begin + SPIN_S
+        while not (found := looks and there()) and looks and time.perf_counter() < end:
+            os.sched_yield()
+        if not found:
+            sleep()
+        short = time.perf_counter() < end
+        if looks and not short:
+            self._rest, self._penalty = self._penalty, min(2 * self._penalty, _MOST_PENALTY)
+        elif looks:
+            self._penalty = max(1, self._penalty - 1)
+        elif short:
+            self._rest -= 1

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from socket import socketpair
 
-from wamrl.envs.workers_mailbox import SPIN_S, Mailbox, look, make_files
+from wamrl.envs.workers_mailbox import Mailbox, Patience, make_files
 
 # A plain interpreter rather than multiprocessing's "spawn": that one runs the caller's script again in every worker
 # (imports torch, needs an `if __name__ == "__main__"` guard) and takes the thread limits only from our own os.environ.
@@ -53,7 +53,7 @@ class Process:
         self._box = Mailbox(slots.start, len(slots), box_fd, *bells)
         self._orders, self._busy_s = 0, 0.0
         self._awaited: deque[int] = deque()  # the answers that are due: the number of an order, 0 for one by the pipe
-        self._quick = False  # did the last wait end while we were looking, or could it have?
+        self._patience = Patience()
 
     @property
     def pid(self) -> int:
@@ -73,16 +73,11 @@ class Process:
     @staticmethod
     def gather(processes: Sequence[Process], timeout_s: float) -> list:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
-        if not _all_done(processes):
-            begin = time.perf_counter()
-            quick = all([process._quick for process in processes]) and look(lambda: _all_done(processes))
-            silent = () if quick else _sleep(processes, begin + timeout_s)
-            for process in processes:
-                process._quick = quick or time.perf_counter() - begin < SPIN_S
-            if silent:
-                lost = {p: WorkerLost(f"worker {p.pid} did not answer for {timeout_s:g} s") for p in silent}
-                return [lost.get(process) or process._take() for process in processes]
-        return [process._take() for process in processes]
+        deadline, silent = time.monotonic() + timeout_s, []
+        if not _all_done(processes):  # one patience for all: they are waited for together
+            processes[0]._patience.wait(lambda: _all_done(processes), lambda: silent.extend(_sleep(processes, deadline)))
+        lost = {process: WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s") for process in silent}
+        return [lost.get(process) or process._take() for process in processes]
 
     def _is_done(self) -> bool:
         number = self._awaited[0]
@@ -123,13 +118,13 @@ def _all_done(processes: Sequence[Process]) -> bool:
 
 
 def _sleep(processes: Sequence[Process], deadline: float) -> list[Process]:
-    """Wait until each has an answer for `_take`, at most until `deadline` (perf_counter); those that have none."""
+    """Wait until each has an answer for `_take`, at most until `deadline` (monotonic); those that have none."""
     late, poll = [process for process in processes if not process._is_done()], select.poll()
     owner = {fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)}
     for fd in owner:
         poll.register(fd, select.POLLIN)  # a closed pipe counts as ready, too
     while late:
-        ready = poll.poll(max(0.0, 1e3 * (deadline - time.perf_counter())))
+        ready = poll.poll(max(0.0, 1e3 * (deadline - time.monotonic())))
         if not ready:
             break
         spoken = []
