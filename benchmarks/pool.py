@@ -1,12 +1,12 @@
 """Our pool against gymnasium's AsyncVectorEnv (shared memory) and Stable-Baselines3's SubprocVecEnv, per env step.
 
 The environment costs next to nothing (`blank.py`), so this is the price of the plumbing. The peers run one process per
-environment; ours shares them out: 2 cheap environments to one process, since a second would share its core with the
-pool's own on a machine with 2 cores, and 32, what the recipes use, to two. Other rows have 2 environments in as many
-processes on all sides. "Per step": one message and one frame per control step on all sides. "Per 8-step chunk": ours executes 8
-actions per message and draws only the two frames that the model looks at (offsets 4 and 8, the latter is the next
-observation too); the peers, which have no chunks, step eight times and bring eight frames. Before and after the timing
-all sides must show the same counter in the same pixels.
+environment; ours shares them out: 2 cheap environments to one process, because a second one would have to share its
+core with the pool's own where there are 2 cores, and 32, what the recipes use, to two. In rows "in 2 processes" all
+sides have as many. "Per step": one message and one frame per control step on all sides. "Per 8-step chunk": ours
+executes 8 actions per message and draws only the two frames that the model looks at (offsets 4 and 8, the latter is the
+next observation too); the peers, which have no chunks, step eight times and bring eight frames. Before and after the
+timing all sides must show the same counter in the same pixels.
 """
 
 from __future__ import annotations

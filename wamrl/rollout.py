@@ -17,7 +17,7 @@ from wamrl.envs.workers import Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
-from wamrl.types import Batch, Clip, Obs, Outcome, Start
+from wamrl.types import Batch, Clip, Obs, Outcome, Start, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class _Runner:
             index = torch.tensor([self.running[s] for s in slots.tolist()])
             self.rows.append(
                 Chunks(
-                    obs=obs, plan=plan, frames=out.frames[slots], verifiable=out.verifiable[slots],
+                    obs=obs, plan=plan, frames=rows_of(out.frames, slots), verifiable=out.verifiable[slots],
                     executed=out.executed[slots], success=out.success[slots], done=out.done[slots], episode=index,
                     step=self.length[index],
                 )  # fmt: skip

@@ -130,7 +130,7 @@ class Pool:
         todo = seeds
         while todo:  # again where a worker was replaced
             gone = self._team.tell("reset", todo)
-            self._note_lost(gone)
+            self._lost.update(slot for slot in gone if self._live[slot])
             todo = {slot: seed for slot, seed in todo.items() if slot in gone}
         self._live[list(seeds)] = True
         return self._obs(self._live & ~self._rows(self._lost))
@@ -168,7 +168,7 @@ class Pool:
         """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else."""
         sent = self._sent.popleft()
         self._away.difference_update(sent.slots)
-        self._note_lost(self._team.receive())
+        self._lost.update(slot for slot in self._team.receive() if self._live[slot])
         told = [slot for slot in sent.slots if slot in self._lost]
         self._lost.difference_update(told)
         lost, ran, seen = self._rows(told), sent.ran, sent.seen
@@ -178,13 +178,11 @@ class Pool:
         executed, stages, attempts, retries, *_ = facts
         success, terminated, truncated = facts[4:7].astype(bool)
         self._live &= ~(lost | terminated | truncated)
-        tensor = torch.from_numpy
+        tensor, frames = torch.from_numpy, _masked(self._team.arrays["frames"], ran)
         return Outcome(
-            frames=tensor(_masked(self._team.arrays["frames"], ran)),
-            verifiable=tensor(executed[:, None] >= self._offsets),
-            executed=tensor(executed), success=tensor(success), terminated=tensor(terminated),
-            truncated=tensor(truncated), stages=tensor(stages), attempts=tensor(attempts), retries=tensor(retries),
-            lost=tensor(lost), obs=self._obs(seen),
+            frames=tensor(frames), verifiable=tensor(executed[:, None] >= self._offsets), executed=tensor(executed),
+            success=tensor(success), terminated=tensor(terminated), truncated=tensor(truncated), stages=tensor(stages),
+            attempts=tensor(attempts), retries=tensor(retries), lost=tensor(lost), obs=self._obs(seen),
         )  # fmt: skip
 
     @property
@@ -208,9 +206,6 @@ class Pool:
         if slots:
             rows[list(slots)] = True
         return rows
-
-    def _note_lost(self, gone: set[int]) -> None:
-        self._lost.update(slot for slot in gone if self._live[slot])
 
     def _require_here(self, slots: list[int]) -> None:
         top = self.config.n_envs - 1
@@ -238,12 +233,12 @@ class Pool:
         )
 
 
-def _all(flags: np.ndarray) -> bool:
-    return np.count_nonzero(flags) == flags.size  # a fifth of the time of `all`, where there are few
-
-
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
     return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _all(flags: np.ndarray) -> bool:
+    return np.count_nonzero(flags) == flags.size  # a third of the time of `all`, where they are few
 
 
 def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

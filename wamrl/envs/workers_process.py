@@ -75,7 +75,8 @@ class Process:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
         deadline, silent = time.monotonic() + timeout_s, []
         if not _all_done(processes):  # one patience for all: they are waited for together
-            processes[0]._patience.wait(lambda: _all_done(processes), lambda: silent.extend(_sleep(processes, deadline)))
+            wait = processes[0]._patience.wait
+            wait(lambda: _all_done(processes), lambda: silent.extend(_sleep(processes, deadline)))
         lost = {process: WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s") for process in silent}
         return [lost.get(process) or process._take() for process in processes]
 
