@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wamrl import dist
-from wamrl.envs.workers import Pool
+from wamrl.envs.workers import OutcomeBuffer, Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
@@ -95,7 +95,7 @@ class _Lane:
     """Some slots, served by the model while those of another lane are stepped."""
 
     slots: range
-    obs: Obs | None = None  # of all slots, as last received; valid for those of this lane that run
+    out: OutcomeBuffer  # what its latest `receive` gave, of all slots; valid for those of this lane that run
     decided: tuple[Tensor, Obs, Plan] | None = None  # slots (m,), what they saw, what they do
     fresh: tuple[int, ...] = ()  # slots in which an episode begins
 
@@ -127,7 +127,8 @@ class _Runner:
         pool.reset([None] * pool.config.n_envs)
         slots = min(pool.config.n_envs, len(starts))
         lanes = min(pool.config.lanes, slots)
-        self.lanes = [_Lane(range(i, slots, lanes)) for i in range(lanes)]  # every lane has slots in every worker
+        # Every lane has slots in every worker.
+        self.lanes = [_Lane(range(i, slots, lanes), pool.buffer()) for i in range(lanes)]
 
     def run(self, on_done: Callable[[int], None]) -> Rollout:
         """The lanes in turn, always in the same order, so that a rollout can be repeated bitwise."""
@@ -135,7 +136,7 @@ class _Runner:
         while True:
             for lane in self.lanes:
                 before = time.perf_counter()
-                out = self.pool.receive() if lane.away else None
+                out = self.pool.receive(lane.out) if lane.away else None
                 waited += time.perf_counter() - before
                 ended = 0 if out is None else self._record(lane, out)
                 self._send(lane)
@@ -147,8 +148,8 @@ class _Runner:
         return self._result(model_idle_s=waited, env_idle_s=max(0.0, wall - worked))
 
     def _record(self, lane: _Lane, out: Outcome) -> int:
-        """Keep what became of a lane's decisions; returns how many episodes ended."""
-        lane.obs, ended = out.obs, []
+        """Keep what became of a lane's decisions, copied out of its buffer; returns how many episodes ended."""
+        ended = []
         for slot in lane.fresh:
             if out.lost[slot]:
                 self.again.append(self.running.pop(slot))
@@ -183,7 +184,7 @@ class _Runner:
         size, spec = self.pool.config.n_envs, self.wam.spec
         actions, active = torch.zeros(size, spec.chunk, spec.action_dim), torch.zeros(size, dtype=torch.bool)
         if len(ready):
-            obs = lane.obs[ready]
+            obs = lane.out.outcome.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
             plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")

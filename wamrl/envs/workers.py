@@ -28,6 +28,7 @@ from torch import Tensor
 
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.ray_workers import RayProcess, connect
+from wamrl.envs.workers_outcome import OutcomeBuffer
 from wamrl.envs.workers_process import Process
 from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
@@ -92,7 +93,6 @@ class Pool:
             timeout_s=config.timeout_s,
         )
         self.config, self.spec = config, self._team.spec
-        self._text, self._offsets = (self.spec.instruction,) * config.n_envs, np.array(config.frame_offsets)
         self._live = np.zeros(config.n_envs, bool)
         self._lost: set[int] = set()  # lost, but no `receive` has told so yet
         self._away: set[int] = set()  # sent to its worker, not yet received
@@ -133,9 +133,13 @@ class Pool:
             self._lost.update(slot for slot in gone if self._live[slot])
             todo = {slot: seed for slot, seed in todo.items() if slot in gone}
         self._live[list(seeds)] = True
-        return self._obs(self._live & ~self._rows(self._lost))
+        fresh, nobody = self.buffer(), np.zeros_like(self._live)
+        fresh.write(self._team.arrays, nobody, self._live & ~self._rows(self._lost), nobody)
+        return fresh.outcome.obs
 
-    def step(self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray) -> Outcome:
+    def step(
+        self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, buffer: OutcomeBuffer | None = None
+    ) -> Outcome:
         """Execute the first n_exec actions in every active slot; float32 (B, N >= n_exec, A), bool (B,).
 
         Slots that are not active or have no episode are masked (zero rows). An episode that ends by itself inside the
@@ -143,7 +147,7 @@ class Pool:
         the older frames are the latest ones rendered until then.
         """
         self.send(actions_BNA, active_B)
-        return self.receive()
+        return self.receive(buffer)
 
     def send(
         self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, starts: Mapping[int, Start] = _NONE
@@ -164,8 +168,11 @@ class Pool:
         self._away.update(sent)
         self._sent.append(_Sent(sent, ran, seen))
 
-    def receive(self) -> Outcome:
-        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else."""
+    def receive(self, buffer: OutcomeBuffer | None = None) -> Outcome:
+        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else.
+
+        With a `buffer`, the outcome is the buffer's, and is overwritten when the buffer is used next.
+        """
         sent = self._sent.popleft()
         self._away.difference_update(sent.slots)
         self._lost.update(slot for slot in self._team.receive() if self._live[slot])
@@ -174,16 +181,13 @@ class Pool:
         lost, ran, seen = self._rows(told), sent.ran, sent.seen
         if told:
             ran, seen = ran & ~lost, seen & ~lost
-        facts = np.multiply(self._team.arrays["facts"].T, ran, order="C")  # a masked copy, (facts, B)
-        executed, stages, attempts, retries, *_ = facts
-        success, terminated, truncated = facts[4:7].astype(bool)
-        self._live &= ~(lost | terminated | truncated)
-        tensor, frames = torch.from_numpy, _masked(self._team.arrays["frames"], ran)
-        return Outcome(
-            frames=tensor(frames), verifiable=tensor(executed[:, None] >= self._offsets), executed=tensor(executed),
-            success=tensor(success), terminated=tensor(terminated), truncated=tensor(truncated), stages=tensor(stages),
-            attempts=tensor(attempts), retries=tensor(retries), lost=tensor(lost), obs=self._obs(seen),
-        )  # fmt: skip
+        buffer = buffer or self.buffer()
+        self._live &= ~buffer.write(self._team.arrays, ran, seen, lost)
+        return buffer.outcome
+
+    def buffer(self) -> OutcomeBuffer:
+        """For `receive` and `step`: room for an outcome, to be written again and again."""
+        return OutcomeBuffer(self._team.layout)
 
     @property
     def busy_s(self) -> float:
@@ -221,29 +225,10 @@ class Pool:
             raise ValueError(f"actions are {array.dtype} {array.shape}: the pool needs {wanted}")
         rows = slots if len(slots) < self.config.n_envs else slice(None)
         chosen = array[rows, :n_exec]
-        if not _all(np.isfinite(chosen)):
+        if np.count_nonzero(np.isfinite(chosen)) < chosen.size:
             raise ValueError("actions contain NaN or infinity: the policy has diverged; lower the learning rate")
         self._team.arrays["actions"][rows] = chosen
-
-    def _obs(self, rows: np.ndarray) -> Obs:
-        return Obs(
-            frames=torch.from_numpy(_masked(self._team.arrays["obs_frames"], rows)),
-            proprio=torch.from_numpy(_masked(self._team.arrays["obs_proprio"], rows)),
-            text=self._text,
-        )
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
     return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _all(flags: np.ndarray) -> bool:
-    return np.count_nonzero(flags) == flags.size  # a third of the time of `all`, where they are few
-
-
-def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy that is zero where `rows`, bool (B,), is False."""
-    out = array.copy()  # and then zero the few: a third of the time of copying the many by their indices
-    if not _all(rows):
-        out[~rows] = 0
-    return out

@@ -43,8 +43,8 @@ class Team:
                 raise ValueError(
                     f"{self.spec.name}: build() made a different spec in each worker: make it deterministic"
                 )
-            self._layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
-            self.arrays: dict[str, np.ndarray] = self._layout.views(map_block(self._memory[0], self._layout))
+            self.layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
+            self.arrays: dict[str, np.ndarray] = self.layout.views(map_block(self._memory[0], self.layout))
             self._attach(range(n_workers))
         except BaseException:
             self.close()
@@ -115,7 +115,7 @@ class Team:
         return self._ask_all(workers, [("build", self._env, len(self._shares[i])) for i in workers])
 
     def _attach(self, workers: Sequence[int]) -> None:
-        self._ask_all(workers, [("attach", self._layout, self._shares[i][0]) for i in workers])
+        self._ask_all(workers, [("attach", self.layout, self._shares[i][0]) for i in workers])
 
     def _ask_all(self, workers: Sequence[int], messages: list[tuple]) -> list:
         """As `_ask`, where we cannot go on without an answer."""
