@@ -5,8 +5,9 @@ Frames are rendered only where somebody looks: at `frame_offsets`, and where the
 dies or hangs is replaced, and the episodes that ran in it come back `lost`. An exception in an environment is a bug
 and is raised here.
 
-`step` is `send` and `receive`. Whoever sends to one half of the slots while the other half is served by the model keeps
-both busy (wamrl/rollout.py).
+`step` is `send` and `receive`. What they return is the caller's own, unless he passes a `buffer` to save making new
+tensors. Whoever sends to one half of the slots while the other half is served by the model keeps both busy
+(wamrl/rollout.py).
 
 Example:
     with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from wamrl.envs.workers_memory import nameless_file
 
-SPIN_S = 200e-6  # the longest time of looking; a wake-up takes 20 to 60 us (LOG.md, 2026-11-26)
+SPIN_S = 200e-6  # the longest time of looking; what a cheap chunk of 16 slots takes (LOG.md, 2026-11-26)
 _MOST_PENALTY = 1024
 _LINE = 8  # words of 8 bytes in a cache line; each side counts in a line of its own
 _ORDERS = 2 * _LINE  # where the orders begin: per slot, the number of its latest one and what to do
