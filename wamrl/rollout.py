@@ -95,7 +95,8 @@ class _Lane:
     """Some slots, served by the model while those of another lane are stepped."""
 
     slots: range
-    out: OutcomeBuffer  # what its latest `receive` gave, of all slots; valid for those of this lane that run
+    buffer: OutcomeBuffer  # for its outcomes
+    obs: Obs | None = None  # of all slots, as last received; valid for those of this lane that run
     decided: tuple[Tensor, Obs, Plan] | None = None  # slots (m,), what they saw, what they do
     fresh: tuple[int, ...] = ()  # slots in which an episode begins
 
@@ -136,7 +137,7 @@ class _Runner:
         while True:
             for lane in self.lanes:
                 before = time.perf_counter()
-                out = self.pool.receive(lane.out) if lane.away else None
+                out = self.pool.receive(lane.buffer) if lane.away else None
                 waited += time.perf_counter() - before
                 ended = 0 if out is None else self._record(lane, out)
                 self._send(lane)
@@ -149,7 +150,7 @@ class _Runner:
 
     def _record(self, lane: _Lane, out: Outcome) -> int:
         """Keep what became of a lane's decisions, copied out of its buffer; returns how many episodes ended."""
-        ended = []
+        lane.obs, ended = out.obs, []
         for slot in lane.fresh:
             if out.lost[slot]:
                 self.again.append(self.running.pop(slot))
@@ -184,7 +185,7 @@ class _Runner:
         size, spec = self.pool.config.n_envs, self.wam.spec
         actions, active = torch.zeros(size, spec.chunk, spec.action_dim), torch.zeros(size, dtype=torch.bool)
         if len(ready):
-            obs = lane.out.outcome.obs[ready]
+            obs = lane.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
             plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore).to("cpu")

@@ -100,9 +100,8 @@ class Patience:
 
     def wait(self, there: Callable[[], bool], sleep: Callable[[], None]) -> None:
         """Return when it is there, or from `sleep`."""
-        begin, looks = time.perf_counter(), self._rest == 0
-        end = begin + SPIN_S
-        while not (found := looks and there()) and looks and time.perf_counter() < end:
+        end, looks, found = time.perf_counter() + SPIN_S, self._rest == 0, False
+        while looks and not (found := there()) and time.perf_counter() < end:
             os.sched_yield()
         if not found:
             sleep()
