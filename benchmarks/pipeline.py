@@ -43,6 +43,7 @@ class Taped:
 def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
     """Makers of a model that knows its decisions and of a pool that knows its outcomes; the rollout they are from."""
     model, envs = Taped(wam, "act"), Taped(pool, "receive")
+    envs.buffer = lambda: None  # every outcome is kept, so each needs tensors of its own
     rollout = run(model, envs)
 
     def free_model() -> SimpleNamespace:
@@ -53,7 +54,7 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
         tape = deque(envs.tape)
         return SimpleNamespace(
             config=pool.config, spec=pool.spec, busy_s=0.0, reset=lambda starts: None, send=lambda *_: None,
-            receive=tape.popleft,
+            receive=lambda _: tape.popleft(), buffer=lambda: None,
         )  # fmt: skip
 
     return free_model, free_envs, rollout

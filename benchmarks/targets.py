@@ -30,22 +30,22 @@ class Benchmark:
 
 
 PEERS = ("AsyncVectorEnv", "SubprocVecEnv")
-WAKE_UP = "with one environment per process both pay two wake-ups a message, and ours the Python around it; the pool "
-WAKE_UP += "is made for chunks and many environments per process: for two environments and single steps, take the peer"
+SMALL = "what is left of a message is the Python on both of its sides, about 40 us for two environments, which leaves "
+SMALL += "little room below the peers; where a core is short, pool and worker take turns on one, and it is twice that"
 POOL = {
     f"per {mode}, {n} environments, against {peer}": Target(at_least=least, explanation=why)
     for mode, least, n, why in (
-        ("step", 4, 2, WAKE_UP), ("8-step chunk", 15, 2, WAKE_UP),
+        ("step", 4, 2, SMALL), ("8-step chunk", 15, 2, SMALL),
         ("step", 4, 32, "the environments of a process take turns, and a step of each has its own Python"),
-        ("8-step chunk", 15, 32, "copies between cores and the Python of the steps are what is left; the peers' own "
-         "time was 44 us in this run and 70 in others, in which it is met"),
+        ("8-step chunk", 15, 32, "copies between cores and the Python of the steps are what is left"),
     ) for peer in PEERS
 }  # fmt: skip
 
 BENCHMARKS: dict[str, Benchmark] = {
     "pool": Benchmark(
         title="the price of running environments in other processes, per environment step",
-        sides="Ours: `Pool`. Peers: gymnasium's AsyncVectorEnv (shared memory), Stable-Baselines3's SubprocVecEnv.",
+        sides="Ours: `Pool`, with a buffer as in rollouts. Peers: gymnasium's AsyncVectorEnv (shared memory, no copy), "
+        "Stable-Baselines3's SubprocVecEnv, one process per environment.",
         targets=POOL,
     ),
     "simulator": Benchmark(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from wamrl import dist
-from wamrl.envs.workers import Pool
+from wamrl.envs.workers import OutcomeBuffer, Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
-from wamrl.types import Batch, Clip, Obs, Outcome, Start
+from wamrl.types import Batch, Clip, Obs, Outcome, Start, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,7 @@ class _Lane:
     """Some slots, served by the model while those of another lane are stepped."""
 
     slots: range
+    buffer: OutcomeBuffer  # for its outcomes
     obs: Obs | None = None  # of all slots, as last received; valid for those of this lane that run
     decided: tuple[Tensor, Obs, Plan] | None = None  # slots (m,), what they saw, what they do
     fresh: tuple[int, ...] = ()  # slots in which an episode begins
@@ -127,7 +128,8 @@ class _Runner:
         pool.reset([None] * pool.config.n_envs)
         slots = min(pool.config.n_envs, len(starts))
         lanes = min(pool.config.lanes, slots)
-        self.lanes = [_Lane(range(i, slots, lanes)) for i in range(lanes)]  # every lane has slots in every worker
+        # Every lane has slots in every worker.
+        self.lanes = [_Lane(range(i, slots, lanes), pool.buffer()) for i in range(lanes)]
 
     def run(self, on_done: Callable[[int], None]) -> Rollout:
         """The lanes in turn, always in the same order, so that a rollout can be repeated bitwise."""
@@ -135,7 +137,7 @@ class _Runner:
         while True:
             for lane in self.lanes:
                 before = time.perf_counter()
-                out = self.pool.receive() if lane.away else None
+                out = self.pool.receive(lane.buffer) if lane.away else None
                 waited += time.perf_counter() - before
                 ended = 0 if out is None else self._record(lane, out)
                 self._send(lane)
@@ -147,7 +149,7 @@ class _Runner:
         return self._result(model_idle_s=waited, env_idle_s=max(0.0, wall - worked))
 
     def _record(self, lane: _Lane, out: Outcome) -> int:
-        """Keep what became of a lane's decisions; returns how many episodes ended."""
+        """Keep what became of a lane's decisions, copied out of its buffer; returns how many episodes ended."""
         lane.obs, ended = out.obs, []
         for slot in lane.fresh:
             if out.lost[slot]:
@@ -157,7 +159,7 @@ class _Runner:
             index = torch.tensor([self.running[s] for s in slots.tolist()])
             self.rows.append(
                 Chunks(
-                    obs=obs, plan=plan, frames=out.frames[slots], verifiable=out.verifiable[slots],
+                    obs=obs, plan=plan, frames=rows_of(out.frames, slots), verifiable=out.verifiable[slots],
                     executed=out.executed[slots], success=out.success[slots], done=out.done[slots], episode=index,
                     step=self.length[index],
                 )  # fmt: skip

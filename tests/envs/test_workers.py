@@ -13,7 +13,7 @@ import torch
 
 from tests.envs.faulty import WalkConfig
 from wamrl.envs.workers import PoolConfig
-from wamrl.types import Start
+from wamrl.types import Outcome, Start
 
 N_EXEC, OFFSETS, HISTORY = 5, (2, 5, 8), (-7, -3, 0)
 CONFIG = PoolConfig(
@@ -133,6 +133,33 @@ def test_halves_sent_in_turn_equal_bare_environments():
         assert np.array_equal(out.obs.frames[1], fresh.history()) and not out.frames[1].any()
         assert out.executed.tolist() == [0, 0, 0, 5, 0] and not out.done.any() and pool.live.all()
         assert np.array_equal(pool.step(actions(4), mask(1)).frames[1], fresh.chunk(actions(4)[1])["frames"])
+
+
+def test_a_buffer_shows_the_latest_outcome_and_all_others_stay_as_they_are():
+    """Both halves in turn, once into a buffer each and once into new outcomes; the same, zero rows included."""
+    kept: list[list] = []
+    for buffered in (True, False):
+        with CONFIG.build() as pool:
+            pool.reset(starts(5))
+            buffers = [pool.buffer(), pool.buffer()] if buffered else [None, None]
+            pool.send(actions(0), mask(0, 2, 4))
+            seen = []
+            for step in range(12):
+                rows = (mask(1, 3), mask(0, 2)) if step < 4 else (mask(1), mask(2, 4))
+                pool.send(actions(step + 1), rows[step % 2])
+                out = pool.receive(buffers[step % 2])
+                assert not buffered or out is buffers[step % 2].outcome
+                seen.append((out, copied(out)))
+            kept.append([copy for _, copy in seen])
+            stay = [all(map(torch.equal, copied(out), copy)) for out, copy in seen]
+            assert stay[-2:] == [True, True] and (all(stay) or buffered) and not (all(stay) and buffered)
+    for one, other in zip(*kept, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def copied(outcome: Outcome) -> list[torch.Tensor]:
+    flat = vars(outcome) | vars(outcome.obs)
+    return [value.clone() for value in flat.values() if isinstance(value, torch.Tensor)]
 
 
 def test_a_slot_is_not_sent_twice():
@@ -266,7 +293,7 @@ from tests.envs.test_workers import CONFIG, WalkConfig, starts, actions, replace
 pool = replace(CONFIG, env=WalkConfig(fault="hang", bad_seeds=(starts(1)[0].seed,))).build()
 pool.reset(starts(5))
 print(*pool.pids, flush=True)
-pool._team._processes[0].send(("step", [0]))
+pool.send(actions(0), pool.live)
 time.sleep(0.3)
 {end}
 """

@@ -69,14 +69,14 @@ class _Remote:
 class RayProcess:
     """A remote worker, with the face of a `workers_process.Process`."""
 
-    def __init__(self, memory_fd: int) -> None:
+    def __init__(self, memory_fd: int, slots: range) -> None:
         import ray
 
         # One core each, on as many machines as there are; a node that is lost must not take the driver's retries along.
         make = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(_Remote)
         self._ray, self._actor, self._memory_fd = ray, make.remote(), memory_fd
         self._sent: deque[tuple] = deque()  # reference of the answer, slots
-        self._count, self._pid = 0, 0
+        self._count, self._pid = len(slots), 0
 
     @property
     def pid(self) -> int:
@@ -98,8 +98,6 @@ class RayProcess:
             slots = [slot for slot, _ in items]
             self._sent.append((self._actor.chunk.remote(verb, items, self._arrays["actions"][slots]), slots))
             return
-        if verb == "build":
-            self._count = rest[1]
         if verb == "attach":
             layout: Layout = rest[0]
             self._arrays = layout.views(map_block(self._memory_fd, layout))

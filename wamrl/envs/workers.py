@@ -5,8 +5,9 @@ Frames are rendered only where somebody looks: at `frame_offsets`, and where the
 dies or hangs is replaced, and the episodes that ran in it come back `lost`. An exception in an environment is a bug
 and is raised here.
 
-`step` is `send` and `receive`. Whoever sends to one half of the slots while the other half is served by the model keeps
-both busy (wamrl/rollout.py).
+`step` is `send` and `receive`. What they return is the caller's own, unless he passes a `buffer` to save making new
+tensors. Whoever sends to one half of the slots while the other half is served by the model keeps both busy
+(wamrl/rollout.py).
 
 Example:
     with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:
@@ -17,10 +18,10 @@ Example:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,12 +29,12 @@ from torch import Tensor
 
 from wamrl.envs.base import EnvConfig
 from wamrl.envs.ray_workers import RayProcess, connect
+from wamrl.envs.workers_outcome import OutcomeBuffer
 from wamrl.envs.workers_process import Process
 from wamrl.envs.workers_team import Team
 from wamrl.types import Obs, Outcome, Start
 
 _NONE: Mapping[int, Start] = MappingProxyType({})
-_OUTCOME = ("frames", "verifiable", "executed", "success", "terminated", "truncated", "stages", "attempts", "retries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +73,10 @@ class PoolConfig:
         return Pool(self)
 
 
-@dataclass(frozen=True)
-class _Sent:
-    active: np.ndarray  # bool (B,) slots that execute a chunk
-    fresh: np.ndarray  # bool (B,) slots that begin an episode
+class _Sent(NamedTuple):
+    slots: list[int]
+    ran: np.ndarray  # bool (B,): those that execute a chunk
+    seen: np.ndarray  # bool (B,): those, and the ones that begin an episode
 
 
 class Pool:
@@ -94,8 +95,8 @@ class Pool:
         )
         self.config, self.spec = config, self._team.spec
         self._live = np.zeros(config.n_envs, bool)
-        self._lost = np.zeros(config.n_envs, bool)  # lost, but no `receive` has told so yet
-        self._away = np.zeros(config.n_envs, bool)  # sent to its worker, not yet received
+        self._lost: set[int] = set()  # lost, but no `receive` has told so yet
+        self._away: set[int] = set()  # sent to its worker, not yet received
         self._sent: deque[_Sent] = deque()
 
     @property
@@ -114,7 +115,8 @@ class Pool:
             raise ValueError(f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None")
         while self._sent:  # what an interrupted rollout left behind
             self.receive()
-        self._live[:] = self._lost[:] = False
+        self._live[:] = False
+        self._lost.clear()
         chosen = [(slot, start) for slot, start in enumerate(starts) if start is not None]
         return self.reset_slots([slot for slot, _ in chosen], [start for _, start in chosen])
 
@@ -124,16 +126,21 @@ class Pool:
         if len(seeds) != len(slots):
             raise ValueError(f"slots {list(slots)}: name each once")
         self._require_here(list(seeds))
-        self._live[list(seeds)] = self._lost[list(seeds)] = False
+        self._live[list(seeds)] = False
+        self._lost.difference_update(seeds)
         todo = seeds
         while todo:  # again where a worker was replaced
-            gone = self._team.tell("reset", {slot: (slot, seed) for slot, seed in todo.items()})
-            self._note_lost(gone)
+            gone = self._team.tell("reset", todo)
+            self._lost.update(slot for slot in gone if self._live[slot])
             todo = {slot: seed for slot, seed in todo.items() if slot in gone}
         self._live[list(seeds)] = True
-        return self._obs(self._live & ~self._lost)
+        fresh, nobody = self.buffer(), np.zeros_like(self._live)
+        fresh.write(self._team.arrays, nobody, self._live & ~self._rows(self._lost), nobody)
+        return fresh.outcome.obs
 
-    def step(self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray) -> Outcome:
+    def step(
+        self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, buffer: OutcomeBuffer | None = None
+    ) -> Outcome:
         """Execute the first n_exec actions in every active slot; float32 (B, N >= n_exec, A), bool (B,).
 
         Slots that are not active or have no episode are masked (zero rows). An episode that ends by itself inside the
@@ -141,37 +148,47 @@ class Pool:
         the older frames are the latest ones rendered until then.
         """
         self.send(actions_BNA, active_B)
-        return self.receive()
+        return self.receive(buffer)
 
     def send(
         self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, starts: Mapping[int, Start] = _NONE
     ) -> None:
         """Begin `step` and return at once. starts: slots in which a new episode begins meanwhile, instead of a step."""
-        active = np.asarray(active_B, bool).reshape(self.config.n_envs) & self._live
-        active[list(starts)] = False
-        self._require_here([*np.flatnonzero(active).tolist(), *starts])
-        ran = active & ~self._lost
-        self._team.arrays["actions"][ran] = self._checked_actions(actions_BNA, ran)[ran]
-        items = dict.fromkeys(np.flatnonzero(ran).tolist()) | {slot: start.seed for slot, start in starts.items()}
-        self._team.send("step", {slot: (slot, seed) for slot, seed in items.items()})
-        fresh = np.zeros_like(active)
-        fresh[list(starts)] = True
-        self._live |= fresh
-        self._lost &= ~fresh
-        self._away |= active | fresh
-        self._sent.append(_Sent(active, fresh))
+        active = _array(active_B).astype(bool).reshape(self.config.n_envs) & self._live
+        slots = [slot for slot in active.nonzero()[0].tolist() if slot not in starts]
+        sent = [*slots, *starts]
+        self._require_here(sent)
+        running = [slot for slot in slots if slot not in self._lost]
+        self._write_actions(actions_BNA, running)
+        self._team.send("step", dict.fromkeys(running) | {slot: start.seed for slot, start in starts.items()})
+        ran = seen = self._rows(slots)  # the workers run: what does not concern them is done from here on
+        if starts:
+            seen = self._rows(sent)
+            self._live |= seen
+            self._lost.difference_update(starts)
+        self._away.update(sent)
+        self._sent.append(_Sent(sent, ran, seen))
 
-    def receive(self) -> Outcome:
-        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else."""
+    def receive(self, buffer: OutcomeBuffer | None = None) -> Outcome:
+        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else.
+
+        With a `buffer`, the outcome is the buffer's, and is overwritten when the buffer is used next.
+        """
         sent = self._sent.popleft()
-        self._away &= ~(sent.active | sent.fresh)
-        self._note_lost(self._team.receive())
-        lost = (sent.active | sent.fresh) & self._lost
-        ran = sent.active & ~lost
-        out = {name: torch.from_numpy(_masked(self._team.arrays[name], ran)) for name in _OUTCOME}
-        self._live[lost | (out["terminated"] | out["truncated"]).numpy()] = False
-        self._lost[lost] = False
-        return Outcome(**out, lost=torch.from_numpy(lost), obs=self._obs(ran | (sent.fresh & ~lost)))
+        self._away.difference_update(sent.slots)
+        self._lost.update(slot for slot in self._team.receive() if self._live[slot])
+        told = [slot for slot in sent.slots if slot in self._lost]
+        self._lost.difference_update(told)
+        lost, ran, seen = self._rows(told), sent.ran, sent.seen
+        if told:
+            ran, seen = ran & ~lost, seen & ~lost
+        buffer = buffer or self.buffer()
+        self._live &= ~buffer.write(self._team.arrays, ran, seen, lost)
+        return buffer.outcome
+
+    def buffer(self) -> OutcomeBuffer:
+        """For `receive` and `step`: room for an outcome, to be written again and again."""
+        return OutcomeBuffer(self._team.layout)
 
     @property
     def busy_s(self) -> float:
@@ -188,36 +205,31 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _note_lost(self, gone: set[int]) -> None:
-        self._lost[list(gone)] |= self._live[list(gone)]
+    def _rows(self, slots: Collection[int]) -> np.ndarray:
+        """bool (B,), True at the slots."""
+        rows = np.zeros(self.config.n_envs, bool)
+        if slots:
+            rows[list(slots)] = True
+        return rows
 
     def _require_here(self, slots: list[int]) -> None:
-        if not all(0 <= slot < self.config.n_envs and not self._away[slot] for slot in slots):
-            top = self.config.n_envs - 1
+        top = self.config.n_envs - 1
+        if slots and (min(slots) < 0 or max(slots) > top or not self._away.isdisjoint(slots)):
             raise ValueError(f"slots {slots}: choose from 0 to {top}, none that is sent and not received")
 
-    def _checked_actions(self, actions: Tensor | np.ndarray, ran: np.ndarray) -> np.ndarray:
-        array = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
-        n_exec, dim = self.config.n_exec, self.spec.action_dim
+    def _write_actions(self, actions: Tensor | np.ndarray, slots: list[int]) -> None:
+        """The first n_exec of each slot, into the shared block."""
+        array, n_exec, dim = _array(actions), self.config.n_exec, self.spec.action_dim
         fits = array.ndim == 3 and array.shape[::2] == (self.config.n_envs, dim) and array.shape[1] >= n_exec
         if array.dtype != np.float32 or not fits:
             wanted = f"float32 ({self.config.n_envs}, N >= {n_exec}, {dim})"
             raise ValueError(f"actions are {array.dtype} {array.shape}: the pool needs {wanted}")
-        if not np.isfinite(array[ran, :n_exec]).all():
+        rows = slots if len(slots) < self.config.n_envs else slice(None)
+        chosen = array[rows, :n_exec]
+        if np.count_nonzero(np.isfinite(chosen)) < chosen.size:
             raise ValueError("actions contain NaN or infinity: the policy has diverged; lower the learning rate")
-        return array[:, :n_exec]
-
-    def _obs(self, rows: np.ndarray) -> Obs:
-        return Obs(
-            frames=torch.from_numpy(_masked(self._team.arrays["obs_frames"], rows)),
-            proprio=torch.from_numpy(_masked(self._team.arrays["obs_proprio"], rows)),
-            text=(self.spec.instruction,) * self.config.n_envs,
-        )
+        self._team.arrays["actions"][rows] = chosen
 
 
-def _masked(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy that is zero where `rows`, bool (B,), is False."""
-    out = array.copy()  # and then zero the few: a third of the time of copying the many by their indices
-    if not rows.all():
-        out[~rows] = 0
-    return out
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)

@@ -6,39 +6,75 @@ Messages from the pool, and the answers; every answer is ("ok", value) or ("erro
     ("reset", [(slot, seed), ...])   -> float         a new episode in each slot; seconds that it took
     ("step", [(slot, seed or None), ...]) -> float    the same, or one chunk where there is no seed
     None                             -> the worker closes its environments and exits
+Between processes of one machine, "reset" and "step" and their answers go through a `Mailbox`, exceptions excepted.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import threading
 import time
 import traceback
+from bisect import bisect_right
 from collections import deque
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 
 from wamrl.envs.base import Env, EnvConfig, EnvSpec
-from wamrl.envs.workers_memory import Layout, map_block
+from wamrl.envs.workers_mailbox import Count, Mailbox, Patience
+from wamrl.envs.workers_memory import PACK_FACTS, Layout, map_block
 
 
-def main(pipe_fd: int, memory_fd: int) -> None:
-    """Serve the pool at the other end of the pipe."""
+def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
+    """Serve the pool at the other end of the pipe and of the mailbox (what `Mailbox` is made of)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides what ends
-    pipe = Connection(pipe_fd)
+    pipe, box = Connection(pipe_fd), Mailbox(*mailbox)
     threading.Thread(target=_end_with, args=(pipe_fd,), daemon=True).start()
-    worker = Worker()
-    while (message := _receive(pipe)) is not None:
-        if message[0] == "attach":
-            _, layout, first = message
-            arrays = layout.views(map_block(memory_fd, layout))
-            message = ("attach", layout, first, {k: v[first : first + worker.count] for k, v in arrays.items()})
-        pipe.send(answer_to(worker, message))
+    worker, inbox, number = Worker(), _Inbox(pipe, box.asked), 1
+    while True:
+        if inbox.wait(number):
+            kind, value = answer_to(worker, ("step", box.read(number)))
+            if kind == "ok":
+                box.finish(value)
+                number += 1
+                continue
+            pipe.send((kind, value))
+            number = math.inf  # a bug was found: only the pool's goodbye is left to wait for
+        elif (message := _receive(pipe)) is not None:
+            if message[0] == "attach":
+                _, layout, first = message
+                arrays = layout.views(map_block(memory_fd, layout))
+                message = ("attach", layout, first, {k: v[first : first + worker.count] for k, v in arrays.items()})
+            pipe.send(answer_to(worker, message))
+        else:
+            break
     worker.close()
+
+
+class _Inbox:
+    """Where the pool is heard: the mailbox and the pipe."""
+
+    def __init__(self, pipe: Connection, asked: Count) -> None:
+        self._asked, self._patience, self._poll = asked, Patience(), select.poll()
+        self._poll.register(pipe.fileno(), select.POLLIN)
+        self._poll.register(asked.bell, select.POLLIN)
+
+    def wait(self, number: float) -> bool:
+        """True as soon as order `number` is there, False when a message is."""
+        if not self._asked.reached(number):
+            self._patience.wait(lambda: self._asked.reached(number), lambda: self._sleep(number))
+        return self._asked.reached(number)
+
+    def _sleep(self, number: float) -> None:
+        while not self._asked.reached(number):
+            ready = [fd for fd, _ in self._poll.poll()]
+            if self._asked.bell not in ready:
+                return
+            self._asked.listen()
 
 
 def answer_to(worker: Worker, message: tuple) -> tuple:
@@ -90,9 +126,8 @@ class Worker:
 
     def attach(self, layout: Layout, first: int, arrays: dict[str, np.ndarray]) -> None:
         """arrays: those of `layout`, with the rows of our slots only."""
-        rows = _rows(arrays)
         self._slots = {
-            first + i: _Slot(env, layout, {k: v[i] for k, v in rows.items()}) for i, env in enumerate(self._envs)
+            first + i: _Slot(env, layout, {k: v[i] for k, v in arrays.items()}) for i, env in enumerate(self._envs)
         }
 
     def reset(self, items: list[tuple[int, int]]) -> float:
@@ -112,66 +147,70 @@ class Worker:
             env.close()
 
 
-def _rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Scalars per slot as arrays of one element, so that a slot's row can be written to."""
-    return {k: v[:, None] if v.ndim == 1 else v for k, v in arrays.items()}
-
-
 class _Slot:
     """One environment and its rows of the shared block."""
 
-    def __init__(self, env: Env, layout: Layout, row: dict[str, Any]) -> None:
-        self._env, self._layout, self._row = env, layout, row
-        self._past: deque[tuple[int, np.ndarray]] = deque()  # (control step of the episode, frame), ascending
-        self._age = 0  # control steps of the episode so far
+    def __init__(self, env: Env, layout: Layout, row: dict[str, np.ndarray]) -> None:
+        self._env, self._offsets, self._name = env, layout.frame_offsets, env.spec.name
+        self._actions, self._facts, self._frames = row["actions"], row["facts"], row["frames"]
+        self._obs_frames, self._obs_proprio = row["obs_frames"], row["obs_proprio"]
         steps, back, horizon = range(layout.n_exec + 1), layout.history_offsets, env.spec.horizon
         self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
         # Control steps of a chunk after which somebody looks, now or, from the end of this or a later chunk, back.
         self._seen = [k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps]
         self._late = {horizon + h for h in back}  # and those of the episode that its end looks back to
+        self._back = back[:-1]  # the last one is 0, now
+        self._past: deque[tuple[int, np.ndarray]] = deque()  # (control step of the episode, frame), ascending
+        self._age = 0  # control steps of the episode so far
 
     def reset(self, seed: int) -> None:
         self._env.reset(seed)
         self._age = 0
         self._past.clear()
-        self._past.append((0, self._render()))
-        self._write_obs()
+        self._write_obs(self._render())
 
     def step(self) -> None:
         """Execute one chunk, up to the end of the episode."""
-        row, start, success = self._row, self._age, False
-        row["frames"][:], row["verifiable"][:] = 0, False
-        for k, action in enumerate(row["actions"].copy(), start=1):
-            result = self._env.step(action)
-            self._age += 1
-            success |= result.success
+        env, seen, late, age, success = self._env, self._seen, self._late, self._age, False
+        for k, action in enumerate(self._actions.copy(), start=1):
+            result = env.step(action)
+            age += 1
+            success = success or result.success
             end = result.terminated or result.truncated
-            if end or self._seen[k] or self._age in self._late:
-                self._past.append((self._age, self._render()))
-                if (place := self._place.get(k)) is not None:
-                    row["frames"][place], row["verifiable"][place] = self._past[-1][1], True
+            if end or seen[k] or age in late:
+                self._age = age
+                frame = self._render()
+                if k in self._place:
+                    self._frames[self._place[k]] = frame
             if end:
+                self._frames[bisect_right(self._offsets, k) :] = 0  # an earlier chunk may have got there
                 break
-        row["executed"][0], row["success"][0] = self._age - start, success
-        row["stages"][0], row["attempts"][0], row["retries"][0] = result.stages, result.attempts, result.retries
-        row["terminated"][0], row["truncated"][0] = result.terminated, result.truncated
-        self._write_obs()
+        ends = bool(success), bool(result.terminated), bool(result.truncated)
+        PACK_FACTS(self._facts, 0, k, result.stages, result.attempts, result.retries, *ends)
+        self._write_obs(frame)
 
-    def _write_obs(self) -> None:
-        oldest = self._age + self._layout.history_offsets[0]
-        while len(self._past) > 1 and self._past[1][0] <= oldest:
-            self._past.popleft()
-        for place, offset in enumerate(self._layout.history_offsets):
-            earlier = [frame for age, frame in self._past if age <= self._age + offset]
-            self._row["obs_frames"][place] = earlier[-1] if earlier else self._past[0][1]
-        self._row["obs_proprio"][:] = _checked(self._env.proprio(), self._row["obs_proprio"], "proprio()", self._env)
+    def _write_obs(self, frame: np.ndarray) -> None:
+        """frame: the present one."""
+        self._obs_frames[-1] = frame
+        self._obs_proprio[:] = self._checked(self._env.proprio(), self._obs_proprio, "proprio()")
+        if not self._back:
+            return
+        past, oldest = self._past, self._age + self._back[0]
+        while len(past) > 1 and past[1][0] <= oldest:
+            past.popleft()
+        for place, offset in enumerate(self._back):
+            earlier = [frame for age, frame in past if age <= self._age + offset]
+            self._obs_frames[place] = earlier[-1] if earlier else past[0][1]
 
     def _render(self) -> np.ndarray:
-        return _checked(self._env.render(), self._row["obs_frames"][0], "render()", self._env).copy()
+        """The present frame, until the environment goes on; remembered, if somebody will look back."""
+        frame = self._checked(self._env.render(), self._obs_frames[0], "render()")
+        if self._back:
+            self._past.append((self._age, frame.copy()))
+        return frame
 
-
-def _checked(array: np.ndarray, like: np.ndarray, what: str, env: Env) -> np.ndarray:
-    if array.shape != like.shape or array.dtype != like.dtype:
-        found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
-        raise ValueError(f"{env.spec.name}: {what} returned {found} but its spec promises {promised}: mend the env")
-    return array
+    def _checked(self, array: np.ndarray, like: np.ndarray, what: str) -> np.ndarray:
+        if array.shape != like.shape or array.dtype != like.dtype:
+            found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
+            raise ValueError(f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the env")
+        return array

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import tempfile
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ import numpy as np
 
 from wamrl.envs.base import EnvSpec
 
+# What a slot's row of `facts` begins with: executed, stages, attempts, retries, success, terminated, truncated. One
+# call that packs them costs a fifth of seven assignments to elements of arrays.
+_FACTS = 8  # a cache line for each slot
+PACK_FACTS = struct.Struct("=7q").pack_into
 _ALIGN = 64  # bytes; one cache line, so that two workers never write to the same one at a field's edge
 
 
@@ -35,14 +40,7 @@ class Layout:
         return {
             "actions": ("float32", (batch, self.n_exec, spec.action_dim)),
             "frames": ("uint8", (batch, len(self.frame_offsets), *picture)),
-            "verifiable": ("bool", (batch, len(self.frame_offsets))),
-            "executed": ("int64", (batch,)),
-            "success": ("bool", (batch,)),
-            "terminated": ("bool", (batch,)),
-            "truncated": ("bool", (batch,)),
-            "stages": ("int64", (batch,)),
-            "attempts": ("int64", (batch,)),
-            "retries": ("int64", (batch,)),
+            "facts": ("int64", (batch, _FACTS)),
             "obs_frames": ("uint8", (batch, len(self.history_offsets), *picture)),
             "obs_proprio": ("float32", (batch, spec.proprio_dim)),
         }

@@ -28,6 +28,7 @@ class Team:
         self._env, self._kind, self._timeout_s, self._losses = env, kind, timeout_s, [0] * n_workers
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
         self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        self._owner = [i for i, share in enumerate(self._shares) for _ in share]  # of each slot
         self._processes: list[Process] = []
         self._sent: deque[tuple[str, list[int]]] = deque()  # verb, workers; oldest first
         self.busy_s = 0.0  # seconds that workers spent on chunks and resets, summed over them
@@ -35,15 +36,15 @@ class Team:
         self._finalizer = weakref.finalize(self, shut_down, self._processes, self._memory)
         try:
             _check_portable(env)
-            self._processes.extend(kind(self._memory[0]) for _ in self._shares)
+            self._processes.extend(kind(self._memory[0], share) for share in self._shares)
             specs = self._build(range(n_workers))
             self.spec = specs[0]
             if any(spec != self.spec for spec in specs):
                 raise ValueError(
                     f"{self.spec.name}: build() made a different spec in each worker: make it deterministic"
                 )
-            self._layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
-            self.arrays: dict[str, np.ndarray] = self._layout.views(map_block(self._memory[0], self._layout))
+            self.layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
+            self.arrays: dict[str, np.ndarray] = self.layout.views(map_block(self._memory[0], self.layout))
             self._attach(range(n_workers))
         except BaseException:
             self.close()
@@ -53,10 +54,15 @@ class Team:
     def pids(self) -> tuple[int, ...]:
         return tuple(process.pid for process in self._processes)
 
-    def send(self, verb: str, items: dict[int, object]) -> None:
-        """Send every worker the items of its slots in one message. `receive` once for each `send`, in order."""
+    def send(self, verb: str, todo: dict[int, int | None]) -> None:
+        """Tell every worker what is to do in its slots: begin an episode (the seed) or execute a chunk (None).
+
+        `receive` once for each `send`, in order.
+        """
         self._require_open()
-        shares = [[item for slot, item in items.items() if slot in share] for share in self._shares]
+        shares: list[list] = [[] for _ in self._shares]
+        for slot, seed in todo.items():
+            shares[self._owner[slot]].append((slot, seed))
         busy = [i for i, share in enumerate(shares) if share]
         for i in busy:
             self._processes[i].send((verb, shares[i]))
@@ -69,23 +75,28 @@ class Team:
         """
         verb, busy = self._sent.popleft()
         answers = self._answers(lambda: self._kind.gather([self._processes[i] for i in busy], self._timeout_s))
-        gone = {i: answer for i, answer in zip(busy, answers, strict=True) if isinstance(answer, WorkerLost)}
-        self.busy_s += sum(answer for answer in answers if isinstance(answer, float))
-        for i in busy:
-            if i in gone:
+        gone: dict[int, WorkerLost] = {}
+        for i, answer in zip(busy, answers, strict=True):
+            if isinstance(answer, WorkerLost):
+                gone[i] = answer
                 self._losses[i] += 1
-            elif verb == "step":  # a reset that works is no sign of health
+                continue
+            self.busy_s += answer
+            if verb == "step":  # a reset that works is no sign of health
                 self._losses[i] = 0
+        for i, loss in gone.items():
             if self._losses[i] == _MAX_LOSSES:
                 self.close()
-                raise RuntimeError(f"{gone[i]}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+                raise RuntimeError(f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+        if not gone:
+            return set()
         self._replace(gone)
         return {slot for i in gone for slot in self._shares[i]}
 
-    def tell(self, verb: str, items: dict[int, object]) -> set[int]:
+    def tell(self, verb: str, todo: dict[int, int | None]) -> set[int]:
         """`send` and `receive`, where nothing else is on its way."""
         assert not self._sent, "answers of an earlier message are on their way"
-        self.send(verb, items)
+        self.send(verb, todo)
         return self.receive()
 
     def close(self) -> None:
@@ -95,7 +106,7 @@ class Team:
     def _replace(self, workers: Iterable[int]) -> None:
         for i in workers:
             self._processes[i].kill()
-            self._processes[i] = self._kind(self._memory[0])
+            self._processes[i] = self._kind(self._memory[0], self._shares[i])
         self._sent = deque((verb, [i for i in busy if i not in workers]) for verb, busy in self._sent)
         self._build(list(workers))
         self._attach(list(workers))
@@ -104,7 +115,7 @@ class Team:
         return self._ask_all(workers, [("build", self._env, len(self._shares[i])) for i in workers])
 
     def _attach(self, workers: Sequence[int]) -> None:
-        self._ask_all(workers, [("attach", self._layout, self._shares[i][0]) for i in workers])
+        self._ask_all(workers, [("attach", self.layout, self._shares[i][0]) for i in workers])
 
     def _ask_all(self, workers: Sequence[int], messages: list[tuple]) -> list:
         """As `_ask`, where we cannot go on without an answer."""
