@@ -51,14 +51,14 @@ def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
 
 
 def test_a_rank_that_dies_before_it_arrives_is_told():
-    with pytest.raises(ValueError, match="rank 1 of this run has ended: out of luck"):
+    with pytest.raises(ValueError, match=r"rank 1 of this run has ended \(out of luck\): look"):
         with launch.local_ranks(2, [sys.executable, "-c", "import sys; sys.exit('out of luck')"]):
             raise AssertionError("it never arrived")
 
 
 def test_a_rank_that_dies_later_is_told():
     code = "with dist.ranks():\n        sys.exit('wamrl: error: no more room')"
-    with pytest.raises(ValueError, match="rank 1 of this run has ended: no more room"):
+    with pytest.raises(ValueError, match="^no more room$"):
         with launch.local_ranks(2, rank(code)), dist.ranks():
             dist.barrier()
             dist.barrier()

@@ -23,6 +23,7 @@ from wamrl import dist
 
 _SOCKET = "WAMRL_FIRST_RANK"  # file descriptor of the line to the first rank, in the others' environment
 _LOOPBACK = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+_SENTENCE = "wamrl: error: "  # what cli.py writes
 _GOODBYE_S = 20.0  # seconds that a rank gets to end
 
 
@@ -116,10 +117,12 @@ class _Rank:
 
     @property
     def words(self) -> str:
-        """The last line that it wrote to stderr."""
+        """Its own sentence, or how it ended."""
         lines = self._complaints.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.returncode}")
-        return f"rank {self._rank} of this run has ended: {last.removeprefix('wamrl: error: ')}"
+        if last.startswith(_SENTENCE):
+            return last.removeprefix(_SENTENCE)
+        return f"rank {self._rank} of this run has ended ({last}): look at the free memory and go on with --resume"
 
 
 def _tell_the_first() -> None:
