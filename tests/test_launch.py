@@ -12,6 +12,7 @@ import torch
 
 from tests import tiny
 from tests.processes import wait_for_end
+from tests.test_cli import refused
 from tests.test_dist import distance
 from wamrl import checkpoint, dist, launch, machine, verbs
 
@@ -116,3 +117,8 @@ def test_torchrun_decides_where_it_has_started_us(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with launch.local_ranks(5, ["no such program"]):
         assert dist.world() == 1
+
+
+def test_torchrun_and_ranks_contradict_each_other(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "torchrun has started 2 ranks: leave out --ranks 3" in refused("sft", "point", "--ranks", "3")

@@ -87,8 +87,11 @@ def run(verb: str, args: list[str]) -> None:
     if options.ranks < 0:
         raise ValueError(f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual")
     n = options.ranks or (verbs.usual_ranks(options.config) if verb in SHARED else 1)
-    if max(n, int(os.environ.get("WORLD_SIZE", 1))) > 1 and verb not in SHARED:
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if max(n, started) > 1 and verb not in SHARED:
         raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
+    if started > 1 and options.ranks not in (0, started):
+        raise ValueError(f"torchrun has started {started} ranks: leave out --ranks {options.ranks}")
     with launch.local_ranks(n, [sys.executable, "-m", "wamrl.cli", verb, *args]), dist.ranks():
         console.quiet = not dist.main()
         options.config.validate()

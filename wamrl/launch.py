@@ -120,6 +120,8 @@ class _Rank:
         """Its own sentence, or how it ended."""
         lines = self._complaints.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.returncode}")
+        if os.environ.get("WAMRL_TRACEBACK"):
+            return "\n".join([f"rank {self._rank}:", *lines])
         if last.startswith(_SENTENCE):
             return last.removeprefix(_SENTENCE)
         return f"rank {self._rank} of this run has ended ({last}): look at the free memory and go on with --resume"
