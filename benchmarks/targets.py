@@ -100,8 +100,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         targets={
             "training step, nano, CPU float32": Target(
                 at_least=0.5,
-                explanation="half to three fifths of the time is matrix products, and those of width 128 stay below the "
-                "peak; the rest is elementwise work, of which a wider model has less for its arithmetic",
+                explanation="half to three fifths of the time is matrix products, and those of width 128 stay below "
+                "the peak; the rest is elementwise work, of which a wider model has less for its arithmetic",
             ),
             "training step, 768 x 12, CPU float32": Target(
                 at_least=0.5, explanation="weights are used twice, so half of the additions are of gradients"
