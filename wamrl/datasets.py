@@ -16,6 +16,7 @@ from wamrl.data.sources import kind, open_dataset
 from wamrl.data.store import open_store
 from wamrl.envs.base import EnvSpec
 from wamrl.log import bar, console
+from wamrl.machine import cores
 from wamrl.rollout import Rollout
 from wamrl.types import Clip
 
@@ -85,7 +86,7 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         mine = chunks.episode == number
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
     with bar(f"keeping {folder.name}", len(played)) as advance:
-        episodes = demonstrations.replay(cfg.env, cfg.demos("demo").n_workers, played, advance)
+        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)  # all ranks do
     for episode, success, start in zip(episodes, rollout.success.tolist(), rollout.starts, strict=True):
         if episode.success != success:
             raise ValueError(f"the environment does not repeat itself: {start} ended in another way the second time")

@@ -1,5 +1,6 @@
 """The built-in world model and action head: what they may look at, and what they must not."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from tests import tiny
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAMSpec
+from wamrl.models.base import WAM, WAMSpec
 from wamrl.models.check import probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
@@ -287,3 +288,30 @@ def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
     plan = wam.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(3)], explore=True)
     assert (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max() < 1e-4
     assert wam.imagine(clip.obs, seeds).dtype == torch.float32
+
+
+@pytest.mark.parametrize("noisy", ["one", "all"])
+def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypatch):
+    """On the meta device nothing is computed: who asks for a value, or for how many of something there are, fails."""
+    monkeypatch.setattr(WAM, "_precision", lambda self: contextlib.nullcontext())  # autocast does not know the device
+    with torch.device("meta"):
+        wam = tiny.MODEL.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4)
+    obs, flow = probe(wam).obs.to("meta"), FlowConfig(steps=3, noisy=noisy)
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    plan = wam.act(obs, torch.arange(3), flow, generators, explore=True)
+    wam.log_prob(plan, flow).sum().backward()
+    assert plan.actions.device.type == plan.features.device.type == "meta"
+    with pytest.raises(NotImplementedError):
+        plan.actions[plan.actions > 0]
+
+
+def test_noise_that_nobody_looks_at_is_not_drawn(monkeypatch):
+    drawn = []
+    for sigma, sees in ((1.0, False), (1.0, True), (0.5, False)):
+        wam = tiny.lively(model=at_sigma(sigma))
+        monkeypatch.setattr(type(wam.world), "sees_pure_noise", sees)
+        plain = wam.world.noise
+        monkeypatch.setattr(wam.world, "noise", lambda seeds, plain=plain: drawn.append(1) or plain(seeds))
+        wam.features(wam.encode(probe(wam).obs), torch.arange(3))
+        drawn.append(0)
+    assert drawn == [0, 1, 0, 1, 0]
