@@ -34,7 +34,7 @@ def main(recipe: str, base: Path, states: int) -> None:
     print("|---|---|---|---|---|")
     with cfg.pool().build() as pool:
         for noise, noisy in NOISES:
-            rollout = collect(wam, pool, starts, replace(cfg.flow, noise=noise, noisy=noisy), seed=0, explore=True)
+            rollout = collect(wam, pool, starts, replace(cfg.flow, noise=noise, noisy=noisy), seed=0, sampler="explore")
             both = undecided(rollout)
             low, high = wilson(int(both.sum()), len(both))
             rate = f"{rollout.success.float().mean():.1%}"

@@ -36,7 +36,7 @@ def main() -> None:
         for sigma, wam in models.items():
             generators = [torch.Generator().manual_seed(i) for i in range(ROWS)]
             begin = time.perf_counter()
-            wam.act(obs, seeds, FlowConfig(), generators, explore=True)
+            wam.act(obs, seeds, FlowConfig(), generators, sampler="explore")
             seconds[sigma].append(time.perf_counter() - begin)
     for sigma, values in seconds.items():
         print(f"feature_sigma {sigma}: {1e3 * min(values[1:]):.0f} ms at best, {1e3 * median(values[1:]):.0f} median")

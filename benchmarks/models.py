@@ -45,7 +45,7 @@ def clips(wam: WAM, batch: int) -> Clip:
 def plan_of(wam: WAM, obs: Obs, flow: FlowConfig) -> Plan:
     """What the model decides for B observations while it explores."""
     generators = [torch.Generator().manual_seed(i) for i in range(len(obs))]
-    return wam.eval().act(obs, torch.arange(len(obs)), flow, generators, explore=True)
+    return wam.eval().act(obs, torch.arange(len(obs)), flow, generators, sampler="explore")
 
 
 def gradients(module: torch.nn.Module) -> torch.Tensor:

@@ -66,7 +66,7 @@ def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
     starts, wam = [Start(split="train", index=i) for i in range(episodes)], build_wam(cfg)
 
     def run(model, envs) -> Rollout:
-        return collect(model, envs, starts, cfg.flow, seed=0, explore=True)
+        return collect(model, envs, starts, cfg.flow, seed=0, sampler="explore")
 
     pools = replace(cfg.pool(), n_workers=workers)
     with replace(pools, lanes=1).build() as one, replace(pools, lanes=2).build() as two:

@@ -32,7 +32,7 @@ def test_the_model_takes_the_cores_that_the_simulators_leave(monkeypatch):
         wam.act = lambda *args: seen.append(torch.get_num_threads()) or plain(*args)
         with tiny.CONFIG.pool().build() as pool:
             assert pool.config.n_workers == 1
-            collect(wam, pool, tiny.starts(2), tiny.CONFIG.flow, seed=0, explore=True)
+            collect(wam, pool, tiny.starts(2), tiny.CONFIG.flow, seed=0, sampler="explore")
         assert set(seen) == {2} and torch.get_num_threads() == 3
         with machine.threads_beside(7) as threads:
             assert threads == torch.get_num_threads() == 1

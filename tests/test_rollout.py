@@ -26,12 +26,12 @@ def rollout(pool):
     return tiny.explore(tiny.lively(), pool, 20)
 
 
-@pytest.mark.parametrize("explore", [True, False])
-def test_results_do_not_depend_on_the_number_of_slots(pool, explore):
+@pytest.mark.parametrize("sampler", ["explore", "ode", "zero"])
+def test_results_do_not_depend_on_the_number_of_slots(pool, sampler):
     wam, starts = tiny.lively(), tiny.starts(11)
 
     def run(pool):
-        return collect(wam, pool, starts, tiny.CONFIG.flow, seed=3, explore=explore)
+        return collect(wam, pool, starts, tiny.CONFIG.flow, seed=3, sampler=sampler)
 
     wide = run(pool)
     with replace(tiny.CONFIG.pool(), n_envs=3).build() as narrow:
@@ -43,7 +43,7 @@ def test_results_do_not_depend_on_the_number_of_slots(pool, explore):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
     assert torch.equal(a.plan.seed, b.plan.seed)
     assert (a.plan.actions - b.plan.actions).abs().max() < 1e-5
-    assert a.plan.chain_x.shape[1] == (1 if explore else 0)
+    assert a.plan.chain_x.shape[1] == (1 if sampler == "explore" else 0)
 
 
 def test_another_seed_gives_other_noise(pool, rollout):
@@ -90,7 +90,7 @@ def test_masks_cover_exactly_what_was_executed(rollout):
 
 def test_repeated_starts_get_different_noise(pool):
     one, two = Start(split="train", index=1), Start(split="train", index=2)
-    r = collect(tiny.lively(), pool, [one, two, one, one], tiny.CONFIG.flow, seed=0, explore=True)
+    r = collect(tiny.lively(), pool, [one, two, one, one], tiny.CONFIG.flow, seed=0, sampler="explore")
     first = [r.chunks[(r.chunks.episode == e) & (r.chunks.step == 0)] for e in range(4)]
     assert torch.equal(first[0].obs.frames, first[2].obs.frames)  # the same state
     assert len({int(f.plan.seed) for f in first}) == 4
@@ -120,14 +120,14 @@ def test_success_clips_are_the_chunks_of_successful_episodes(rollout):
 
 def test_progress_is_told(pool):
     told = []
-    collect(tiny.lively(), pool, tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, on_done=told.append)
+    collect(tiny.lively(), pool, tiny.starts(9), tiny.CONFIG.flow, seed=0, sampler="explore", on_done=told.append)
     assert sum(told) == 9
 
 
 def test_a_killed_worker_costs_its_episodes_only():
     wam, starts = tiny.lively(), tiny.starts(12)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
-        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
         plain, calls = pool.send, []
 
         def send(actions, active, starts):
@@ -137,7 +137,7 @@ def test_a_killed_worker_costs_its_episodes_only():
             plain(actions, active, starts)
 
         pool.send = send
-        r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
     assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(r.length) == len(r.stages)
     assert rollout_metrics(r, torch.zeros(len(r.starts), dtype=torch.bool))["rollout/lost"] == r.lost
     assert r.chunks.episode.unique().tolist() == list(range(len(r.starts)))
@@ -150,9 +150,9 @@ def test_a_killed_worker_costs_its_episodes_only():
 def test_a_worker_that_died_while_it_was_idle_costs_nothing():
     wam, starts = tiny.lively(), tiny.starts(6)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
-        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
         os.kill(pool.pids[0], signal.SIGKILL)
-        again = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, explore=True)
+        again = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
     assert again.lost == 0 and torch.equal(again.length, whole.length) and torch.equal(again.success, whole.success)
 
 
@@ -169,7 +169,7 @@ def test_lanes_change_when_and_not_what(pool, rollout, lanes):
 def test_features_are_kept_within_the_budget_or_not_at_all(pool, rollout):
     size = rollout.chunks.plan.features.nbytes
     for mb, kept in ((size / 1e6, True), (size / 1e6 - 1e-3, False), (0, False)):
-        r = collect(tiny.lively(), pool, tiny.starts(20), tiny.CONFIG.flow, seed=0, explore=True, cache_mb=mb)
+        r = collect(tiny.lively(), pool, tiny.starts(20), tiny.CONFIG.flow, seed=0, sampler="explore", cache_mb=mb)
         assert r.chunks.plan.features.shape[1:] == (rollout.chunks.plan.features.shape[1:] if kept else (0, 0, 0))
         assert rollout_metrics(r, torch.ones(20).bool())["rollout/feature_mb"] == kept * size / 1e6
         assert (r.chunks.plan.actions - rollout.chunks.plan.actions).abs().max() < 1e-5
@@ -187,7 +187,7 @@ def test_all_lost_is_said():
 
         pool.send = send
         with pytest.raises(RuntimeError, match="every episode was lost"):
-            collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, explore=True)
+            collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, sampler="explore")
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,8 @@ def pools():
 def test_a_budget_of_control_steps_is_used_up_and_never_passed(pools, group, budget):
     starts = [s for s in tiny.starts(300 // group) for _ in range(group)]
     for pool in pools:
-        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=budget, group=group)
+        limits = {"max_steps": budget, "group": group}
+        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", **limits)
         assert budget - group * 20 < r.steps <= budget and r.steps == r.length.sum()
         assert r.started == len(r.starts) and r.starts == starts[: r.started]
         assert r.started % group == 0, "a group was torn"
@@ -217,7 +218,7 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
     starts = [s for s in tiny.starts(60) for _ in range(2)]
 
     def run(pool):
-        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=2, explore=True, max_steps=500, group=2)
+        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=2, sampler="explore", max_steps=500, group=2)
         return r.started, r.steps, r.success.tolist(), r.length.tolist()
 
     with replace(tiny.CONFIG.pool(), env=replace(tiny.ENV, horizon=20), n_envs=13).build() as wide:
@@ -228,14 +229,15 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
 
 def test_a_budget_that_is_never_reached_changes_nothing(pool, rollout):
     starts = tiny.starts(20)
-    wide = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, explore=True, max_steps=10**6)
+    wide = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", max_steps=10**6)
     assert torch.equal(wide.length, rollout.length) and wide.started == rollout.started == 20
     assert torch.equal(wide.chunks.plan.actions, rollout.chunks.plan.actions)
 
 
 def test_a_budget_that_does_not_hold_a_group_is_refused(pools):
     with pytest.raises(ValueError, match="allow 60 or more"):
-        collect(tiny.lively(), pools[0], tiny.starts(9), tiny.CONFIG.flow, seed=0, explore=True, max_steps=59, group=3)
+        options = {"sampler": "explore", "max_steps": 59, "group": 3}
+        collect(tiny.lively(), pools[0], tiny.starts(9), tiny.CONFIG.flow, seed=0, **options)
 
 
 def test_attempts_reach_the_rollout_and_its_metrics():
@@ -245,7 +247,7 @@ def test_attempts_reach_the_rollout_and_its_metrics():
     model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, patch=1))
     wam = model.build(views=2, image_hw=(6, 5), action_dim=3, proprio_dim=4)
     with config.build() as pool:
-        r = collect(wam, pool, tiny.starts(7), tiny.CONFIG.flow, seed=0, explore=True)
+        r = collect(wam, pool, tiny.starts(7), tiny.CONFIG.flow, seed=0, sampler="explore")
     odd = torch.tensor([s.seed % 2 for s in r.starts])
     assert torch.equal(r.attempts, r.length // 3 + odd) and torch.equal(r.retries, r.length // 7)
     fresh = torch.ones(7, dtype=torch.bool)

@@ -76,7 +76,7 @@ def starts(n: int, split: str = "train") -> list[Start]:
 
 
 def explore(wam: WAM, pool: Pool, n: int = 16, seed: int = 0) -> Rollout:
-    return roll_out(wam, pool, starts(n), CONFIG.flow, seed=seed, explore=True)
+    return roll_out(wam, pool, starts(n), CONFIG.flow, seed=seed, sampler="explore")
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -10,28 +10,68 @@ from torch import Tensor
 from wamrl import dist
 from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
-from wamrl.models.flow import FlowConfig
-from wamrl.rollout import Rollout, collect
+from wamrl.models.flow import FlowConfig, Sampler
+from wamrl.rollout import Rollout, collect, everywhere
 from wamrl.types import Clip, Start
+
+CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
+    choose: int = 100  # training states on which the sampler to deploy is chosen
     imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
 
     def validate(self) -> None:
-        if self.episodes < dist.world() or self.imagine_steps < 1:
-            raise ValueError("eval: episodes must be >= 1 (the number of ranks, if there are more), imagine_steps >= 1")
+        if min(self.episodes, self.choose) < dist.world() or self.imagine_steps < 1:
+            raise ValueError(
+                "eval: episodes and choose must be >= 1 (the number of ranks, if there are more), "
+                "imagine_steps >= 1"
+            )
 
 
-def evaluate(wam: WAM, pool: Pool, cfg: EvalConfig, flow: FlowConfig, *, seed: int, on_done=lambda n: None) -> Rollout:
-    """Noise-free policy (ODE), one episode per initial state; the same states and the same noise for every model.
+def evaluate(
+    wam: WAM,
+    pool: Pool,
+    cfg: EvalConfig,
+    flow: FlowConfig,
+    *,
+    seed: int,
+    sampler: Sampler,
+    on_done=lambda n: None,
+) -> Rollout:
+    """One episode per initial state; the same states and the same noise for every model.
 
     This rank's share of the states; `rollout.everywhere` has the outcomes of all.
     """
-    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)][dist.share(cfg.episodes)]
-    return collect(wam, pool, starts, flow, seed=seed, explore=False, on_done=on_done)
+    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)]
+    own = starts[dist.share(cfg.episodes)]
+    return collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
+
+
+def choose_sampler(
+    wam: WAM,
+    pool: Pool,
+    cfg: EvalConfig,
+    flow: FlowConfig,
+    *,
+    seed: int,
+    on_done=lambda n: None,
+) -> dict[Sampler, float]:
+    """Success of each sampler on `choose` training states that no run trains on, the best one first.
+
+    Never on evaluation states: the best of three there would be an optimist. Of equals, the one
+    with less noise comes first.
+    """
+    starts = [Start(split="train", index=CHOOSE_FROM + i) for i in range(cfg.choose)]
+    own = starts[dist.share(cfg.choose)]
+    rates: dict[Sampler, float] = {}
+    for sampler in ("zero", "ode", "explore"):
+        rollout = collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
+        whole, _ = everywhere(rollout)
+        rates[sampler] = whole.success.float().mean().item()
+    return dict(sorted(rates.items(), key=lambda item: -item[1]))
 
 
 @torch.no_grad()

@@ -20,10 +20,11 @@ from wamrl.config import Config
 from wamrl.datasets import Data, env_spec, keep_rollout
 from wamrl.diagnose import alarm_line
 from wamrl.envs.workers import Pool
-from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
+from wamrl.evaluate import choose_sampler, copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
+from wamrl.models.flow import SAMPLERS, FlowConfig
 from wamrl.rollout import Rollout, everywhere, imagine
 from wamrl.sft import SFT
 from wamrl.train import Learner
@@ -54,7 +55,12 @@ def device() -> str:
 
 def save_wam(cfg: Config, wam: WAM, run: Path, name: str) -> Path:
     """Called by all ranks alike."""
-    return checkpoint.save_named(run, name, {"model": resolved(cfg.model), "wam": wam.state_dict()})
+    return checkpoint.save_named(run, name, model_state(cfg, wam))
+
+
+def model_state(cfg: Config, wam: WAM) -> dict:
+    """What a model checkpoint holds: its configuration, its weights, how it is best deployed."""
+    return {"model": resolved(cfg.model), "wam": wam.state_dict(), "sampler": wam.sampler}
 
 
 def load_wam(cfg: Config, path: Path) -> WAM:
@@ -72,6 +78,7 @@ def load_wam(cfg: Config, path: Path) -> WAM:
         wam.load_state_dict(state["wam"])
     except RuntimeError as error:
         raise ValueError(f"{candidate} does not fit the model ({str(error).splitlines()[-1].strip()})") from error
+    wam.sampler = state.get("sampler")  # older ones do not say
     return wam
 
 
@@ -133,12 +140,15 @@ class Arm:
     executed: dict[int, float]  # on the evaluated episodes
     attempts: Tensor  # int64 (E,) see wamrl/envs/attempts.py
     retries: Tensor  # int64 (E,)
+    sampler: str  # whose episodes these are: the deployed one
+    rates: dict[str, float]  # success of every sampler on the evaluation states
 
     @classmethod
     def load(cls, state: dict) -> Arm:
-        """From a checkpoint; one that did not count attempts has none."""
+        """From a checkpoint; older ones counted no attempts and had one sampler."""
         none = torch.zeros_like(state["stages"])
-        return cls(**({"attempts": none, "retries": none} | state))
+        old = {"attempts": none, "retries": none, "sampler": "ode", "rates": {}}
+        return cls(**(old | state))
 
     def summary(self, cfg: Config) -> dict:
         """For summary.json, see docs/metrics.md."""
@@ -153,25 +163,60 @@ class Arm:
                 "mean_stages": self.stages.float().mean().item(),
                 "starts": self.starts.tolist(),
                 "success": self.success.int().tolist(),
+                "sampler": self.sampler,
+                "rates": self.rates,
             }
             | report.recovery(self.success.numpy(), self.attempts.numpy(), self.retries.numpy())
         )
 
 
-def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str) -> tuple[Arm, Rollout]:
-    """Closed-loop evaluation of all ranks, the copy ratios on held-out demonstrations and on the executed episodes, and
-    this rank's episodes."""
-    with bar(f"evaluating {title}", cfg.eval.episodes) as advance:
-        rollout = evaluate(wam, pool, cfg.eval, cfg.flow, seed=cfg.seed, on_done=advance)
-    whole, _ = everywhere(rollout)
+def deploy(cfg: Config, wam: WAM, pool: Pool, flow: FlowConfig, *, again: bool = False) -> None:
+    """Settle how `wam` is deployed: as `flow.deploy` says, else as saved, else chosen on training states.
+
+    again: choose although the model knows one, since it has learned since.
+    """
+    if flow.deploy != "auto":
+        wam.sampler = flow.deploy
+    if wam.sampler is not None and (flow.deploy != "auto" or not again):
+        return
+    with bar("choosing the sampler", len(SAMPLERS) * cfg.eval.choose) as advance:
+        rates = choose_sampler(wam, pool, cfg.eval, flow, seed=cfg.seed, on_done=advance)
+    wam.sampler = next(iter(rates))
+    shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
+    console.print(f"sampler {wam.sampler!r}, by {cfg.eval.choose} training states: {shown}", markup=False)
+
+
+def measure(
+    cfg: Config,
+    wam: WAM,
+    pool: Pool,
+    heldout: Clip | None,
+    title: str,
+    flow: FlowConfig,
+) -> tuple[Arm, Rollout]:
+    """Closed-loop evaluation of all ranks under every sampler, the copy ratios on held-out demonstrations and on the
+    executed episodes, and this rank's episodes; both of the deployed sampler."""
+    assert wam.sampler is not None, "call `deploy` first"
+    whole, rates = None, {}
+    with bar(f"evaluating {title}", len(SAMPLERS) * cfg.eval.episodes) as advance:
+        for sampler in SAMPLERS:
+            options = {"seed": cfg.seed, "sampler": sampler, "on_done": advance}
+            found = evaluate(wam, pool, cfg.eval, flow, **options)
+            everyone, _ = everywhere(found)
+            rates[sampler] = everyone.success.float().mean().item()
+            if sampler == wam.sampler:
+                rollout = found
+                whole = everyone
     steps, offsets = cfg.eval.imagine_steps, wam.spec.frame_offsets
     held = heldout_ratio(wam, heldout, steps) if heldout is not None else [math.nan] * len(offsets)
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
     wins, n = int(whole.success.sum()), len(whole.success)
     low, high = report.wilson(wins, n)
     again = whole.retries > 0
+    others = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
     console.print(
-        f"{title}: {wins}/{n} = {wins / n:.1%}, 95 % interval {low:.1%} to {high:.1%}; "
+        f"{title}, sampler {wam.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
+        f"95 % interval {low:.1%} to {high:.1%} (of all: {others}); "
         f"{int(again.sum())} tried again after a failed attempt, {int(whole.success[again].sum())} of them succeeded",
         markup=False,
     )
@@ -179,7 +224,8 @@ def measure(cfg: Config, wam: WAM, pool: Pool, heldout: Clip | None, title: str)
         task=pool.spec.name,
         goals=pool.spec.stages,
         starts=torch.tensor([s.index for s in whole.starts]), success=whole.success, length=whole.length,
-        stages=whole.stages, heldout=dict(zip(offsets, held, strict=True)),
+        stages=whole.stages, sampler=wam.sampler, rates=rates,
+        heldout=dict(zip(offsets, held, strict=True)),
         executed=dict(zip(offsets, real, strict=True)), attempts=whole.attempts, retries=whole.retries,
     )  # fmt: skip
     return arm, rollout
@@ -211,6 +257,8 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
                 checkpoint.save_step(run, learner.iteration, learner.state_dict(), learner.buffer.own_state(), keep=2)
                 if dist.main():
                     draw_diagnostics(run, learner)
+    with sharding.gathered(learner.wam.world):
+        deploy(cfg, learner.wam, pool, cfg.flow.at(1.0), again=True)
     save_wam(cfg, learner.wam, run, "final")
 
 

@@ -74,7 +74,7 @@ def study(
         reasons = "; ".join(f"{k}: {v}" for k, v in missing.items()) or "the recipe's rewards.similarities is empty"
         raise ValueError(f"no similarity to score with ({reasons})")
     states = [Start(split="train", index=FIRST_START + i) for i in range(cfg.states) for _ in range(cfg.group)]
-    rollout = collect(wam, pool, states, flow, seed=seed, explore=True, on_done=on_done)
+    rollout = collect(wam, pool, states, flow, seed=seed, sampler="explore", on_done=on_done)
     imagined = imagine(wam, rollout.chunks, imagine_steps)
     rows, scores = [], {}
     for name, similarity in similarities.items():

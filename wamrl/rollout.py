@@ -16,7 +16,7 @@ from wamrl import dist
 from wamrl.envs.workers import OutcomeBuffer, Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
-from wamrl.models.flow import FlowConfig
+from wamrl.models.flow import FlowConfig, Sampler
 from wamrl.types import Batch, Clip, Obs, Outcome, Start, rows_of
 
 
@@ -68,7 +68,7 @@ def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
 
 @torch.no_grad()
 def collect(
-    wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, explore: bool,
+    wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, sampler: Sampler,
     on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
     cache_mb: float = math.inf,
 ) -> Rollout:  # fmt: skip
@@ -87,7 +87,7 @@ def collect(
         raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
     beside = pool.config.n_workers if pool.config.lanes > 1 else 0
     with threads_beside(beside):
-        return _Runner(wam, pool, list(starts), flow, seed, explore, max_steps, group, cache_mb).run(on_done)
+        return _Runner(wam, pool, list(starts), flow, seed, sampler, max_steps, group, cache_mb).run(on_done)
 
 
 @dataclass
@@ -109,10 +109,10 @@ class _Runner:
     """Which slot plays which episode, and the rows recorded so far."""
 
     def __init__(
-        self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, explore: bool,
+        self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, sampler: Sampler,
         max_steps: int | None, group: int, cache_mb: float,
     ):  # fmt: skip
-        self.wam, self.pool, self.starts, self.flow, self.explore = wam, pool, starts, flow, explore
+        self.wam, self.pool, self.starts, self.flow, self.sampler = wam, pool, starts, flow, sampler
         self.device = next(wam.parameters()).device
         seen: Counter[Start] = Counter()
         self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
@@ -188,7 +188,7 @@ class _Runner:
             obs = lane.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
-            plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.explore)
+            plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.sampler)
             plan = replace(plan.forget().to("cpu"), features=plan.features)  # they stay where the update reads them
             actions[ready], active[ready] = plan.actions, True
             lane.decided = ready, obs, self._bounded(plan)

@@ -21,7 +21,7 @@ from wamrl.envs.workers import Pool
 from wamrl.log import Timer
 from wamrl.models.base import WAM, ema_update
 from wamrl.rewards.base import Scored
-from wamrl.rl.advantage import gae, grpo
+from wamrl.rl.advantage import control_variate, gae, grpo, leave_one_out
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorBatch, ActorUpdate
@@ -57,14 +57,16 @@ class Learner:
 
     def iterate(self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None) -> dict[str, float]:
         train, metrics, timer = self.cfg.train, {}, Timer()
+        flow = self.cfg.flow.at(self.iteration / max(1, train.iterations - 1))
+        metrics["rollout/noise"] = flow.noise
         release = sharding.gather(*self.worlds)  # ranks act and score at their own pace
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
         budget = train.share(self.iteration, self.steps_used, self.horizon)
         starts = self.starts.own(self.starts.next(train.groups, self.generator, max_steps=budget))
         noise = int(torch.randint(2**31, (), generator=self.generator))
-        options = {"explore": True, "max_steps": budget, "group": train.starts.group, "cache_mb": train.cache_mb}
-        rollout = collect(self.wam, pool, starts, self.cfg.flow, seed=noise, on_done=on_done, **options)
+        options = {"sampler": "explore", "max_steps": budget, "group": train.starts.group, "cache_mb": train.cache_mb}
+        rollout = collect(self.wam, pool, starts, flow, seed=noise, on_done=on_done, **options)
         self.starts.put_back(starts[rollout.started :])
         whole, first = everywhere(rollout)
         self.steps_used += whole.steps
@@ -78,10 +80,10 @@ class Learner:
 
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
-            batch = self.advantages(rollout, reward, whole, first)
+            batch = self.advantages(rollout, reward, whole, first, metrics)
             policy = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
             if dist.place(len(batch))[1]:
-                metrics |= self.actor.step(self.wam, batch, self.cfg.flow, self.generator, policy)
+                metrics |= self.actor.step(self.wam, batch, flow, self.generator, policy)
         release()
         metrics |= timer("actor")
 
@@ -112,23 +114,58 @@ class Learner:
         )  # fmt: skip
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 
-    def advantages(self, rollout: Rollout, reward: Tensor, whole: Rollout, first: int) -> ActorBatch:
+    def advantages(
+        self,
+        rollout: Rollout,
+        reward: Tensor,
+        whole: Rollout,
+        first: int,
+        metrics: dict[str, float],
+    ) -> ActorBatch:
         """GAE over chunks with the value head, or group-relative advantages of whole episodes (see `everywhere`)."""
-        chunks, cfg = rollout.chunks, self.cfg.train.actor
-        clock = chunks.step.float() / self.horizon
+        chunks = rollout.chunks
+        cfg = self.cfg.train.actor
+        inputs = self.actor.inputs(self.wam, chunks.obs, chunks.plan, chunks.step / self.horizon)
+        value = self.actor.values(inputs)
+        # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
+        nothing = torch.zeros_like(value)
+        returns, _ = gae(reward, nothing, chunks.episode, nothing, cfg.gamma, 1.0)
+        keep = torch.ones(len(chunks), dtype=torch.bool)
         if cfg.algorithm == "ppo":
-            value = self.actor.values(self.wam, chunks.obs, chunks.plan, clock)
-            # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
-            advantage, returns = gae(reward, value, chunks.episode, torch.zeros_like(value), cfg.gamma, cfg.lam)
-            keep = torch.ones(len(chunks), dtype=torch.bool)
+            advantage, _ = gae(reward, value, chunks.episode, nothing, cfg.gamma, cfg.lam)
+            if cfg.group_baseline:
+                advantage = self.less_baseline(advantage, rollout, metrics)
         else:
-            total = dist.gathered(torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward))
-            group, episode = torch.tensor([s.index for s in whole.starts]), first + chunks.episode
-            per_episode, kept = grpo(total, whole.success, group)
-            advantage, keep, returns = per_episode[episode], kept[episode], total[episode]
+            score = torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward)
+            group = torch.tensor([s.index for s in whole.starts])
+            episode = first + chunks.episode
+            per_episode, kept = grpo(dist.gathered(score), whole.success, group)
+            advantage = per_episode[episode]
+            keep = kept[episode]
         return ActorBatch(
-            obs=chunks.obs, plan=chunks.plan, mask=chunks.mask, clock=clock, advantage=advantage, returns=returns
+            obs=chunks.obs,
+            plan=chunks.plan,
+            mask=chunks.mask,
+            inputs=inputs,
+            advantage=advantage,
+            value=value,
+            returns=returns,
+            episode=chunks.episode,
         )[keep]
+
+    def less_baseline(
+        self, advantage: Tensor, rollout: Rollout, metrics: dict[str, float]
+    ) -> Tensor:
+        """Take off what the other episodes of the same initial state gained over expectation."""
+        chunks = rollout.chunks
+        opening = torch.zeros(len(rollout.starts))
+        first = chunks.step == 0
+        opening[chunks.episode[first]] = advantage[first]
+        group = torch.tensor([s.index for s in rollout.starts], dtype=torch.long)
+        baseline = leave_one_out(opening, group)[chunks.episode]
+        share = control_variate(dist.gathered(advantage), dist.gathered(baseline))
+        metrics["actor/group_baseline"] = share
+        return advantage - share * baseline
 
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""

@@ -22,11 +22,13 @@ from wamrl.experiment import (
     Arm,
     build_wam,
     compare,
+    deploy,
     difference,
     fine_tune,
     improve,
     load_wam,
     measure,
+    save_wam,
     write_curve,
     write_videos,
 )  # fmt: skip
@@ -95,7 +97,7 @@ def train(o: Options) -> None:
     base = o.base or run / "checkpoints" / "base"
     wam = load_wam(o.config, base)
     if not (run / "checkpoints" / "base").is_dir():
-        checkpoint.save_named(run, "base", {"model": resolved(o.config.model), "wam": wam.state_dict()})
+        save_wam(o.config, wam, run, "base")
     online(o, run, wam, data_of(o, run))
 
 
@@ -118,8 +120,10 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     places = [o.data] if o.data else [o.base, *o.base.parents]
     folder = next((p for p in places if has_data(p)), None)
     heldout = load_data(cfg, folder).heldout if folder else None
+    flow = cfg.flow.at(1.0)
     with open_pool(cfg) as pool:
-        arm, rollout = measure(cfg, wam, pool, heldout, "model")
+        deploy(cfg, wam, pool, flow)
+        arm, rollout = measure(cfg, wam, pool, heldout, "model", flow)
     if o.keep_rollouts:
         keep_rollout(cfg, rollout, run / "rollouts" / (f"eval-rank{dist.rank()}" if dist.world() > 1 else "eval"))
     if not dist.main():
@@ -252,14 +256,15 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
                 learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         else:
             with sharding.gathered(wam.world):
-                before, rollout = measure(cfg, wam, pool, data.heldout, "before")
+                deploy(cfg, wam, pool, cfg.flow, again=True)
+                before, rollout = measure(cfg, wam, pool, data.heldout, "before", cfg.flow)
                 if dist.main():
                     write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
         with sharding.gathered(wam.world):
-            after, rollout = measure(cfg, wam, pool, data.heldout, "after")
+            after, rollout = measure(cfg, wam, pool, data.heldout, "after", cfg.flow.at(1.0))
             if dist.main():
                 write_videos(cfg, wam, rollout, run / "videos" / "after")
     if not dist.main():
@@ -273,12 +278,14 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
 
 def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, seconds: float) -> None:
     table = Table(title=f"{cfg.name}, seed {cfg.seed}, {arms['before']['episodes']} held-out initial states")
-    for column in ("", "success", "95 % interval", "mean length", "world-model error / copying (held-out)"):
+    for column in ("", "success", "95 % interval", "sampler", "mean length", "world-model error / copying (held-out)"):
         table.add_column(column)
     for name, a in arms.items():
         ratios = ", ".join(f"+{k}: {v:.2f}" for k, v in a["error_over_copy"].items())
         low, high = a["wilson95"]
-        table.add_row(name, f"{a['rate']:.1%}", f"{low:.1%} to {high:.1%}", f"{a['mean_length']:.1f}", ratios)
+        interval = f"{low:.1%} to {high:.1%}"
+        length = f"{a['mean_length']:.1f}"
+        table.add_row(name, f"{a['rate']:.1%}", interval, a["sampler"], length, ratios)
     console.print(table)
     console.print(
         f"difference {pair['difference']:+.1%}, 95 % interval {pair['low']:+.1%} to {pair['high']:+.1%} "

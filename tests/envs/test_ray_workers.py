@@ -90,7 +90,7 @@ def test_a_node_that_dies_costs_its_episodes_only(cluster):
     """In the middle of a rollout; its worker comes back on a node that has joined."""
     wam, starts_ = tiny.lively(), tiny.starts(12)
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
-        whole = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, explore=True)
+        whole = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, sampler="explore")
     with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2, **RAY).build() as pool:
         plain, calls, pids = pool.send, [], pool.pids
 
@@ -103,7 +103,7 @@ def test_a_node_that_dies_costs_its_episodes_only(cluster):
             plain(actions, active, fresh)
 
         pool.send = send
-        r = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, explore=True)
+        r = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, sampler="explore")
     kept = [starts_.index(s) for s in r.starts]
     assert 1 <= r.lost <= 2 and len(kept) == 12 - r.lost
     assert torch.equal(r.success, whole.success[kept]) and torch.equal(r.length, whole.length[kept])

@@ -126,7 +126,7 @@ def test_units_change_neither_the_loss_nor_the_log_probability():
     assert torch.allclose(*losses, rtol=1e-4)
     flow, seeds = FlowConfig(steps=3, noise=0.5, noisy="all"), torch.arange(len(clip))
     one, two = (
-        w.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(len(clip))], explore=True)
+        w.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(len(clip))], sampler="explore")
         for w in (plain, other)
     )
     assert torch.allclose(256 * (one.actions + 1), two.actions, rtol=1e-3, atol=0.05)

@@ -285,7 +285,7 @@ def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
     loss.sum().backward()
     assert wam.world.blocks[0].mlp[0].weight.grad.dtype == torch.float32
     flow = FlowConfig(steps=3, noisy="all")
-    plan = wam.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(3)], explore=True)
+    plan = wam.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(3)], sampler="explore")
     assert (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max() < 1e-4
     assert wam.imagine(clip.obs, seeds).dtype == torch.float32
 
@@ -298,7 +298,7 @@ def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypa
         wam = tiny.MODEL.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4)
     obs, flow = probe(wam).obs.to("meta"), FlowConfig(steps=3, noisy=noisy)
     generators = [torch.Generator().manual_seed(i) for i in range(3)]
-    plan = wam.act(obs, torch.arange(3), flow, generators, explore=True)
+    plan = wam.act(obs, torch.arange(3), flow, generators, sampler="explore")
     wam.log_prob(plan, flow).sum().backward()
     assert plan.actions.device.type == plan.features.device.type == "meta"
     with pytest.raises(NotImplementedError):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wamrl.rl.advantage import gae, grpo
+from wamrl.rl.advantage import control_variate, gae, grpo, leave_one_out
 
 
 def brute_force(rewards, values, bootstrap, gamma, lam):
@@ -56,3 +56,21 @@ def test_grpo_filters_on_success_and_normalises_within_groups():
 def test_grpo_with_equal_rewards_in_a_mixed_group_is_zero_not_nan():
     advantage, keep = grpo(torch.ones(2), torch.tensor([True, False]), torch.tensor([0, 0]))
     assert keep.all() and advantage.tolist() == [0.0, 0.0]
+
+
+def test_leave_one_out_is_the_mean_of_the_others():
+    value = torch.tensor([1.0, 2.0, 6.0, 5.0, 9.0])
+    group = torch.tensor([7, 7, 7, 3, 4])
+    assert leave_one_out(value, group).tolist() == [4.0, 3.5, 1.5, 0.0, 0.0]
+
+
+def test_the_control_variate_takes_off_what_groups_share_and_nothing_of_noise():
+    g = torch.Generator().manual_seed(0)
+    group = torch.arange(2000).div(4, rounding_mode="floor")
+    shared = torch.randn(500, generator=g)[group]
+    own = 0.3 * torch.randn(2000, generator=g)
+    baseline = leave_one_out(shared + own, group)
+    share = control_variate(shared + own, baseline)
+    assert 0.9 < share <= 1
+    assert (shared + own - share * baseline).var() < 0.15 * (shared + own).var()
+    assert control_variate(own, leave_one_out(own, group)) < 0.1

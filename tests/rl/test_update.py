@@ -65,12 +65,22 @@ def synthetic(wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one") -> tuple
     flow = replace(tiny.CONFIG.flow, noisy=noisy)
     obs = type(probe(wam).obs).cat([probe(wam, seed + i).obs for i in range(n // 3)])
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
-    plan = wam.eval().act(obs, torch.arange(n), flow, generators, explore=True)
+    plan = wam.eval().act(obs, torch.arange(n), flow, generators, sampler="explore")
     mask = torch.ones(n, 8, dtype=torch.bool)
     mask[::4, 5:] = False
     advantage = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
-    clock, returns = torch.rand(n), torch.rand(n)
-    return ActorBatch(obs=obs, plan=plan, mask=mask, clock=clock, advantage=advantage, returns=returns), flow
+    returns = torch.rand(n)
+    batch = ActorBatch(
+        obs=obs,
+        plan=plan,
+        mask=mask,
+        inputs=learner(wam).inputs(wam, obs, plan, torch.rand(n)),
+        advantage=advantage,
+        value=torch.zeros(n),
+        returns=returns,
+        episode=torch.arange(n),
+    )
+    return batch, flow
 
 
 def learner(wam, **changes) -> ActorUpdate:
@@ -82,7 +92,7 @@ def learner(wam, **changes) -> ActorUpdate:
 def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
     wam = tiny.lively()
     batch, flow = synthetic(wam, noisy=noisy)
-    update, g = learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0), torch.Generator().manual_seed(0)
+    update, g = learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0, warmup=0), torch.Generator().manual_seed(0)
     with torch.no_grad():
         before = chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask)
     metrics = update.step(wam, batch, flow, g, policy=True)
@@ -124,10 +134,68 @@ def test_value_warm_up_leaves_the_actor_and_trains_the_value():
     update, before = learner(wam, epochs=20), tiny.snapshot(wam)
     metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
     assert not tiny.changed(wam, before) and not update.optimizer.state
-    assert metrics["actor/kl"] == metrics["actor/grad_norm"] == metrics["actor/clip_fraction"] == 0
-    left = batch.returns - update.values(wam, batch.obs, batch.plan, batch.clock)
+    assert "actor/kl" not in metrics
+    left = batch.returns - update.values(batch.inputs)
     assert left.square().mean() < batch.returns.square().mean()
-    assert metrics["actor/explained_variance"] > 0
+
+
+def test_value_warm_up_ends_where_unseen_episodes_gain_no_more():
+    """Returns that have nothing to do with the inputs: the head must not learn them by heart."""
+    wam = tiny.lively()
+    batch, flow = synthetic(wam, n=60)
+    update = learner(wam, value_epochs=200, value_lr=1e-2)
+    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
+    assert metrics["actor/value_epochs"] < 60
+    held = batch.episode % 5 == 4
+    left = (batch.returns - update.values(batch.inputs))[held]
+    assert left.square().mean() < 1.5 * batch.returns[held].var(unbiased=False)
+
+
+def test_explained_variance_is_of_chunks_that_the_head_has_not_seen():
+    for expected, guess in [(0, lambda returns: torch.full_like(returns, 3.0)), (1, torch.clone)]:
+        wam = tiny.lively()
+        batch, flow = synthetic(wam)
+        batch = replace(batch, value=guess(batch.returns))
+        g = torch.Generator().manual_seed(0)
+        metrics = learner(wam, epochs=30).step(wam, batch, flow, g, policy=True)
+        assert metrics["actor/explained_variance"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_without_any_spread_of_returns_the_policy_is_left_alone():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    before = tiny.snapshot(wam.actor)
+    batch.returns.zero_()
+    metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    assert not tiny.changed(wam.actor, before) and "actor/kl" not in metrics
+
+
+def test_small_advantages_do_not_drive_full_updates():
+    update = learner(tiny.lively(), min_scale=0.1)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    assert update._normalised(1e-3 * noise).std() == pytest.approx(1e-2, rel=0.01)
+    assert update._normalised(3 * noise).std() == pytest.approx(1, rel=0.01)
+
+
+def test_minibatches_are_equal_and_hold_every_chunk_once():
+    update = learner(tiny.lively(), batch=8)
+    parts = update._minibatches(27, torch.Generator().manual_seed(0))
+    assert [count for _, count in parts] == [9, 9, 9]
+    assert torch.cat([rows for rows, _ in parts]).sort().values.tolist() == list(range(27))
+
+
+def test_the_rate_warms_up_and_follows_the_measured_kl():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam)
+    g = torch.Generator().manual_seed(0)
+    update = learner(wam, lr=1e-3, warmup=4, epochs=1, batch=8, target_kl=10.0)
+    update.step(wam, batch, flow, g, policy=True)
+    assert update.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 3 / 4)
+    assert update.rate.item() == pytest.approx(1.25)  # far below the target
+    update = learner(wam, lr=3e-3, warmup=0, epochs=3, batch=8, target_kl=1e-4)
+    batch, flow = synthetic(wam)
+    update.step(wam, batch, flow, g, policy=True)
+    assert update.rate.item() == pytest.approx(1 / 1.5)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5])
@@ -168,7 +236,7 @@ def test_the_world_model_gets_no_gradient_from_the_policy():
 def test_epochs_stop_where_the_policy_moved_far_enough():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    update = learner(wam, lr=3e-3, epochs=30, batch=8, target_kl=1e-3)
+    update = learner(wam, lr=3e-3, epochs=30, batch=8, target_kl=1e-3, warmup=0)
     metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
     assert metrics["actor/stopped_early"] == 1
     taken = next(iter(update.optimizer.state.values()))["step"].item()
@@ -202,7 +270,10 @@ def test_optimisers_come_back_bitwise():
 
 
 @pytest.mark.parametrize(
-    "change", [{"clip": 0.0}, {"clip_high": 0.1}, {"epochs": 0}, {"gamma": 1.1}, {"lam": -0.1}, {"batch": 0}]
+    "change", [
+        {"clip": 0.0}, {"clip_high": 0.1}, {"epochs": 0}, {"gamma": 1.1}, {"lam": -0.1}, {"batch": 0},
+        {"target_kl": 0.0}, {"min_scale": 0.0}, {"warmup": -1}, {"value_epochs": 0},
+    ],
 )
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match="actor update"):

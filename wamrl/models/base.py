@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wamrl.models.flow import (
     Chain,
     FlowConfig,
+    Sampler,
     chain_log_prob,
     draws,
     euler,
@@ -158,6 +159,7 @@ class WAM(nn.Module):
         world.spec.validate()
         self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
         self.feature_dtype, self.compute = feature_dtype, compute
+        self.sampler: Sampler | None = None  # to deploy, saved beside the weights; None: not chosen
         one = [1.0] * self.spec.action_dim
         self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
 
@@ -217,11 +219,18 @@ class WAM(nn.Module):
         return self.world.to_frames(z)
 
     @torch.no_grad()
-    def act(self, obs: Obs, seeds: Tensor, flow: FlowConfig, generators: list[torch.Generator], explore: bool) -> Plan:
+    def act(
+        self,
+        obs: Obs,
+        seeds: Tensor,
+        flow: FlowConfig,
+        generators: list[torch.Generator],
+        sampler: Sampler,
+    ) -> Plan:
         """Decide one chunk for each of B observations.
 
         seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise does not depend on
-        which other episodes share the batch. explore=False integrates the ODE (the chain is then empty, J = 0).
+        which other episodes share the batch. `ode` and `zero` integrate the ODE (the chain is then empty, J = 0).
         """
         features, state = self.features(self.encode(obs), seeds), self.normalize.state(obs.proprio)
         condition = self.actor.condition(features, state)
@@ -233,8 +242,9 @@ class WAM(nn.Module):
         def draw(*lead):
             return torch.stack([torch.randn(*lead, *shape, generator=g) for g in generators]).to(device)
 
-        x = draw()
-        if explore:
+        from_zero = sampler == "zero" or (sampler == "explore" and flow.start == "zero")
+        x = torch.zeros(len(generators), *shape, device=device) if from_zero else draw()
+        if sampler == "explore":
             noisy = torch.cat([noisy_steps(flow, 1, g) for g in generators])
             actions, chain = sde_sample(velocity, x, flow, noisy, draw(noisy.shape[1]))
         else:

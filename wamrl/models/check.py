@@ -79,7 +79,7 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
 def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     flow = FlowConfig(steps=3, noisy="all")
     generators = [torch.Generator().manual_seed(i) for i in range(B)]
-    plan = wam.act(obs, seeds, flow, generators, explore=True)
+    plan = wam.act(obs, seeds, flow, generators, sampler="explore")
     shape = (B, wam.spec.chunk, wam.spec.action_dim)
     _require(plan.actions.shape == shape, f"action chunks are {tuple(plan.actions.shape)}, not {shape}")
     worst = (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max().item()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -23,6 +23,11 @@ from wamrl.types import Batch
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), sigma (B,)) -> v (B, ...)
 
+# Three policies from one network, up to 30 points of success apart (LOG.md, 2026-11-27):
+# `explore`: Flow-SDE, what the policy gradient trains; `ode`: from a random draw; `zero`: from x = 0.
+Sampler = Literal["explore", "ode", "zero"]
+SAMPLERS: tuple[Sampler, ...] = ("explore", "ode", "zero")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
@@ -30,11 +35,26 @@ class FlowConfig:
 
     steps: int = 4  # K
     shift: float = 1.0  # > 1 spends more steps near pure noise
-    noise: float = 0.5  # a, the exploration noise level; evaluation always uses the ODE
-    sde: Literal["marginal", "plain"] = "marginal"
-    noisy: Literal["one", "all", "all_but_last"] = "one"  # "one": a random step per chunk (piRL's hybrid)
+    noise: float = 0.5  # a, the exploration noise level, in the first iteration
+    noise_end: float | None = None  # in the last iteration, geometric in between; None: constant
+    sde: Literal["marginal", "preserving", "plain"] = "marginal"
+    noisy: Literal["one", "all", "all_but_last"] = "one"  # "one": a random step (piRL's hybrid)
+    start: Literal["noise", "zero"] = "noise"  # what exploration starts from: a draw, or x = 0
+    deploy: Literal["auto", "explore", "ode", "zero"] = "auto"  # auto: chosen on training states
+
+    def at(self, progress: float) -> FlowConfig:
+        """The configuration at `progress` in [0, 1] of the run: noise (noise_end / noise)^progress."""
+        if self.noise_end is None:
+            return self
+        return replace(self, noise=self.noise * (self.noise_end / self.noise) ** progress)
 
     def validate(self) -> None:
+        if self.noise_end is not None and self.noise_end <= 0:
+            raise ValueError(f"flow: noise_end={self.noise_end} must be > 0, or None for no annealing")
+        if self.sde == "preserving" and (self.noise > 1 or self.noisy != "all_but_last"):
+            raise ValueError(
+                "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step has no noise"
+            )
         if self.steps < 1 or self.shift <= 0:
             raise ValueError(f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}")
         if self.noise <= 0:
@@ -90,6 +110,8 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tens
 
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
         x0 = x - s v;  x1 = x + (1 - s) v;  mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
+    `preserving` (Flow-CPS, arXiv 2509.05952) keeps the share of noise in x exactly, at any K: with s_n = s - d,
+        mean = x0 (1 - s_n) + x1 s_n cos(a pi / 2);  std = s_n sin(a pi / 2)
     """
     return _coefficients(tuple(grid.tolist()), noise, sde, step.device).index_select(1, step)
 
@@ -102,6 +124,11 @@ def _coefficients(levels: tuple[float, ...], noise: float, sde: str, device: tor
     d = s - s_next
     if sde == "plain":  # the paper's eq. 3, literally
         c_x, c_v, std = torch.ones_like(s), -d, noise * d.sqrt()
+    elif sde == "preserving":  # x_{s'} = (1 - s') x0 + s' (cos(a pi/2) x1 + sin(a pi/2) eps)
+        kept = s_next * math.cos(noise * math.pi / 2)
+        c_x = 1 - s_next + kept
+        c_v = -s * (1 - s_next) + (1 - s) * kept
+        std = s_next * math.sin(noise * math.pi / 2)
     else:
         s_safe = torch.cat([grid[1:2], s[1:]])
         g2 = noise**2 * s / (1 - s_safe)

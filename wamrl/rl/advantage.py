@@ -25,6 +25,31 @@ def gae(
     return advantage, advantage + value
 
 
+def leave_one_out(value: Tensor, group: Tensor) -> Tensor:
+    """Mean of the others of the same group, (E,) float32; 0 where there are none.
+
+    value: float32 (E,), group: int64 (E,). Independent of the row's own value, so a baseline that
+    adds no bias (RLOO, arXiv 2402.14740).
+    """
+    _, index = group.unique(return_inverse=True)
+    count = torch.bincount(index)[index]
+    total = torch.bincount(index, value.double())[index].to(value.dtype)
+    return torch.where(count > 1, (total - value) / (count - 1).clamp(min=1), 0.0)
+
+
+def control_variate(advantage: Tensor, baseline: Tensor) -> float:
+    """How much of `baseline` to take off `advantage`, in [0, 1]: cov / var, which leaves least variance.
+
+    Both float32 (M,). Near 1 while the value head cannot tell easy initial states from hard ones,
+    near 0 once it can, where a baseline of few episodes would only add noise.
+    """
+    centred = (baseline - baseline.mean()).double()
+    variance = centred.square().mean()
+    if variance < 1e-12:
+        return 0.0
+    return float(((advantage.double() * centred).mean() / variance).clamp(0, 1))
+
+
 def grpo(episode_return: Tensor, episode_success: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Group-relative advantages (DeepSeekMath, arXiv 2402.03300), all per episode (E,).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from wamrl import dist, sharding
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
-from wamrl.rl.value import ValueConfig, ValueHead
+from wamrl.rl.value import ValueConfig
 from wamrl.types import Batch, Obs
 
-METRICS = ("value_loss", "loss", "kl", "clip_fraction", "grad_norm")  # of a minibatch, in this order
+METRICS = ("loss", "kl", "clip_fraction", "grad_norm")  # of a policy minibatch, in this order
+VALUE_PATIENCE = 5  # epochs without a gain on unseen episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,24 @@ class ActorUpdateConfig:
     dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
     gamma: float = 0.99  # per chunk
     lam: float = 0.95
-    target_kl: float = 0.05  # stop the epochs when the ratio has moved this far (nats per transition)
+    target_kl: float = 0.03  # stop the epochs when the ratio has moved this far (nats per transition)
+    steer: bool = True  # the rate follows the measured KL: down after a stop, up while far below
+    warmup: int = 20  # policy steps over which the rate rises: a fresh Adam overshoots
+    group_baseline: bool = True  # PPO: also take off the mean of the other episodes of the state
+    min_scale: float = 0.1  # advantages are divided by their std, or by this if it is smaller
     value_warmup: int = 1  # iterations that train only the value head
+    value_epochs: int = 40  # at most, in each of these; ends when unseen episodes gain no more
     grad_norm: float = 1.0
     value: ValueConfig = field(default_factory=ValueConfig)
 
     def validate(self) -> None:
-        if self.eps <= 0:
-            raise ValueError(f"actor update: eps={self.eps} must be > 0")
+        if self.eps <= 0 or self.min_scale <= 0 or self.target_kl <= 0:
+            raise ValueError(
+                f"actor update: eps={self.eps}, min_scale={self.min_scale} and "
+                f"target_kl={self.target_kl} must be > 0"
+            )
+        if self.warmup < 0 or self.value_warmup < 0 or self.value_epochs < 1:
+            raise ValueError("actor update: warmup, value_warmup >= 0 and value_epochs >= 1 are needed")
         if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
             raise ValueError("actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed")
         if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
@@ -57,9 +69,11 @@ class ActorBatch(Batch):
     obs: Obs
     plan: Plan
     mask: Tensor  # bool (M, N) actions that were executed
-    clock: Tensor  # float32 (M,)
+    inputs: Tensor  # float32 (M, I) what the value head reads
     advantage: Tensor  # float32 (M,) not yet normalised
-    returns: Tensor  # float32 (M,)
+    value: Tensor  # float32 (M,) what the value head expected, before it has seen these chunks
+    returns: Tensor  # float32 (M,) discounted sum of the rewards that followed
+    episode: Tensor  # int64 (M,)
 
 
 def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
@@ -76,15 +90,21 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) ->
 
 
 class ActorUpdate(nn.Module):
-    """The value head, both optimisers and the number of updates so far."""
+    """The value head, both optimisers, and how far the rate has been steered.
+
+    buffers: `rate` scales the learning rate, steered by the measured KL; `steps` counts policy steps.
+    """
 
     def __init__(self, cfg: ActorUpdateConfig, wam: WAM):
         super().__init__()
         self.cfg = cfg
-        self.value: ValueHead = cfg.value.build(len(wam.spec.taps), wam.world.feature_dim, wam.spec.proprio_dim)
+        spec = wam.spec
+        self.value = cfg.value.build(len(spec.taps), wam.world.feature_dim, spec.proprio_dim)
         adam = partial(torch.optim.AdamW, eps=cfg.eps, weight_decay=0.0, fused=True)
         self.optimizer = adam(wam.actor.parameters(), cfg.lr)
         self.value_optimizer = adam(self.value.parameters(), cfg.value_lr)
+        self.register_buffer("rate", torch.ones(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def get_extra_state(self) -> dict:
         return {name: getattr(self, name).state_dict() for name in ("optimizer", "value_optimizer")}
@@ -96,27 +116,126 @@ class ActorUpdate(nn.Module):
     def step(
         self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator, policy: bool
     ) -> dict[str, float]:
-        """All epochs on one rollout; `policy=False` trains the value head only. Returns averaged metrics."""
+        """All epochs on one rollout; `policy=False` trains the value head only, to convergence.
+
+        Returns averaged metrics. The policy is left alone, too, where no return differs from
+        another: there is nothing to prefer, and dividing by the scale would blow up rounding.
+        """
         wam.eval()
-        first = self._first_ratio(wam, batch, flow)
-        everywhere = dist.gathered(batch.advantage)
-        scale = everywhere.std(unbiased=False) + 1e-6  # a single chunk has none
+        metrics = {"actor/first_log_ratio": self._first_ratio(wam, batch, flow)}
+        returns = dist.gathered(batch.returns)
+        if self.cfg.algorithm == "ppo":
+            metrics |= self._fit_value(batch, generator, to_convergence=not policy)
+            error = dist.gathered(batch.returns - batch.value)
+            explained = 1 - error.var(unbiased=False) / (returns.var(unbiased=False) + 1e-8)
+            metrics["actor/explained_variance"] = explained.item()
+        spread = (returns.max() - returns.min()).item()
+        if policy and spread > 1e-6:
+            metrics |= self._improve(wam, batch, flow, generator)
+        return metrics
+
+    def _improve(
+        self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator
+    ) -> dict[str, float]:
+        """The policy epochs, which end early where the policy has moved by `target_kl`."""
+        cfg = self.cfg
+        advantage = self._normalised(batch.advantage)
+        sums = torch.zeros(len(METRICS), dtype=torch.float64)
+        updates = 0
+        for _ in range(cfg.epochs):
+            kl = 0.0
+            parts = self._minibatches(len(batch), generator)
+            for own, count in parts:
+                found = self._minibatch(wam, batch[own], advantage[own], flow, count)
+                sums += found
+                updates += 1
+                kl = found[METRICS.index("kl")].item()
+                if kl > cfg.target_kl:
+                    break
+            if kl > cfg.target_kl:
+                break
+        if cfg.steer:
+            self._steer(kl)
+        metrics = dict(zip(METRICS, (sums / updates).tolist(), strict=True))
+        metrics |= {"stopped_early": float(kl > cfg.target_kl), "rate": self.rate.item()}
+        metrics |= {"updates": float(updates)}
+        return {f"actor/{name}": value for name, value in metrics.items()}
+
+    def _steer(self, kl: float) -> None:
+        """Towards epochs that end near `target_kl`: a third slower after a stop, a quarter faster far below it."""
+        if kl > self.cfg.target_kl:
+            self.rate.div_(1.5)
+        elif kl < self.cfg.target_kl / 3:
+            self.rate.mul_(1.25)
+        self.rate.clamp_(1 / 16, 4)
+
+    def _normalised(self, advantage: Tensor) -> Tensor:
+        """Over the chunks of all ranks: centred (PPO), and divided by the std, which is floored."""
+        everywhere = dist.gathered(advantage)
         centre = everywhere.mean() if self.cfg.algorithm == "ppo" else 0.0
-        advantage, device = (batch.advantage - centre) / scale, next(wam.parameters()).device
-        before, count = dist.place(len(batch))  # minibatches are drawn from the chunks of all ranks
-        sums, updates, stopped = torch.zeros(len(METRICS), dtype=torch.float64), 0, False
-        for _ in range(self.cfg.epochs):
-            for rows in torch.randperm(count, generator=generator).split(self.cfg.batch):
-                own = rows[(rows >= before) & (rows < before + len(batch))] - before
-                part, a = batch[own].to(device), advantage[own].to(device)
-                found = self._minibatch(wam, part, a, flow, policy and not stopped, len(rows))
-                stopped = stopped or abs(found[METRICS.index("kl")]) > self.cfg.target_kl
-                sums, updates = sums + found, updates + 1
-        left = dist.gathered(batch.returns - self.values(wam, batch.obs, batch.plan, batch.clock))
-        explained = 1 - left.var(unbiased=False) / (dist.gathered(batch.returns).var(unbiased=False) + 1e-8)
-        more = {"stopped_early": float(stopped), "explained_variance": explained.item(), "first_log_ratio": first}
-        found = dict(zip(METRICS, (sums / updates).tolist(), strict=True))
-        return {f"actor/{k}": v for k, v in (found | more).items()}
+        scale = everywhere.std(unbiased=False).clamp(min=self.cfg.min_scale)
+        return (advantage - centre) / scale
+
+    def _minibatches(
+        self, own: int, generator: torch.Generator
+    ) -> list[tuple[Tensor, int]]:
+        """One epoch over the chunks of all ranks, in equal minibatches: our rows in each, and its size."""
+        before, count = dist.place(own)
+        number = max(1, round(count / self.cfg.batch))
+        parts = torch.randperm(count, generator=generator).tensor_split(number)
+        found = []
+        for rows in parts:
+            mine = rows[(rows >= before) & (rows < before + own)] - before
+            found.append((mine, len(rows)))
+        return found
+
+    def _fit_value(
+        self, batch: ActorBatch, generator: torch.Generator, *, to_convergence: bool
+    ) -> dict[str, float]:
+        """Regress the returns: `epochs` epochs; or, to convergence, until episodes that are held out
+        (each fifth) gain no more, and back to where they stood best."""
+        device = next(self.value.parameters()).device
+        inputs = batch.inputs.to(device)
+        returns = batch.returns.to(device)
+        train = torch.ones_like(returns)
+        if to_convergence:
+            train[batch.episode.to(device) % 5 == 4] = 0
+        best = math.inf
+        kept = None
+        since = 0  # epochs since the best one
+        done = 0
+        limit = self.cfg.value_epochs if to_convergence else self.cfg.epochs
+        while done < limit and since < VALUE_PATIENCE:
+            loss = self._value_epoch(inputs, returns, train, generator)
+            done += 1
+            if not to_convergence:
+                continue
+            with torch.no_grad():
+                error = F.huber_loss(self.value(inputs), returns, reduction="none")
+            unseen = dist.total((error * (1 - train)).sum().double().cpu()).item()
+            since += 1
+            if unseen < best:
+                best = unseen
+                kept = copy.deepcopy(self.value.state_dict())
+                since = 0
+        if kept is not None:
+            self.value.load_state_dict(kept)
+        return {"actor/value_loss": loss, "actor/value_epochs": float(done)}
+
+    def _value_epoch(
+        self, inputs: Tensor, returns: Tensor, train: Tensor, generator: torch.Generator
+    ) -> float:
+        """One pass over the chunks of all ranks with `train` (M,) = 1; their mean Huber loss."""
+        losses = []
+        for own, count in self._minibatches(len(returns), generator):
+            rows = own.to(inputs.device)
+            error = F.huber_loss(self.value(inputs[rows]), returns[rows], reduction="none")
+            loss = (error * train[rows]).sum() / count
+            losses.append(dist.total(loss.detach().double().cpu()).item())
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError("value head: the loss is not finite; lower actor.value_lr")
+            self._descend(loss, self.value, self.value_optimizer, self.cfg.value_lr)
+        return sum(losses) / len(losses)
 
     @torch.no_grad()
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
@@ -133,38 +252,48 @@ class ActorUpdate(nn.Module):
         return worst
 
     @torch.no_grad()
-    def values(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
-        """Expected returns (M,) of decisions at clock (M,), on the CPU, in minibatches."""
-        device, out = next(self.value.parameters()).device, []
+    def inputs(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
+        """What the value head reads (M, I) of decisions at clock (M,), on the CPU, in minibatches."""
+        device = next(self.value.parameters()).device
+        out = []
         for rows in torch.arange(len(clock)).split(self.cfg.batch):
             part = wam.recall(plan[rows].to(device), obs[rows].to(device))
-            out.append(self.value(part.features, part.proprio, clock[rows].to(device)).cpu())
+            there = clock[rows].to(device)
+            out.append(self.value.inputs(part.features, part.proprio, there).cpu())
         return torch.cat(out)  # of no chunks, too: split() gives one empty part
 
+    @torch.no_grad()
+    def values(self, inputs: Tensor) -> Tensor:
+        """Expected returns (M,), on the CPU."""
+        return self.value(inputs.to(next(self.value.parameters()).device)).cpu()
+
     def _minibatch(
-        self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, policy: bool, count: int
+        self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, count: int
     ) -> Tensor:
-        """One step on a minibatch of `count` chunks, of which `rows` are this rank's (maybe none); its METRICS."""
-        plan = wam.recall(rows.plan, rows.obs)
-        value = self.value(plan.features, plan.proprio, rows.clock)
-        value_loss = F.huber_loss(value, rows.returns, reduction="sum") / count
-        with torch.set_grad_enabled(policy):
-            new = chunk_log_prob(wam.log_prob(plan, flow), rows.mask)
-            log_ratio = new - chunk_log_prob(plan.chain_log_prob, rows.mask)
-            transitions = count * log_ratio.shape[1]
-            loss = policy_loss(log_ratio, advantage, self.cfg).sum() / transitions
+        """One policy step on a minibatch of `count` chunks, of which `rows` are this rank's (maybe none)."""
+        device = next(wam.parameters()).device
+        plan = wam.recall(rows.plan.to(device), rows.obs.to(device))
+        mask = rows.mask.to(device)
+        new = chunk_log_prob(wam.log_prob(plan, flow), mask)
+        log_ratio = new - chunk_log_prob(plan.chain_log_prob, mask)
+        transitions = count * log_ratio.shape[1]
+        loss = policy_loss(log_ratio, advantage.to(device), self.cfg).sum() / transitions
         ratio = log_ratio.detach().exp()
         outside = (ratio < 1 - self.cfg.clip) | (ratio > 1 + self.cfg.clip_high)
         kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
-        parts = [value_loss.detach(), loss.detach(), kl, outside.sum() / transitions]
-        found = dist.total(torch.stack(parts).double())
-        if not found[:2].isfinite().all():
+        found = dist.total(torch.stack([loss.detach(), kl, outside.sum() / transitions]).double())
+        if not found[0].isfinite():
             raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
-        self._descend(value_loss, self.value, self.value_optimizer)
-        norm = self._descend(loss, wam.actor, self.optimizer) if policy else 0.0
+        warm = min(1.0, (int(self.steps) + 1) / max(1, self.cfg.warmup))
+        norm = self._descend(loss, wam.actor, self.optimizer, self.cfg.lr * warm * self.rate.item())
+        self.steps += 1
         return torch.cat([found.cpu(), torch.tensor([norm], dtype=torch.float64)])
 
-    def _descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    def _descend(
+        self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, lr: float
+    ) -> float:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         optimizer.zero_grad()
         loss.backward()
         sharding.sum_gradients(module)

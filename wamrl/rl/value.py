@@ -22,13 +22,22 @@ class ValueHead(nn.Module):
     def __init__(self, width: int, inputs: int):
         super().__init__()
         self.net = nn.Sequential(
-            nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
+            nn.LayerNorm(inputs),
+            nn.Linear(inputs, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
             nn.Linear(width, 1),
-        )  # fmt: skip
+        )
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
-    def forward(self, features: Tensor, proprio: Tensor, clock: Tensor) -> Tensor:
-        """features (M, taps, L, D), proprio (M, P), clock (M,) in [0, 1] -> (M,)"""
+    @staticmethod
+    def inputs(features: Tensor, proprio: Tensor, clock: Tensor) -> Tensor:
+        """features (M, taps, L, D), proprio (M, P), clock (M,) in [0, 1] -> (M, taps * D + P + 1)"""
         pooled = features.detach().mean(2).flatten(1)
-        return self.net(torch.cat([pooled, proprio, clock[:, None]], -1)).squeeze(-1)
+        return torch.cat([pooled, proprio, clock[:, None]], -1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(M, taps * D + P + 1) -> (M,)"""
+        return self.net(inputs).squeeze(-1)

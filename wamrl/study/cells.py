@@ -20,11 +20,13 @@ from wamrl.envs.workers import Pool
 from wamrl.experiment import Arm as Evaluated
 from wamrl.experiment import (
     compare,
+    deploy,
     difference,
     fine_tune,
     improve,
     load_wam,
     measure,
+    save_wam,
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, read_metrics, resolved
@@ -100,6 +102,8 @@ def _base(cfg: Config, folder: Path, videos: int) -> None:
         with Logger(folder, resume_step=done - cfg.sft.steps) as logger:
             wam = fine_tune(cfg, data, folder, logger)
     with cfg.pool().build() as pool:
+        deploy(cfg, wam, pool, cfg.flow)
+        save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
         evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
     _finish(cfg, folder, evaluated, {}, control_steps=0, seconds=time.monotonic() - begin)
 
@@ -122,7 +126,7 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int) -> None:
 
 
 def _evaluate(cfg: Config, wam: WAM, pool: Pool, heldout, folder: Path, videos: int) -> Evaluated:
-    evaluated, rollout = measure(cfg, wam, pool, heldout, "after")
+    evaluated, rollout = measure(cfg, wam, pool, heldout, "after", cfg.flow.at(1.0))
     if videos:
         write_videos(cfg, wam, rollout, folder / "videos", videos)
     return evaluated
