@@ -21,10 +21,9 @@ from wamrl.envs.workers import Pool
 from wamrl.log import Timer
 from wamrl.models.base import WAM, ema_update
 from wamrl.rewards.base import Scored
-from wamrl.rl.advantage import control_variate, gae, grpo, leave_one_out
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
-from wamrl.rl.update import ActorBatch, ActorUpdate
+from wamrl.rl.update import ActorUpdate, Outcomes
 from wamrl.rollout import Rollout, collect, everywhere, imagine, rare_success_weight, rollout_metrics, success_clips
 
 PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
@@ -80,10 +79,14 @@ class Learner:
 
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
-            batch = self.advantages(rollout, reward, whole, first, metrics)
-            policy = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
+            clock = rollout.chunks.step / self.horizon
+            states = torch.tensor([s.index for s in whole.starts])
+            outcome = Outcomes(state=states, success=whole.success, first=first)
+            batch, found = self.actor.prepare(self.wam, rollout.chunks, clock, reward, outcome)
+            metrics |= found
+            warm = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
             if dist.place(len(batch))[1]:
-                metrics |= self.actor.step(self.wam, batch, flow, self.generator, policy)
+                metrics |= self.actor.step(self.wam, batch, flow, self.generator, policy=warm)
         release()
         metrics |= timer("actor")
 
@@ -113,59 +116,6 @@ class Learner:
             imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
         )  # fmt: skip
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
-
-    def advantages(
-        self,
-        rollout: Rollout,
-        reward: Tensor,
-        whole: Rollout,
-        first: int,
-        metrics: dict[str, float],
-    ) -> ActorBatch:
-        """GAE over chunks with the value head, or group-relative advantages of whole episodes (see `everywhere`)."""
-        chunks = rollout.chunks
-        cfg = self.cfg.train.actor
-        inputs = self.actor.inputs(self.wam, chunks.obs, chunks.plan, chunks.step / self.horizon)
-        value = self.actor.values(inputs)
-        # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
-        nothing = torch.zeros_like(value)
-        returns, _ = gae(reward, nothing, chunks.episode, nothing, cfg.gamma, 1.0)
-        keep = torch.ones(len(chunks), dtype=torch.bool)
-        if cfg.algorithm == "ppo":
-            advantage, _ = gae(reward, value, chunks.episode, nothing, cfg.gamma, cfg.lam)
-            if cfg.group_baseline:
-                advantage = self.less_baseline(advantage, rollout, metrics)
-        else:
-            score = torch.zeros(len(rollout.starts)).index_add_(0, chunks.episode, reward)
-            group = torch.tensor([s.index for s in whole.starts])
-            episode = first + chunks.episode
-            per_episode, kept = grpo(dist.gathered(score), whole.success, group)
-            advantage = per_episode[episode]
-            keep = kept[episode]
-        return ActorBatch(
-            obs=chunks.obs,
-            plan=chunks.plan,
-            mask=chunks.mask,
-            inputs=inputs,
-            advantage=advantage,
-            value=value,
-            returns=returns,
-            episode=chunks.episode,
-        )[keep]
-
-    def less_baseline(
-        self, advantage: Tensor, rollout: Rollout, metrics: dict[str, float]
-    ) -> Tensor:
-        """Take off what the other episodes of the same initial state gained over expectation."""
-        chunks = rollout.chunks
-        opening = torch.zeros(len(rollout.starts))
-        first = chunks.step == 0
-        opening[chunks.episode[first]] = advantage[first]
-        group = torch.tensor([s.index for s in rollout.starts], dtype=torch.long)
-        baseline = leave_one_out(opening, group)[chunks.episode]
-        share = control_variate(dist.gathered(advantage), dist.gathered(baseline))
-        metrics["actor/group_baseline"] = share
-        return advantage - share * baseline
 
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wamrl import dist
+
 
 def gae(
     reward: Tensor, value: Tensor, episode: Tensor, bootstrap: Tensor, gamma: float, lam: float
@@ -37,12 +39,25 @@ def leave_one_out(value: Tensor, group: Tensor) -> Tensor:
     return torch.where(count > 1, (total - value) / (count - 1).clamp(min=1), 0.0)
 
 
-def control_variate(advantage: Tensor, baseline: Tensor) -> float:
-    """How much of `baseline` to take off `advantage`, in [0, 1]: cov / var, which leaves least variance.
+def group_baseline(advantage: Tensor, episode: Tensor, opening: Tensor, group: Tensor) -> Tensor:
+    """Per chunk (M,): what the other episodes from its initial state gained over expectation.
 
-    Both float32 (M,). Near 1 while the value head cannot tell easy initial states from hard ones,
-    near 0 once it can, where a baseline of few episodes would only add noise.
+    advantage: float32 (M,); episode: int64 (M,), row of `group`; opening: bool (M,), the first chunk
+    of its episode; group: int64 (E,), the initial state of each episode.
     """
+    gained = torch.zeros(len(group))
+    gained[episode[opening]] = advantage[opening]
+    return leave_one_out(gained, group)[episode]
+
+
+def control_variate(advantage: Tensor, baseline: Tensor) -> float:
+    """How much of `baseline` to take off `advantage`, in [0, 1]: cov / var leaves least variance.
+
+    Both float32 (M,), of this rank's chunks; the share is that of all ranks. Near 1 while the value
+    head cannot tell easy initial states from hard ones; near 0 once it can, where a baseline of few
+    episodes would only add noise.
+    """
+    advantage, baseline = dist.gathered(advantage), dist.gathered(baseline)
     centred = (baseline - baseline.mean()).double()
     variance = centred.square().mean()
     if variance < 1e-12:

@@ -6,7 +6,7 @@ import copy
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wamrl import dist, sharding
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
+from wamrl.rl.advantage import control_variate, gae, group_baseline, grpo
 from wamrl.rl.value import ValueConfig
 from wamrl.types import Batch, Obs
 
@@ -62,6 +63,18 @@ class ActorUpdateConfig:
             raise ValueError(f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}")
 
 
+class Chunks(Protocol):
+    """What the update reads of M decisions, sorted by (episode, step); see `rollout.Chunks`."""
+
+    obs: Obs
+    plan: Plan
+    mask: Tensor  # bool (M, N)
+    episode: Tensor  # int64 (M,)
+    step: Tensor  # int64 (M,)
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActorBatch(Batch):
     """M chunks of a rollout, ready for the update."""
@@ -74,6 +87,15 @@ class ActorBatch(Batch):
     value: Tensor  # float32 (M,) what the value head expected, before it has seen these chunks
     returns: Tensor  # float32 (M,) discounted sum of the rewards that followed
     episode: Tensor  # int64 (M,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """The episodes of all ranks, of which this rank's come after `first` others."""
+
+    state: Tensor  # int64 (E,) index of the initial state
+    success: Tensor  # bool (E,)
+    first: int
 
 
 def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
@@ -112,6 +134,48 @@ class ActorUpdate(nn.Module):
     def set_extra_state(self, state: dict) -> None:
         for name, part in state.items():
             getattr(self, name).load_state_dict(part)
+
+    def prepare(
+        self, wam: WAM, chunks: Chunks, clock: Tensor, reward: Tensor, outcomes: Outcomes
+    ) -> tuple[ActorBatch, dict[str, float]]:
+        """Chunks with their advantages: GAE with the value head, or group-relative per episode.
+
+        chunks: M decisions of this rank; clock: float32 (M,), elapsed share of the horizon; reward:
+        float32 (M,). Where GRPO drops a group, its chunks are not in the batch.
+        """
+        cfg = self.cfg
+        metrics = {}
+        inputs = self._inputs(wam, chunks.obs, chunks.plan, clock)
+        value = self.values(inputs)
+        # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
+        nothing = torch.zeros_like(value)
+        returns, _ = gae(reward, nothing, chunks.episode, nothing, cfg.gamma, 1.0)
+        keep = torch.ones(len(chunks), dtype=torch.bool)
+        own = int(chunks.episode.max()) + 1 if len(chunks) else 0
+        if cfg.algorithm == "ppo":
+            advantage, _ = gae(reward, value, chunks.episode, nothing, cfg.gamma, cfg.lam)
+            if cfg.group_baseline:
+                state = outcomes.state[outcomes.first : outcomes.first + own]
+                baseline = group_baseline(advantage, chunks.episode, chunks.step == 0, state)
+                share = control_variate(advantage, baseline)
+                advantage = advantage - share * baseline
+                metrics["actor/group_baseline"] = share
+        else:
+            score = dist.gathered(torch.zeros(own).index_add_(0, chunks.episode, reward))
+            per_episode, kept = grpo(score, outcomes.success, outcomes.state)
+            advantage = per_episode[outcomes.first + chunks.episode]
+            keep = kept[outcomes.first + chunks.episode]
+        batch = ActorBatch(
+            obs=chunks.obs,
+            plan=chunks.plan,
+            mask=chunks.mask,
+            inputs=inputs,
+            advantage=advantage,
+            value=value,
+            returns=returns,
+            episode=chunks.episode,
+        )
+        return batch[keep], metrics
 
     def step(
         self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator, policy: bool
@@ -252,7 +316,7 @@ class ActorUpdate(nn.Module):
         return worst
 
     @torch.no_grad()
-    def inputs(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
+    def _inputs(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
         """What the value head reads (M, I) of decisions at clock (M,), on the CPU, in minibatches."""
         device = next(self.value.parameters()).device
         out = []
