@@ -91,7 +91,8 @@ class MetaWorldEnv(Env):
 
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
-        action = np.minimum(np.maximum(np.asarray(action, np.float32), -1.0), 1.0)  # np.clip takes four times as long
+        action = np.asarray(action, np.float32)
+        action = np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes four times as long
         assert action.shape == (4,) and isfinite(action.dot(action)), f"bad action {action}"
         solved = self.sim.step(action)
         self._attempts.see(self._watch.at_it(), solved)

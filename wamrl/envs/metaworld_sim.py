@@ -1,8 +1,9 @@
-"""MetaWorld's simulations with three costs removed: compiling the XML for each instance, 500 physics steps a reset, and
-the observation and dense reward of every step.
+"""MetaWorld's simulations with three costs removed.
 
-The first two are the same for all instances of a task, so they are done once per process and copied. The last are asked
-for by nobody: a step moves the state as MetaWorld's does, bit for bit, and then asks for the task's success only.
+    compiling the XML for each instance    done once per process and copied
+    500 physics steps a reset              done once per process and copied
+    observation and dense reward a step    left out: only the task's success is asked for
+
 mujoco and metaworld are imported here, inside functions only.
 """
 
@@ -69,7 +70,7 @@ def sim_class(task: str) -> type:
             self.init_tcp = self.tcp_center
 
         def step(self, action: np.ndarray) -> tuple:
-            """MetaWorld's own step, right also after steps of `Simulation.step`, which make no observations."""
+            """MetaWorld's own step; stacks the right frame also after steps of `Simulation.step`."""
             self._prev_obs = self._get_curr_obs_combined_no_goal()
             return super().step(action)
 
@@ -121,11 +122,13 @@ class Simulation:
     def step(self, action: np.ndarray) -> bool:
         """One control step with float32 (4,) in [-1, 1]; the simulator's success flag.
 
-        State and flag are those of MetaWorld's own `step`, bit for bit. Left out is what changes neither: observation,
-        reward, `mj_rnePostConstraint`, and the goals' sites, which `mj_forward` puts back at once. `mj_forward` itself
-        stays: it brings places and contacts up to date, and writes `qacc_warmstart`, from which the next step starts.
+        State and flag are those of MetaWorld's own `step`, bit for bit.
+        Left out is what changes neither: observation, reward, `mj_rnePostConstraint`,
+        and the goals' sites, which `mj_forward` puts back at once.
+        `mj_forward` itself stays: it brings places and contacts up to date,
+        and writes `qacc_warmstart`, from which the next step starts.
         """
-        env, model, data, target = self.env, self.env.model, self.env.data, self._mocap_pos
+        env, target = self.env, self._mocap_pos
         target += action[:3] * env.action_scale  # a float32 product, as in MetaWorld
         np.maximum(target, env.mocap_low, out=target)
         np.minimum(target, env.mocap_high, out=target)
@@ -133,8 +136,8 @@ class Simulation:
         grip = action.item(3)
         self._ctrl[0] = grip
         self._ctrl[1] = -grip
-        self._mj.mj_step(model, data, env.frame_skip)
-        self._mj.mj_forward(model, data)
+        self._mj.mj_step(env.model, env.data, env.frame_skip)
+        self._mj.mj_forward(env.model, env.data)
         env.curr_path_length += 1
         return self._succeeded()
 

@@ -1,13 +1,17 @@
-"""MetaWorld's success flags without its dense rewards: for each task the one condition that its `evaluate_state` reports.
+"""MetaWorld's success flags without its dense rewards: the one condition that `evaluate_state` reports.
 
-An entry of `SUCCESS` is bound to MetaWorld's environment object once, when the scene is built, and is then a function
-without arguments that reads the present state. `near` means |p - goal| <= radius, `level` means the same along one axis;
-p is the place of a body, site or geom, which a view of the simulator's memory follows.
+An entry of `SUCCESS` is bound to MetaWorld's environment object once, when the scene is built.
+It then is a function without arguments, which reads the present state through views of the memory.
 
-The flags are MetaWorld's bit for bit, so the arithmetic keeps its order: sqrt(v.dot(v)) is what np.linalg.norm computes,
-offsets are added one after the other, and the goal is read anew each time, since stages replace it and some scenes keep
-it as a view. No task's flag depends on an inner value of its reward: grasps, caging and `in_place` count for nothing.
-Held against MetaWorld by tests/envs/test_metaworld_step.py and `python -m benchmarks.metaworld_step --check`.
+    near   |p - goal| <= radius, where p is the place of a body, a site or a geom
+    level  the same along one axis
+
+The flags are MetaWorld's bit for bit, so the arithmetic keeps its order:
+sqrt(v.dot(v)) is what np.linalg.norm computes, and offsets are added one after the other.
+The goal is read anew each time: stages replace it, and some scenes keep it as a view.
+No flag depends on an inner value of a reward: grasps, caging and `in_place` count for nothing.
+
+Held against MetaWorld: tests/envs/test_metaworld_step.py, `python -m benchmarks.metaworld_step --check`.
 """
 
 from __future__ import annotations
@@ -115,7 +119,7 @@ def _hammer(env: Any) -> Flag:
 
 
 def _basketball(env: Any) -> Flag:
-    """The ball is in the basket, whose ring is 0.3 m high whatever the goal says; errors in height count twice."""
+    """The ball is in the basket, at 0.3 m whatever the goal says; errors in height count twice."""
     ball = _place(env, "body", "bsktball")
     scale = np.array([1.0, 1.0, 2.0])
 
