@@ -12,6 +12,7 @@ Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); fram
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -90,8 +91,9 @@ class MetaWorldEnv(Env):
 
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), f"bad action {action}"
+        action = np.asarray(action, np.float32)
+        action = np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes four times as long
+        assert action.shape == (4,) and isfinite(action.dot(action)), f"bad action {action}"
         solved = self.sim.step(action)
         self._attempts.see(self._watch.at_it(), solved)
         self._steps += 1

@@ -1,7 +1,10 @@
-"""MetaWorld's simulations with two costs removed: compiling the XML for each instance, and 500 physics steps a reset.
+"""MetaWorld's simulations with three costs removed.
 
-Both are the same for all instances of a task, so they are done once per process and copied. mujoco and metaworld are
-imported here, inside functions only.
+    compiling the XML for each instance    done once per process and copied
+    500 physics steps a reset              done once per process and copied
+    observation and dense reward a step    left out: only the task's success is asked for
+
+mujoco and metaworld are imported here, inside functions only.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from wamrl.envs.metaworld_success import SUCCESS
+
 _MISSING = "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
 
 HOP = 0.15  # metres between successive goals; success needs 0.05 to 0.07
+DOWN = np.array([1.0, 0.0, 1.0, 0.0])  # quaternion of the hand's target: fingers down
 SIDESTEP = 0.08  # metres to the side between successive places of a thing, whose range is 0.2 wide
 
 
@@ -63,6 +69,11 @@ def sim_class(task: str) -> type:
             mujoco.mj_forward(self.model, self.data)
             self.init_tcp = self.tcp_center
 
+        def step(self, action: np.ndarray) -> tuple:
+            """MetaWorld's own step; stacks the right frame also after steps of `Simulation.step`."""
+            self._prev_obs = self._get_curr_obs_combined_no_goal()
+            return super().step(action)
+
     return Sim
 
 
@@ -80,10 +91,20 @@ class Simulation:
         self.env.max_path_length = 2**31  # the clock is ours
         self._body_pos = self.env.model.body_pos.copy()
         self._site_pos = self.env.model.site_pos.copy()
-        self._tips = [self.env.model.site(name).id for name in ("rightEndEffector", "leftEndEffector")]
-        self._claws = [self.env.model.body(name).id for name in ("rightclaw", "leftclaw")]
+        self._find_parts()
+        self._succeeded = SUCCESS[task](self.env)
         self.env.seed(0)
         self.reset(0)
+
+    def _find_parts(self) -> None:
+        """Views of the simulator's memory and ids: looking them up by name costs as much as simulating."""
+        model, data = self.env.model, self.env.data
+        self._mocap_pos, self._mocap_quat = data.mocap_pos[0], data.mocap_quat[0]
+        self._ctrl = data.ctrl
+        self._hand = data.body("hand").xpos
+        self._tips = [data.site(name).xpos for name in ("rightEndEffector", "leftEndEffector")]
+        self._claws = [data.body(name).xpos for name in ("rightclaw", "leftclaw")]
+        self._pads = {model.geom(name).id for name in ("leftpad_geom", "rightpad_geom")}
 
     def reset(self, seed: int) -> None:
         """The initial state that belongs to `seed`, whatever happened before."""
@@ -97,12 +118,28 @@ class Simulation:
             env.reset_model()
         env.curr_path_length = 0
         self._mj.mj_forward(env.model, env.data)
-        env._prev_obs = env._get_curr_obs_combined_no_goal()
 
     def step(self, action: np.ndarray) -> bool:
-        """One control step with float32 (4,) in [-1, 1]; the simulator's success flag."""
-        *_, info = self.env.step(action)
-        return bool(info["success"])
+        """One control step with float32 (4,) in [-1, 1]; the simulator's success flag.
+
+        State and flag are those of MetaWorld's own `step`, bit for bit.
+        Left out is what changes neither: observation, reward, `mj_rnePostConstraint`,
+        and the goals' sites, which `mj_forward` puts back at once.
+        `mj_forward` itself stays: it brings places and contacts up to date,
+        and writes `qacc_warmstart`, from which the next step starts.
+        """
+        env, target = self.env, self._mocap_pos
+        target += action[:3] * env.action_scale  # a float32 product, as in MetaWorld
+        np.maximum(target, env.mocap_low, out=target)
+        np.minimum(target, env.mocap_high, out=target)
+        self._mocap_quat[:] = DOWN
+        grip = action.item(3)
+        self._ctrl[0] = grip
+        self._ctrl[1] = -grip
+        self._mj.mj_step(env.model, env.data, env.frame_skip)
+        self._mj.mj_forward(env.model, env.data)
+        env.curr_path_length += 1
+        return self._succeeded()
 
     def observation(self) -> np.ndarray:
         """Full state with the goal, float64 (39,), as MetaWorld's scripted policies want it; changes nothing."""
@@ -111,31 +148,38 @@ class Simulation:
 
     def hand(self) -> np.ndarray:
         """Hand position, float64 (3,), metres."""
-        return self.env.get_endeff_pos().copy()
+        return self._hand.copy()
 
     def pinch(self) -> list[float]:
         """The point between the fingertips, three numbers, metres; MetaWorld's `tcp_center`."""
-        (a, b, c), (d, e, f) = self.env.data.site_xpos[self._tips].tolist()
+        right, left = self._tips
+        (a, b, c), (d, e, f) = right.tolist(), left.tolist()
         return [(a + d) / 2, (b + e) / 2, (c + f) / 2]
 
     def gripper(self) -> float:
         """Opening between the fingers, 0 closed, 1 fully open."""
-        right, left = self.env.data.xpos[self._claws].tolist()
-        return min(dist(right, left) / 0.1, 1.0)
+        right, left = self._claws
+        return min(dist(right.tolist(), left.tolist()) / 0.1, 1.0)
 
     def held(self, body: str) -> bool:
         """Both finger pads touch the body named `body` or a part of it."""
-        model, data = self.env.model, self.env.data
-        pads = (model.geom("leftpad_geom").id, model.geom("rightpad_geom").id)
-        parts = self._parts(body)
-        touched = {pair[side] for pair in data.contact.geom for side in (0, 1)
-                   if pair[side] in pads and pair[1 - side] in parts}  # fmt: skip
-        return len(touched) == 2
+        pads, parts, touching = self._pads, self._parts(body), set()
+        for one, two in self._contacts():
+            if one in pads and two in parts:
+                touching.add(one)
+            elif two in pads and one in parts:
+                touching.add(two)
+        return len(touching) == 2
+
+    def _contacts(self) -> list[list[int]]:
+        """The ids of the two geoms of every present contact."""
+        data = self.env.data
+        return data.contact.geom.tolist() if data.ncon else []
 
     def touched(self, body: str) -> int | None:
         """The id of the part of `body` that the hand (wrist, palm or fingers) touches, None if it touches none."""
         hand, parts = self._parts("right_hand"), self._parts(body)
-        for one, two in self.env.data.contact.geom.tolist():
+        for one, two in self._contacts():
             if one in hand and two in parts:
                 return int(self.env.model.geom_bodyid[two])
             if two in hand and one in parts:
