@@ -19,7 +19,7 @@ from benchmarks.before_after import ROWS, profile, seconds
 from benchmarks.machine import ROOT, cores
 from benchmarks.side_by_side import finish, parser, row
 
-SAME = ("rollout/steps", "rollout/success", "world/video_loss", "cotrain/action_loss")
+SAME = ("rollout/steps", "rollout/success", "world/video_loss", "actor/loss")
 SIDES = {"ours": max(2, cores()), "peer": 1}  # ranks
 
 

@@ -44,6 +44,12 @@ def test_the_recipes_of_the_issue_are_there():
     assert {"quickstart", "point", "actor-only", "world-only", "clone-successes", "paper"} <= ALL.keys()
 
 
+def test_what_clones_says_so():
+    """Co-training is off in every online recipe but in those that are about it."""
+    clones = {name for name, recipe in ALL.items() if recipe().train.online.actor}
+    assert clones == {"clone-successes", "demos-only"}
+
+
 def test_controls_are_the_quickstart_without_something():
     quick = ALL["quickstart"]()
     halves = {

@@ -1,5 +1,6 @@
 """The online loop: resume is bitwise, the halves switch off, the latent KL starts at zero, nothing crashes at 0 %."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from tests import tiny
 from wamrl import checkpoint
 from wamrl.config import Config
 from wamrl.diagnose import DiagnosticsConfig
+from wamrl.models.flow import ode_sample, time_grid
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.online_sft import OnlineSFTConfig
 from wamrl.rl.starts import StartsConfig
@@ -248,6 +250,81 @@ def test_no_demonstration_is_mixed_in_if_none_is_wanted():
 
     run.online.update(run.wam, sample, never, run.generator)
     assert asked == [8, 8]
+
+
+@pytest.mark.parametrize("noisy", ["one", "all_but_last"])
+def test_co_training_clones_what_the_acting_policy_does_without_noise(noisy, pool):
+    """Of the actor before its update, although clips are kept after it; without the exploration."""
+    cfg = tiny.train_config(actor=replace(ACTOR, lr=1e-2))
+    cfg = replace(cfg, flow=replace(cfg.flow, noisy=noisy, noise=1.0))
+    kept = {}
+    for clone in ("noise_free", "executed"):
+        run = learner(tiny.train_config(cfg, online=replace(ONLINE, clone=clone)))
+        seen = []
+        acted = copy.deepcopy(run.wam)
+        run.iterate(pool, on_rollout=seen.append)
+        rollout = seen[0]
+        won = rollout.chunks[rollout.success[rollout.chunks.episode]]
+        kept[clone] = run.buffer.own_state()["data"]["actions"]
+        assert 0 < len(won) == len(kept[clone])
+    singles = [won[torch.tensor([i])] for i in range(len(won))]
+    expected = torch.stack([ode_by_hand(acted, single, cfg.flow) for single in singles])
+    low, high = rollout.bounds
+    assert torch.allclose(kept["noise_free"], expected.clamp(low, high), atol=1e-4)
+    assert torch.equal(kept["executed"], won.plan.actions.clamp(low, high))
+    assert (kept["executed"] - kept["noise_free"]).abs().mean() > 0.02
+
+
+@torch.no_grad()
+def ode_by_hand(wam, chunk, flow):
+    """One chunk (N, A): the ODE from where the noise came in, as far as which there was none."""
+    features = wam.features(wam.encode(chunk.obs), chunk.plan.seed)
+    condition = wam.actor.condition(features, chunk.plan.proprio)
+    grid = time_grid(flow.steps, flow.shift)[int(chunk.plan.chain_step[0, 0]) :]
+    x = chunk.plan.chain_x[:, 0]
+    x = ode_sample(lambda a, s: wam.actor.velocity(a, s, condition), x, grid)
+    return wam.normalize.raw_actions(x, chunk.obs.proprio)[0]
+
+
+def test_noise_free_chunks_do_not_need_the_cache(pool):
+    run = learner()
+    rollout = tiny.explore(run.wam, pool, 12)
+    lean = replace(rollout, chunks=replace(rollout.chunks, plan=rollout.chunks.plan.forget()))
+    kept, again = (r.noise_free(run.wam, tiny.CONFIG.flow, batch=5) for r in (rollout, lean))
+    assert len(kept) and torch.allclose(kept, again, atol=1e-4)
+    failed = replace(rollout, success=torch.zeros(12, dtype=torch.bool))
+    none = failed.noise_free(run.wam, tiny.CONFIG.flow)
+    assert none.shape == (0, *kept.shape[1:])
+
+
+def test_own_clips_weigh_as_much_as_demonstrations():
+    """However often their initial states are solved; and their share of the loss is logged."""
+    states, shares = [], []
+    for weight in (0.1, 1.0):
+        online = replace(ONLINE, world=False, demo_share=0.5, steps=4, batch=64)
+        run = learner(tiny.train_config(online=online))
+
+        def own(n, generator, part, weight=weight, sample=run.demos.sample):
+            clip = sample(n, generator, part)
+            return replace(clip, weight=torch.full((len(clip),), weight))
+
+        generator = torch.Generator().manual_seed(0)
+        metrics = run.online.update(run.wam, own, run.demos.sample, generator)
+        states.append(tiny.snapshot(run.wam.actor))
+        shares.append(metrics["cotrain/own_share"])
+    assert all((states[0][k] - v).abs().max() < 1e-5 for k, v in states[1].items())
+    assert shares == pytest.approx([0.5, 0.5], abs=0.1)  # the same kind of clips on both sides
+
+
+@pytest.mark.parametrize("demo_share", [0.0, 1.0])
+def test_the_own_share_is_all_or_nothing_where_there_is_one_kind(demo_share):
+    run = learner(tiny.train_config(online=replace(ONLINE, demo_share=demo_share)))
+    metrics = run.online.update(run.wam, run.demos.sample, run.demos.sample, run.generator)
+    assert metrics["cotrain/own_share"] == pytest.approx(1 - demo_share)
+
+
+def test_co_training_is_off_unless_named():
+    assert not OnlineSFTConfig().actor and OnlineSFTConfig().clone == "noise_free"
 
 
 def test_rare_successes_weigh_most(pool):

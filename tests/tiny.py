@@ -39,7 +39,8 @@ CONFIG = Config(
     sft=SFTConfig(steps=6, batch=8, warmup=2),
     train=TrainConfig(
         iterations=3, groups=4, starts=StartsConfig(group=2),
-        actor=ActorUpdateConfig(epochs=2, batch=16, value_warmup=0), online=OnlineSFTConfig(steps=2, batch=8),
+        actor=ActorUpdateConfig(epochs=2, batch=16, value_warmup=0),
+        online=OnlineSFTConfig(actor=True, steps=2, batch=8),
     ),
     eval=EvalConfig(episodes=4), vector=VectorConfig(n_envs=8, n_workers=1), threads=1,
 )  # fmt: skip

@@ -59,6 +59,20 @@ class Rollout:
     model_idle_s: float  # seconds in which the model waited for the environments
     env_idle_s: float  # seconds in which the workers had nothing to do, their mean
 
+    def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
+        """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).
+
+        In order, raw units, unclipped, on the CPU. See `WAM.noise_free`: `wam` must not have changed
+        since it acted. Where features were not kept, each chunk costs a pass of the world model.
+        """
+        wam.eval()
+        device = next(wam.parameters()).device
+        found = [torch.zeros(0, *self.chunks.plan.actions.shape[1:])]
+        for rows in self.success[self.chunks.episode].nonzero().flatten().split(batch):
+            plan, obs = (part[rows].to(device) for part in (self.chunks.plan, self.chunks.obs))
+            found.append(wam.noise_free(plan, flow, obs).cpu())
+        return torch.cat(found)
+
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
     """The noise of one episode: a function of the run, the start and its repetition, not of the batch it ran in."""
@@ -280,13 +294,18 @@ def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: in
     return torch.cat([part(chunks[slice(i, i + batch)]) for i in range(0, len(chunks), batch)])
 
 
-def success_clips(rollout: Rollout, weight: Tensor) -> Clip:
-    """The chunks of successful episodes as training samples; `weight` (E,) is the weight of an episode's actions."""
+def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = None) -> Clip:
+    """The C chunks of successful episodes as training samples.
+
+    weight: (E,), of an episode's actions. actions: (C, N, A) in the chunks' order, raw units, what
+    the actor shall clone; None: what was executed. Both are clamped to the bounds.
+    """
     chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
+    actions = chunks.plan.actions if actions is None else actions
     return Clip(
         frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
-        actions=chunks.plan.actions.clamp(*rollout.bounds), action_mask=chunks.mask, weight=weight[chunks.episode],
-        text=chunks.obs.text,
+        actions=actions.clamp(*rollout.bounds), action_mask=chunks.mask,
+        weight=weight[chunks.episode], text=chunks.obs.text,
     )  # fmt: skip
 
 

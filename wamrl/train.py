@@ -77,6 +77,9 @@ class Learner:
         reward = self.score(rollout, metrics)
         metrics |= timer("score")
 
+        # What co-training clones is asked of the model that acted, so before any update.
+        cloned = rollout.noise_free(self.wam, self.cfg.flow) if train.online.clones_noise_free else None
+
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
             clock = rollout.chunks.step / self.horizon
@@ -92,7 +95,7 @@ class Learner:
 
         # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
         if train.online.world or train.online.actor:
-            self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:]))
+            self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:], cloned))
             if len(self.buffer) or train.online.demo_share == 1:
                 metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
         ema_update(self.average, self.wam, train.ema)

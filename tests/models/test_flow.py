@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wamrl.models.flow import FlowConfig, chain_log_prob, noisy_steps, ode_sample, sde_sample, sde_step, time_grid
+from wamrl.models.flow import (
+    FlowConfig,
+    chain_log_prob,
+    noisy_steps,
+    ode_sample,
+    sde_sample,
+    sde_step,
+    time_grid,
+    without_noise,
+)
 
 STD = 0.30  # of the analytic data distribution N(0, STD^2)
 
@@ -83,3 +92,19 @@ def test_half_precision_inputs_are_scored_in_float32():
     x = torch.randn(4, 3).bfloat16()
     out, log_prob = sde_step(x, x, torch.zeros(4, dtype=torch.long), time_grid(4), 0.5)
     assert out.dtype == log_prob.dtype == torch.float32
+
+
+@pytest.mark.parametrize("noisy", ["one", "all", "all_but_last"])
+def test_a_chain_without_its_noise_is_the_ode_from_the_same_draw(noisy):
+    cfg = FlowConfig(steps=4, shift=2.0, noise=0.8, noisy=noisy)
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(32, 6, 4, generator=g)
+    which = noisy_steps(cfg, len(x), g)
+    eps = torch.randn(32, which.shape[1], 6, 4, generator=g)
+    chunk, chain = sde_sample(gaussian_velocity, x, cfg, which, eps)
+    clean = ode_sample(gaussian_velocity, x, time_grid(cfg.steps, cfg.shift))
+    assert torch.allclose(without_noise(gaussian_velocity, chain, cfg), clean, atol=1e-5)
+    assert (chunk - clean).abs().mean() > 0.05
+    empty = replace(chain, x=chain.x[:, :0], step=chain.step[:, :0])
+    with pytest.raises(ValueError, match="take the chunk as it was sampled"):
+        without_noise(gaussian_velocity, empty, cfg)

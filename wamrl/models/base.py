@@ -23,6 +23,7 @@ from wamrl.models.flow import (
     ode_sample,
     sde_sample,
     time_grid,
+    without_noise,
 )
 from wamrl.models.normalize import Normalization, NormalizeConfig
 from wamrl.types import Batch, Clip, Obs
@@ -262,6 +263,19 @@ class WAM(nn.Module):
         condition = self.actor.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
         return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
+
+    @torch.no_grad()
+    def noise_free(self, plan: Plan, flow: FlowConfig, obs: Obs) -> Tensor:
+        """The chunks of `plan` without exploration noise: float32 (B, N, A), raw units, unclipped.
+
+        The ODE from the same initial draw, on the features that acted (`recall`): this model must
+        still be the one that acted. An evaluated plan has no noise: its actions are returned.
+        """
+        if not plan.chain_step.shape[1]:
+            return plan.actions
+        condition = self.actor.condition(self.recall(plan, obs).features, plan.proprio)
+        chunks = without_noise(lambda a, s: self.actor.velocity(a, s, condition), plan.chain, flow)
+        return self.normalize.raw_actions(chunks, obs.proprio)
 
     def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""

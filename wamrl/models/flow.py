@@ -223,3 +223,20 @@ def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
     v = velocity(x, grid.to(x.device)[step])
     _, log_prob = sde_step(x, v, step, grid, cfg.noise, sde=cfg.sde, x_next=x_next)
     return log_prob.unflatten(0, (b, j))
+
+
+def without_noise(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
+    """The ODE from the initial draws of sampled chunks: float32 (B, N, A), normalised, unclipped.
+
+    Until its first noisy transition a chain is that ODE, which goes on from the transition's x.
+    ValueError if the chain has no transition: then the chunk is noise-free already.
+    """
+    if not chain.step.shape[1]:
+        raise ValueError("a chain without noisy steps is the ODE: take the chunk as it was sampled")
+    grid = time_grid(cfg.steps, cfg.shift)
+    x = chain.x[:, 0]
+    begun = chain.step[:, 0]
+    for i in range(cfg.steps):
+        v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
+        x = torch.where(expand(begun <= i, x), x + float(grid[i + 1] - grid[i]) * v, x)
+    return x

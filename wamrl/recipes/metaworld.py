@@ -54,14 +54,14 @@ def world_only() -> Config:
 def clone_successes() -> Config:
     """Control: as quickstart, but the actor only clones its own successes; no policy gradient, no video SFT."""
     train = quickstart().train
-    online = replace(train.online, world=False)
+    online = replace(train.online, world=False, actor=True)
     return _variant("clone-successes", reward=SUCCESS, actor=_off(train.actor), online=online)
 
 
 def demos_only() -> Config:
     """Control: as quickstart without policy gradient, trained on the demonstrations: what longer training gives."""
     train = quickstart().train
-    online = replace(train.online, demo_share=1.0)
+    online = replace(train.online, actor=True, demo_share=1.0)
     return _variant("demos-only", reward=SUCCESS, actor=_off(train.actor), online=online)
 
 

@@ -3,14 +3,25 @@
 world: video loss on success clips + kl * latent KL against the frozen pretrained model (paper eqs. 7-10);
 actor: flow matching on the actions of success clips (co-training; not in the paper), where clips from starts that
        rarely succeed weigh more; on detached features, or (`shared`) training the world model too.
+       Own clips weigh 1 on average in every batch, as the demonstrations do.
 A share of each batch comes from the demonstrations, so that neither half forgets them.
+
+What is cloned of a successful decision (`clone`):
+noise_free: the ODE from the same initial draw, on the features that acted. The executed chunk is
+       that plus exploration noise: flow matching on it teaches the ODE the noise, the next rollout
+       adds its own on top, and the policy widens. The noise-free chunks have the policy's own
+       distribution: where every draw succeeds there is nothing to learn, elsewhere the draws that
+       succeed gain. Not the ODE from zero, which is one chunk per observation: it shrinks the
+       policy to a point, and it is another chunk than the one that succeeded.
+executed: what was done. Only this teaches actions that the noise has found.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +37,8 @@ Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, whic
 @dataclass(frozen=True, kw_only=True)
 class OnlineSFTConfig:
     world: bool = True  # video SFT with latent KL
-    actor: bool = True  # co-training; False in the paper's recipe
+    actor: bool = False  # co-training; not in the paper
+    clone: Literal["noise_free", "executed"] = "noise_free"  # of a successful decision
     shared: bool = False  # the action loss also trains the world model, as SFT does; not in the paper
     steps: int = 20  # per iteration, both halves in one step
     batch: int = 32  # of all ranks together
@@ -39,6 +51,10 @@ class OnlineSFTConfig:
     kl_ema: float = 0.99
     capacity: int = 4096  # clips kept
     grad_norm: float = 1.0
+
+    @property
+    def clones_noise_free(self) -> bool:
+        return self.actor and self.clone == "noise_free"
 
     def validate(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.demo_share <= 1 or self.kl < 0:
@@ -75,31 +91,35 @@ class OnlineSFT(nn.Module):
     def update(self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator) -> dict[str, float]:
         """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
         cfg, variance = self.cfg, 0.0
-        sums = torch.zeros(2 + len(wam.spec.taps), dtype=torch.float64)
+        sums = torch.zeros(3 + len(wam.spec.taps), dtype=torch.float64)
         n_demo = int(cfg.batch * cfg.demo_share)
+        n_own = cfg.batch - n_demo
         for i in range(cfg.steps):
-            own = [buffer(cfg.batch - n_demo, generator, dist.share(cfg.batch - n_demo))] if n_demo < cfg.batch else []
-            clip = Clip.cat([*own, demos(n_demo, generator, dist.share(n_demo))])
+            clip = _mixed(buffer, demos, n_own, n_demo, generator)
             decay = 1 - i / cfg.steps  # what acts next is not the noise of the last step
             variance += self.kl.variance_term().mean().item() / cfg.steps
             sums += self._step(wam, clip.to(next(wam.parameters()).device), generator, decay) / cfg.steps
-        action, video, *taps = sums.tolist()
-        metrics = {"cotrain/action_loss": action} if cfg.actor else {}
+        action, own_action, video, *taps = sums.tolist()
+        metrics = {}
+        if cfg.actor:
+            metrics["cotrain/action_loss"] = action
+            metrics["cotrain/own_share"] = own_action / max(action, 1e-12)
         if cfg.world:
             metrics |= {"world/video_loss": video, "world/kl_variance": variance}
             metrics |= {f"world/kl_mean/{tap}": value for tap, value in zip(wam.spec.taps, taps, strict=True)}
         return metrics
 
     def _step(self, wam: WAM, clip: Clip, generator: torch.Generator, decay: float) -> Tensor:
-        """One step on the whole batch, of which `clip` is this rank's share; action and video loss, KL per tap."""
+        """One step on the batch of which `clip` is this rank's share; its losses, see `_gradients`."""
         cfg = self.cfg
         seeds = _own_seeds(cfg, generator)
+        own = _own_rows(cfg).to(clip.weight.device)
         weight = dist.total(clip.weight.sum()).item()
         wam.eval()
         wam.zero_grad()
-        losses, moments = torch.zeros(2 + len(wam.spec.taps), device=clip.weight.device), 0.0
+        losses, moments = torch.zeros(3 + len(wam.spec.taps), device=clip.weight.device), 0.0
         for rows in sharding.passes(len(clip), cfg.micro):
-            part, more = self._gradients(wam, clip[rows], seeds[:, rows], weight)
+            part, more = self._gradients(wam, clip[rows], own[rows], seeds[:, rows], weight)
             losses, moments = losses + part, moments + more
         losses = dist.total(losses)
         if not losses.isfinite().all():
@@ -115,14 +135,21 @@ class OnlineSFT(nn.Module):
                 _descend(module, optimizer, lr * decay, cfg.grad_norm)
         return losses.double().cpu()
 
-    def _gradients(self, wam: WAM, clip: Clip, seeds: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        """Add the gradients of some clips; their part of the batch's losses, and the moments of their features."""
+    def _gradients(
+        self, wam: WAM, clip: Clip, own: Tensor, seeds: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some clips; their part of the batch's losses, features' moments.
+
+        own: bool (B,), which are not demonstrations. Losses: of the actions, the own clips' part of
+        it, of the video, and the KL per tap.
+        """
         cfg, (of_video, of_features, of_actions) = self.cfg, seeds
         zero = torch.zeros((), device=clip.weight.device)
         with torch.set_grad_enabled(cfg.world):
             context = wam.encode(clip.obs)
             features = wam.features(context, of_features)
-        video, action, mean = zero, zero, zero.expand(len(wam.spec.taps))
+        video, action, own_action = zero, zero, zero
+        mean = zero.expand(len(wam.spec.taps))
         if cfg.world:
             with torch.no_grad():  # identical input, identical noise
                 old = self.frozen[0].features(self.frozen[0].encode(clip.obs), of_features)
@@ -130,9 +157,12 @@ class OnlineSFT(nn.Module):
             video = wam.video_loss(clip, context, of_video).sum() / cfg.batch
         if cfg.actor:
             action = wam.action_loss(clip, features if cfg.shared else features.detach(), of_actions)
-            action = (action * clip.weight).sum() / max(weight, 1e-6)
+            weighted = action * clip.weight / max(weight, 1e-6)
+            action = weighted.sum()
+            own_action = weighted[own].sum()
         (video + cfg.kl * mean.mean() + action).backward()
-        return torch.cat([torch.stack([action, video]), mean]).detach(), self.kl.moments(features)
+        losses = torch.cat([torch.stack([action, own_action, video]), mean]).detach()
+        return losses, self.kl.moments(features)
 
 
 def _own_seeds(cfg: OnlineSFTConfig, generator: torch.Generator) -> Tensor:
@@ -140,6 +170,29 @@ def _own_seeds(cfg: OnlineSFTConfig, generator: torch.Generator) -> Tensor:
     n_demo = int(cfg.batch * cfg.demo_share)
     own, demo = torch.randint(2**62, (3, cfg.batch), generator=generator).split([cfg.batch - n_demo, n_demo], 1)
     return torch.cat([own[:, dist.share(cfg.batch - n_demo)], demo[:, dist.share(n_demo)]], 1)
+
+
+def _own_rows(cfg: OnlineSFTConfig) -> Tensor:
+    """bool (B,): which of this rank's clips are not demonstrations; they come first."""
+    n_demo = int(cfg.batch * cfg.demo_share)
+    counts = [len(range(n)[dist.share(n)]) for n in (cfg.batch - n_demo, n_demo)]
+    return torch.arange(sum(counts)) < counts[0]
+
+
+def _mixed(
+    buffer: Sample, demos: Sample, n_own: int, n_demo: int, generator: torch.Generator
+) -> Clip:
+    """This rank's share of n_own own clips and n_demo demonstrations, in this order."""
+    own = []
+    if n_own:  # else the buffer may be empty
+        own = [_weighing_one(buffer(n_own, generator, dist.share(n_own)), n_own)]
+    return Clip.cat([*own, demos(n_demo, generator, dist.share(n_demo))])
+
+
+def _weighing_one(clip: Clip, count: int) -> Clip:
+    """With weights of mean 1 over the `count` clips of all ranks: success does not mute them."""
+    mean = dist.total(clip.weight.sum()).item() / count
+    return replace(clip, weight=clip.weight / max(mean, 1e-6))
 
 
 def frozen_copy(wam: WAM) -> WAM:
