@@ -78,7 +78,7 @@ class Learner:
         metrics |= timer("score")
 
         # What co-training clones is asked of the model that acted, so before any update.
-        cloned = rollout.noise_free(self.wam, self.cfg.flow) if train.online.clones_noise_free else None
+        cloned = rollout.noise_free(self.wam, flow) if train.online.clones_noise_free else None
 
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
