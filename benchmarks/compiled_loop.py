@@ -1,5 +1,6 @@
 """Does torch.compile of the whole denoising loop pay, and what does the compilation cost?
 
+On CUDA the compiled loop is a captured graph; a last row captures the loop as it is, without a compiler.
 The loop is the nano model's imagination in two Euler steps. It is off by default in wamrl: on a CPU the gain is small
 beside the seconds of compilation, which every new batch size costs again.
 """
@@ -7,6 +8,7 @@ beside the seconds of compilation, which every new batch size costs again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -34,10 +36,29 @@ def measure(batch: int, rounds: int) -> list[dict]:
     cost = time.perf_counter() - begin
     assert worst < 1e-4, f"the compiled loop differs by {worst:.1e}"
     seconds = interleave({"ours": finished(lambda: fast(z)), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
-    return [
+    rows = [
         row(f"denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"]),
         single(f"compilation, batch {batch}, {KIND}", [cost], "s"),
     ]
+    return rows + ([captured(loop, z, batch, rounds)] if DEVICE == "cuda" else [])
+
+
+def captured(loop: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor, batch: int, rounds: int) -> dict:
+    """The loop as one CUDA graph, against its kernels launched one by one."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # libraries make their workspaces before anything is captured
+        for _ in range(3):
+            loop(z)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = loop(z)
+    graph.replay()
+    worst = (out - loop(z)).abs().max().item()
+    assert worst < 1e-4, f"the captured loop differs by {worst:.1e}"
+    seconds = interleave({"ours": finished(graph.replay), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
+    return row(f"captured denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"])
 
 
 if __name__ == "__main__":

@@ -59,7 +59,12 @@ def commit() -> str:
     """Short hash of the checkout, with `+` when its code differs from it."""
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:  # a machine without git
+            return ""
 
+    if named := os.environ.get("WAMRL_COMMIT"):  # of a copy without its history
+        return named
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "wamrl", "benchmarks/*.py")
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")

@@ -15,13 +15,16 @@ NANO = WAMConfig()
 BASE = WAMConfig(  # the ~0.1 B size
     world=VideoDiTConfig(width=768, depth=12, heads=12, taps=(4, 8, 12)), actor=ActionHeadConfig(width=384)
 )  # fmt: skip
+LARGE = WAMConfig(  # the ~1 B size
+    world=VideoDiTConfig(width=1792, depth=26, heads=14, taps=(8, 17, 26)), actor=ActionHeadConfig(width=384)
+)  # fmt: skip
 SIZE, ACTIONS, STATE = 64, 4, 7  # pixels, action and proprioception dims: those of MetaWorld
 
 
-def build(config: WAMConfig = NANO, device: str = "cpu") -> WAM:
+def build(config: WAMConfig = NANO, device: str = "cpu", action_dim: int = ACTIONS) -> WAM:
     """A model in which everything that starts at zero is random instead, so that gradients reach all of it."""
     torch.manual_seed(0)
-    wam = config.build(views=1, image_hw=(SIZE, SIZE), action_dim=ACTIONS, proprio_dim=STATE)
+    wam = config.build(views=1, image_hw=(SIZE, SIZE), action_dim=action_dim, proprio_dim=STATE)
     for layer in (wam.world.head, wam.actor.head, *(block.modulation for block in wam.actor.blocks)):
         torch.nn.init.normal_(layer.weight, std=0.02)
     return wam.to(device)

@@ -9,12 +9,13 @@ rows holds a step in it (`model.compute=bfloat16`) against one in float32.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.models import BASE, NANO, build, clips
+from benchmarks.models import BASE, LARGE, NANO, build, clips
 from benchmarks.side_by_side import finish, interleave, parser, row
 from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
@@ -95,10 +96,25 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     }  # fmt: skip
 
 
+def largest(name: str, config: WAMConfig, rounds: int) -> dict:
+    """With the largest batch that the device's memory holds."""
+    for batch in (512, 256, 128, 64, 32, 16):
+        try:
+            return utilisation(name, config, batch, rounds)
+        except torch.OutOfMemoryError:
+            print(f"{name}: a batch of {batch} does not fit")
+        torch.cuda.empty_cache()
+    raise ValueError(f"{name} does not fit into this device's memory: leave out --large")
+
+
 if __name__ == "__main__":
     p = parser()
     p.add_argument("--big", action="store_true", help="only the ~0.1 B size, with four times its batch")
+    p.add_argument("--large", action="store_true", help="only the ~1 B size; needs 60 GB")
     o = p.parse_args()
+    if o.large:
+        finish("world_training_large", [largest("1792 x 26", LARGE, 2 if o.quick else 6)], o)
+        sys.exit()
     rows = [] if o.big else [utilisation("nano", NANO, 4 if o.quick else 32, 3 if o.quick else 30)]
     batch = 2 if o.quick else {"cpu": 8, "cuda": 256}[DEVICE] * (4 if o.big else 1)
     rows.append(utilisation("768 x 12", BASE, batch, 2 if o.quick else 6))

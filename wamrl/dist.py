@@ -40,13 +40,19 @@ def main() -> bool:
     return rank() == 0
 
 
+def alone() -> bool:
+    """No process group: every function here is the identity."""
+    return not td.is_initialized()
+
+
 @contextlib.contextmanager
-def ranks() -> Iterator[None]:
+def ranks(even_one: bool = False) -> Iterator[None]:
     """Join the other ranks if `torchrun` has started us, and leave them at the end.
 
+    even_one: also where it has started one rank only, whose collectives then run (`benchmarks/one_rank.py`).
     `Ended` with one sentence if another rank ends first, which is noticed while waiting for it or told by SIGTERM.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or td.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", 0)) < (1 if even_one else 2) or td.is_initialized():
         yield
         return
     if torch.cuda.is_available():
@@ -79,7 +85,7 @@ def share(n: int) -> slice:
 
 def total(x: Tensor) -> Tensor:
     """Sum over the ranks."""
-    if world() == 1:
+    if alone():
         return x
     x = x.clone()
     td.all_reduce(x)
@@ -93,7 +99,7 @@ def most(x: float) -> float:
 
 def gathered(x: Tensor) -> Tensor:
     """(n_r, ...) of every rank r, concatenated: (sum n_r, ...)."""
-    if world() == 1:
+    if alone():
         return x
     sizes = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(world())]
     td.all_gather(sizes, torch.tensor([len(x)], device=x.device))
@@ -113,7 +119,7 @@ def place(n: int) -> tuple[int, int]:
 
 def barrier() -> None:
     """Wait for all ranks."""
-    if world() > 1:
+    if not alone():
         td.barrier()
 
 
@@ -136,7 +142,7 @@ def same(text: str) -> str:
 
 def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Add up their gradients over all ranks; where a rank has none, it counts as zero."""
-    parameters = list(parameters) if world() > 1 else []
+    parameters = [] if alone() else list(parameters)
     while parameters:
         bucket, size = [], 0
         while parameters and (not bucket or size + parameters[0].numel() <= _BUCKET):

@@ -2,7 +2,7 @@
 
 Only the world model is sharded; the actor is small and stays whole. Where ranks call the model a different number of
 times (rollouts, scoring, evaluation), its weights are gathered before (`gathered`), so that only the training steps
-communicate, and there all ranks make the same number of passes (`passes`). Nothing here happens on one rank.
+communicate, and there all ranks make the same number of passes (`passes`). Without process group nothing happens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METHODS = ("encode", "velocity", "features", "loss")  # what trains a world mode
 
 def shard(*worlds: nn.Module) -> None:
     """Split the weights of world models over the ranks, in place: each entry of their ModuleLists, then the rest."""
-    for world in worlds if dist.world() > 1 else ():
+    for world in () if dist.alone() else worlds:
         if not isinstance(world, FSDPModule):
             _shard(world)
 
@@ -72,7 +72,7 @@ def passes(n: int, micro: int) -> tuple[Tensor, ...]:
 
 def sum_gradients(module: nn.Module) -> None:
     """Add up the gradients of all ranks; where a rank has none, it counts as zero."""
-    if dist.world() == 1:
+    if dist.alone():
         return
     whole = []
     for p in (p for p in module.parameters() if p.requires_grad):
