@@ -52,7 +52,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "metaworld_step": Benchmark(
         title="a control step of MetaWorld, against bare physics",
-        sides="Ours: `MetaWorldEnv.step`. Peer: `mj_step(model, data, 5)` from the same states. Processor time.",
+        sides="Ours: `MetaWorldEnv.step`. Peer: `mj_step(model, data, 5)` from the same states. "
+        "Processor time.",
         targets={
             "button-press, hand free": Target(at_least=0.5),
             **{f"{task}, expert": Target(at_least=0.5) for task in TASKS},
