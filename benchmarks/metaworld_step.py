@@ -1,13 +1,14 @@
-"""A control step of MetaWorld against the bare physics of the same scene, and success flags checked.
+"""A control step of MetaWorld against bare physics of the same scene; success flags checked.
 
     python -m benchmarks.metaworld_step [--quick] [--out FILE]
     python -m benchmarks.metaworld_step --check [--steps 10000] [--tasks hammer reach]
 
-Ours is `MetaWorldEnv.step`: physics, success, attempts, stages. The peer is `mj_step(model, data, 5)`.
+Ours is `MetaWorldEnv.step`: physics, success, attempts, stages.
+The peer is `mj_step(model, data, 5)`.
 Episodes of ours are recorded: the full state in which each `mj_step` begins, and where it ends.
 The peer starts each step from that state and must end where ours did, bit for bit.
 MetaWorld's own step, with observation and reward, plays the same episodes: see the remarks.
-Times are of this thread's processor, since a control step is shorter than what others take of a core.
+Times are processor time: a control step is shorter than what others take of a core.
 The ratio is our rate as a share of the bare rate.
 
 `--check` plays random and noisy expert actions in two scenes, by our step and by MetaWorld's own.
@@ -68,7 +69,8 @@ def played(env: MetaWorldEnv, seed: int) -> Episode:
     """The expert with noise, to the episode's end."""
     env.reset(seed)
     episode = Episode(seed)
-    expert, rng = env.expert(), np.random.default_rng(seed)
+    expert = env.expert()
+    rng = np.random.default_rng(seed)
     while not env._over:
         record(env, episode, noisy(expert, rng))
     return episode
@@ -136,16 +138,17 @@ def measure(task: str, rounds: int, episodes: int, *, hand_free: bool = False) -
     """One row: seconds of a control step, mean over the episodes of a round."""
     env = MetaWorldConfig(task=task, horizon=100_000 if hand_free else None).build()
     other = Simulation(task)
-    what = [free(env, seed) if hand_free else played(env, seed) for seed in range(episodes)]
-    for episode in what:
+    play = free if hand_free else played
+    recorded = [play(env, seed) for seed in range(episodes)]
+    for episode in recorded:
         keep_states(other, episode)
-    steps = sum(len(episode.actions) for episode in what)
+    steps = sum(len(episode.actions) for episode in recorded)
     sides = {"ours": (time_ours, env), "peer": (time_bare, other), "own": (time_own, other)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(-1, rounds):
         for name in list(sides)[:: 1 if i % 2 else -1]:
             timed, scene = sides[name]
-            found = sum(timed(scene, episode) for episode in what) / steps
+            found = sum(timed(scene, episode) for episode in recorded) / steps
             seconds[name] += [found] if i >= 0 else []
     own = np.array(seconds["own"])
     share = np.median(np.array(seconds["peer"]) / own)
@@ -160,24 +163,29 @@ def measure(task: str, rounds: int, episodes: int, *, hand_free: bool = False) -
 
 
 def check(task: str, steps: int) -> tuple[int, int]:
-    """Steps with success, and how often the flag changed; AssertionError where the two sides differ."""
+    """Steps with success, and changes of the flag; AssertionError where the two sides differ."""
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
     ours, theirs = Simulation(task), Simulation(task)
-    expert, rng = make_expert(task, ours), np.random.default_rng(0)
+    expert = make_expert(task, ours)
+    rng = np.random.default_rng(0)
     flags: list[bool] = []
-    seed, left = 0, 0
+    seed = 0
+    left = 0  # control steps of the present episode
     for n in range(steps):
         if left == 0:
             ours.reset(seed)
             theirs.reset(seed)
-            lead, left, solved = rng.integers(0, 15), TASKS[task].horizon, False
+            lead = rng.integers(0, 15)  # of random actions, before the expert takes over
+            left = TASKS[task].horizon
+            solved = False
             seed += 1
         random = lead > 0 or (solved and rng.random() < 0.5)
         action = rng.uniform(-1, 1, 4).astype(np.float32) if random else noisy(expert, rng)
         flags.append(ours.step(action))
         *_, info = SawyerXYZEnv.step(theirs.env, action)
-        assert flags[-1] == bool(info["success"]), f"{task}, step {n}: MetaWorld says {info['success']}"
+        success = bool(info["success"])
+        assert flags[-1] is success, f"{task}, step {n}: MetaWorld says {success}"
         for name in ("qpos", "qvel"):
             here, there = (getattr(sim.env.data, name) for sim in (ours, theirs))
             assert np.array_equal(here, there), f"{task}, step {n}: {name} differs"
@@ -202,7 +210,8 @@ if __name__ == "__main__":
     if o.check:
         for task in o.tasks:
             successes, changes = check(task, o.steps)
-            print(f"{task:>20}: {o.steps} steps equal, {successes} of them successes, {changes} changes", flush=True)
+            found = f"{successes} of them successes, the flag changed {changes} times"
+            print(f"{task:>20}: {o.steps} steps equal, {found}", flush=True)
     else:
         rounds, episodes = (1, 1) if o.quick else (7, EPISODES)
         rows = [measure("button-press", rounds, episodes, hand_free=True)]

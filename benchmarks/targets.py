@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wamrl.envs.metaworld_tasks import TASKS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -47,6 +49,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         sides="Ours: `Pool`, with a buffer as in rollouts. Peers: gymnasium's AsyncVectorEnv (shared memory, no copy), "
         "Stable-Baselines3's SubprocVecEnv, one process per environment.",
         targets=POOL,
+    ),
+    "metaworld_step": Benchmark(
+        title="a control step of MetaWorld, against bare physics",
+        sides="Ours: `MetaWorldEnv.step`. Peer: `mj_step(model, data, 5)` from the same states. "
+        "Processor time.",
+        targets={
+            "button-press, hand free": Target(at_least=0.5),
+            **{f"{task}, expert": Target(at_least=0.5) for task in TASKS},
+        },
     ),
     "simulator": Benchmark(
         title="MetaWorld with its pictures through the pool",

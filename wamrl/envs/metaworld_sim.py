@@ -70,7 +70,7 @@ def sim_class(task: str) -> type:
             self.init_tcp = self.tcp_center
 
         def step(self, action: np.ndarray) -> tuple:
-            """MetaWorld's own step; stacks the right frame also after steps of `Simulation.step`."""
+            """MetaWorld's own step, which stacks the right frame also after `Simulation.step`."""
             self._prev_obs = self._get_curr_obs_combined_no_goal()
             return super().step(action)
 
@@ -97,7 +97,7 @@ class Simulation:
         self.reset(0)
 
     def _find_parts(self) -> None:
-        """Views of the simulator's memory and ids: looking them up by name costs as much as simulating."""
+        """Views of the simulator's memory, and ids: found once, since a look-up by name takes 1 us."""
         model, data = self.env.model, self.env.data
         self._mocap_pos, self._mocap_quat = data.mocap_pos[0], data.mocap_quat[0]
         self._ctrl = data.ctrl

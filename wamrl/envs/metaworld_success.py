@@ -1,4 +1,4 @@
-"""MetaWorld's success flags without its dense rewards: the one condition that `evaluate_state` reports.
+"""MetaWorld's success flags without its dense rewards: what `evaluate_state` reports.
 
 An entry of `SUCCESS` is bound to MetaWorld's environment object once, when the scene is built.
 It then is a function without arguments, which reads the present state through views of the memory.
@@ -11,7 +11,8 @@ sqrt(v.dot(v)) is what np.linalg.norm computes, and offsets are added one after 
 The goal is read anew each time: stages replace it, and some scenes keep it as a view.
 No flag depends on an inner value of a reward: grasps, caging and `in_place` count for nothing.
 
-Held against MetaWorld: tests/envs/test_metaworld_step.py, `python -m benchmarks.metaworld_step --check`.
+Held against MetaWorld by tests/envs/test_metaworld_step.py
+and `python -m benchmarks.metaworld_step --check`.
 """
 
 from __future__ import annotations
