@@ -82,7 +82,7 @@ def compare(case: Case, batch: int) -> list[dict]:
     cpu = build(case.model, action_dim=case.action_dim).eval()
     obs = observations(batch)
     generators = [torch.Generator().manual_seed(i) for i in range(batch)]
-    plan = cpu.act(obs, torch.arange(batch), case.flow, generators, explore=True)
+    plan = cpu.act(obs, torch.arange(batch), case.flow, generators, sampler="explore")
     reference = log_prob(cpu, plan, obs, case.flow, batch=batch, again=False)
     acted = (reference - plan.chain_log_prob).abs().max().item()
     assert acted < 1e-3, f"{case.name}: scoring a chain differs from sampling it by {acted:.1e}"

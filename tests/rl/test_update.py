@@ -278,3 +278,20 @@ def test_optimisers_come_back_bitwise():
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match="actor update"):
         ActorUpdateConfig(**change).validate()
+
+
+def test_some_transitions_are_those_of_the_chain():
+    wam = tiny.lively()
+    batch, flow = synthetic(wam, noisy="all")
+    g = torch.Generator().manual_seed(0)
+    part = batch.plan.some(1, g)
+    assert part.chain_step.shape == (24, 1) and part.chain_step.unique().tolist() == [0, 1, 2]
+    rows = torch.arange(24)
+    chosen = part.chain_step[:, 0]  # with noise in all steps, transition j is step j
+    assert torch.equal(part.chain_x[:, 0], batch.plan.chain_x[rows, chosen])
+    with torch.no_grad():
+        again = wam.log_prob(part, flow)[:, 0]
+        whole = wam.log_prob(batch.plan, flow)[rows, chosen]
+    assert torch.allclose(again, whole, atol=1e-4)
+    metrics = learner(wam, transitions=1, epochs=2).step(wam, batch, flow, g, policy=True)
+    assert metrics["actor/kl"] > 0

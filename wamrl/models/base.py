@@ -135,6 +135,23 @@ class Plan(Batch):
     def chain(self) -> Chain:
         return Chain(x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob)
 
+    def some(self, count: int, generator: torch.Generator) -> Plan:
+        """With `count` random transitions of each chunk's chain: the update costs so much less, and
+        its gradient is the same in expectation (but for a factor that Adam does not see)."""
+        size = self.chain_step.shape[1]
+        if count >= size:
+            return self
+        order = torch.rand(len(self), size, generator=generator).argsort(1)
+        chosen = order[:, :count].sort(1).values.to(self.chain_step.device)
+        rows = torch.arange(len(self), device=chosen.device)[:, None]
+        return replace(
+            self,
+            chain_x=self.chain_x[rows, chosen],
+            chain_x_next=self.chain_x_next[rows, chosen],
+            chain_step=self.chain_step[rows, chosen],
+            chain_log_prob=self.chain_log_prob[rows, chosen],
+        )
+
     def forget(self) -> Plan:
         """Without the features, which are nearly all of its bytes; `WAM.recall` computes them again."""
         return replace(self, features=self.features.new_zeros(len(self), 0, 0, 0))

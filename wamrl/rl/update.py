@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, Protocol
 
@@ -31,6 +31,7 @@ class ActorUpdateConfig:
     algorithm: Literal["ppo", "grpo"] = "ppo"
     epochs: int = 4
     batch: int = 512  # chunks, of all ranks together
+    transitions: int = 0  # noisy steps of each chunk in a minibatch, drawn anew; 0: all of them
     lr: float = 1e-4
     value_lr: float = 1e-3
     eps: float = 1e-8  # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
@@ -55,6 +56,8 @@ class ActorUpdateConfig:
                 f"actor update: eps={self.eps}, min_scale={self.min_scale} and "
                 f"target_kl={self.target_kl} must be > 0"
             )
+        if self.transitions < 0:
+            raise ValueError("actor update: transitions must be >= 1, or 0 for all noisy steps")
         if self.warmup < 0 or self.value_warmup < 0 or self.value_epochs < 1:
             raise ValueError("actor update: warmup, value_warmup >= 0 and value_epochs >= 1 are needed")
         if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
@@ -210,7 +213,10 @@ class ActorUpdate(nn.Module):
             kl = 0.0
             parts = self._minibatches(len(batch), generator)
             for own, count in parts:
-                found = self._minibatch(wam, batch[own], advantage[own], flow, count)
+                rows = batch[own]
+                if cfg.transitions:
+                    rows = replace(rows, plan=rows.plan.some(cfg.transitions, generator))
+                found = self._minibatch(wam, rows, advantage[own], flow, count)
                 sums += found
                 updates += 1
                 kl = found[METRICS.index("kl")].item()
