@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.report import Paired, paired_difference, read_summary
+from wamrl.report import Paired, paired_difference, ratio_text, read_summary
 
 HEAD = ["run", "seed", "n", "before", "after", "difference, 95 % interval", "McNemar p", "error / copy before", "after"]
 
@@ -20,18 +20,13 @@ def points(pair: dict) -> str:
     return f"{100 * pair['difference']:+.1f} [{low}, {high}]"
 
 
-def ratios(arm: dict) -> str:
-    return ", ".join(f"+{offset}: {value:.2f}" for offset, value in arm["error_over_copy"].items())
-
-
 def row(name: str, summary: dict) -> list:
     before, after = summary["arms"]["before"], summary["arms"]["after"]
     pair = summary["paired"]["after - before"]
     rates = [f"{arm['rate']:.1%}" for arm in (before, after)]
-    return [
-        name, before["seed"], before["episodes"], *rates, points(pair), f"{pair['p_value']:.2g}", ratios(before),
-        ratios(after),
-    ]  # fmt: skip
+    ratios = [ratio_text(arm["error_over_copy"]) for arm in (before, after)]
+    p_value = f"{pair['p_value']:.2g}"
+    return [name, before["seed"], before["episodes"], *rates, points(pair), p_value, *ratios]
 
 
 def compare(mine: dict, other: dict) -> Paired:

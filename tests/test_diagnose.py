@@ -69,6 +69,14 @@ def test_the_numbers_are_those_of_the_whole_rollout_if_all_chunks_are_looked_at(
     assert metrics["diag/auc_early/gain"] == pytest.approx(auc(first, rollout.success.numpy()).value)
 
 
+def test_an_offset_that_no_chunk_reaches_has_no_copy_ratio(rollout):
+    verifiable = rollout.chunks.verifiable.clone()
+    verifiable[:, 1] = False
+    short = replace(rollout, chunks=replace(rollout.chunks, verifiable=verifiable))
+    metrics = build(chunks=20)(short, tiny.lively(), tiny.lively(), None)
+    assert np.isnan(metrics["world/copy_ratio/8"]) and metrics["world/copy_ratio/4"] > 0
+
+
 def test_given_imaginations_are_used_and_unverifiable_frames_have_no_influence(rollout):
     wam, diagnostics = tiny.lively(), build(chunks=20)
     plain = diagnostics(rollout, wam, wam, None)

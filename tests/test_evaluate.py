@@ -1,5 +1,6 @@
 """Evaluation: the held-out states, the same for every model, and the copy ratio."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -81,6 +82,15 @@ def test_a_scene_that_never_moves_gives_a_number():
     clip = tiny.demos().at(torch.arange(4))
     still = replace(clip, future=clip.frames[:, -1:].expand_as(clip.future).clone())
     assert copy_ratio(tiny.lively(), still, 2).isfinite().all()
+
+
+def test_an_offset_that_no_clip_reaches_has_no_ratio():
+    """NaN, not 0, which would be a perfect imagination; and none of all offsets without a clip."""
+    clip = tiny.demos().at(torch.arange(20))
+    clip.future_mask[:, 1] = False
+    near, far = copy_ratio(tiny.fresh(), clip, 1).tolist()
+    assert near == pytest.approx(1, abs=1e-3) and math.isnan(far)
+    assert copy_ratio(tiny.fresh(), clip[slice(0, 0)], 1).isnan().all()
 
 
 def test_clips_of_a_rollout_are_its_chunks(pool):

@@ -27,7 +27,7 @@ RULES: dict[str, set[str]] = {
     "models": {"types"},
     "rewards": {"types", "dist"},
     "data": {"types", "images", "dist", "envs.base"},
-    "rl": {"types", "dist", "sharding", "models.flow", "models.base"},
+    "rl": {"types", "dist", "sharding", "models.flow", "models.base", "models.rounding"},
     "config": {"types", "machine"},  # and every class named *Config, see below
     "log": {"types", "dist"},
     "checkpoint": FRAME,

@@ -12,6 +12,7 @@ from wamrl.report import (
     arm,
     learning_curve,
     paired_difference,
+    ratio_text,
     read_summary,
     recovery,
     side_by_side,
@@ -65,6 +66,10 @@ def test_degenerate_and_impossible_pairs():
     for before, after in (([1, 0], [1]), ([], [])):
         with pytest.raises(ValueError, match="no pairs"):
             paired_difference(np.array(before), np.array(after))
+
+
+def test_a_ratio_that_was_not_measured_is_a_dash():
+    assert ratio_text({4: 0.7, 8: math.nan, "12": None}) == "+4: 0.70, +8: -, +12: -"
 
 
 def test_summary_round_trip(tmp_path):

@@ -166,6 +166,7 @@ def summary(table: dict[str, Tensor], offsets: tuple[int, ...]) -> dict[str, flo
     real, metrics = table["real"], {}
     copied = (table["motion/executed"] * real).sum(0)
     ratio = (table["error"] * real).sum(0) / copied.clamp(min=1e-9)
+    ratio = ratio.where(real.sum(0) > 0, ratio.new_tensor(math.nan))  # where no chunk reached
     for offset, value in zip(offsets, ratio.tolist(), strict=True):
         metrics[f"world/copy_ratio/{offset}"] = value
     for name in ("motion/executed", "motion/imagined", "sharpness/executed", "sharpness/imagined"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -78,20 +79,22 @@ def choose_sampler(
 def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
     """Imagination error / copy-last-frame error per offset, (F,): summed pixel MSE of real frames; < 1 beats a copy.
 
+    NaN at an offset that no clip reaches before its episode's end: nothing was measured there.
     Over the clips of all ranks, each of which gives its own, in their order; maybe none.
     """
     wam.eval()
     device, (before, _) = next(wam.parameters()).device, dist.place(len(clip))
-    sums = torch.zeros(2, clip.future.shape[1], device=device)  # ours, copied
+    sums = torch.zeros(3, clip.future.shape[1], device=device)  # ours, copied, real frames
     for start in range(0, len(clip), batch):
         part = clip[slice(start, start + batch)].to(device)
         seeds = before + torch.arange(start, start + len(part))
         imagined, future = wam.imagine(part.obs, seeds, steps), part.future.float() / 255
         last, real = part.frames[:, -1:].float() / 255, part.future_mask
         errors = torch.stack([imagined - future, last - future]).square().mean((3, 4, 5, 6))
-        sums += (errors * real).sum(1)
-    ours, copied = dist.total(sums)
-    return (ours / copied.clamp(min=1e-12)).cpu()
+        sums += torch.cat([(errors * real).sum(1), real.sum(0, keepdim=True)])
+    ours, copied, reached = dist.total(sums)
+    ratio = ours / copied.clamp(min=1e-12)
+    return ratio.where(reached > 0, ratio.new_tensor(math.nan)).cpu()
 
 
 def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:

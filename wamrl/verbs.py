@@ -281,7 +281,7 @@ def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, secon
     for column in ("", "success", "95 % interval", "sampler", "mean length", "world-model error / copying (held-out)"):
         table.add_column(column)
     for name, a in arms.items():
-        ratios = ", ".join(f"+{k}: {v:.2f}" for k, v in a["error_over_copy"].items())
+        ratios = report.ratio_text(a["error_over_copy"])
         low, high = a["wilson95"]
         interval = f"{low:.1%} to {high:.1%}"
         length = f"{a['mean_length']:.1f}"

@@ -81,17 +81,49 @@ def test_frames_beyond_the_end_carry_no_loss():
     assert not torch.allclose(loss(unmasked), loss(replace(other, future_mask=unmasked.future_mask)))
 
 
-def test_moving_patches_weigh_more():
-    """One patch is off by the same amount in both clips; where it is a moving patch, the loss is larger."""
-    wam = tiny.fresh()
-    clip = probe(wam)
+def test_patches_that_are_predicted_to_move_weigh_more():
+    """The weight follows the prediction, whatever the target does; if it copies, all weigh alike."""
+    config = at_sigma(1.0, noise_fraction=1.0)
+    plain_world = replace(config.world, motion_weight=0.0)
+    wam, plain = tiny.fresh(model=config), tiny.fresh(model=replace(config, world=plain_world))
+    clip, seeds = probe(wam), torch.arange(3)
     still = clip.frames[:, -1:].expand_as(clip.future).clone()
     moved = still.clone()
-    moved[..., :8, :8, :] = 255 - moved[..., :8, :8, :]
-    clip = replace(clip, future=moved)
-    plain = tiny.fresh(model=at_sigma(1.0, motion_weight=0.0))
-    both = [w.world.loss(clip, w.encode(clip.obs), torch.arange(len(clip))) for w in (wam, plain)]
-    assert (both[0] > 2 * both[1]).all()
+    moved[:, 1, :, 8:, 8:] ^= 128  # a patch of the second frame
+    residual = torch.zeros(3, 2, 4, 192)
+    residual[:, 0, 1] = 0.5  # another one, in the first
+
+    def ratio(future):
+        other = replace(clip, future=future)
+        losses = [w.world.loss(other, w.encode(clip.obs), seeds) for w in (wam, plain)]
+        return losses[0] / losses[1]
+
+    assert torch.allclose(ratio(moved), torch.ones(3))
+    for model in (wam, plain):
+        model.world._residual = lambda x: residual
+    assert torch.allclose(ratio(still), torch.full((3,), 1 + 4 * 8.0), rtol=0.1)
+    assert (ratio(moved) < 20).all()
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5])
+def test_a_motion_of_some_chance_is_imagined_with_that_share(chance):
+    """The one-step imagination is the mean of what may follow, though moving patches weigh more."""
+    wam = tiny.fresh(model=at_sigma(1.0, noise_fraction=1.0))
+    clip = probe(wam)[torch.zeros(20).long()]  # one observation
+    clip.frames.fill_(64)
+    clip.future.fill_(64)
+    clip.future[: round(20 * chance), ..., :8, :8, :] = 192  # a patch, in both frames
+    optimizer = torch.optim.Adam(wam.world.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
+    for _ in range(150):
+        optimizer.zero_grad()
+        wam.world.loss(clip, wam.encode(clip.obs), torch.arange(20)).mean().backward()
+        optimizer.step()
+        schedule.step()
+    imagined = wam.imagine(clip[slice(0, 1)].obs, torch.zeros(1).long(), 1)
+    moved = (imagined * 255 - 64)[..., :8, :8, :].mean() / 128
+    assert abs(moved / chance - 1) < 0.1
+    assert (imagined * 255 - 64)[..., 8:, :, :].abs().mean() < 128 * 0.02
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5, 0.0])

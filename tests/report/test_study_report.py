@@ -7,10 +7,17 @@ import pytest
 from matplotlib.image import imread
 
 from wamrl.report.claims import Claim
+from wamrl.report.numbers import ratio_text
 from wamrl.report.study_data import CellResult, Results, from_summary
 from wamrl.report.study_plots import styles
 from wamrl.report.study_report import StudyText, write_study
-from wamrl.report.study_tables import comparison_rows, recovery_table, result_row, task_table
+from wamrl.report.study_tables import (
+    comparison_rows,
+    mean_ratios,
+    recovery_table,
+    result_row,
+    task_table,
+)
 
 ARMS = {"base": "b", "actor_success": "a", "wamrl": "w"}
 WINS = {"base": 8, "actor_success": 10, "wamrl": 16}
@@ -59,6 +66,11 @@ def test_holm_corrects_over_the_arms_of_a_task():
 def test_the_horizon_ends_in_success():
     first, last = (RESULTS.rate("reach", "wamrl", k) for k in (1, 2))
     assert last.value == pytest.approx(0.8) == RESULTS.rate("reach", "wamrl").value and first.value > last.value
+
+
+def test_a_mean_ratio_needs_every_seed():
+    some = replace(CELLS[1], error_over_copy={"4": 0.7, "8": 0.9})
+    assert ratio_text(mean_ratios([CELLS[0], some])) == "+4: 0.60, +8: -"
 
 
 def test_a_row_of_the_results():

@@ -104,6 +104,20 @@ def test_standing_still_while_motion_was_imagined_is_punished(similarity):
     assert torch.stack(first).max() < 0
 
 
+# --- resting
+
+
+@every
+def test_rest_that_was_imagined_is_ranked_below_a_badly_imagined_success(similarity):
+    good, still = episodes()["success"], [e.scored() for e in episodes()["still"]]
+    for imagined in (lambda e: e.seen(-4), lambda e: 1 - e.seen()):
+        parts = [e.scored(imagined(e)) for e in good] + still
+        won, lost = totals(parts, similarity, mode="paper").split(len(good))
+        assert won.min() > lost.max()
+        won, lost = totals(parts, similarity, mode="paper", paper_scale="centred").split(len(good))
+        assert won.max() < 0 < lost.min()  # it earned more the longer it rested
+
+
 # --- failing as imagined
 
 
@@ -114,7 +128,8 @@ def test_a_faithfully_imagined_failure_is_ranked_below_a_success(similarity):
     for parts, failures_only in ((late, False), ([e.scored(1 - e.seen()) for e in good], True)):
         won, lost = totals(parts + faithful, similarity, shaping=0.49, failures_only=failures_only).split(len(good))
         assert won.min() > lost.max()
-    won, lost = totals(late + faithful, similarity, mode="paper").split(len(good))
+    paper = totals(late + faithful, similarity, mode="paper", paper_scale="centred")
+    won, lost = paper.split(len(good))
     assert lost.mean() > won.mean()  # the paper's reward ranks them the other way
 
 

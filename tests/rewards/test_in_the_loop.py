@@ -36,12 +36,13 @@ def rollout():
 @pytest.mark.parametrize("mode", ["paper", "composite"])
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda c: c.name)
 def test_every_similarity_scores_a_rollout(similarity, mode, rollout):
-    run = learner(similarity=similarity, mode=mode)
-    reward = run.score(rollout, metrics(rollout))
+    reward = {"similarity": similarity, "mode": mode, "paper_scale": "deviation"}  # far from a copy
+    run = learner(**reward)
+    found = run.score(rollout, metrics(rollout))
     real = rollout.chunks.verifiable.any(1)
-    assert reward.shape == (len(rollout.chunks),) and reward.isfinite().all()
-    assert real.sum() >= 8 and reward[real].unique().numel() > real.sum() // 2
-    assert torch.equal(reward, learner(similarity=similarity, mode=mode).score(rollout, metrics(rollout)))
+    assert found.shape == (len(rollout.chunks),) and found.isfinite().all()
+    assert real.sum() >= 8 and found[real].unique().numel() > real.sum() // 2
+    assert torch.equal(found, learner(**reward).score(rollout, metrics(rollout)))
     assert run.reward.state_dict().keys() == {"norm.count", "norm.mean", "norm.m2"}  # no network is checkpointed
 
 

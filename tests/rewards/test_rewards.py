@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from wamrl.rewards.base import RunningNorm, Scored, Similarity, SimilarityConfig, reconstruction
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
@@ -166,13 +167,89 @@ def test_success_mode_is_success_alone():
     assert RewardConfig(mode="paper", shaping=0.0).needs_imagination
 
 
-def test_paper_mode_has_mean_zero_and_ignores_success():
+def test_paper_mode_ignores_success_and_is_scaled_as_it_says():
     s = scored(200)
-    reward = RewardConfig(mode="paper").build(4)
-    r = score(reward, s, s.success)
-    assert abs(r.mean()) < 1e-4 and abs(r.std(unbiased=False) - 1) < 1e-4
-    other = score(RewardConfig(mode="paper").build(4), replace(s, success=~s.success), ~s.success)
-    assert torch.equal(r, other)
+    for scale in ("motion", "deviation", "centred"):
+        config = RewardConfig(mode="paper", paper_scale=scale)
+        r = score(config.build(4), s, s.success)
+        assert torch.equal(r, score(config.build(4), replace(s, success=~s.success), ~s.success))
+        guesses = (s.imagined, s.last[:, None])
+        error, copied = (((x - s.executed) ** 2).flatten(1).mean(1) for x in guesses)
+        usual = copied.mean()
+        wanted = {
+            "motion": -((error + usual) / (copied + usual)).clamp(max=1),
+            "deviation": -error / error.std(unbiased=False),
+            "centred": (error.mean() - error) / error.std(unbiased=False),
+        }  # fmt: skip
+        assert torch.allclose(r, wanted[scale], atol=1e-4)
+
+
+# --- resting does not pay
+
+
+def episode_of(executed: Tensor, imagined: Tensor, last: Tensor, won: bool) -> Scored:
+    """C chunks of one frame each, (C, 1, 1, 4, 4, 3)."""
+    success = torch.zeros(len(executed), dtype=torch.bool)
+    seen = torch.ones(len(executed), 1, dtype=torch.bool)
+    success[-1] = won
+    return Scored(
+        imagined=imagined,
+        executed=executed,
+        last=last,
+        verifiable=seen,
+        success=success,
+        offsets=(4,),
+        imagined_offsets=(4,),
+        executed_steps=torch.full((len(executed),), 4),
+    )
+
+
+def total(config: RewardConfig, *parts: Scored, max_chunks: int) -> list[float]:
+    """The reward of each episode, all scored together."""
+    names = [k for k, v in vars(parts[0]).items() if torch.is_tensor(v)]
+    joined = {k: torch.cat([getattr(p, k) for p in parts]) for k in names}
+    counts = [len(p.success) for p in parts]
+    episode = torch.arange(len(parts)).repeat_interleave(torch.tensor(counts))
+    won = torch.stack([p.success.any() for p in parts])[episode]
+    r = config.build(max_chunks)(replace(parts[0], **joined), won, episode)
+    return [part.sum().item() for part in r.split(counts)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    played=st.integers(1, 8),
+    most=st.integers(8, 14),
+    error=st.floats(0.0, 10.0),
+    noise=st.sampled_from([0.0, 1e-4, 1e-2]),
+    seed=st.integers(0, 1000),
+)
+def test_a_resting_failure_does_not_beat_a_success(played, most, error, noise, seed):
+    """Rest imagined exactly or nearly; a success that moved, imagined well, badly or wildly wrong."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (1, 1, 4, 4, 3)
+    last, executed, wrong = (torch.rand(played, *shape, generator=g) for _ in range(3))
+    won = episode_of(executed, executed + error * (wrong - 0.5), last[:, 0], True)
+    still = torch.rand(1, *shape, generator=g).expand(most, -1, -1, -1, -1, -1)
+    guess = still + noise * torch.randn(still.shape, generator=g)
+    rest = episode_of(still, guess, still[:, 0], False)
+    a, b = total(RewardConfig(mode="paper"), won, rest, max_chunks=most)
+    assert a >= b - 1e-4 and (played == most or a > b)
+
+
+def test_resting_beats_a_success_where_a_score_is_only_scaled_or_centred():
+    """Why the scale is the motion: else rest that is imagined costs nothing; centred it even earns."""
+    g = torch.Generator().manual_seed(0)
+    last, executed, other = (torch.rand(4, 1, 1, 4, 4, 3, generator=g) for _ in range(3))
+    won = episode_of(executed, executed + 0.3 * (other - executed), last[:, 0], True)
+    grey = torch.full((8, 1, 1, 4, 4, 3), 0.5)
+    rest = episode_of(grey, grey, grey[:, 0], False)
+    sums = {
+        scale: total(RewardConfig(mode="paper", paper_scale=scale), won, rest, max_chunks=8)
+        for scale in ("motion", "deviation", "centred")
+    }
+    assert sums["motion"][0] > -4 > sums["motion"][1] + 3.9
+    assert sums["deviation"][0] < 0 == sums["deviation"][1]
+    assert sums["centred"][0] < -2 and sums["centred"][1] > 2
 
 
 def test_shaping_on_failures_only():

@@ -1,7 +1,16 @@
 """What a run tells its reader: intervals, `summary.json`, a learning curve, imagined-versus-executed videos."""
 
 from wamrl.report.diagnostics_plots import diagnostics_figure, rewards_figure
-from wamrl.report.numbers import Paired, arm, paired_difference, read_summary, recovery, wilson, write_summary
+from wamrl.report.numbers import (
+    Paired,
+    arm,
+    paired_difference,
+    ratio_text,
+    read_summary,
+    recovery,
+    wilson,
+    write_summary,
+)
 from wamrl.report.plots import Point, learning_curve
 from wamrl.report.video import side_by_side
 
@@ -12,6 +21,7 @@ __all__ = [
     "diagnostics_figure",
     "learning_curve",
     "paired_difference",
+    "ratio_text",
     "read_summary",
     "recovery",
     "rewards_figure",

@@ -108,6 +108,13 @@ def arm(
     }
 
 
+def ratio_text(error_over_copy: dict[Any, float | None]) -> str:
+    """`+4: 0.50, +8: -`: frame offset -> ratio, of which none (NaN, null) was measured at some."""
+    known = {k: v for k, v in error_over_copy.items() if v is not None and math.isfinite(v)}
+    shown = {k: f"{known[k]:.2f}" if k in known else "-" for k in error_over_copy}
+    return ", ".join(f"+{k}: {text}" for k, text in shown.items())
+
+
 def recovery(success: np.ndarray, attempts: np.ndarray, retries: np.ndarray) -> dict[str, Any]:
     """Episodes that tried again after a failed attempt at the same sub-goal, and how many of them ended in success.
 

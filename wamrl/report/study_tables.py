@@ -11,7 +11,7 @@ import numpy as np
 
 from wamrl.log import duration
 from wamrl.report.claims import KINDS, LONG, Claim, sentence
-from wamrl.report.numbers import paired_difference, wilson
+from wamrl.report.numbers import paired_difference, ratio_text, wilson
 from wamrl.report.statistics import Estimate, holm, iqm, mcnemar
 from wamrl.report.study_data import CellResult, Results, unique
 
@@ -42,6 +42,12 @@ def result_row(c: CellResult) -> dict:
 def ratios(c: CellResult) -> str:
     known = {k: v for k, v in c.error_over_copy.items() if v is not None}
     return " ".join(f"+{offset}:{value:.4f}" for offset, value in known.items())
+
+
+def mean_ratios(cells: list[CellResult]) -> dict[str, float | None]:
+    """Mean over cells at every offset; None where one of them has none."""
+    found = {k: [c.error_over_copy.get(k) for c in cells] for k in cells[0].error_over_copy}
+    return {k: None if None in values else float(np.mean(values)) for k, values in found.items()}
 
 
 def comparison_rows(results: Results) -> list[dict]:
@@ -124,8 +130,7 @@ def cost_table(results: Results, task: str) -> str:
             continue
         steps = [c.control_steps for c in cells]
         spread = f"{min(steps)} to {max(steps)}" if min(steps) < max(steps) else f"{steps[0]}"
-        offsets = [k for k in cells[0].error_over_copy if all(c.error_over_copy.get(k) is not None for c in cells)]
-        errors = ", ".join(f"+{k}: {np.mean([c.error_over_copy[k] for c in cells]):.2f}" for k in offsets)
+        errors = ratio_text(mean_ratios(cells))
         stages = f"{np.mean([c.stages_done.mean() for c in cells]):.2f} of {results.goals(task)}"
         length = f"{np.mean([c.mean_length for c in cells]):.1f}"
         rows.append([f"`{arm}`", spread, stages, length, errors, duration(np.mean([c.seconds for c in cells]))])

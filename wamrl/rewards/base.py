@@ -108,5 +108,9 @@ class RunningNorm(nn.Module):
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
-        std = (self.m2 / self.count.clamp(min=1)).sqrt().clamp(min=1e-8)
-        return ((x.double() - self.mean) / std).float()
+        return ((x.double() - self.mean) / self.std).float()
+
+    @property
+    def std(self) -> Tensor:
+        """float64 (), at least 1e-8."""
+        return (self.m2 / self.count.clamp(min=1)).sqrt().clamp(min=1e-8)

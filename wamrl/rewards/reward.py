@@ -17,12 +17,19 @@ ROWS = 64  # chunks compared at a time
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """`success`: 1 in the chunk that solves the task (piRL). `paper`: reconstruction only, normalised (eq. 11).
+    """`success`: 1 in the chunk that solves the task (piRL). `paper`: reconstruction only (eq. 11).
     `composite` (ours): success + shaping, whose total over an episode stays below half the success gap.
+
+    `paper_scale`, which the paper leaves open; d is the distance of a chunk's imagined frames from
+    the executed ones, c that of its copied last frame:
+    motion       -min(1, (d + e) / (c + e)), e = running mean of c: error / what there was to imagine
+    deviation    -d / running std
+    centred      (running mean - d) / running std
     """
 
     mode: Literal["success", "paper", "composite"] = "composite"
     similarity: SimilarityConfig = field(default_factory=PixelConfig)
+    paper_scale: Literal["motion", "deviation", "centred"] = "motion"
     shaping: float = 0.2  # lambda: bound of |shaping| summed over an episode; < 0.5
     failures_only: bool = False  # shaping on failed episodes only
     scorer: Literal["current", "frozen", "ema"] = "current"  # whose imagination is compared
@@ -37,6 +44,11 @@ class RewardConfig:
     @property
     def needs_imagination(self) -> bool:
         return self.mode == "paper" or (self.mode == "composite" and self.shaping > 0)
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether the copied last frame is compared too."""
+        return self.mode == "composite" or self.paper_scale == "motion"
 
     def build(self, max_chunks: int) -> Reward:
         """max_chunks: the most chunks an episode can have; divides the shaping bound."""
@@ -72,28 +84,53 @@ class Reward(nn.Module):
                 f"an episode has {longest} chunks, but the shaping is bounded for at most {self.max_chunks}: build "
                 "the reward with the environment's horizon / the actions executed per chunk"
             )
-        raw, real = self.raw(scored), scored.verifiable.any(1)
+        real = scored.verifiable.any(1)
+        reconstructed, copied = self._compared(scored)
+        if self.cfg.mode == "paper":
+            return self._paper(reconstructed, copied, real) * real
+        raw = reconstructed - copied
         self.norm.update(raw[real])
         z = self.norm(raw) * real
-        if self.cfg.mode == "paper":
-            return z
         if self.cfg.failures_only:
             z = z * ~episode_success
         return success + self.cfg.shaping * z.clamp(-CLIP, CLIP) / (CLIP * self.max_chunks)
 
+    def _paper(self, reconstructed: Tensor, copied: Tensor, real: Tensor) -> Tensor:
+        """float32 (M,), see `RewardConfig`. Only the centred scale can exceed 0.
+
+        An episode's reward is a sum, and a success ends the episode: chunks must not earn by lasting.
+        Where rest is imagined and kept, d and c are 0.
+        By motion such a chunk costs 1, the most that any does, so no success is below a resting failure.
+        Divided by the deviation it costs nothing, and centred it earns.
+        """
+        if self.cfg.paper_scale == "motion":
+            self.norm.update(-copied[real])
+            usual = self.norm.mean.clamp(min=1e-8).to(copied.device)
+            return -((usual - reconstructed) / (usual - copied)).clamp(max=1).float()
+        self.norm.update(reconstructed[real])
+        if self.cfg.paper_scale == "deviation":
+            return (reconstructed / self.norm.std.to(real.device)).float()
+        return self.norm(reconstructed)
+
     def raw(self, scored: Scored) -> Tensor:
         """Before normalisation: reconstruction, less that of the copied last frame under composite."""
+        reconstructed, copied = self._compared(scored)
+        return reconstructed if self.cfg.mode == "paper" else reconstructed - copied
+
+    def _compared(self, scored: Scored) -> Tensor:
+        """float32 (2, M): reconstruction by the imagination and by the last frame (0 if not needed)."""
         parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
         device = self.norm.mean.device
-        rows = [self._raw(*(x.to(device) for x in row)) for row in zip(*(x.split(ROWS) for x in parts), strict=True)]
-        return torch.cat(rows).to(scored.executed.device)
+        split = zip(*(x.split(ROWS) for x in parts), strict=True)
+        pairs = [self._pair(*(x.to(device) for x in row)) for row in split]
+        return torch.cat(pairs, 1).to(scored.executed.device)
 
-    def _raw(self, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
+    def _pair(self, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
         r = reconstruction(self.similarity, imagined, executed, last, verifiable)
-        if self.cfg.mode == "paper":
-            return r
-        copied = last[:, None].expand_as(executed)
-        return r - reconstruction(self.similarity, copied, executed, last, verifiable)
+        if not self.cfg.needs_copy:
+            return torch.stack([r, torch.zeros_like(r)])
+        still = last[:, None].expand_as(executed)
+        return torch.stack([r, reconstruction(self.similarity, still, executed, last, verifiable)])
 
 
 CheckShape = tuple[int, int, int, int, int]

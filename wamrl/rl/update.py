@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wamrl import dist, sharding
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
+from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
 from wamrl.rl.advantage import control_variate, gae, group_baseline, grpo
 from wamrl.rl.value import ValueConfig
 from wamrl.types import Batch, Obs
@@ -309,15 +310,16 @@ class ActorUpdate(nn.Module):
 
     @torch.no_grad()
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
-        """Before any update the ratio must be exactly 1: whatever breaks this makes every later number meaningless."""
+        """Before any update the ratio must be 1 to rounding: else every later number means nothing."""
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
-        old, new = rows.plan.chain_log_prob, wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
-        off = (chunk_log_prob(new, rows.mask) - chunk_log_prob(old, rows.mask)).abs().flatten().tolist()
-        worst = dist.most(math.nan if any(map(math.isnan, off)) else max(off, default=0.0))
-        if not worst < 1e-4:
+        new = wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
+        off = log_prob_change(new, rows.plan.chain_log_prob, rows.mask).abs()
+        excess = off - rounding_tolerance(rows.plan, rows.mask, flow, feature_unit(wam, rows.plan))
+        worst, beyond = (dist.most(largest(x)) for x in (off, excess))
+        if not beyond <= 0:
             raise RuntimeError(
-                f"log ratio {worst:.2e} before the first update (must be 0): the actor or its features changed between "
-                "rollout and update"
+                f"log ratio {worst:.2e} before the first update (must be 0, to rounding): "
+                "the actor or its features changed between rollout and update"
             )
         return worst
 
@@ -344,8 +346,7 @@ class ActorUpdate(nn.Module):
         device = next(wam.parameters()).device
         plan = wam.recall(rows.plan.to(device), rows.obs.to(device))
         mask = rows.mask.to(device)
-        new = chunk_log_prob(wam.log_prob(plan, flow), mask)
-        log_ratio = new - chunk_log_prob(plan.chain_log_prob, mask)
+        log_ratio = chunk_log_prob(wam.log_prob(plan, flow) - plan.chain_log_prob, mask)
         transitions = count * log_ratio.shape[1]
         loss = policy_loss(log_ratio, advantage.to(device), self.cfg).sum() / transitions
         ratio = log_ratio.detach().exp()

@@ -1,0 +1,63 @@
+"""How far two log-probabilities of the same noisy transitions may lie apart by rounding alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wamrl.models.base import WAM, Plan
+from wamrl.models.flow import FlowConfig, sde_coefficients, time_grid
+
+MARGIN = 16.0  # ten times what a trained model's batches of 1 differ by from those of 64
+
+
+def log_prob_change(new: Tensor, old: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the elementwise differences new - old over executed actions, float64 (M, J).
+
+    new, old: elementwise log-densities in nats, float32 (M, J, N, A).
+    mask: bool (M, N), executed actions.
+    Differences first: a sum of 700 such numbers is some hundred nats, of which float32 keeps 1e-4.
+    """
+    return ((new.double() - old.double()) * mask[:, None, :, None]).sum((-1, -2))
+
+
+def rounding_tolerance(plan: Plan, mask: Tensor, cfg: FlowConfig, unit: float = 2.0**-24) -> Tensor:
+    """What |log_prob_change| of unchanged models may be, float64 (M, J), in nats.
+
+    A transition has (see `flow.sde_coefficients`)
+        z = (x' - m) / std,   m = c_x x + c_v v,   log p = -log(std sqrt(2 pi)) - z^2 / 2.
+    A relative rounding of `unit` in v, m or x' changes z by at most unit S / std, where
+        S = max over the transition of |c_x x| + |x'| + std |z|   >=  |m|, |c_v v|, |x'|,
+    log p by |z| times that, and its own rounding by unit |log p|.
+    The noise z of an entry is independent of the others and of the rounding.
+    So the entries, executed actions times action dims, add up as squares:
+        tolerance = MARGIN unit sqrt(sum (|z| S / std)^2 + |log p|^2)
+    It grows with 1 / std, with |log p| and with the root of the number of dims.
+    NaN in the chain gives NaN.
+    """
+    chain = plan.chain
+    grid = time_grid(cfg.steps, cfg.shift)
+    table = sde_coefficients(chain.step.flatten(), grid, cfg.noise, cfg.sde).double()
+    c_x, _, std, at_mean = table.view(4, *chain.step.shape, 1, 1).unbind()
+    x, x_next, log_prob = (part.double() for part in (chain.x, chain.x_next, chain.log_prob))
+    z = (2 * (at_mean - log_prob)).clamp(min=0).sqrt()
+    size = ((c_x * x).abs() + x_next.abs() + std * z).amax((-1, -2), keepdim=True)
+    square = (z * size / std).square() + log_prob.square()
+    return MARGIN * unit * (square * mask[:, None, :, None]).sum((-1, -2)).sqrt()
+
+
+def feature_unit(wam: WAM, plan: Plan) -> float:
+    """The relative rounding of what the actor reads: float32's, if the features were kept.
+
+    Computed again with other rows beside them, bfloat16 ones are not always the same.
+    One falls on the other side of a rounding boundary with chance 2^-24 / 2^-8.
+    Then it moves by 2^-8: in the mean of squares 2^-16.
+    """
+    coarse = torch.bfloat16 in (wam.feature_dtype, wam.compute)
+    kept = plan.features.shape[1] > 0
+    return 2.0**-16 if coarse and not kept else 2.0**-24
+
+
+def largest(x: Tensor) -> float:
+    """The largest entry, NaN if there is one, 0 of none."""
+    return x.max().item() if x.numel() else 0.0
