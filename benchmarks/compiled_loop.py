@@ -18,6 +18,7 @@ from benchmarks.world_training import DEVICE, KIND, finished
 from wamrl.models.flow import euler, time_grid
 
 STEPS = 2
+TOLERANCE = 1e-3 if DEVICE == "cuda" else 1e-4  # of latents in [-1, 1]; kernels add in other orders
 
 
 def measure(batch: int, rounds: int) -> list[dict]:
@@ -34,7 +35,7 @@ def measure(batch: int, rounds: int) -> list[dict]:
     begin = time.perf_counter()
     worst = (fast(z) - loop(z)).abs().max().item()
     cost = time.perf_counter() - begin
-    assert worst < 1e-4, f"the compiled loop differs by {worst:.1e}"
+    assert worst < TOLERANCE, f"the compiled loop differs by {worst:.1e}"
     seconds = interleave({"ours": finished(lambda: fast(z)), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
     rows = [
         row(f"denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"]),
@@ -56,7 +57,7 @@ def captured(loop: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor, batc
         out = loop(z)
     graph.replay()
     worst = (out - loop(z)).abs().max().item()
-    assert worst < 1e-4, f"the captured loop differs by {worst:.1e}"
+    assert worst < TOLERANCE, f"the captured loop differs by {worst:.1e}"
     seconds = interleave({"ours": finished(graph.replay), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
     return row(f"captured denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"])
 

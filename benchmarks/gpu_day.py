@@ -1,11 +1,12 @@
 """Everything that only a machine with a GPU can tell, in one command and a bounded time.
 
-    python -m benchmarks.gpu_day OUT [--minutes 25] [--only NAME ...] [--beside "COMMAND"] [--dry-run]
+    python -m benchmarks.gpu_day OUT [--minutes 25] [--only NAME ...] [--beside COMMAND] [--dry-run]
 
-Steps run in order, each in a process group of its own with its own time limit. After each OUT/results.json is
-replaced (what ran, how it ended, its numbers) and so is OUT/files.tar.gz (logs, metrics and summaries), so that
-whatever ends this command loses one step at most. OUT gets a few flat files; runs and study are in --work, to which a
-later call with other --only goes on. The parent needs nothing but the standard library.
+Steps run in order, each in a process group of its own with its own time limit.
+After each, OUT/results.json is replaced (what ran, how it ended, its numbers), and so is
+OUT/files.tar.gz (logs, metrics and summaries): whatever ends this command loses one step at most.
+OUT gets a few flat files; runs and study are in --work, where a later call with other --only goes
+on. The parent needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = "results.json"
 FILES = "files.tar.gz"
 MODELS = "models-{}.tar"  # of the study's bases, with --models
-KEPT = ("summary.json", "metrics.jsonl", "config.json", "log.txt", "study.json", "report.md", "*.csv")  # of runs
+KEPT = (  # of runs and of the study
+    *("summary.json", "metrics.jsonl", "config.json", "log.txt"),
+    *("study.json", "report.md", "*.csv"),
+)
 MOST_BYTES = 15 << 20  # of one file in OUT
 PATIENCE_S = 10.0  # to end after SIGTERM
 LEAST_S = 5.0  # a step is not begun with less
@@ -49,31 +53,74 @@ class Step:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("out", type=Path, help="folder of the results")
-    p.add_argument("--minutes", type=float, default=25.0, help="for everything; steps that no longer fit are left out")
-    p.add_argument("--only", nargs="*", default=["*"], metavar="NAME", help="steps, as globs; --list names them")
-    p.add_argument("--limit", nargs="*", default=[], metavar="NAME=SECONDS", help="other limits than the usual")
-    p.add_argument("--work", type=Path, help="folder of runs, study and logs (default: a new temporary one)")
-    p.add_argument("--beside", metavar="COMMAND", help="a shell command for the cores that the steps leave")
-    p.add_argument("--step-cores", type=int, default=4, help="cores that the steps get beside --beside; else all")
-    p.add_argument("--base", type=Path, help="a run folder to start the online runs from (default: made by the first)")
-    p.add_argument("--iterations", type=int, default=12, help="of the online runs, 256 episodes each")
+    p.add_argument(
+        "--minutes",
+        type=float,
+        default=25.0,
+        help="for everything; steps that no longer fit are left out",
+    )
+    p.add_argument(
+        "--only",
+        nargs="*",
+        default=["*"],
+        metavar="NAME",
+        help="steps, as globs; --list names them",
+    )
+    p.add_argument(
+        "--limit", nargs="*", default=[], metavar="NAME=SECONDS", help="other limits than the usual"
+    )
+    p.add_argument(
+        "--work", type=Path, help="folder of runs, study and logs (default: a new temporary one)"
+    )
+    p.add_argument(
+        "--beside", metavar="COMMAND", help="a shell command for the cores that the steps leave"
+    )
+    p.add_argument(
+        "--step-cores",
+        type=int,
+        default=4,
+        help="cores that the steps get beside --beside; else all",
+    )
+    p.add_argument(
+        "--base",
+        type=Path,
+        help="a run folder to start the online runs from (default: made by the first)",
+    )
+    p.add_argument(
+        "--iterations", type=int, default=12, help="of the online runs, 256 episodes each"
+    )
     p.add_argument("--study", default="metaworld", help="as of `wamrl study`")
     p.add_argument("--study-out", type=Path, help="the study's folder (default: study in --work)")
-    p.add_argument("--study-only", default="*", metavar="GLOB", help="cells, as of `wamrl study --only`")
+    p.add_argument(
+        "--study-only", default="*", metavar="GLOB", help="cells, as of `wamrl study --only`"
+    )
     p.add_argument("--study-gpu", action="store_true", help="let the cells use the GPU")
-    p.add_argument("--jobs", type=int, default=0, help="cells of the study at once; 0: one per core")
-    p.add_argument("--models", action="store_true", help="also bring home the bases of the study, in up to 4 files")
-    p.add_argument("--no-simulator", action="store_true", help="the point mass wherever MetaWorld is meant")
-    p.add_argument("--dry-run", action="store_true", help="tiny sizes and the point mass, on whatever is there")
+    p.add_argument(
+        "--jobs", type=int, default=0, help="cells of the study at once; 0: one per core"
+    )
+    p.add_argument(
+        "--models",
+        action="store_true",
+        help="also bring home the bases of the study, in up to 4 files",
+    )
+    p.add_argument(
+        "--no-simulator", action="store_true", help="the point mass wherever MetaWorld is meant"
+    )
+    p.add_argument(
+        "--dry-run", action="store_true", help="tiny sizes and the point mass, on whatever is there"
+    )
     p.add_argument("--list", action="store_true", help="name the steps and run none")
     return p.parse_args(words)
 
 
 def steps(o: argparse.Namespace, work: Path, cores: int) -> list[Step]:
     """All, in order; `{json}` in a command is the file that it shall write."""
-    python, quick = sys.executable, ("--quick",) if o.dry_run else ()
+    python = sys.executable
+    quick = ("--quick",) if o.dry_run else ()
     point = o.dry_run or o.no_simulator
     usual = dict(line.split("=", 1) for line in o.limit)
 
@@ -84,7 +131,17 @@ def steps(o: argparse.Namespace, work: Path, cores: int) -> list[Step]:
         small = ("--quick",) if point and not o.dry_run else ()
         base = ("--base", o.base) if o.base and not point else ()
         iterations = 2 if point else o.iterations
-        words = (*small, "--work", work / "online", "--name", name, "--ranks", ranks, "--iterations", iterations)
+        words = (
+            *small,
+            "--work",
+            work / "online",
+            "--name",
+            name,
+            "--ranks",
+            ranks,
+            "--iterations",
+            iterations,
+        )
         return module("online_run", *words, *base)
 
     study = (python, "-m", "wamrl.cli", "study", "point" if point else o.study)
@@ -101,23 +158,36 @@ def steps(o: argparse.Namespace, work: Path, cores: int) -> list[Step]:
         Step(name="loop", command=module("compiled_loop"), limit=150),
         Step(name="profile", command=module("profile_iteration", *profile), limit=180),
         Step(name="one-rank", command=torchrun, limit=120),
-        Step(name="online-cpu", command=online("cpu", min(cores, 2 if point else cores)), limit=300, needs_gpu=False),
+        Step(
+            name="online-cpu",
+            command=online("cpu", 1 if point else cores),
+            limit=300,
+            needs_gpu=False,
+        ),
         Step(name="online-gpu", command=online("gpu", 1), limit=300),
         Step(name="study", command=study, limit=1e9, needs_gpu=o.study_gpu, bounded=False),
     ]
-    if o.dry_run:  # what is meant for a GPU's memory, and a second run on the same processor, tell nothing
+    if (
+        o.dry_run
+    ):  # what is meant for a GPU's memory, and a second run on the same processor, tell nothing
         made = [step for step in made if step.name not in ("mfu-big", "mfu-large", "online-gpu")]
+    names = ", ".join(step.name for step in made)
     if unknown := [name for name in usual if name not in {step.name for step in made}]:
-        raise ValueError(f"--limit names no step {unknown[0]!r}: choose among {', '.join(s.name for s in made)}")
+        raise ValueError(f"--limit names no step {unknown[0]!r}: choose among {names}")
     chosen = [s for s in made if any(fnmatchcase(s.name, glob) for glob in o.only)]
     if not chosen:
-        raise ValueError(f"--only {' '.join(o.only)} names no step: choose among {', '.join(s.name for s in made)}")
+        raise ValueError(f"--only {' '.join(o.only)} names no step: choose among {names}")
     return [Step(**{**vars(s), "limit": float(usual.get(s.name, s.limit))}) for s in chosen]
 
 
 def environment(gpu: bool) -> dict[str, str]:
-    """For a step: one that does not need the GPU does not see it. Ranks talk over the loopback device."""
-    there = {"PYTHONUNBUFFERED": "1", "MUJOCO_GL": "egl", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
+    """For a step: one that does not need the GPU does not see it. Ranks use the loopback device."""
+    there = {
+        "PYTHONUNBUFFERED": "1",
+        "MUJOCO_GL": "egl",
+        "NCCL_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     found = there | os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     return found if gpu else found | {"CUDA_VISIBLE_DEVICES": ""}
@@ -136,7 +206,9 @@ def stop(process: subprocess.Popen) -> None:
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, env: dict[str, str], cores: set[int]) -> Iterator[subprocess.Popen]:
+def running(
+    command: list[str], log: Path, env: dict[str, str], cores: set[int]
+) -> Iterator[subprocess.Popen]:
     """A command in its own process group on some cores; the group is gone when the block is left.
 
     It stays in our session, so that what ends that ends the command, too.
@@ -146,7 +218,13 @@ def running(command: list[str], log: Path, env: dict[str, str], cores: set[int])
     try:
         with open(log, "wb") as file:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, process_group=0
+                command,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                process_group=0,
             )
     finally:
         os.sched_setaffinity(0, before)
@@ -162,7 +240,8 @@ def run(step: Step, left: float, logs: Path, cores: set[int]) -> dict:
     record = {"limit_s": round(limit, 1), "command": shlex.join(step.command)}
     if limit < min(step.limit, LEAST_S):
         return record | {"outcome": "no time was left", "seconds": 0.0}
-    numbers, log = logs / f"{step.name}.json", logs / f"{step.name}.log"
+    numbers = logs / f"{step.name}.json"
+    log = logs / f"{step.name}.log"
     numbers.unlink(missing_ok=True)
     command = [word.replace("{json}", str(numbers)) for word in step.command]
     begin = time.monotonic()
@@ -189,7 +268,7 @@ def replaced(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def pack(o: argparse.Namespace, work: Path) -> None:
-    """Logs and the small files of all runs; the largest are left out if they would be too many bytes."""
+    """Logs and the small files of all runs; not the few that are large."""
     study = o.study_out or work / "study"
     found = [(p, f"logs/{p.name}") for p in sorted((work / "logs").iterdir())]
     for name, root in (("online", work / "online"), ("study", study)):
@@ -207,7 +286,7 @@ def pack(o: argparse.Namespace, work: Path) -> None:
 
 
 def pack_models(o: argparse.Namespace, work: Path) -> None:
-    """The finished bases of the study with their demonstrations, so that its arms can go on elsewhere."""
+    """The study's finished bases with their demonstrations, so that arms can go on elsewhere."""
     study = o.study_out or work / "study"
     bases = [p.parent for p in sorted(study.glob("*/base/*/summary.json"))]
     bins: list[tuple[int, list[Path]]] = []
@@ -248,7 +327,9 @@ def shares(o: argparse.Namespace) -> tuple[set[int], set[int]]:
     if not o.beside:
         return set(everything), set()
     if not 0 < o.step_cores < len(everything):
-        raise ValueError(f"--step-cores {o.step_cores} leaves no core: this machine gives us {len(everything)}")
+        raise ValueError(
+            f"--step-cores {o.step_cores} leaves no core: this machine gives us {len(everything)}"
+        )
     return set(everything[: o.step_cores]), set(everything[o.step_cores :])
 
 
@@ -265,7 +346,9 @@ def day(o: argparse.Namespace) -> dict:
     with contextlib.ExitStack() as stack:
         if o.beside:
             beside = ["bash", "-c", o.beside]
-            stack.enter_context(running(beside, logs / "beside.log", environment(gpu=False), others))
+            stack.enter_context(
+                running(beside, logs / "beside.log", environment(gpu=False), others)
+            )
         for step in todo:
             left = 60 * o.minutes - RESERVE_S - (time.monotonic() - begin)
             print(f"{step.name}: at most {min(step.limit, left):.0f} s", flush=True)
@@ -276,7 +359,10 @@ def day(o: argparse.Namespace) -> dict:
             save(o, work, results)
             print(f"{step.name}: {record['outcome']}, {record['seconds']} s", flush=True)
             for line in record.get("result", {}).get("rows", []):
-                print(f"  {line['what']}: {line['ours'][1]:.4g} {line['unit']}  {line['note']}", flush=True)
+                print(
+                    f"  {line['what']}: {line['ours'][1]:.4g} {line['unit']}  {line['note']}",
+                    flush=True,
+                )
     if o.models:
         pack_models(o, work)
     save(o, work, results)
@@ -284,17 +370,23 @@ def day(o: argparse.Namespace) -> dict:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Exit code 1 if a step has failed or was stopped at its limit; what it has found is written all the same."""
+    """Exit code 1 if a step has failed or was stopped at its limit; all is written all the same."""
     o = arguments(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what it has started, too
     try:
         if o.list:
             for step in steps(o, Path("WORK"), 1):
-                print(f"{step.name:<12} at most {step.limit:.0f} s  {shlex.join(step.command)}")
+                limit = f"at most {step.limit:.0f} s" if step.bounded else "what is left"
+                print(f"{step.name:<12} {limit}  {shlex.join(step.command)}")
             return
         results = day(o)
     except ValueError as error:
         raise SystemExit(f"gpu_day: error: {error}") from error
-    bad = [name for name, r in results["steps"].items() if r["outcome"].startswith(("failed", "stopped at"))]
+    bad = [
+        name
+        for name, r in results["steps"].items()
+        if r["outcome"].startswith(("failed", "stopped at"))
+    ]
     if bad:
         raise SystemExit(f"gpu_day: not done: {', '.join(bad)}; see {o.out / RESULTS}")
 

@@ -1,10 +1,11 @@
-"""Does training through the collectives of one rank give what it gives without, and what do they cost?
+"""Does training through the collectives of one rank change anything, and what do they cost?
 
     torchrun --standalone --nproc-per-node 1 -m benchmarks.one_rank
 
-On a GPU they are NCCL's, elsewhere gloo's. Ours: a step of SFT with a process group of one rank, also with the world
-model sharded (FSDP2). Peer: the same step without a group. All start from the same weights and see the same clips. And
-one iteration of the online loop on the point mass, in which tensors of the CPU travel, too.
+On a GPU they are NCCL's, elsewhere gloo's. Ours: a step of SFT with a process group of one rank,
+also with the world model sharded (FSDP2). Peer: the same step without a group. All start from the
+same weights and see the same clips. And one iteration of the online loop on the point mass, in
+which tensors of the CPU travel, too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from wamrl.sft import SFT, SFTConfig
 from wamrl.train import Learner
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-Found = tuple[list[float], list[float], dict[str, torch.Tensor]]  # seconds and video loss of every step, weights
+Found = tuple[
+    list[float], list[float], dict[str, torch.Tensor]
+]  # seconds and video loss of every step, weights
 
 
 def train(model: WAMConfig, batch: int, steps: int, shard: bool) -> Found:
@@ -34,17 +37,23 @@ def train(model: WAMConfig, batch: int, steps: int, shard: bool) -> Found:
     wam = build(model, DEVICE)
     clip = clips(wam, batch)
     cfg = SFTConfig(steps=steps + 1, batch=batch, warmup=1, lr=1e-4, shard=shard)
-    state, seconds, losses = SFT(wam, cfg, seed=0), [], []
+    state = SFT(wam, cfg, seed=0)
+    seconds = []
+    losses = []
     for _ in range(steps + 1):
         begin = time.perf_counter()
-        found = state.step(lambda n, generator, own: clip[own])  # its losses are numbers: the device has finished
+        found = state.step(
+            lambda n, generator, own: clip[own]
+        )  # its losses are numbers: the device has finished
         seconds.append(time.perf_counter() - begin)
         losses.append(found["sft/video_loss"])
     return seconds[1:], losses, sharding.whole(wam.state_dict())
 
 
 def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    return max((x.float() - b[name].float()).abs().max().item() for name, x in a.items() if x.numel())
+    return max(
+        (x.float() - b[name].float()).abs().max().item() for name, x in a.items() if x.numel()
+    )
 
 
 def against(name: str, ours: Found, peer: Found) -> list[dict]:
@@ -75,7 +84,9 @@ def online() -> dict[str, float]:
     """Metrics of an iteration of the whole method."""
     cfg = smoke(find_recipe("point")())
     actor = replace(cfg.train.actor, value_warmup=0)
-    cfg = replace(cfg, train=replace(cfg.train, actor=actor, online=replace(cfg.train.online, demo_share=1.0)))
+    cfg = replace(
+        cfg, train=replace(cfg.train, actor=actor, online=replace(cfg.train.online, demo_share=1.0))
+    )
     torch.manual_seed(0)
     with cfg.pool().build() as pool:
         learner = Learner(cfg, build_wam(cfg).to(DEVICE), demonstrations(cfg), pool.spec.horizon)
@@ -85,10 +96,15 @@ def online() -> dict[str, float]:
 def main() -> None:
     o = options()
     large = DEVICE == "cuda" and not o.quick
-    model, batch, steps = (BASE, 64, 20) if large else (NANO, 4, 3)
-    alone, iteration = train(model, batch, steps, shard=False), online()
+    model = BASE if large else NANO
+    batch = 64 if large else 4
+    steps = 20 if large else 3
+    alone = train(model, batch, steps, shard=False)
+    iteration = online()
     with dist.ranks(even_one=True):
-        assert not dist.alone(), "start it by torchrun --standalone --nproc-per-node 1 -m benchmarks.one_rank"
+        assert not dist.alone(), (
+            "start it by torchrun --standalone --nproc-per-node 1 -m benchmarks.one_rank"
+        )
         kind = "NCCL" if DEVICE == "cuda" else td.get_backend()
         rows = against(f"one rank, {kind}", train(model, batch, steps, shard=False), alone)
         rows += against(f"one rank, {kind}, sharded", train(model, batch, steps, shard=True), alone)
@@ -97,7 +113,14 @@ def main() -> None:
     names = ("actor/loss", "actor/value_loss", "rollout/success", "rollout/steps")
     apart = {name: abs(joined[name] - iteration[name]) for name in names}
     assert max(apart.values()) < 1e-2, f"the online iteration differs: {apart}"
-    rows.append(single("online iteration, largest difference of its metrics", [max(apart.values())], "", str(apart)))
+    rows.append(
+        single(
+            "online iteration, largest difference of its metrics",
+            [max(apart.values())],
+            "",
+            str(apart),
+        )
+    )
     finish("one_rank", rows, o)
 
 

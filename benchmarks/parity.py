@@ -1,9 +1,10 @@
-"""Does an accelerator give a stored chain the log-probability that a CPU gives it, and a batch the one of its rows?
+"""Does an accelerator give a stored chain the log-probability that a CPU gives it?
 
-The policy gradient divides probabilities of the same chain, the one of acting by the one of the update, which may have
-been computed on other hardware, in another batch or precision. Every row is a largest difference in nats, of single
-action dims and (`chunk`) of their sum over a chunk, which is the log ratio that the update would see though nothing
-was learned. Same weights, same observations, same chains throughout; the reference is float32 on the CPU in one batch.
+The policy gradient divides probabilities of the same chain, of the update and of acting, which
+may have been computed on other hardware, in another batch or precision. Every row is a largest
+difference in nats, of single action dims and (`chunk`) of their sum over a chunk, which is the
+log ratio that the update would see though nothing was learned. Same weights, same observations,
+same chains throughout; the reference is float32 on the CPU in one batch.
 """
 
 from __future__ import annotations
@@ -35,29 +36,40 @@ class Case:
 
 
 CASES = (
-    Case(name="nano, 12 x 4, K = 4", model=NANO, action_dim=4, flow=FlowConfig(noise=0.5, noisy="all")),
     Case(
-        name="50 x 14, K = 10", model=replace(NANO, chunk=50), action_dim=14,
+        name="nano, 12 x 4, K = 4",
+        model=NANO,
+        action_dim=4,
+        flow=FlowConfig(noise=0.5, noisy="all"),
+    ),
+    Case(
+        name="50 x 14, K = 10",
+        model=replace(NANO, chunk=50),
+        action_dim=14,
         flow=FlowConfig(steps=10, noise=0.2, noisy="all"),
     ),
-)  # fmt: skip
+)
 
 
 def observations(batch: int) -> Obs:
     g = torch.Generator().manual_seed(0)
     return Obs(
         frames=torch.randint(0, 256, (batch, 1, 1, SIZE, SIZE, 3), dtype=torch.uint8, generator=g),
-        proprio=torch.randn(batch, STATE, generator=g), text=("press",) * batch,
-    )  # fmt: skip
+        proprio=torch.randn(batch, STATE, generator=g),
+        text=("press",) * batch,
+    )
 
 
 @torch.no_grad()
-def log_prob(wam: WAM, plan: Plan, obs: Obs, flow: FlowConfig, *, batch: int, again: bool) -> Tensor:
-    """Elementwise log-densities (B, J, N, A) on the model's device, `batch` rows at a time, on the CPU in the end.
+def log_prob(
+    wam: WAM, plan: Plan, obs: Obs, flow: FlowConfig, *, batch: int, again: bool
+) -> Tensor:
+    """Elementwise log-densities (B, J, N, A), `batch` rows at a time; brought to the CPU.
 
     again: on features that this model computes from `obs`, else on those of the plan.
     """
-    device, out = next(wam.parameters()).device, []
+    device = next(wam.parameters()).device
+    out = []
     for rows in torch.arange(len(obs)).split(batch):
         part = plan[rows].to(device)
         part = wam.recall(part.forget() if again else part, obs[rows].to(device))
@@ -69,7 +81,9 @@ def differences(name: str, found: Tensor, reference: Tensor) -> list[dict]:
     """The two rows of a comparison."""
     apart = (found - reference).double()
     assert apart.isfinite().all(), f"{name}: not finite"
-    note = f"|log p| of a dim up to {reference.abs().max():.0f}, of a chunk {reference.sum((-1, -2)).abs().max():.0f}"
+    largest = reference.abs().max()
+    summed = reference.sum((-1, -2)).abs().max()
+    note = f"|log p| of a dim up to {largest:.0f}, of a chunk {summed:.0f}"
     return [
         single(name, [apart.abs().max().item()], "nats", note),
         single(f"{name}, chunk", [apart.sum((-1, -2)).abs().max().item()], "nats"),
@@ -87,7 +101,10 @@ def compare(case: Case, batch: int) -> list[dict]:
     acted = (reference - plan.chain_log_prob).abs().max().item()
     assert acted < 1e-3, f"{case.name}: scoring a chain differs from sampling it by {acted:.1e}"
     there = copy.deepcopy(cpu).to(DEVICE)
-    ways = {"cached features": (there, batch, False), "features computed again": (there, batch, True)}
+    ways = {
+        "cached features": (there, batch, False),
+        "features computed again": (there, batch, True),
+    }
     ways["one at a time"] = (there, 1, True)
     for name, compute, kept in (
         ("world model in bfloat16", torch.bfloat16, torch.float32),

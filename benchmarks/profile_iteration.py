@@ -89,6 +89,8 @@ def prepared(o: argparse.Namespace) -> Config:
     cfg = find_recipe(o.recipe)()
     online = cfg.train.online if o.base else replace(cfg.train.online, demo_share=1.0)
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
+    if o.quick:
+        online = replace(online, steps=2)
     groups = o.groups or cfg.train.groups
     train = replace(cfg.train, groups=groups, env_steps=0, online=online, actor=actor)
     return replace(cfg, train=train, threads=o.threads or cfg.threads)

@@ -98,7 +98,7 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
 
 def largest(name: str, config: WAMConfig, rounds: int) -> dict:
     """With the largest batch that the device's memory holds."""
-    for batch in (512, 256, 128, 64, 32, 16):
+    for batch in (256, 192, 128, 64, 32):
         try:
             return utilisation(name, config, batch, rounds)
         except torch.OutOfMemoryError:

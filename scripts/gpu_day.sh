@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs benchmarks/gpu_day on a machine without network whose own Python holds torch, numpy, scipy, matplotlib, rich,
-# safetensors and tensorboard. What it lacks has come along in .whl/ and .gl/ (scripts/gpu_wheels.py, made elsewhere).
+# Runs benchmarks/gpu_day on a machine without network whose own Python holds torch, numpy, scipy,
+# matplotlib, rich, safetensors and tensorboard. What it lacks has come along in .whl/ and .gl/
+# (scripts/gpu_wheels.py, run elsewhere).
 #   bash scripts/gpu_day.sh OUT [options of python -m benchmarks.gpu_day]
 # Settings, all optional:
 #   PYTHON=python3           the Python with torch
@@ -15,17 +16,25 @@ say() { echo "gpu_day: $*"; }
 # ---- wheels, apart from the machine's own packages
 if compgen -G ".whl/*.whl" >/dev/null && [ ! -e "$SITE/.complete" ]; then
     rm -rf "$SITE"
-    "$PYTHON" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --no-cache-dir \
-        --target "$SITE" .whl/*.whl || { say "error: pip could not install the wheels of .whl"; exit 1; }
+    "$PYTHON" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile \
+        --no-cache-dir --target "$SITE" .whl/*.whl \
+        || { say "error: pip could not install the wheels of .whl"; exit 1; }
     touch "$SITE/.complete"
 fi
 export PYTHONPATH="$PWD:$SITE${PYTHONPATH:+:$PYTHONPATH}"
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}"
 
-# ---- OpenGL: the loaders of .gl where they are missing, and the vendor's driver where it lies elsewhere
-loaders_found() { ldconfig -p | grep -q 'libEGL\.so\.1 ' && ldconfig -p | grep -q 'libOpenGL\.so\.0 '; }
-if ! loaders_found && compgen -G ".gl/*.deb" >/dev/null && [ "$(id -u)" = 0 ] && command -v dpkg >/dev/null; then
+# ---- OpenGL: the loaders of .gl if they are missing, the vendor's driver if it lies elsewhere
+loaders_found() {
+    local known
+    known=$(ldconfig -p)
+    [[ "$known" == *"libEGL.so.1 "* && "$known" == *"libOpenGL.so.0 "* ]]
+}
+can_unpack() {
+    [ "$(id -u)" = 0 ] && command -v dpkg >/dev/null && compgen -G ".gl/*.deb" >/dev/null
+}
+if ! loaders_found && can_unpack; then
     for package in .gl/*.deb; do dpkg -x "$package" /; done
     ldconfig
 fi
@@ -47,7 +56,7 @@ if ! said=$(renders 2>&1); then
     [ -z "$driver" ] || export __EGL_VENDOR_LIBRARY_FILENAMES="$driver"
     if [ -z "$driver" ] || ! said=$(renders 2>&1); then
         echo "$said" | tail -n 5
-        say "MetaWorld does not run or render here, so the point mass takes its place; the numbers that need it are missing"
+        say "MetaWorld does not run or render here: the point mass instead, its numbers are missing"
         simulator=(--no-simulator)
     fi
 fi

@@ -1,10 +1,11 @@
-"""What a machine without network lacks for `scripts/gpu_day.sh`: wheels into .whl/, OpenGL's loaders into .gl/.
+"""What a machine without network lacks for `scripts/gpu_day.sh`: wheels and OpenGL loaders.
 
-    python scripts/gpu_wheels.py [--python 3.12]
+    python scripts/gpu_wheels.py [--python 3.12]     into .whl/ and .gl/
 
-For x86-64 Linux whose own Python holds torch, numpy, scipy, matplotlib, rich, safetensors, tensorboard and imageio.
-The wheels are packed again (LZMA, and MetaWorld without the pictures and meshes that none of its scenes names), which
-saves half of their bytes; nothing that is imported changes. Only the standard library is needed here.
+For x86-64 Linux whose own Python holds torch, numpy, scipy, matplotlib, rich, safetensors,
+tensorboard, etils, fsspec, zipp, cloudpickle and imageio. The wheels are packed again (LZMA, and
+MetaWorld without the pictures and meshes that none of its scenes names), which saves half of their
+bytes; nothing that is imported changes. Only the standard library is needed here.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ ROOT = Path(__file__).parents[1]
 WHEELS = ROOT / ".whl"
 LOADERS = ROOT / ".gl"
 PACKAGES = (
-    "metaworld==3.1.1", "mujoco==3.3.0", "glfw==2.11.0", "pyopengl==3.1.10",  # the simulator
-    "gymnasium==1.4.0", "farama-notifications==0.0.6",  # its interface
-    "tyro==1.0.17", "docstring-parser==0.18.0", "typeguard==4.6.1",  # the command line
+    "metaworld==3.1.1",
+    "mujoco==3.3.0",
+    "glfw==2.11.0",
+    "pyopengl==3.1.10",  # the simulator
+    "gymnasium==1.4.0",
+    "farama-notifications==0.0.6",  # its interface
+    "tyro==1.0.17",
+    "docstring-parser==0.18.0",
+    "typeguard==4.6.1",  # the command line
     "av==18.1.0",  # videos
-)  # fmt: skip
+)
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 DEBS = ("libegl1", "libglvnd0", "libopengl0", "libgl1", "libglx0")  # the driver brings the rest
 MOST_MB = 60
@@ -36,7 +43,16 @@ def download(python: str) -> None:
     """Into an empty WHEELS."""
     shutil.rmtree(WHEELS, ignore_errors=True)
     platforms = [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", *platforms]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        *platforms,
+    ]
     command += ["--python-version", python, "--implementation", "cp", "-d", str(WHEELS), *PACKAGES]
     if subprocess.run(command).returncode:
         raise SystemExit("gpu_wheels: pip could not download the wheels; see its message above")
@@ -48,8 +64,13 @@ def unused(wheel: zipfile.ZipFile) -> set[str]:
     for name in wheel.namelist():
         if name.endswith((".xml", ".py")):
             text = wheel.read(name).decode("utf-8", errors="replace")
-            named |= {PurePosixPath(found).name for found in re.findall(r"[\w./-]+\.(?:png|stl|obj)", text)}
-    return {n for n in wheel.namelist() if n.endswith(ASSETS) and PurePosixPath(n).name not in named}
+            named |= {
+                PurePosixPath(found).name
+                for found in re.findall(r"[\w./-]+\.(?:png|stl|obj)", text)
+            }
+    return {
+        n for n in wheel.namelist() if n.endswith(ASSETS) and PurePosixPath(n).name not in named
+    }
 
 
 def pack(path: Path) -> None:
@@ -72,17 +93,26 @@ def pack(path: Path) -> None:
 def loaders() -> None:
     """Debian's packages of OpenGL's loaders, where apt can be asked; else a sentence."""
     if not shutil.which("apt-get"):
-        print(f"no apt-get here: put {', '.join(DEBS)} of Debian or Ubuntu into .gl/ unless the machine has EGL")
+        names = ", ".join(DEBS)
+        print(f"no apt-get here: put {names} of Debian into .gl/ unless the machine has EGL")
         return
     shutil.rmtree(LOADERS, ignore_errors=True)
     LOADERS.mkdir()
     lists = Path("/tmp/gpu-wheels-apt")
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    amd64 = ("-oAPT::Architecture=amd64", "-oAPT::Architectures=amd64", f"-oDir::State::Lists={lists}")
+    amd64 = (
+        "-oAPT::Architecture=amd64",
+        "-oAPT::Architectures=amd64",
+        f"-oDir::State::Lists={lists}",
+    )
     for words in (("update", "-qq"), ("download", "-qq", *DEBS)):
-        done = subprocess.run(["apt-get", *amd64, *words], cwd=LOADERS, capture_output=True, text=True)
+        done = subprocess.run(
+            ["apt-get", *amd64, *words], cwd=LOADERS, capture_output=True, text=True
+        )
         if done.returncode:
-            print(f"apt-get {words[0]} failed, so .gl/ lacks something: {done.stderr.strip()[-300:]}")
+            print(
+                f"apt-get {words[0]} failed, so .gl/ lacks something: {done.stderr.strip()[-300:]}"
+            )
 
 
 def megabytes(paths: list[Path]) -> float:
@@ -98,10 +128,13 @@ def main() -> None:
         pack(path)
         print(f"{before:6.1f} -> {megabytes([path]):5.1f} MiB  {path.name}")
     loaders()
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.splitlines()
     tree = megabytes([ROOT / name for name in listed if (ROOT / name).is_file()])
     carried = megabytes([*WHEELS.glob("*.whl"), *LOADERS.glob("*.deb")])
-    print(f".whl and .gl {carried:.1f} MiB, the checkout {tree:.1f} MiB, together {carried + tree:.1f}")
+    whole = carried + tree
+    print(f".whl and .gl {carried:.1f} MiB, the checkout {tree:.1f} MiB, together {whole:.1f}")
     if carried + tree > MOST_MB:
         raise SystemExit(f"gpu_wheels: more than {MOST_MB} MiB; carry fewer packages")
 
