@@ -86,7 +86,9 @@ def late(out: Path) -> None:
 def measured(pool: Pool, out: Path) -> None:
     """What an evaluation says of all episodes."""
     cfg, clips = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=7)), tiny.demos().at(torch.arange(70))
-    arm, _ = measure(cfg, tiny.lively(), pool, clips, "tiny")
+    wam = tiny.lively()
+    wam.sampler = "ode"
+    arm, _ = measure(cfg, wam, pool, clips, "tiny", cfg.flow)
     state = {"heldout": arm.heldout, "executed": arm.executed}
     checkpoint.save(out / "measured", state | {"starts": arm.starts, "success": arm.success})
 

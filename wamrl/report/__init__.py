@@ -2,7 +2,7 @@
 
 from wamrl.report.diagnostics_plots import diagnostics_figure, rewards_figure
 from wamrl.report.numbers import Paired, arm, paired_difference, read_summary, recovery, wilson, write_summary
-from wamrl.report.plots import Point, learning_curve
+from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
 from wamrl.report.video import side_by_side
 
 __all__ = [
@@ -10,11 +10,13 @@ __all__ = [
     "Point",
     "arm",
     "diagnostics_figure",
+    "evaluations",
     "learning_curve",
     "paired_difference",
     "read_summary",
     "recovery",
     "rewards_figure",
+    "run_curves",
     "side_by_side",
     "wilson",
     "write_summary",
