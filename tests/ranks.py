@@ -14,6 +14,7 @@ import wamrl.train
 from tests import tiny
 from wamrl import checkpoint, dist, verbs
 from wamrl.config import Config
+from wamrl.deploy import Watch
 from wamrl.envs.workers import Pool
 from wamrl.experiment import measure
 from wamrl.rewards.reward import RewardConfig
@@ -93,6 +94,16 @@ def measured(pool: Pool, out: Path) -> None:
     checkpoint.save(out / "measured", state | {"starts": arm.starts, "success": arm.success})
 
 
+def watched(pool: Pool, out: Path, shard: bool) -> None:
+    """An evaluation in the middle of a run, and the checkpoint `best` that it leaves."""
+    cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=shard))
+    cfg = replace(cfg, eval=replace(cfg.eval, every=1, during=7, choose=5))
+    one = learner(cfg)
+    one.iteration = 1
+    metrics = Watch(cfg, one, pool, out)()
+    checkpoint.save(out / "watched", {"metrics": metrics, "sampler": one.wam.sampler})
+
+
 def sharded(pool: Pool, out: Path) -> None:
     """As `sft` and `run`, with the world model's weights split over the ranks."""
     sft(out, shard=True)
@@ -100,6 +111,7 @@ def sharded(pool: Pool, out: Path) -> None:
     cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=True))
     run(cfg, pool, out / "ppo")
     resume(cfg, pool, out / "ppo" / "step1", out / "resumed")
+    watched(pool, out, shard=True)
 
 
 def resume(cfg: Config, pool: Pool, step: Path, out: Path) -> None:
@@ -139,6 +151,7 @@ def everything(out: Path) -> None:
         sft(out)
         lone(out, shard=False)
         measured(pool, out)
+        watched(pool, out, shard=False)
         for name, cfg in RUNS.items():
             run(cfg, pool, out / name)
         resume(RUNS["ppo"], pool, out / "ppo" / "step1", out / "resumed")
