@@ -14,6 +14,7 @@ import wamrl.train
 from tests import tiny
 from wamrl import checkpoint, dist, verbs
 from wamrl.config import Config
+from wamrl.deploy import Watch
 from wamrl.envs.workers import Pool
 from wamrl.experiment import measure
 from wamrl.rewards.reward import RewardConfig
@@ -86,9 +87,21 @@ def late(out: Path) -> None:
 def measured(pool: Pool, out: Path) -> None:
     """What an evaluation says of all episodes."""
     cfg, clips = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=7)), tiny.demos().at(torch.arange(70))
-    arm, _ = measure(cfg, tiny.lively(), pool, clips, "tiny")
+    wam = tiny.lively()
+    wam.sampler = "ode"
+    arm, _ = measure(cfg, wam, pool, clips, "tiny", cfg.flow)
     state = {"heldout": arm.heldout, "executed": arm.executed}
     checkpoint.save(out / "measured", state | {"starts": arm.starts, "success": arm.success})
+
+
+def watched(pool: Pool, out: Path, shard: bool) -> None:
+    """An evaluation in the middle of a run, and the checkpoint `best` that it leaves."""
+    cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=shard))
+    cfg = replace(cfg, eval=replace(cfg.eval, every=1, during=7, choose=5))
+    one = learner(cfg)
+    one.iteration = 1
+    metrics = Watch(cfg, one, pool, out)()
+    checkpoint.save(out / "watched", {"metrics": metrics, "sampler": one.wam.sampler})
 
 
 def sharded(pool: Pool, out: Path) -> None:
@@ -98,6 +111,7 @@ def sharded(pool: Pool, out: Path) -> None:
     cfg = tiny.train_config(RUNS["ppo"], online=replace(RUNS["ppo"].train.online, shard=True))
     run(cfg, pool, out / "ppo")
     resume(cfg, pool, out / "ppo" / "step1", out / "resumed")
+    watched(pool, out, shard=True)
 
 
 def resume(cfg: Config, pool: Pool, step: Path, out: Path) -> None:
@@ -137,6 +151,7 @@ def everything(out: Path) -> None:
         sft(out)
         lone(out, shard=False)
         measured(pool, out)
+        watched(pool, out, shard=False)
         for name, cfg in RUNS.items():
             run(cfg, pool, out / name)
         resume(RUNS["ppo"], pool, out / "ppo" / "step1", out / "resumed")

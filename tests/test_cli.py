@@ -15,12 +15,13 @@ from tests import tiny
 from wamrl import checkpoint
 from wamrl.cli import VERBS, main
 from wamrl.log import read_metrics
+from wamrl.models.flow import SAMPLERS
 from wamrl.report import wilson
 
 SMALL = ("--vector.n-workers", "1", "--threads", "1", "--sft.save-every", "8", "--sft.log-every", "4")
-POINT = ("point", "--smoke", *SMALL)
+POINT = ("point", "--smoke", *SMALL, "--eval.every", "1")
 ARM = {"task", "stages", "seed", "episodes", "successes", "rate", "wilson95", "mean_length", "error_over_copy"}
-ARM |= {"error_over_copy_executed", "mean_stages", "starts", "success"}
+ARM |= {"error_over_copy_executed", "mean_stages", "starts", "success", "sampler", "rates"}
 PAIR = {"episodes", "before", "after", "difference", "low", "high", "method", "gained", "lost", "p_value"}
 
 
@@ -91,7 +92,7 @@ def test_quickstart_leaves_everything_behind(quick):
     names = {p.name for p in quick.iterdir()}
     assert {"config.json", "metrics.jsonl", "tensorboard", "summary.json", "learning_curve.png", "videos"} <= names
     assert {"demos", "heldout", "checkpoints", "diagnostics.png"} <= names
-    assert {"base", "before", "final"} <= {p.name for p in (quick / "checkpoints").iterdir()}
+    assert {"base", "before", "best", "final"} <= {p.name for p in (quick / "checkpoints").iterdir()}
     assert any((quick / "tensorboard").iterdir())
     for picture in ("learning_curve.png", "diagnostics.png"):
         assert (quick / picture).read_bytes().startswith(b"\x89PNG")
@@ -124,9 +125,32 @@ def test_the_metrics_tell_of_every_phase(quick):
     assert {"sft/video_loss", "sft/action_loss", "heldout/copy_ratio/8", "rollout/success", "time/rollout"} <= keys
     assert all(v is None or math.isfinite(v) for r in rows for v in r.values())
     assert sum("rollout/success" in r for r in rows) == 2
+    assert [r["step"] for r in rows if "eval/success" in r] == [0, 1, 2]
     held = next(r for r in rows if "heldout/copy_ratio/8" in r)["heldout/copy_ratio/8"]
     summary = json.loads((quick / "summary.json").read_text())
     assert summary["arms"]["before"]["error_over_copy"]["8"] == pytest.approx(held)  # nothing happened in between
+    ends = [r for r in rows if r.get("eval/success") is not None and r["step"] in (0, 2)]
+    for row, arm in zip(ends, summary["arms"].values(), strict=True):
+        assert row["eval/success"] == arm["rate"] == arm["rates"][arm["sampler"]]
+        assert SAMPLERS[int(row["eval/sampler"])] == arm["sampler"]
+        assert [row["eval/success_low"], row["eval/success_high"]] == arm["wilson95"]
+
+
+def test_eval_deploys_the_saved_sampler(improved, tmp_path):
+    """Whichever it is, also of the checkpoint `best`."""
+    places = {"best": checkpoint.load(improved / "checkpoints" / "best")["sampler"]}
+    state = checkpoint.load(improved / "checkpoints" / "final")
+    for sampler in SAMPLERS:
+        checkpoint.save_named(tmp_path / "made", sampler, state | {"sampler": sampler})
+        places[sampler] = sampler
+    for name, sampler in places.items():
+        root = improved if name == "best" else tmp_path / "made"
+        base = root / "checkpoints" / name
+        (tmp_path / f"out-{name}").mkdir()
+        run = run_of(tmp_path / f"out-{name}", "eval", *POINT, "--base", base)
+        arm = json.loads((run / "summary.json").read_text())["arms"]["model"]
+        assert arm["sampler"] == sampler and arm["rate"] == arm["rates"][sampler]
+        assert arm["rates"].keys() == set(SAMPLERS)
 
 
 def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
@@ -180,7 +204,7 @@ def same_apart_from_time(a: Path, b: Path) -> None:
     assert rows[0] == rows[1]
     summaries = [json.loads((x / "summary.json").read_text()) for x in (a, b)]
     assert all(s.pop("seconds") > 0 for s in summaries) and summaries[0] == summaries[1]
-    for name in ("base", "final", "step-00000002"):
+    for name in ("base", "best", "final", "step-00000002"):
         assert tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None, name
 
 

@@ -79,6 +79,17 @@ def test_an_evaluation_is_that_of_all_ranks(both):
         assert one[name] == pytest.approx(two[name], rel=1e-4) and len(one[name]) == 2
 
 
+@pytest.mark.parametrize("where", [".", "sharded"])
+def test_an_evaluation_during_training_is_that_of_all_ranks(both, where):
+    """Its metrics, the sampler that it chooses and the weights of `best`."""
+    one, two = both[0], both[1] / where
+    alone, shared = (checkpoint.load(folder / "watched") for folder in (one, two))
+    assert alone["metrics"].pop("time/eval") > 0 and shared["metrics"].pop("time/eval") > 0
+    assert alone == shared and alone["metrics"]["eval/episodes"] == 7
+    alone, shared = (checkpoint.load(folder / "checkpoints" / "best") for folder in (one, two))
+    assert tiny.difference(alone, shared) is None and alone["iteration"] == 1
+
+
 def test_a_late_rank_goes_the_way_of_the_first(both):
     assert checkpoint.load(both[1] / "late")["recorded"] == 2
 

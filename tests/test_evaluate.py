@@ -2,12 +2,25 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests import tiny
-from wamrl.evaluate import EvalConfig, copy_ratio, evaluate, rollout_clip
+from wamrl.evaluate import (
+    CHOOSE_FROM,
+    EvalConfig,
+    choose_sampler,
+    copy_ratio,
+    evaluate,
+    glance,
+    rollout_clip,
+)
+from wamrl.models.flow import SAMPLERS
+from wamrl.report import wilson
+from wamrl.rollout import collect
 from wamrl.types import SPLITS, Start
 
 
@@ -19,8 +32,9 @@ def pool():
 
 def test_the_same_held_out_states_for_every_model(pool):
     cfg = EvalConfig(episodes=10)
-    a, again = (evaluate(tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=0) for _ in range(2))
-    b = evaluate(tiny.lively(seed=1), pool, cfg, tiny.CONFIG.flow, seed=0)
+    options = {"seed": 0, "sampler": "ode"}
+    a, again = (evaluate(tiny.lively(), pool, cfg, tiny.CONFIG.flow, **options) for _ in range(2))
+    b = evaluate(tiny.lively(seed=1), pool, cfg, tiny.CONFIG.flow, **options)
     assert a.starts == b.starts == [Start(split="eval", index=i) for i in range(10)]
     assert torch.equal(a.chunks.plan.actions, again.chunks.plan.actions)
     first = [r.chunks[r.chunks.step == 0] for r in (a, b)]
@@ -30,11 +44,73 @@ def test_the_same_held_out_states_for_every_model(pool):
     assert a.chunks.plan.chain_x.shape[1] == 0  # noise-free
 
 
-def test_the_exploration_noise_has_no_influence(pool):
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_exploration_noise_matters_only_to_who_explores(pool, sampler):
     cfg = EvalConfig(episodes=3)
     flows = [replace(tiny.CONFIG.flow, noise=noise) for noise in (0.1, 0.9)]
-    a, b = (evaluate(tiny.lively(), pool, cfg, flow, seed=0) for flow in flows)
-    assert torch.equal(a.chunks.plan.actions, b.chunks.plan.actions)
+    a, b = (evaluate(tiny.lively(), pool, cfg, flow, seed=0, sampler=sampler) for flow in flows)
+    first = [rollout.chunks[rollout.chunks.step == 0].plan.actions for rollout in (a, b)]
+    assert torch.equal(*first) == (sampler != "explore")
+
+
+def test_each_sampler_is_another_policy(pool):
+    cfg = EvalConfig(episodes=3)
+    first = {}
+    for sampler in SAMPLERS:
+        chunks = evaluate(tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler).chunks
+        first[sampler] = chunks[chunks.step == 0].plan.actions
+    for one, other in combinations(SAMPLERS, 2):
+        assert not torch.equal(first[one], first[other]), (one, other)
+
+
+class Scripted:
+    """Collects nothing: each sampler wins a given share of the states it is asked for."""
+
+    def __init__(self, rates: dict[str, float]):
+        self.rates = rates
+        self.asked: list[Start] = []
+
+    def __call__(self, wam, pool, starts, flow, *, sampler, **options) -> SimpleNamespace:
+        self.asked += starts
+        wins = round(self.rates[sampler] * len(starts))
+        return SimpleNamespace(success=torch.arange(len(starts)) < wins)
+
+
+def test_the_best_sampler_on_training_states_comes_first(monkeypatch):
+    scripted = Scripted({"explore": 0.5, "ode": 0.8, "zero": 0.2})
+    monkeypatch.setattr("wamrl.evaluate.collect", scripted)
+    rates = choose_sampler(None, None, EvalConfig(choose=10), tiny.CONFIG.flow, seed=0)
+    assert list(rates) == ["ode", "explore", "zero"]
+    assert rates == pytest.approx(scripted.rates)
+    assert {s.split for s in scripted.asked} == {"train"} and len(set(scripted.asked)) == 10
+    assert min(s.index for s in scripted.asked) > 1_000_000, "no state that a run trains on"
+    scripted.rates = dict.fromkeys(SAMPLERS, 0.4)
+    equal = choose_sampler(None, None, EvalConfig(choose=10), tiny.CONFIG.flow, seed=0)
+    assert list(equal) == ["zero", "ode", "explore"]
+
+
+def test_the_choice_is_what_each_sampler_really_does(pool):
+    """Against a rollout of one's own on the same states."""
+    cfg = EvalConfig(choose=12)
+    rates = choose_sampler(tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=3)
+    starts = [Start(split="train", index=CHOOSE_FROM + i) for i in range(12)]
+    for sampler, rate in rates.items():
+        own = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=3, sampler=sampler)
+        assert rate == pytest.approx(own.success.float().mean().item())
+
+
+def test_a_glance_is_a_point_of_the_curve(pool):
+    cfg = EvalConfig(during=8, episodes=20)
+    wam = tiny.lively()
+    wam.sampler = "explore"
+    point = glance(wam, pool, cfg, tiny.CONFIG.flow, seed=0)
+    for sampler in SAMPLERS:
+        whole = evaluate(wam, pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler)
+        assert point[f"eval/success/{sampler}"] == pytest.approx(whole.success[:8].float().mean().item())
+    assert point["eval/success"] == point["eval/success/explore"] and point["eval/episodes"] == 8
+    wins = round(8 * point["eval/success"])
+    assert (point["eval/success_low"], point["eval/success_high"]) == wilson(wins, 8)
+    assert SAMPLERS[int(point["eval/sampler"])] == "explore"
 
 
 def test_splits_are_disjoint():
@@ -94,13 +170,15 @@ def test_an_offset_that_no_clip_reaches_has_no_ratio():
 
 
 def test_clips_of_a_rollout_are_its_chunks(pool):
-    rollout = evaluate(tiny.lively(), pool, EvalConfig(episodes=6), tiny.CONFIG.flow, seed=0)
+    rollout = evaluate(tiny.lively(), pool, EvalConfig(episodes=6), tiny.CONFIG.flow, seed=0, sampler="ode")
     clip, few = rollout_clip(rollout), rollout_clip(rollout, limit=5)
     assert len(clip) == len(rollout.chunks) and len(few) == 5
     assert torch.equal(clip.future, rollout.chunks.frames) and torch.equal(clip.future_mask, rollout.chunks.verifiable)
 
 
-@pytest.mark.parametrize("change", [{"episodes": 0}, {"imagine_steps": 0}])
+@pytest.mark.parametrize(
+    "change", [{"episodes": 0}, {"imagine_steps": 0}, {"choose": 0}, {"every": -1}, {"during": 0}]
+)
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match="eval:"):
         EvalConfig(**change).validate()

@@ -39,13 +39,14 @@ RULES: dict[str, set[str]] = {
     "reward_study": LOOP | {"rollout"},
     "train": LOOP | {"rollout", "evaluate", "diagnose"},
     "datasets": LOOP | {"rollout"},
-    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets"},
+    "deploy": LOOP | {"rollout", "evaluate", "train"},
+    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets", "deploy"},
     "verbs": LOOP
     | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "reward_study", "study", "envs.check"}
-    | {"models.check", "rewards.reward"},
+    | {"models.check", "rewards.reward", "deploy"},
     "data_verbs": {"types", "log", "data"},
     "bench": {"log"},
-    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets"},
+    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "deploy"},
     "recipes": {"*"},
     "cli": {"*"},
 }

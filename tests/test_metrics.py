@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny
 from wamrl.datasets import Data
-from wamrl.experiment import compare, fine_tune, measure, ratio_metrics
+from wamrl.experiment import compare, fine_tune, improve, measure, ratio_metrics
 from wamrl.log import Logger, new_run, read_metrics
 from wamrl.report import write_summary
 from wamrl.rollout import rollout_metrics
@@ -36,6 +36,10 @@ def logged(tmp_path_factory) -> set[str]:
             learner = Learner(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
             for _ in range(2):
                 logger.log(learner.iteration, learner.iterate(pool))
+            cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, every=1, during=2, choose=2))
+            learner = Learner(cfg, tiny.lively(), tiny.demos(), 40)
+            before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
+            improve(cfg, learner, pool, run, logger, before)
             rollout = tiny.explore(tiny.lively(), pool, 4)
             again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
             logger.log(learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool)))
@@ -55,8 +59,11 @@ def test_every_explained_number_is_logged(logged):
 
 def test_every_field_of_the_summary_is_explained(tmp_path):
     cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=3))
+    heldout = tiny.demos().at(tiny.torch.arange(8))
+    deployed = tiny.lively()
+    deployed.sampler = "ode"
     with cfg.pool().build() as pool:
-        arm, _ = measure(cfg, tiny.lively(), pool, tiny.demos().at(tiny.torch.arange(8)), "model")
+        arm, _ = measure(cfg, deployed, pool, heldout, "model", cfg.flow)
     write_summary(tmp_path / "summary.json", {"model": arm.summary(cfg)}, {"after - before": compare(arm, arm)})
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["arms"]["model"].keys() | summary["paired"]["after - before"].keys() == FIELDS

@@ -21,11 +21,12 @@ from tests.test_cli import refused, wamrl
 from wamrl import checkpoint, cli
 from wamrl.data import demos
 from wamrl.datasets import env_spec
+from wamrl.log import read_metrics
 from wamrl.recipes import study as recipes
 from wamrl.report.study_tables import COMPARISON_COLUMNS, RESULT_COLUMNS
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.study import Cell, StudyConfig
-from wamrl.study.cells import BUSY, locked, run_cell
+from wamrl.study.cells import BUSY, locked, result, run_cell, tidy
 from wamrl.study.runner import Runner, open_study, visible_devices, write_report
 from wamrl.train import Learner
 
@@ -112,8 +113,18 @@ def test_a_study_leaves_tables_figures_and_small_cells(whole):
 
 def test_control_steps_are_those_of_the_log(whole):
     folder = Cell("near", "wamrl", 1).folder(whole)
-    logged = [json.loads(x)["rollout/steps"] for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    logged = [r["rollout/steps"] for r in read_metrics(folder) if "rollout/steps" in r]
     assert len(logged) == 2 and json.loads((folder / "summary.json").read_text())["control_steps"] == sum(logged)
+
+
+def test_the_curve_begins_with_the_base_and_ends_with_the_result(whole):
+    cell = Cell("near", "wamrl", 1)
+    found = result(STUDY, cell, whole)
+    base = result(STUDY, cell.base, whole)
+    episodes = [r["rollout/episodes"] for r in read_metrics(cell.folder(whole)) if "rollout/episodes" in r]
+    assert [x for x, _ in found.evaluated] == [0, episodes[0], sum(episodes)]
+    assert (found.evaluated[0][1], found.evaluated[-1][1]) == (base.rate, found.rate)
+    assert len(found.curve) == 2 and base.evaluated == base.curve == ()
 
 
 def test_every_arm_starts_from_the_same_base_and_states(whole):
@@ -175,6 +186,15 @@ def test_a_cell_stopped_between_iterations_resumes_bitwise(whole, tmp_path, monk
     assert run_cell(STUDY, cell, tmp_path)
     ours, theirs = (json.loads((cell.folder(o) / "summary.json").read_text()) for o in (tmp_path, whole))
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+@pytest.mark.parametrize("keep_models", [False, True])
+def test_the_best_and_the_final_model_are_kept_on_request(tmp_path, keep_models):
+    for name in ("base", "best", "final", "step-00000002", "sft-resume"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    tidy(tmp_path, keep_models)
+    kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"base", "best", "final"} if keep_models else {"base"}
 
 
 def test_finished_cells_are_never_run_again(whole, monkeypatch):

@@ -42,7 +42,7 @@ CONFIG = Config(
         actor=ActorUpdateConfig(epochs=2, batch=16, value_warmup=0),
         online=OnlineSFTConfig(actor=True, steps=2, batch=8),
     ),
-    eval=EvalConfig(episodes=4), vector=VectorConfig(n_envs=8, n_workers=1), threads=1,
+    eval=EvalConfig(episodes=4, choose=4, during=4), vector=VectorConfig(n_envs=8, n_workers=1), threads=1,
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ TRAIN = replace(tiny.CONFIG.train, iterations=2)
 
 
 def study() -> StudyConfig:
-    near, far = (replace(tiny.CONFIG, env=EasyConfig(radius=r), train=TRAIN) for r in (0.6, 0.5))
+    run = replace(tiny.CONFIG, train=TRAIN, eval=replace(tiny.CONFIG.eval, every=1))
+    near, far = (replace(run, env=EasyConfig(radius=r)) for r in (0.6, 0.5))
     return StudyConfig(
         name="tiny", seeds=(0, 1), jobs=2,
         tasks=(StudyTask(name="near", kind="short", config=near), StudyTask(name="far", kind="staged", config=far)),

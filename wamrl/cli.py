@@ -157,7 +157,7 @@ def smoke(cfg: Config) -> Config:
             cfg.train, iterations=2, groups=2, env_steps=0, starts=replace(cfg.train.starts, group=2),
             actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=16),
         ),
-        eval=replace(cfg.eval, episodes=4, choose=4),
+        eval=replace(cfg.eval, episodes=4, choose=4, during=4),
         rewards=replace(cfg.rewards, states=4, group=2),
         vector=replace(cfg.vector, n_envs=4),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from wamrl import dist
 from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
-from wamrl.models.flow import FlowConfig, Sampler
+from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.report import wilson
 from wamrl.rollout import Rollout, collect, everywhere
 from wamrl.types import Clip, Start
 
@@ -22,9 +24,16 @@ CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 class EvalConfig:
     episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
     choose: int = 100  # training states on which the sampler to deploy is chosen
+    every: int = 0  # iterations between evaluations during training; 0: only before and after it
+    during: int = 50  # episodes of each of these, on the initial states 0..during-1 of the split `eval`
     imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
 
     def validate(self) -> None:
+        if self.every < 0 or self.during < dist.world():
+            raise ValueError(
+                f"eval: every={self.every} must be >= 0 (0: never during training) and during={self.during} >= 1 "
+                "(the number of ranks, if there are more)"
+            )
         if min(self.episodes, self.choose) < dist.world() or self.imagine_steps < 1:
             raise ValueError(
                 "eval: episodes and choose must be >= 1 (the number of ranks, if there are more), "
@@ -51,6 +60,29 @@ def evaluate(
     return collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
 
 
+def outcomes(
+    wam: WAM,
+    pool: Pool,
+    starts: Sequence[Start],
+    flow: FlowConfig,
+    *,
+    seed: int,
+    samplers: Sequence[Sampler] = SAMPLERS,
+    on_done=lambda n: None,
+) -> dict[Sampler, Tensor]:
+    """Success of the episodes of all ranks, bool (E,), under each sampler: same states, same noise.
+
+    The only random streams are the episodes' own, so a run goes on as if nobody had looked.
+    """
+    own = starts[dist.share(len(starts))]
+    found: dict[Sampler, Tensor] = {}
+    for sampler in samplers:
+        options = {"seed": seed, "sampler": sampler, "on_done": on_done, "cache_mb": 0.0}
+        whole, _ = everywhere(collect(wam, pool, own, flow, **options))
+        found[sampler] = whole.success
+    return found
+
+
 def choose_sampler(
     wam: WAM,
     pool: Pool,
@@ -58,21 +90,54 @@ def choose_sampler(
     flow: FlowConfig,
     *,
     seed: int,
+    samplers: Sequence[Sampler] = ("zero", "ode", "explore"),
     on_done=lambda n: None,
 ) -> dict[Sampler, float]:
     """Success of each sampler on `choose` training states that no run trains on, the best one first.
 
     Never on evaluation states: the best of three there would be an optimist. Of equals, the one
-    with less noise comes first.
+    that is named first in `samplers` comes first: by default the one with less noise.
     """
     starts = [Start(split="train", index=CHOOSE_FROM + i) for i in range(cfg.choose)]
-    own = starts[dist.share(cfg.choose)]
-    rates: dict[Sampler, float] = {}
-    for sampler in ("zero", "ode", "explore"):
-        rollout = collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
-        whole, _ = everywhere(rollout)
-        rates[sampler] = whole.success.float().mean().item()
+    options = {"seed": seed, "samplers": samplers, "on_done": on_done}
+    found = outcomes(wam, pool, starts, flow, **options)
+    rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
     return dict(sorted(rates.items(), key=lambda item: -item[1]))
+
+
+def curve_point(
+    sampler: Sampler, successes: int, episodes: int, rates: dict[str, float]
+) -> dict[str, float]:
+    """An evaluation as metrics, a point of the learning curve.
+
+    sampler: the deployed one, whose `successes` of `episodes` these are. rates: of every sampler.
+    """
+    low, high = wilson(successes, episodes)
+    return {
+        "eval/success": successes / episodes,
+        "eval/success_low": low,
+        "eval/success_high": high,
+        "eval/episodes": float(episodes),
+        "eval/sampler": float(SAMPLERS.index(sampler)),
+    } | {f"eval/success/{name}": rate for name, rate in rates.items()}
+
+
+def glance(
+    wam: WAM,
+    pool: Pool,
+    cfg: EvalConfig,
+    flow: FlowConfig,
+    *,
+    seed: int,
+    on_done=lambda n: None,
+) -> dict[str, float]:
+    """`curve_point` of a model in training: all samplers on the first `during` evaluation states."""
+    assert wam.sampler is not None, "settle the deployed sampler first"
+    starts = [Start(split="eval", index=i) for i in range(cfg.during)]
+    found = outcomes(wam, pool, starts, flow, seed=seed, on_done=on_done)
+    rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
+    deployed = found[wam.sampler]
+    return curve_point(wam.sampler, int(deployed.sum()), len(deployed), rates)
 
 
 @torch.no_grad()

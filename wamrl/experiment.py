@@ -2,7 +2,7 @@
 
 runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  diagnostics.png  videos/
                  demos/ heldout/          demonstrations (unless taken from another run)
-                 checkpoints/             sft-resume, base, step-*, final
+                 checkpoints/             sft-resume, base, step-*, best, final
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from torch import Tensor
 from wamrl import checkpoint, dist, report, sharding
 from wamrl.config import Config
 from wamrl.datasets import Data, env_spec, keep_rollout
+from wamrl.deploy import Watch, deploy, log_arm, save_wam
 from wamrl.diagnose import alarm_line
 from wamrl.envs.workers import Pool
-from wamrl.evaluate import choose_sampler, copy_ratio, evaluate, rollout_clip
+from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
 from wamrl.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
-from wamrl.models.flow import SAMPLERS, FlowConfig
+from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.rollout import Rollout, everywhere, imagine
 from wamrl.sft import SFT
 from wamrl.train import Learner
@@ -53,16 +54,6 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def save_wam(cfg: Config, wam: WAM, run: Path, name: str) -> Path:
-    """Called by all ranks alike."""
-    return checkpoint.save_named(run, name, model_state(cfg, wam))
-
-
-def model_state(cfg: Config, wam: WAM) -> dict:
-    """What a model checkpoint holds: its configuration, its weights, how it is best deployed."""
-    return {"model": resolved(cfg.model), "wam": wam.state_dict(), "sampler": wam.sampler}
-
-
 def load_wam(cfg: Config, path: Path) -> WAM:
     """The model of a checkpoint folder, or of a run folder's `final` or `base`; ValueError where the recipe differs."""
     for candidate in (path / "checkpoints" / "final", path / "checkpoints" / "base", path):
@@ -70,7 +61,10 @@ def load_wam(cfg: Config, path: Path) -> WAM:
             break
     state = checkpoint.load(candidate)
     if "wam" not in state or "model" not in state:
-        raise ValueError(f"{candidate} is not a model checkpoint: name a run folder, or its checkpoints/base or final")
+        raise ValueError(
+            f"{candidate} is not a model checkpoint: "
+            "name a run folder, or its checkpoints/base, best or final"
+        )
     if (fault := difference(state["model"], resolved(cfg.model), "model")) is not None:
         raise ValueError(f"{candidate} was made with another model ({fault}): use its recipe and options")
     wam = build_wam(cfg)
@@ -170,22 +164,6 @@ class Arm:
         )
 
 
-def deploy(cfg: Config, wam: WAM, pool: Pool, flow: FlowConfig, *, again: bool = False) -> None:
-    """Settle how `wam` is deployed: as `flow.deploy` says, else as saved, else chosen on training states.
-
-    again: choose although the model knows one, since it has learned since.
-    """
-    if flow.deploy != "auto":
-        wam.sampler = flow.deploy
-    if wam.sampler is not None and (flow.deploy != "auto" or not again):
-        return
-    with bar("choosing the sampler", len(SAMPLERS) * cfg.eval.choose) as advance:
-        rates = choose_sampler(wam, pool, cfg.eval, flow, seed=cfg.seed, on_done=advance)
-    wam.sampler = next(iter(rates))
-    shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    console.print(f"sampler {wam.sampler!r}, by {cfg.eval.choose} training states: {shown}", markup=False)
-
-
 def measure(
     cfg: Config,
     wam: WAM,
@@ -231,8 +209,23 @@ def measure(
     return arm, rollout
 
 
-def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger, *, keep: bool = False) -> None:
-    """The online loop with its log and checkpoints, from wherever the learner stands; keep: write the rollouts too."""
+def improve(
+    cfg: Config,
+    learner: Learner,
+    pool: Pool,
+    run: Path,
+    logger: Logger,
+    before: dict,
+    *,
+    rates: dict[Sampler, float] | None = None,
+    keep: bool = False,
+) -> None:
+    """The online loop with its log and checkpoints, from wherever the learner stands.
+
+    before: the base's arm of the summary, the first point of the curve.
+    rates: what `deploy` has just returned for the base, if it was called.
+    keep: write the rollouts too.
+    """
 
     def keep_it(rollout: Rollout) -> None:
         if keep:
@@ -242,12 +235,16 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
     episodes = cfg.train.groups * cfg.train.starts.group
     if cfg.train.env_steps:  # how many that makes depends on their length: shown as if all lasted to the horizon
         episodes = cfg.train.env_steps // (cfg.train.iterations * learner.horizon)
+    watch = Watch(cfg, learner, pool, run)
+    if learner.iteration == 0:
+        log_arm(logger, run, 0, before, watch(rates))
     with bar("improving online", cfg.train.iterations) as advance:
         advance(learner.iteration)
         while learner.iteration < cfg.train.iterations:
             with bar("  episodes", episodes) as tell:
                 metrics = learner.iterate(pool, tell, keep_it)
             require_finite(learner.wam)
+            metrics |= watch()
             line = {k: metrics[k] for k in CONSOLE if k in metrics}
             logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))
             if alarm := alarm_line(metrics):
@@ -257,8 +254,9 @@ def improve(cfg: Config, learner: Learner, pool: Pool, run: Path, logger: Logger
                 checkpoint.save_step(run, learner.iteration, learner.state_dict(), learner.buffer.own_state(), keep=2)
                 if dist.main():
                     draw_diagnostics(run, learner)
-    with sharding.gathered(learner.wam.world):
-        deploy(cfg, learner.wam, pool, cfg.flow.at(1.0), again=True)
+    if watch.settled != learner.iteration:
+        with sharding.gathered(learner.wam.world):
+            deploy(cfg, learner.wam, pool, cfg.flow.at(1.0), again=True)
     save_wam(cfg, learner.wam, run, "final")
 
 
@@ -281,6 +279,7 @@ CONSOLE = (
     "rollout/success", "rollout/success_fresh", "rollout/undecided", "rollout/length", "actor/kl",
     "actor/clip_fraction", "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss",
     "world/video_loss", "time/rollout", "time/score", "time/actor", "time/online",
+    "eval/success", "eval/success_low", "eval/success_high", "eval/choose_success", "time/eval",
 )  # fmt: skip
 
 
@@ -293,24 +292,6 @@ def compare(before: Arm, after: Arm) -> report.Paired:
         return np.array([won[i] for i in common])
 
     return report.paired_difference(rows(before), rows(after))
-
-
-def write_curve(run: Path, before: Arm, after: Arm) -> None:
-    """learning_curve.png: success over the updates done so far, exploring and evaluated."""
-    rows = [r for r in read_metrics(run) if r.get("rollout/success_fresh") is not None]
-    fresh = [(r["step"] - 1, r["rollout/success_fresh"], int(r["rollout/fresh"])) for r in rows]
-    done = max((r["step"] for r in rows), default=1)
-    curves = {
-        "exploring (fresh training states)": [
-            report.Point(x=x, successes=round(rate * n), episodes=n) for x, rate, n in fresh
-        ],
-        "evaluated (held-out states)": [
-            report.Point(x=x, successes=int(arm.success.sum()), episodes=len(arm.success))
-            for x, arm in ((0, before), (done, after))
-        ],
-    }
-    curves = {name: points for name, points in curves.items() if points}
-    report.learning_curve(run / "learning_curve.png", curves, title=run.name, x_label="updates")
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:

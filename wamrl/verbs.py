@@ -16,20 +16,18 @@ from wamrl import checkpoint, dist, report, reward_study, sharding
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
 from wamrl.datasets import Data, has_data, keep_rollout, load_data, record
+from wamrl.deploy import deploy, log_arm, save_wam, write_curve
 from wamrl.envs.check import check_env
 from wamrl.envs.workers import Pool
 from wamrl.experiment import (
     Arm,
     build_wam,
     compare,
-    deploy,
     difference,
     fine_tune,
     improve,
     load_wam,
     measure,
-    save_wam,
-    write_curve,
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
@@ -248,6 +246,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(cfg))
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
+        flow, rates = cfg.flow.at(1.0), None
         resume = (run / "checkpoints" / "before").is_dir()
         if resume:
             before = Arm.load(checkpoint.load(run / "checkpoints" / "before"))
@@ -256,15 +255,17 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
                 learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         else:
             with sharding.gathered(wam.world):
-                deploy(cfg, wam, pool, cfg.flow, again=True)
-                before, rollout = measure(cfg, wam, pool, data.heldout, "before", cfg.flow)
+                rates = deploy(cfg, wam, pool, flow, again=True)
+                before, rollout = measure(cfg, wam, pool, data.heldout, "before", flow)
                 if dist.main():
                     write_videos(cfg, wam, rollout, run / "videos" / "before")
             checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
-        improve(cfg, learner, pool, run, logger, keep=o.keep_rollouts)
+        options = {"rates": rates, "keep": o.keep_rollouts}
+        improve(cfg, learner, pool, run, logger, before.summary(cfg), **options)
         with sharding.gathered(wam.world):
-            after, rollout = measure(cfg, wam, pool, data.heldout, "after", cfg.flow.at(1.0))
+            after, rollout = measure(cfg, wam, pool, data.heldout, "after", flow)
+            log_arm(logger, run, learner.iteration, after.summary(cfg), {})
             if dist.main():
                 write_videos(cfg, wam, rollout, run / "videos" / "after")
     if not dist.main():
@@ -272,7 +273,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     pair = compare(before, after)
     arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
     report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)
-    write_curve(run, before, after)
+    write_curve(run)
     print_table(cfg, arms, asdict(pair), run, logger.seconds)
 
 

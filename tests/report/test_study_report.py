@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from wamrl.report.claims import Claim
 from wamrl.report.numbers import ratio_text
 from wamrl.report.study_data import CellResult, Results, from_summary
-from wamrl.report.study_plots import styles
+from wamrl.report.study_plots import learning_plot, styles
 from wamrl.report.study_report import StudyText, write_study
 from wamrl.report.study_tables import (
     comparison_rows,
@@ -130,3 +130,25 @@ def test_the_report_of_a_half_finished_study(tmp_path):
     assert "k = 2" in report and report.count("horizon_") == 1  # a task of one stage has no horizon
     with pytest.raises(ValueError, match="no cell"):
         write_study(tmp_path, [], text())
+
+
+@pytest.mark.parametrize("during", [False, True])
+def test_learning_curves_are_the_evaluations_where_there_are_any(tmp_path, monkeypatch, during):
+    """Before and after alone are no curve: then exploring success over control steps, as it was logged."""
+    points = ((0.0, 0.2), (64.0, 0.6), (128.0, 0.8)) if during else ((0.0, 0.2), (128.0, 0.8))
+    cells = [c if c.arm == "base" else replace(c, evaluated=points) for c in CELLS]
+    drawn = {}
+
+    def look(figure, axes, path, title):
+        drawn["lines"] = [np.array(line.get_xydata()) for line in axes.lines]
+        drawn["words"] = (axes.get_xlabel(), title)
+
+    monkeypatch.setattr("wamrl.report.study_plots._finish", look)
+    learning_plot(tmp_path / "l.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS)))
+    x_label, title = drawn["words"]
+    assert len(drawn["lines"]) == 2
+    expected = [[0, 20], [64, 60], [128, 80]] if during else [[0, 30], [250, 50]]
+    for line in drawn["lines"]:
+        assert line == pytest.approx(np.array(expected))
+    assert ("episodes" in x_label) == during == ("held-out" in title)
+    assert ("control steps" in x_label) != during

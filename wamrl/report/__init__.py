@@ -11,7 +11,7 @@ from wamrl.report.numbers import (
     wilson,
     write_summary,
 )
-from wamrl.report.plots import Point, learning_curve
+from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
 from wamrl.report.video import side_by_side
 
 __all__ = [
@@ -19,12 +19,14 @@ __all__ = [
     "Point",
     "arm",
     "diagnostics_figure",
+    "evaluations",
     "learning_curve",
     "paired_difference",
     "ratio_text",
     "read_summary",
     "recovery",
     "rewards_figure",
+    "run_curves",
     "side_by_side",
     "wilson",
     "write_summary",

@@ -13,7 +13,7 @@ from wamrl.report.statistics import Estimate, hierarchical
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One (task, arm, seed): its evaluation, noise-free on held-out initial states, and what it used."""
+    """One (task, arm, seed): its evaluation, by its deployed sampler on held-out initial states, and what it used."""
 
     task: str
     kind: Kind
@@ -29,6 +29,7 @@ class CellResult:
     error_over_copy: dict[str, float | None]
     recovery: tuple[int, int] | None  # episodes with more than one attempt, and how many of these succeeded
     curve: tuple[tuple[float, float], ...]  # (control steps before, success on fresh training states), exploring
+    evaluated: tuple[tuple[float, float], ...] = ()  # (episodes so far, success on held-out states), deployed sampler
 
     @property
     def rate(self) -> float:
@@ -40,7 +41,14 @@ class CellResult:
 
 
 def from_summary(
-    summary: dict, *, task: str, kind: Kind, arm: str, seed: int, curve: Sequence[tuple[float, float]]
+    summary: dict,
+    *,
+    task: str,
+    kind: Kind,
+    arm: str,
+    seed: int,
+    curve: Sequence[tuple[float, float]],
+    evaluated: Sequence[tuple[float, float]] = (),
 ) -> CellResult:
     """The content of a cell's summary.json; ValueError of one sentence if it is not one."""
     try:
@@ -50,7 +58,7 @@ def from_summary(
             success=np.array(after["success"], bool), stages_done=np.array(summary["stages_done"], int),
             goals=after["stages"], mean_length=after["mean_length"], control_steps=summary["control_steps"],
             seconds=summary["seconds"], error_over_copy=after["error_over_copy"], recovery=_recovery(after),
-            curve=tuple(curve),
+            curve=tuple(curve), evaluated=tuple(evaluated),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error

@@ -62,10 +62,17 @@ def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
 
 
 def learning_plot(path: Path, results: Results, task: str, style: Style) -> None:
-    """Success while training on states never tried before, over control steps: mean over seeds, band: their range."""
+    """Success over what an arm has learned from: mean over seeds, band: their range.
+
+    Where runs were evaluated while they trained: on held-out states, over episodes. Else: exploring, on
+    training states never tried before, over control steps.
+    """
     figure, axes = _figure(8.2, 4.4)
+    cells = [cell for arm in results.arms for cell in results.of(task, arm)]
+    during = any(len(cell.evaluated) > 2 for cell in cells)  # two are before and after
     for arm in results.arms:
-        curves = [np.array(c.curve) for c in results.of(task, arm) if c.curve]
+        found = [c.evaluated if during else c.curve for c in results.of(task, arm)]
+        curves = [np.array(points) for points in found if points]
         if not curves:
             continue
         low, high = max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves)
@@ -77,11 +84,15 @@ def learning_plot(path: Path, results: Results, task: str, style: Style) -> None
             y = np.stack([np.interp(x, *c.T) for c in curves])
         axes.plot(x, 100 * y.mean(0), **style[arm], markersize=4, linewidth=1.4, label=arm)
         axes.fill_between(x, 100 * y.min(0), 100 * y.max(0), color=style[arm]["color"], alpha=0.10, linewidth=0)
-    axes.set(xlabel="control steps learned from so far", ylabel="success, exploring, %", ylim=(-2, 102))
+    x_label = "online episodes so far" if during else "control steps learned from so far"
+    y_label = "success, deployed sampler, %" if during else "success, exploring, %"
+    axes.set(xlabel=x_label, ylabel=y_label, ylim=(-2, 102))
     axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}")
     if axes.lines:
         _legend(axes)
-    _finish(figure, axes, path, f"{task} ({results.kind(task)}): fresh training states; mean and range of seeds")
+    states = "held-out" if during else "fresh training"
+    title = f"{task} ({results.kind(task)}): {states} states; mean and range of seeds"
+    _finish(figure, axes, path, title)
 
 
 def _figure(width: float, height: float):

@@ -99,7 +99,7 @@ class RunningNorm(nn.Module):
 
     def update(self, x: Tensor) -> None:
         """x: the values of this rank; those of all ranks count."""
-        x = dist.gathered(x.double().flatten())
+        x = dist.gathered(x.double().flatten()).to(self.mean.device)
         if not len(x):
             return
         total, delta = self.count + len(x), x.mean() - self.mean
@@ -108,7 +108,8 @@ class RunningNorm(nn.Module):
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ((x.double() - self.mean) / self.std).float()
+        there = x.double().to(self.mean.device)
+        return ((there - self.mean) / self.std).float().to(x.device)
 
     @property
     def std(self) -> Tensor:

@@ -16,17 +16,16 @@ import torch
 from wamrl import checkpoint, report
 from wamrl.config import Config
 from wamrl.datasets import load_data, record
+from wamrl.deploy import deploy, log_arm, save_wam
 from wamrl.envs.workers import Pool
 from wamrl.experiment import Arm as Evaluated
 from wamrl.experiment import (
     compare,
-    deploy,
     difference,
     fine_tune,
     improve,
     load_wam,
     measure,
-    save_wam,
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, read_metrics, resolved
@@ -102,7 +101,7 @@ def _base(cfg: Config, folder: Path, videos: int) -> None:
         with Logger(folder, resume_step=done - cfg.sft.steps) as logger:
             wam = fine_tune(cfg, data, folder, logger)
     with cfg.pool().build() as pool:
-        deploy(cfg, wam, pool, cfg.flow)
+        deploy(cfg, wam, pool, cfg.flow.at(1.0))
         save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
         evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
     _finish(cfg, folder, evaluated, {}, control_steps=0, seconds=time.monotonic() - begin)
@@ -118,10 +117,11 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int) -> None:
             last = checkpoint.latest(folder)
             learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
         with Logger(folder, resume_step=learner.iteration) as logger:
-            improve(cfg, learner, pool, folder, logger)
+            improve(cfg, learner, pool, folder, logger, before)
             seconds = logger.seconds
-        evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
-    steps = sum(row["rollout/steps"] for row in read_metrics(folder))
+            evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
+            log_arm(logger, folder, learner.iteration, evaluated.summary(cfg), {})
+    steps = sum(row.get("rollout/steps", 0) for row in read_metrics(folder))
     _finish(cfg, folder, evaluated, before, control_steps=int(steps), seconds=seconds)
 
 
@@ -148,7 +148,7 @@ def _outcomes(summary: dict, like: Evaluated) -> Evaluated:
 
 def tidy(folder: Path, keep_models: bool) -> None:
     """Delete what a finished cell no longer needs: checkpoints to resume from, with their clip buffers."""
-    keep = {"base"} | ({"final"} if keep_models else set())
+    keep = {"base"} | ({"best", "final"} if keep_models else set())
     for path in (folder / "checkpoints").glob("*"):
         if path.name not in keep:
             shutil.rmtree(path)
@@ -163,7 +163,9 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
     for row in rows:  # an iteration's episodes show what the steps before them have taught
         if row.get("rollout/success_fresh") is not None:
             curve.append((steps, row["rollout/success_fresh"]))
-        steps += row["rollout/steps"]
+        steps += row.get("rollout/steps", 0)
+    evaluated = [(episodes, row["eval/success"]) for episodes, row in report.evaluations(rows)]
     kind = next(t.kind for t in study.tasks if t.name == cell.task)
     summary = report.read_summary(folder / SUMMARY)
-    return from_summary(summary, task=cell.task, kind=kind, arm=cell.arm, seed=cell.seed, curve=curve)
+    names = {"task": cell.task, "kind": kind, "arm": cell.arm, "seed": cell.seed}
+    return from_summary(summary, **names, curve=curve, evaluated=evaluated)

@@ -62,7 +62,7 @@ class StudyConfig:
     margin: float = 0.05  # of the claims' rule: a smaller gain is none
     threads: int = 1  # of torch, per cell; the last bits of all results depend on it
     jobs: int = 0  # cells at once; 0: cores / threads
-    keep_models: bool = False  # the final model of every arm
+    keep_models: bool = False  # the final and the best model of every arm
     videos: int = 0  # of evaluated episodes, per cell
 
     def validate(self) -> None:

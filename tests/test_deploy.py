@@ -1,0 +1,208 @@
+"""The deployed sampler, evaluation during training, which changes nothing, and the checkpoint `best`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl import checkpoint, deploy
+from wamrl.config import Config
+from wamrl.deploy import Watch, log_arm
+from wamrl.experiment import improve, load_wam, save_wam
+from wamrl.log import Logger, new_run, read_metrics
+from wamrl.models.flow import SAMPLERS
+from wamrl.rollout import collect
+from wamrl.train import Learner
+from wamrl.types import Start
+
+BEFORE = {"successes": 1, "episodes": 4, "sampler": "ode", "rates": {"ode": 0.25, "zero": 0.5}}
+
+
+def evaluating(every: int, **flow) -> Config:
+    """Three iterations, evaluated on few states."""
+    watched = replace(tiny.CONFIG.eval, every=every, during=3, choose=3)
+    return replace(tiny.CONFIG, eval=watched, flow=replace(tiny.CONFIG.flow, **flow))
+
+
+def learner(cfg: Config) -> Learner:
+    return Learner(cfg, tiny.lively(), tiny.demos(), 40)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with tiny.CONFIG.pool().build() as pool:
+        yield pool
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple[str, Start]]:
+    """What has been collected by whom, through `wamrl.evaluate`."""
+    found: list[tuple[str, Start]] = []
+
+    def listen(wam, pool, starts, flow, **options):
+        found.extend((options["sampler"], start) for start in starts)
+        return collect(wam, pool, starts, flow, **options)
+
+    monkeypatch.setattr("wamrl.evaluate.collect", listen)
+    return found
+
+
+# --- the deployed sampler
+
+
+def test_auto_chooses_on_training_states_only(pool, asked):
+    wam = tiny.lively()
+    rates = deploy.deploy(evaluating(0), wam, pool, tiny.CONFIG.flow)
+    assert wam.sampler == next(iter(rates)) and rates[wam.sampler] == max(rates.values())
+    assert {sampler for sampler, _ in asked} == set(SAMPLERS)
+    assert {start.split for _, start in asked} == {"train"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("saved", [None, "zero"])
+def test_a_fixed_sampler_is_not_argued_with(pool, asked, again, saved):
+    cfg = evaluating(0, deploy="ode")
+    wam = tiny.lively()
+    wam.sampler = saved
+    assert deploy.deploy(cfg, wam, pool, cfg.flow, again=again) == {} and wam.sampler == "ode"
+    assert not asked
+
+
+def test_a_saved_sampler_stays_unless_the_model_has_learned(pool, asked, tmp_path):
+    cfg = evaluating(0)
+    wam = tiny.lively()
+    wam.sampler = "zero"
+    save_wam(cfg, wam, tmp_path, "final")
+    loaded = load_wam(cfg, tmp_path)
+    assert loaded.sampler == "zero"
+    assert deploy.deploy(cfg, loaded, pool, cfg.flow) == {} and loaded.sampler == "zero"
+    assert not asked
+    assert deploy.deploy(cfg, loaded, pool, cfg.flow, again=True).keys() == set(SAMPLERS) and asked
+
+
+# --- during training
+
+
+def trained(cfg: Config, pool, root: Path) -> tuple[Learner, Path]:
+    run = new_run(root, "watched", cfg)
+    one = learner(cfg)
+    torch.manual_seed(0)
+    with Logger(run) as logger:
+        improve(cfg, one, pool, run, logger, BEFORE)
+    return one, run
+
+
+def test_evaluating_changes_nothing_in_the_run(pool, tmp_path):
+    """Weights, optimisers, buffers, budget, random streams and metrics: bitwise as without."""
+    states, rows = [], []
+    for every in (0, 1):
+        one, run = trained(evaluating(every), pool, tmp_path)
+        own = {"buffer": one.buffer.own_state(), "torch": torch.rand(3)}
+        states.append(one.state_dict() | own)
+        rows.append(
+            [
+                {k: v for k, v in row.items() if not k.startswith(("eval/", "time/", "seconds"))}
+                for row in read_metrics(run)
+            ]
+        )
+    assert tiny.difference(*states) is None
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+
+
+def test_the_log_holds_the_points_of_the_curve(pool, tmp_path):
+    _, run = trained(evaluating(2), pool, tmp_path)
+    rows = read_metrics(run)
+    points = {row["step"]: row for row in rows if "eval/success" in row}
+    assert list(points) == [0, 2], "the last point is the evaluation after the run"
+    assert [row["step"] for row in rows if "eval/choose_success" in row] == [0, 2, 3]
+    assert points[0]["eval/success"] == 0.25 and points[0]["eval/success/zero"] == 0.5
+    assert points[0]["eval/episodes"] == 4 and points[2]["eval/episodes"] == 3
+    assert points[2]["eval/success_low"] <= points[2]["eval/success"] <= points[2]["eval/success_high"]
+    assert all(f"eval/success/{sampler}" in points[2] for sampler in SAMPLERS)
+    assert points[2]["time/eval"] > 0 and "rollout/success" in points[2]
+
+
+def test_states_that_choose_are_not_those_of_the_curve(pool, tmp_path, asked):
+    trained(evaluating(1), pool, tmp_path)
+    choosing = {start for _, start in asked if start.split == "train"}
+    shown = {start for _, start in asked if start.split == "eval"}
+    assert shown == {Start(split="eval", index=i) for i in range(3)} and len(choosing) == 3
+
+
+def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, monkeypatch):
+    script = iter([{"ode": 0.2, "zero": 0.1}, {"zero": 0.7, "ode": 0.0}, {"ode": 0.7}, {"ode": 0.3}])
+
+    def scripted(cfg, wam, pool, flow, again):
+        rates = next(script)
+        wam.sampler = next(iter(rates))
+        return rates
+
+    seen = {}
+    iterate = Learner.iterate
+
+    def remember(one, *args):
+        metrics = iterate(one, *args)
+        seen[one.iteration] = tiny.snapshot(one.wam)
+        return metrics
+
+    monkeypatch.setattr(deploy, "deploy", scripted)
+    monkeypatch.setattr(Learner, "iterate", remember)
+    cfg = evaluating(1)
+    _, run = trained(cfg, pool, tmp_path)
+    assert not list(script), "the choice of the last iteration serves the final model too"
+    best = load_wam(cfg, run / "checkpoints" / "best")
+    assert best.sampler == "zero" and not tiny.changed(best, seen[1])
+    final = load_wam(cfg, run)
+    assert final.sampler == "ode" and not tiny.changed(final, seen[3])
+    saved = checkpoint.load(run / "checkpoints" / "best")
+    assert (saved["iteration"], saved["choose_success"]) == (1, 0.7)
+
+
+def test_a_base_that_training_ruins_is_the_best(pool, tmp_path, monkeypatch):
+    script = iter([{"ode": 0.2}, {"zero": 0.1}, {"zero": 0.2}, {"ode": 0.0}])
+    monkeypatch.setattr("wamrl.deploy.choose_sampler", lambda *a, **k: next(script))
+    cfg = evaluating(1)
+    _, run = trained(cfg, pool, tmp_path)
+    best = load_wam(cfg, run / "checkpoints" / "best")
+    assert best.sampler == "ode" and not tiny.changed(best, tiny.snapshot(tiny.lively()))
+
+
+def test_a_fixed_sampler_has_a_best_too(pool, tmp_path, asked):
+    cfg = evaluating(1, deploy="zero")
+    _, run = trained(cfg, pool, tmp_path)
+    assert load_wam(cfg, run / "checkpoints" / "best").sampler == "zero"
+    assert {sampler for sampler, start in asked if start.split == "train"} == {"zero"}
+
+
+def test_without_evaluation_there_is_no_best(pool, tmp_path):
+    _, run = trained(evaluating(0), pool, tmp_path)
+    assert not (run / "checkpoints" / "best").exists()
+    assert [row["step"] for row in read_metrics(run) if "eval/success" in row] == [0]
+
+
+def test_best_of_an_abandoned_future_does_not_count(pool, tmp_path):
+    """A run that goes on before the iteration of its `best` finds it anew; a later one goes on with it."""
+    cfg = evaluating(1)
+    one = learner(cfg)
+    one.wam.sampler = "ode"
+    one.iteration = 2
+    Watch(cfg, one, pool, tmp_path).offer(0.9)
+    one.iteration = 1
+    assert Watch(cfg, one, pool, tmp_path).best < 0
+    one.iteration = 2
+    later = Watch(cfg, one, pool, tmp_path)
+    assert later.best == 0.9
+    one.iteration = 3
+    later.offer(0.9)
+    assert checkpoint.load(tmp_path / "checkpoints" / "best")["iteration"] == 2
+
+
+def test_an_arm_is_logged_once(tmp_path):
+    run = new_run(tmp_path, "once", tiny.CONFIG)
+    with Logger(run) as logger:
+        log_arm(logger, run, 0, BEFORE, {"eval/choose_success": 0.5})
+        log_arm(logger, run, 0, BEFORE, {})
+    (row,) = read_metrics(run)
+    assert row["eval/choose_success"] == 0.5 and row["eval/sampler"] == SAMPLERS.index("ode")
