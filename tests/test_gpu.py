@@ -1,0 +1,37 @@
+"""What only a machine with a GPU can show: the online loop there, and log-probabilities as on the CPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import tiny
+from wamrl.rewards.reward import RewardConfig
+from wamrl.train import Learner
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("mode", ["success", "composite", "paper"])
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_an_iteration_on_the_gpu(mode, algorithm):
+    actor = replace(tiny.CONFIG.train.actor, algorithm=algorithm)
+    online = replace(tiny.CONFIG.train.online, actor=True)
+    cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, online=online)
+    wam = tiny.lively().to("cuda")
+    with cfg.pool().build() as pool:
+        learner = Learner(cfg, wam, tiny.demos(), pool.spec.horizon)
+        found = [learner.iterate(pool) for _ in range(2)]
+    assert all(p.isfinite().all() for p in wam.parameters())
+    assert found[-1]["rollout/episodes"] > 0 and "world/video_loss" in found[-1]
+
+
+def test_the_same_log_probabilities_as_on_the_cpu():
+    with tiny.CONFIG.pool().build() as pool:
+        rollout = tiny.explore(tiny.lively(), pool, 8)
+    chunks = rollout.chunks
+    wam = tiny.lively().to("cuda")
+    with torch.no_grad():
+        plan = wam.recall(chunks.plan.forget().to("cuda"), chunks.obs.to("cuda"))
+        there = wam.log_prob(plan, tiny.CONFIG.flow).cpu()
+    assert (there - chunks.plan.chain_log_prob).abs().max() < 1e-2
