@@ -21,9 +21,10 @@ loss and the learning rate; a slack one is no leash at all. So the share of the 
     share = |lambda grad KL| / (|grad video| + |lambda grad KL|)
 over the world model's weights, at the end of every update, on its last batch, and logged. Before any
 drift the KL's gradient is 0, so the first update runs under `kl`; at its end lambda is set, once, so
-that the share is `kl_share`, and stays: a constant as in the paper, which pulls the more the further
-the features have drifted. It is not set again: where the leash holds, the drift is inversely
-proportional to lambda, so that any lambda has much the same share and a feedback would not settle.
+that the share is `kl_share` (to two digits of lambda), and stays: a constant as in the paper, which
+pulls the more the further the features have drifted. It is not set again: where the leash holds, the
+drift is inversely proportional to lambda, so that any lambda has much the same share and a feedback
+would not settle.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ class OnlineSFT(nn.Module):
             share = weight * pull / max(video + weight * pull, 1e-12)
             if not self.calibrated and pull > 0:  # 0: nothing has drifted yet
                 wanted = self.cfg.kl_share / (1 - self.cfg.kl_share) * video / pull
-                self.kl_weight.fill_(min(max(wanted, weight / REACH), weight * REACH))
+                wanted = min(max(wanted, weight / REACH), weight * REACH)
+                self.kl_weight.fill_(float(f"{wanted:.2g}"))  # the same on any number of ranks
                 self.calibrated.fill_(True)
         return {"world/kl_weight": weight, "world/kl_gradient_share": share}
 
