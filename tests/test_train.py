@@ -97,7 +97,7 @@ def test_the_saved_state_is_complete():
     assert {"world_optimizer", "actor_optimizer"} == state["online"]["_extra_state"].keys()
     assert {"norm.count", "norm.mean", "norm.m2"} == state["reward"].keys()
     assert {"normalize.state_shift", "normalize.action_scale"} <= state["wam"].keys()
-    assert {"kl.var", "kl.var_old"} <= state["online"].keys()
+    assert {"kl.var", "kl.var_old", "kl_weight", "calibrated"} <= state["online"].keys()
 
 
 def test_the_first_ratio_is_one_in_the_real_loop(pool):
@@ -127,6 +127,7 @@ def test_the_latent_kl_is_zero_at_the_start_and_grows(pool):
     seen = [m for m in metrics if "world/video_loss" in m]
     assert len(seen) >= 2
     assert all(seen[0][f"world/kl_mean/{tap}"] == 0 for tap in taps) and seen[0]["world/kl_variance"] == 0
+    assert all(m["world/kl_gradient_share"] > 0 for m in seen), "measured where there is drift"
     assert all(seen[1][f"world/kl_mean/{tap}"] > 0 for tap in taps) and seen[1]["world/kl_variance"] > 0
 
 
@@ -141,6 +142,81 @@ def test_the_leash_holds(pool):
         z, old = (w.features(w.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen))
         drift[strength] = run.online.kl(z, old)[0].mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]
+
+
+def held(run: Learner, updates: int = 1, seed: int = 0) -> list[dict[str, float]]:
+    """The metrics of some updates on demonstrations."""
+    generator = torch.Generator().manual_seed(seed)
+    sample = run.demos.sample
+    return [run.online.update(run.wam, sample, sample, generator) for _ in range(updates)]
+
+
+def test_the_share_of_the_kl_in_the_gradient_is_logged():
+    """Against the two gradients by hand, on the batch and the noise of the update's last step."""
+    online = replace(ONLINE, steps=1, actor=False, world_lr=1e-3, demo_share=1.0, micro=3)
+    run = learner(tiny.train_config(online=replace(online, kl=3.0, kl_share=None)))
+    metrics = held(run)[0]
+    g = torch.Generator().manual_seed(0)
+    clip = run.demos.sample(online.batch, g)
+    of_video, of_features, _ = torch.randint(2**62, (3, online.batch), generator=g)
+    context = run.wam.encode(clip.obs)
+    video = run.wam.video_loss(clip, context, of_video).mean()
+    old = run.frozen.features(run.frozen.encode(clip.obs), of_features)
+    kl = run.online.kl(run.wam.features(context, of_features), old).mean()
+    weights = list(run.wam.world.parameters())
+    options = {"retain_graph": True, "materialize_grads": True}
+    push, pull = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, **options)]).norm()
+        for loss in (video, kl)
+    )
+    expected = 3 * pull / (push + 3 * pull)
+    assert 0.001 < expected < 0.999
+    assert metrics["world/kl_gradient_share"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_measuring_the_share_leaves_the_training_alone():
+    """With lambda next to nothing, weights and random streams are those of a run without the KL."""
+    ends = []
+    for strength in (0.0, 1e-30):
+        run = learner(tiny.train_config(online=replace(ONLINE, kl=strength, kl_share=None)))
+        assert all((m["world/kl_gradient_share"] > 0) == (strength > 0) for m in held(run, 2))
+        ends.append(tiny.snapshot(run.wam) | {"next": torch.rand(3, generator=run.generator)})
+    assert tiny.difference(*ends) is None
+
+
+@pytest.mark.parametrize(("wanted", "reduction"), [(0.1, "mean"), (0.4, "mean"), (0.1, "sum")])
+def test_the_kl_gets_the_share_that_was_asked_for(wanted, reduction):
+    """On other clips than lambda was set on, whatever it was before; then it stays."""
+    for strength in (1e-2, 10.0):
+        online = replace(ONLINE, steps=8, batch=64, actor=False, kl=strength, kl_share=wanted)
+        run = learner(tiny.train_config(online=replace(online, kl_reduction=reduction)))
+        first = held(run)[0]
+        assert first["world/kl_weight"] == strength
+        run.online.cfg = replace(run.online.cfg, world_lr=1e-12, steps=1)
+        again = [held(run, seed=seed)[0] for seed in range(1, 6)]
+        assert len({m["world/kl_weight"] for m in again}) == 1 != strength
+        shares = sorted(m["world/kl_gradient_share"] for m in again)
+        assert wanted / 1.5 < shares[2] < wanted * 1.5, shares
+
+
+def test_without_a_wanted_share_lambda_stays():
+    run = learner(tiny.train_config(online=replace(ONLINE, kl=0.7, kl_share=None)))
+    assert [m["world/kl_weight"] for m in held(run, 2)] == [0.7, 0.7]
+    off = learner(tiny.train_config(online=replace(ONLINE, kl=0.0)))
+    assert {m["world/kl_weight"] for m in held(off, 2)} == {0.0}
+
+
+def test_the_sum_is_the_mean_times_the_channels():
+    """The same training, bitwise: the paper's sum over d needs a lambda that is D times smaller."""
+    ends = []
+    for strength, reduction in ((32.0, "mean"), (1.0, "sum")):
+        online = replace(ONLINE, steps=3, kl=strength, kl_reduction=reduction, kl_share=None)
+        run = learner(tiny.train_config(online=online))
+        assert run.wam.world.feature_dim == 32
+        share = held(run, 2)[1]["world/kl_gradient_share"]
+        ends.append(tiny.snapshot(run.wam) | {"share": torch.tensor(share)})
+    assert ends[0]["share"] > 0
+    assert tiny.difference(*ends) is None
 
 
 def test_a_world_model_update_leaves_the_actors_ratio(pool):
@@ -348,6 +424,7 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
         (tiny.train_config(iterations=0), "must be >= 1"),
         (tiny.train_config(actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)), "group >= 2"),
         (tiny.train_config(online=OnlineSFTConfig(demo_share=1.1)), "online sft"),
+        (tiny.train_config(online=OnlineSFTConfig(kl_share=1.0)), "None keeps kl, kl=0 turns the KL off"),
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(cfg, sentence):

@@ -87,14 +87,23 @@ def sum_gradients(module: nn.Module) -> None:
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
     """Scale the gradients so that their norm over everything is at most `limit`; the norm before."""
     gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = _norm(gradients)
+    torch._foreach_mul_([local(g) for g in gradients], (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm.item()
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> float:
+    """L2 norm of the gradients over everything; sharded ones are those of all ranks together."""
+    return _norm([p.grad for p in parameters if p.grad is not None]).item()
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
     parts = [local(g) for g in gradients if isinstance(g, DTensor)]
     whole = [g for g in gradients if not isinstance(g, DTensor)]
     square = get_total_norm(whole).square().to(gradients[0].device)
     if parts:
         square = square + dist.total(get_total_norm(parts).square())
-    norm = square.sqrt()
-    torch._foreach_mul_(parts + whole, (limit / (norm + 1e-6)).clamp(max=1.0))
-    return norm.item()
+    return square.sqrt()
 
 
 def local(x: Tensor) -> Tensor:

@@ -22,8 +22,11 @@ def test_it_is_the_kl_of_diagonal_gaussians_per_channel():
     mean, variance = kl(z, z_old).mean(0), kl.variance_term()
     new = Independent(Normal(z, kl.var.sqrt()[:, None].expand_as(z)), 1)
     old = Independent(Normal(z_old, kl.var_old.sqrt()[:, None].expand_as(z)), 1)
-    wanted = kl_divergence(new, old).mean((0, 2)) / z.shape[-1]  # averaged over samples, tokens and channels
-    assert torch.allclose(mean + variance, wanted, rtol=1e-4) and (mean > 0).all() and (variance > 0).all()
+    summed = kl_divergence(new, old).mean((0, 2))  # over channels, averaged over samples and tokens
+    assert torch.allclose(kl.scale("sum") * (mean + variance), summed, rtol=1e-4)
+    wanted = summed / z.shape[-1]
+    assert kl.scale("mean") == 1 and torch.allclose(mean + variance, wanted, rtol=1e-4)
+    assert (mean > 0).all() and (variance > 0).all()
 
 
 def test_it_is_exactly_zero_where_nothing_changed():

@@ -3,9 +3,14 @@
     KL( N(z, S) || N(z_old, S_old) ) = 1/2 sum_d [ log(S_old / S) + S / S_old + (z - z_old)^2 / S_old - 1 ]
 Diagonal covariances per tap: S_old is fixed from the pretrained model, S an exponential average of the current one.
 An average carries no gradient, so only the mean term trains; both are logged apart. Zero at initialisation.
+S is a variance per channel, over samples and tokens, so the Gaussian is that of one token's vector:
+d runs over the D channels, and tokens are averaged over as samples are. Everything here is the average
+over channels; `scale` makes it the sum.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +54,10 @@ class LatentKL(nn.Module):
         """The mean term per sample and tap, (B, taps), averaged over tokens and channels: all that trains."""
         assert z.shape == z_old.shape, (z.shape, z_old.shape)
         return 0.5 * ((z.float() - z_old.detach().float()).square() / self.var_old[:, None]).mean((2, 3))
+
+    def scale(self, reduction: Literal["mean", "sum"]) -> float:
+        """What makes the average over channels the reduction: 1, or D for the paper's sum over d."""
+        return float(self.var.shape[-1]) if reduction == "sum" else 1.0
 
     def variance_term(self) -> Tensor:
         """The rest of the KL per tap, (taps,), averaged over channels."""

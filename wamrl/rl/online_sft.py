@@ -1,6 +1,7 @@
 """Online supervised learning on successful rollouts, after the actor's policy update: two halves, each can be off.
 
-world: video loss on success clips + kl * latent KL against the frozen pretrained model (paper eqs. 7-10);
+world: video loss on success clips + weight * latent KL against the frozen pretrained model (paper
+       eqs. 7-10), where the weight is set by the share of the gradient that the KL shall have;
 actor: flow matching on the actions of success clips (co-training; not in the paper), where clips from starts that
        rarely succeed weigh more; on detached features, or (`shared`) training the world model too.
        Own clips weigh 1 on average in every batch, as the demonstrations do.
@@ -14,6 +15,16 @@ noise_free: the ODE from the same initial draw, on the features that acted. The 
        succeed gain. Not the ODE from zero, which is one chunk per observation: it shrinks the
        policy to a point, and it is another chunk than the one that succeeded.
 executed: what was done. Only this teaches actions that the noise has found.
+
+The weight of the KL (`kl`, `kl_share`). How strong a given lambda is depends on the model, the video
+loss and the learning rate; a slack one is no leash at all. So the share of the KL is measured,
+    share = |lambda grad KL| / (|grad video| + |lambda grad KL|)
+over the world model's weights, at the end of every update, on its last batch, and logged. Before any
+drift the KL's gradient is 0, so the first update runs under `kl`; at its end lambda is set, once, so
+that the share is `kl_share` (to two digits of lambda), and stays: a constant as in the paper, which
+pulls the more the further the features have drifted. It is not set again: where the leash holds, the
+drift is inversely proportional to lambda, so that any lambda has much the same share and a feedback
+would not settle.
 """
 
 from __future__ import annotations
@@ -31,6 +42,7 @@ from wamrl.models.base import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.types import Clip
 
+REACH = 1e3  # lambda is calibrated to between kl / REACH and kl * REACH
 Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, which of its clips to load
 
 
@@ -47,7 +59,9 @@ class OnlineSFTConfig:
     demo_share: float = 0.25
     world_lr: float = 1e-4
     actor_lr: float = 2e-4
-    kl: float = 0.1  # lambda_KL
+    kl: float = 1.0  # lambda_KL of the first update; 0: no KL
+    kl_reduction: Literal["mean", "sum"] = "mean"  # over channels, see `LatentKL.scale`
+    kl_share: float | None = 0.2  # of the gradient; sets lambda after it; None: `kl` stays
     kl_ema: float = 0.99
     capacity: int = 4096  # clips kept
     grad_norm: float = 1.0
@@ -59,6 +73,11 @@ class OnlineSFTConfig:
     def validate(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.demo_share <= 1 or self.kl < 0:
             raise ValueError("online sft: steps, batch >= 1, micro, kl >= 0 and 0 <= demo_share <= 1 are needed")
+        if self.kl_share is not None and not 0 < self.kl_share < 1:
+            raise ValueError(
+                f"online sft: kl_share={self.kl_share} must lie between 0 and 1; "
+                "None keeps kl, kl=0 turns the KL off"
+            )
 
 
 class OnlineSFT(nn.Module):
@@ -69,6 +88,8 @@ class OnlineSFT(nn.Module):
         self.cfg = cfg
         self.frozen = [frozen]  # in a list: it is the base checkpoint, not state of this module
         self.kl = LatentKL(len(wam.spec.taps), wam.world.feature_dim, cfg.kl_ema)
+        self.register_buffer("kl_weight", torch.tensor(cfg.kl, dtype=torch.float64))  # lambda_KL
+        self.register_buffer("calibrated", torch.tensor(cfg.kl_share is None))
         # eps above the rounding of sums: where a gradient vanishes, Adam's step would be lr times rounding.
         adam = {"weight_decay": 0.0, "eps": 1e-7, "fused": True}
         self.world_optimizer = torch.optim.AdamW(wam.world.parameters(), cfg.world_lr, **adam)
@@ -98,7 +119,9 @@ class OnlineSFT(nn.Module):
             clip = _mixed(buffer, demos, n_own, n_demo, generator)
             decay = 1 - i / cfg.steps  # what acts next is not the noise of the last step
             variance += self.kl.variance_term().mean().item() / cfg.steps
-            sums += self._step(wam, clip.to(next(wam.parameters()).device), generator, decay) / cfg.steps
+            clip = clip.to(next(wam.parameters()).device)
+            seeds = _own_seeds(cfg, generator)
+            sums += self._step(wam, clip, seeds, decay) / cfg.steps
         action, own_action, video, *taps = sums.tolist()
         metrics = {}
         if cfg.actor:
@@ -106,13 +129,60 @@ class OnlineSFT(nn.Module):
             metrics["cotrain/own_share"] = own_action / max(action, 1e-12)
         if cfg.world:
             metrics |= {"world/video_loss": video, "world/kl_variance": variance}
+            metrics |= self._weigh(wam, clip, seeds)
             metrics |= {f"world/kl_mean/{tap}": value for tap, value in zip(wam.spec.taps, taps, strict=True)}
         return metrics
 
-    def _step(self, wam: WAM, clip: Clip, generator: torch.Generator, decay: float) -> Tensor:
+    def _weigh(self, wam: WAM, clip: Clip, seeds: Tensor) -> dict[str, float]:
+        """Measure the KL's share of the gradient under this update's lambda; set lambda if due."""
+        weight = self.kl_weight.item()
+        share = 0.0
+        if weight:
+            video, pull = self._gradient_norms(wam, clip, seeds)
+            share = weight * pull / max(video + weight * pull, 1e-12)
+            if not self.calibrated and pull > 0:  # 0: nothing has drifted yet
+                wanted = self.cfg.kl_share / (1 - self.cfg.kl_share) * video / pull
+                wanted = min(max(wanted, weight / REACH), weight * REACH)
+                self.kl_weight.fill_(float(f"{wanted:.2g}"))  # the same on any number of ranks
+                self.calibrated.fill_(True)
+        return {"world/kl_weight": weight, "world/kl_gradient_share": share}
+
+    def _gradient_norms(self, wam: WAM, clip: Clip, seeds: Tensor) -> tuple[float, float]:
+        """L2 norms of the world model's gradients of the video loss and of the KL without its weight.
+
+        On the batch of all ranks, by passes like those of a step, so that ranks and sharding agree.
+        """
+        norms = []
+        for loss in (self._video_loss, self._kl_loss):
+            wam.zero_grad()
+            for rows in sharding.passes(len(clip), self.cfg.micro):
+                loss(wam, clip[rows], seeds[:, rows]).backward()
+            sharding.sum_gradients(wam.world)
+            norms.append(sharding.gradient_norm(wam.world.parameters()))
+        wam.zero_grad()
+        return norms[0], norms[1]
+
+    def _video_loss(self, wam: WAM, clip: Clip, seeds: Tensor) -> Tensor:
+        return wam.video_loss(clip, wam.encode(clip.obs), seeds[0]).sum() / self.cfg.batch
+
+    def _kl_loss(self, wam: WAM, clip: Clip, seeds: Tensor) -> Tensor:
+        features = wam.features(wam.encode(clip.obs), seeds[1])
+        return self._scale * self._kl_mean(clip, features, seeds[1]).mean()
+
+    def _kl_mean(self, clip: Clip, features: Tensor, of_features: Tensor) -> Tensor:
+        """These clips' part of the batch's KL per tap, (taps,), per channel."""
+        frozen = self.frozen[0]
+        with torch.no_grad():  # identical input, identical noise
+            old = frozen.features(frozen.encode(clip.obs), of_features)
+        return self.kl(features, old).sum(0) / self.cfg.batch
+
+    @property
+    def _scale(self) -> float:
+        return self.kl.scale(self.cfg.kl_reduction)
+
+    def _step(self, wam: WAM, clip: Clip, seeds: Tensor, decay: float) -> Tensor:
         """One step on the batch of which `clip` is this rank's share; its losses, see `_gradients`."""
         cfg = self.cfg
-        seeds = _own_seeds(cfg, generator)
         own = _own_rows(cfg).to(clip.weight.device)
         weight = dist.total(clip.weight.sum()).item()
         wam.eval()
@@ -151,16 +221,14 @@ class OnlineSFT(nn.Module):
         video, action, own_action = zero, zero, zero
         mean = zero.expand(len(wam.spec.taps))
         if cfg.world:
-            with torch.no_grad():  # identical input, identical noise
-                old = self.frozen[0].features(self.frozen[0].encode(clip.obs), of_features)
-            mean = self.kl(features, old).sum(0) / cfg.batch
+            mean = self._kl_mean(clip, features, of_features)
             video = wam.video_loss(clip, context, of_video).sum() / cfg.batch
         if cfg.actor:
             action = wam.action_loss(clip, features if cfg.shared else features.detach(), of_actions)
             weighted = action * clip.weight / max(weight, 1e-6)
             action = weighted.sum()
             own_action = weighted[own].sum()
-        (video + cfg.kl * mean.mean() + action).backward()
+        (video + self.kl_weight.item() * self._scale * mean.mean() + action).backward()
         losses = torch.cat([torch.stack([action, own_action, video]), mean]).detach()
         return losses, self.kl.moments(features)
 
