@@ -82,7 +82,7 @@ def test_frames_beyond_the_end_carry_no_loss():
 
 
 def test_patches_that_are_predicted_to_move_weigh_more():
-    """The weight follows the prediction, whatever the target does; if it copies, all weigh alike."""
+    """The weight follows the prediction, not the target; if it copies, all weigh alike."""
     config = at_sigma(1.0, noise_fraction=1.0)
     plain_world = replace(config.world, motion_weight=0.0)
     wam, plain = tiny.fresh(model=config), tiny.fresh(model=replace(config, world=plain_world))

@@ -224,7 +224,7 @@ def total(config: RewardConfig, *parts: Scored, max_chunks: int) -> list[float]:
     seed=st.integers(0, 1000),
 )
 def test_a_resting_failure_does_not_beat_a_success(played, most, error, noise, seed):
-    """Rest imagined exactly or nearly; a success that moved, imagined well, badly or wildly wrong."""
+    """Rest, imagined exactly or nearly; a success, imagined well, badly or wildly wrong."""
     g = torch.Generator().manual_seed(seed)
     shape = (1, 1, 4, 4, 3)
     last, executed, wrong = (torch.rand(played, *shape, generator=g) for _ in range(3))
@@ -237,7 +237,7 @@ def test_a_resting_failure_does_not_beat_a_success(played, most, error, noise, s
 
 
 def test_resting_beats_a_success_where_a_score_is_only_scaled_or_centred():
-    """Why the scale is the motion: else rest that is imagined costs nothing; centred it even earns."""
+    """Why the scale is the motion: else imagined rest costs nothing; centred it even earns."""
     g = torch.Generator().manual_seed(0)
     last, executed, other = (torch.rand(4, 1, 1, 4, 4, 3, generator=g) for _ in range(3))
     won = episode_of(executed, executed + 0.3 * (other - executed), last[:, 0], True)

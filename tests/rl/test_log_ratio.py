@@ -137,7 +137,7 @@ def test_the_tolerance_grows_as_stated():
 
 
 def test_features_kept_in_bfloat16_pass_when_computed_again():
-    """A few of them fall on the other side of a rounding boundary: a coarser unit than for kept ones."""
+    """A few of them fall on the other side of a rounding boundary: their unit is coarser."""
     wam = tiny.lively(model=replace(tiny.MODEL, feature_dtype="bfloat16")).eval()
     flow = replace(tiny.CONFIG.flow, noisy="all")
     batch = sampled(wam, flow)

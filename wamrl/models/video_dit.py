@@ -148,7 +148,7 @@ class VideoDiT(WorldModel):
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean over real frames of w |x_hat - x|^2 / max(sigma, floor)^2.
 
-        w = 1 + motion_weight min(8, p / (mean of p + 1e-3)), p = |x_hat - last|^2 of a patch, detached.
+        w = 1 + motion_weight min(8, p / (mean p + 1e-3)) with p = |x_hat - last|^2 of a patch, detached.
         The motion is that of the prediction, so w is a function of what the network saw.
         Then x_hat goes to the mean of what may follow: E[w x] / E[w] = E[x].
         Weighed by the target's motion, a motion of chance 0.1 was imagined at 0.6 to 0.8.

@@ -22,7 +22,7 @@ class RewardConfig:
 
     `paper_scale`, which the paper leaves open; d is the distance of a chunk's imagined frames from
     the executed ones, c that of its copied last frame:
-    motion       -min(1, (d + e) / (c + e)), e = running mean of c: error / what there was to imagine
+    motion       -min(1, (d + e) / (c + e)), e = running mean of c: error / what had to be imagined
     deviation    -d / running std
     centred      (running mean - d) / running std
     """
@@ -98,9 +98,9 @@ class Reward(nn.Module):
     def _paper(self, reconstructed: Tensor, copied: Tensor, real: Tensor) -> Tensor:
         """float32 (M,), see `RewardConfig`. Only the centred scale can exceed 0.
 
-        An episode's reward is a sum, and a success ends the episode: chunks must not earn by lasting.
+        A reward is summed and a success ends the episode: chunks must not earn by lasting.
         Where rest is imagined and kept, d and c are 0.
-        By motion such a chunk costs 1, the most that any does, so no success is below a resting failure.
+        By motion such a chunk costs 1, the most there is: no success is below a resting failure.
         Divided by the deviation it costs nothing, and centred it earns.
         """
         if self.cfg.paper_scale == "motion":
@@ -118,7 +118,7 @@ class Reward(nn.Module):
         return reconstructed if self.cfg.mode == "paper" else reconstructed - copied
 
     def _compared(self, scored: Scored) -> Tensor:
-        """float32 (2, M): reconstruction by the imagination and by the last frame (0 if not needed)."""
+        """float32 (2, M): reconstruction by imagination and by the last frame (0 if not needed)."""
         parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
         device = self.norm.mean.device
         split = zip(*(x.split(ROWS) for x in parts), strict=True)

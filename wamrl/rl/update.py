@@ -310,7 +310,7 @@ class ActorUpdate(nn.Module):
 
     @torch.no_grad()
     def _first_ratio(self, wam: WAM, batch: ActorBatch, flow: FlowConfig) -> float:
-        """Before any update the ratio must be 1 to rounding: else every later number means nothing."""
+        """Before any update the ratio must be 1 to rounding, or no later number counts."""
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
         new = wam.log_prob(wam.recall(rows.plan, rows.obs), flow)
         off = log_prob_change(new, rows.plan.chain_log_prob, rows.mask).abs()
