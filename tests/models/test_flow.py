@@ -83,6 +83,41 @@ def test_marginal_variance_is_kept_and_the_plain_sde_is_caught(steps, shift):
     assert variance("plain") > 1.5 * STD**2
 
 
+@pytest.mark.parametrize("steps", [2, 4])
+def test_the_preserving_step_keeps_the_share_of_noise_at_any_number_of_steps(steps):
+    """x_{s'} has std sqrt((1 - s')^2 STD^2 + s'^2) whatever the noise level, from the exact x0 and x1.
+
+    Here x0 and x1 are independent and known, so that nothing but the step itself is tested; the
+    marginal step adds too much or too little at so few steps (leads: 0.312 for 0.30 at K = 4)."""
+    g = torch.Generator().manual_seed(0)
+    x0 = STD * torch.randn(100_000, 1, generator=g)
+    x1 = torch.randn(100_000, 1, generator=g)
+    grid = time_grid(steps)
+    for noise, i in [(0.3, 0), (1.0, 0), (0.7, steps - 2)]:
+        s, s_next = grid[i], grid[i + 1]
+        x = (1 - s) * x0 + s * x1
+        eps = torch.randn(len(x), 1, generator=g)
+        step = torch.full((len(x),), i)
+        new, _ = sde_step(x, x1 - x0, step, grid, noise, sde="preserving", eps=eps)
+        right = math.sqrt((1 - s_next) ** 2 * STD**2 + s_next**2)
+        assert new.std().item() == pytest.approx(right, rel=0.01)
+
+
+def test_preserving_needs_a_last_step_without_noise():
+    FlowConfig(sde="preserving", noisy="all_but_last", noise=1.0).validate()
+    for wrong in ({"noisy": "all"}, {"noisy": "all_but_last", "noise": 1.1}):
+        with pytest.raises(ValueError, match="preserving"):
+            FlowConfig(sde="preserving", **wrong).validate()
+
+
+def test_noise_is_annealed_geometrically():
+    cfg = FlowConfig(noise=0.8, noise_end=0.2)
+    assert [cfg.at(p).noise for p in (0.0, 0.5, 1.0)] == pytest.approx([0.8, 0.4, 0.2])
+    assert FlowConfig(noise=0.8).at(0.7).noise == 0.8
+    with pytest.raises(ValueError, match="noise_end"):
+        FlowConfig(noise_end=0.0).validate()
+
+
 def test_noise_zero_is_refused():
     with pytest.raises(ValueError, match="silently zero"):
         replace(FlowConfig(), noise=0.0).validate()

@@ -38,7 +38,7 @@ class FlowConfig:
     noise: float = 0.5  # a, the exploration noise level, in the first iteration
     noise_end: float | None = None  # in the last iteration, geometric in between; None: constant
     sde: Literal["marginal", "preserving", "plain"] = "marginal"
-    noisy: Literal["one", "all", "all_but_last"] = "one"  # "one": a random step (piRL's hybrid)
+    noisy: Literal["one", "all", "all_but_last"] = "all"  # "one": a random step (piRL's hybrid)
     start: Literal["noise", "zero"] = "noise"  # what exploration starts from: a draw, or x = 0
     deploy: Literal["auto", "explore", "ode", "zero"] = "auto"  # auto: chosen on training states
 

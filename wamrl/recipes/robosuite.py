@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from wamrl.config import Config, DataConfig, TrainConfig
+from wamrl.config import Config, DataConfig
 from wamrl.envs.robosuite import RobosuiteConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
-from wamrl.rl.online_sft import OnlineSFTConfig
-from wamrl.rl.starts import StartsConfig
-from wamrl.rl.update import ActorUpdateConfig
+from wamrl.recipes.metaworld import online
 from wamrl.sft import SFTConfig
 
 # Two views are twice the tokens, so the model is smaller than `nano`; a grasp wants chunks of 0.4 s.
@@ -23,7 +21,7 @@ MODEL = WAMConfig(
 
 def lift() -> Config:
     """robosuite: lift a cube with a Panda, the shortest task."""
-    return _recipe("lift", demos=40, steps=1500, iterations=8)
+    return _recipe("lift", demos=40, steps=1500)
 
 
 def stack() -> Config:
@@ -51,20 +49,14 @@ def nut_assembly() -> Config:
     return _recipe("nut-assembly", demos=60, steps=1200, evaluated=50)
 
 
-def _recipe(task: str, *, demos: int, steps: int, iterations: int = 4, evaluated: int = 100) -> Config:
+def _recipe(task: str, *, demos: int, steps: int, iterations: int = 40, evaluated: int = 100) -> Config:
     return Config(
         name=task,
         env=RobosuiteConfig(task=task, views=("front", "wrist")),
         model=MODEL,
-        flow=FlowConfig(noise=0.6),
+        flow=FlowConfig(noise=0.3),
         data=DataConfig(episodes=demos, heldout=8, noise=0.2),
         sft=SFTConfig(steps=steps),
-        train=TrainConfig(
-            iterations=iterations,
-            groups=48,
-            starts=StartsConfig(group=4),
-            actor=ActorUpdateConfig(lr=5e-5, target_kl=0.1),
-            online=OnlineSFTConfig(shared=True, steps=40, actor_lr=5e-4, world_lr=3e-4),
-        ),
+        train=online(iterations),
         eval=EvalConfig(episodes=evaluated),
     )
