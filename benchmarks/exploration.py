@@ -22,7 +22,7 @@ from wamrl.rollout import collect, undecided
 from wamrl.types import Start
 
 TRIES = 4
-NOISES = ((0.3, "one"), (0.6, "one"), (1.0, "one"), (0.6, "all"), (1.0, "all"))
+NOISES = ((0.3, "one"), (0.6, "one"), (1.0, "one"), (0.3, "all"), (0.5, "all"), (0.6, "all"), (1.0, "all"))
 
 
 def main(recipe: str, base: Path, states: int) -> None:

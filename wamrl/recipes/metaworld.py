@@ -32,8 +32,9 @@ def online(iterations: int) -> TrainConfig:
     """The online loop of all MetaWorld and robosuite recipes: 128 episodes an iteration.
 
     PPO on sparse success, video SFT with latent KL, and cloning what was done in successful
-    episodes. Each of the three does less alone, and PPO and cloning together do more than their
-    sum (docs/results.md). One noisy step of each chunk in a minibatch costs a quarter of all four.
+    episodes, exploration noise included. Each of the three does less alone, and PPO and cloning
+    together do more than their sum (docs/results.md; LOG.md, 2026-11-27). One noisy step of each
+    chunk in a minibatch costs a quarter of all four. The first iteration trains the value head only.
     """
     return TrainConfig(
         iterations=iterations,
@@ -73,7 +74,7 @@ def actor_clone() -> Config:
 
 
 def joint() -> Config:
-    """The paper's two halves with our rates: policy gradient and video SFT, no cloning."""
+    """As quickstart without cloning: the paper's two halves, on sparse success, with our rates."""
     return _variant("joint", online=replace(quickstart().train.online, actor=False))
 
 
@@ -97,7 +98,7 @@ def demos_only() -> Config:
 
 
 def paper() -> Config:
-    """As the paper where it says how: reconstruction reward only, plain SDE, no co-training; else as quickstart."""
+    """As the paper where it says how: reconstruction reward only, plain SDE, no cloning; else as quickstart."""
     online = replace(quickstart().train.online, actor=False)
     cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))

@@ -1,4 +1,7 @@
-"""robosuite with a small model, seen from the front and from the hand. docs/results.md says which of these were run."""
+"""robosuite with a small model, seen from the front and from the hand.
+
+docs/results.md says which of these were run, and with which settings.
+"""
 
 from __future__ import annotations
 

@@ -134,7 +134,11 @@ CLAIMS = (
 
 
 def reward_arms(rewards: dict[str, SimilarityConfig]) -> tuple[Arm, ...]:
-    """Two arms per reward: the reconstruction reward alone, and within our composite."""
+    """Two arms per reward: `actor_recon` and `wamrl` with this similarity in place of pixels.
+
+    It acts where the reward reads it (modes `paper`, `composite`). `wamrl` is on sparse success:
+    there it changes the diagnostics only.
+    """
     return tuple(
         Arm(
             name=f"{change.__name__}_{name}", tests=f"{change.__name__} with {name} in place of pixels",
@@ -194,9 +198,10 @@ def _task(
 ) -> Config:
     """What the base learns from, and one budget and one set of rates for all arms.
 
-    5,120 episodes an arm. The longer a task, the less noise it bears: at 1.0 the exploring policy
-    of press-thrice starts at 0.36 where the noise-free one has 0.85 (LOG.md, 2026-11-27). One
-    simulator process, since a cell has one core.
+    5,120 episodes an arm. Noise 0.5 in all steps, where exploring starts and ends as evaluation
+    does. The longer a task, the less noise it bears: at 1.0 the exploring policy of press-thrice
+    starts at 0.36 where the ODE has 0.85, hence 0.3 there (LOG.md, 2026-11-27). One simulator
+    process, since a cell has one core.
     """
     return Config(
         name=name,
