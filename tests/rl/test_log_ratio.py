@@ -36,11 +36,19 @@ def sampled(wam: WAM, flow: FlowConfig = FINE, n: int = 64) -> ActorBatch:
     """Chunks sampled in one batch of n."""
     obs = type(probe(wam).obs).cat([probe(wam, i).obs for i in range(-(-n // 3))])[slice(0, n)]
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
-    plan = wam.act(obs, torch.arange(n), flow, generators, explore=True)
+    plan = wam.act(obs, torch.arange(n), flow, generators, sampler="explore")
     mask = torch.ones(n, wam.spec.chunk, dtype=torch.bool)
     number = torch.rand(3, n, generator=torch.Generator().manual_seed(0))
+    update = ActorUpdate(tiny.CONFIG.train.actor, wam)
     return ActorBatch(
-        obs=obs, plan=plan, mask=mask, clock=number[0], advantage=number[1], returns=number[2]
+        obs=obs,
+        plan=plan,
+        mask=mask,
+        inputs=update._inputs(wam, obs, plan, number[0]),
+        advantage=number[1],
+        value=torch.zeros(n),
+        returns=number[2],
+        episode=torch.arange(n),
     )
 
 
