@@ -4,9 +4,10 @@
 
 `quickstart_curve.png`: success over online episodes, of all runs. `quickstart.webp` (animated) and its still,
 `quickstart.png`: one held-out initial state before and after the online phase, from the first of
-the runs that has a comparison in `videos/compare`. Which state that is, the run has decided: the
-first of its evaluation that was lost before and won after (`experiment.write_comparison`). Runs
-that are older than these videos get one now, from their checkpoints `base` and `final`.
+the runs that has a comparison in `videos/compare`. Which state that is, the run has decided: of
+the first eight that were lost before and won after, the one where that is seen best
+(`experiment.write_comparison`). Runs that are older than these videos get one now, from their
+checkpoints `base` and `final`.
 """
 
 from __future__ import annotations
@@ -103,20 +104,20 @@ def curve(path: Path, runs: list[Run]) -> None:
 def title(runs: list[Run]) -> str:
     """What was run, the numbers at both ends, and what a point and its band stand on."""
     arms = [run.summary["arms"] for run in runs]
-    ends = [100 * float(np.mean([a[name]["rate"] for a in arms])) for name in ("before", "after")]
+    old, new = (100 * np.mean([a[name]["rate"] for a in arms]) for name in ("before", "after"))
     who = f"{len(runs)} seeds, mean" if len(runs) > 1 else f"seed {runs[0].seed}"
     outer = numbers({run.evaluated[i].episodes for run in runs for i in (0, -1)})
     inner = numbers({p.episodes for run in runs for p in run.evaluated[1:-1]})
-    n = f"n = {outer}" + (f" at the ends, {inner} of them between" if inner else "")
+    n = f"n = {outer}" + (f", {inner} of them between the ends" if inner else "")
     explored = [p.episodes for run in runs for p in run.exploring]
-    fewest = min(explored)
-    most = max(explored)
+    ends = sorted({min(explored), max(explored)})
+    n_explored = " to ".join(map(str, ends))
     config = runs[0].config
     task = config["env"].get("task", arms[0]["before"]["task"])
     return (
-        f"{config['name']} ({task}), {who}: {ends[0]:.1f} % before, {ends[1]:.1f} % after\n"
-        f"evaluated: deployed sampler, held-out initial states ({n}); bands: Wilson 95 %\n"
-        f"exploring: training states never tried before (n = {fewest} to {most} a point and seed)"
+        f"{config['name']} ({task}), {who}: {old:.1f} % before, {new:.1f} % after\n"
+        f"evaluated: deployed sampler, held-out states ({n}); bands: Wilson 95 %\n"
+        f"exploring: training states never tried before (n = {n_explored} a point)"
     )
 
 

@@ -344,9 +344,10 @@ def write_comparison(
 ) -> Path | None:
     """startNNNN.mp4: base and improved model from one evaluation state that only the latter solves.
 
-    states: candidates, in order; the first `most` are played again, by both models with the noise
-    of their evaluation. The first that goes as it did there is shown: in another batch, rounding
-    may turn a narrow outcome. None if there is none.
+    states: candidates. The first `most` are played again, by both models with the noise of their
+    evaluation; where it goes as it did there (in another batch, rounding may turn a narrow
+    outcome), the state is shown whose last executed frames differ most, so that the failure can
+    be seen. None if there is none.
     """
     for old in folder.glob("start*.mp4"):  # of an earlier end of a run that was prolonged
         old.unlink()
@@ -354,20 +355,23 @@ def write_comparison(
         return None
     starts = [Start(split="eval", index=i) for i in states[:most]]
     flow = cfg.flow.at(1.0)
-    played = {}
+    films: dict[int, dict[str, report.Film]] = {i: {} for i in states[:most]}
     for name, model in {"before": base, "after": wam}.items():
         rollout = collect(model, pool, starts, flow, seed=cfg.seed, sampler=model.sampler)
-        played[name] = model, rollout, {s.index: e for e, s in enumerate(rollout.starts)}
-    for start in starts:
-        films = {
-            name: film(cfg, model, rollout, episodes[start.index])
-            for name, (model, rollout, episodes) in played.items()
-            if start.index in episodes  # else lost with its worker
-        }
-        outcomes = [None if f is None else f.success for f in films.values()]
-        if outcomes == [False, True]:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"start{start.index:04d}.mp4"
-            report.comparison(path, films)
-            return path
-    return None
+        for episode, start in enumerate(rollout.starts):
+            shown = film(cfg, model, rollout, episode)
+            if shown is not None and shown.success == (name == "after"):
+                films[start.index][name] = shown
+    seen = {i: _apart(*both.values()) for i, both in films.items() if len(both) == 2}
+    if not seen:
+        return None
+    chosen = max(seen, key=seen.get)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"start{chosen:04d}.mp4"
+    report.comparison(path, films[chosen])
+    return path
+
+
+def _apart(a: report.Film, b: report.Film) -> float:
+    """Mean absolute difference of the last executed frames, grey levels."""
+    return float(np.abs(a.executed[-1].astype(np.int16) - b.executed[-1]).mean())
