@@ -97,7 +97,8 @@ def curve(path: Path, runs: list[Run]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    where = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(title="bands: Wilson 95 % of a seed", fontsize=10, **where)
     figure.savefig(path, format="png")
 
 
@@ -116,8 +117,8 @@ def title(runs: list[Run]) -> str:
     task = config["env"].get("task", arms[0]["before"]["task"])
     return (
         f"{config['name']} ({task}), {who}: {old:.1f} % before, {new:.1f} % after\n"
-        f"evaluated: deployed sampler, held-out states ({n}); bands: Wilson 95 %\n"
-        f"exploring: training states never tried before (n = {n_explored} a point)"
+        f"evaluated: deployed sampler, held-out initial states ({n})\n"
+        f"exploring: training states never tried before (n = {n_explored} a point and seed)"
     )
 
 

@@ -1,6 +1,7 @@
 """What the verbs do with a run folder: record, fine-tune, evaluate, improve online, report.
 
-runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  diagnostics.png  videos/
+runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  diagnostics.png
+                 videos/                  before, after; compare: one state lost before and won after
                  demos/ heldout/          demonstrations (unless taken from another run)
                  checkpoints/             sft-resume, base, step-*, best, final
 """
