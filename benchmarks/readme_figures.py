@@ -2,8 +2,8 @@
 
     python -m benchmarks.readme_figures RUN [RUN ...] [--out docs/figures]
 
-`quickstart_curve.png`: success over online episodes, of all runs. `quickstart.webp` (animated) and its still,
-`quickstart.png`: one held-out initial state before and after the online phase, from the first of
+`quickstart_curve.png`: success over online episodes, of all runs. `quickstart.webp` (animated) and its
+still, `quickstart.png`: one held-out initial state before and after the online phase, from the first of
 the runs that has a comparison in `videos/compare`. Which state that is, the run has decided: of
 the first eight that were lost before and won after, the one where that is seen best
 (`experiment.write_comparison`). Runs that are older than these videos get one now, from their
@@ -49,16 +49,27 @@ class Run:
     def load(cls, folder: Path) -> Run:
         for name in ("summary.json", "config.json", "metrics.jsonl"):
             if not (folder / name).is_file():
-                raise ValueError(f"{folder} is not a finished run, it has no {name}: run or resume `wamrl quickstart`")
+                raise ValueError(
+                    f"{folder} is not a finished run, it has no {name}: "
+                    "run or resume `wamrl quickstart`"
+                )
         curves, thin = report.run_curves(read_metrics(folder), SAMPLERS)
         found = [points for name, points in curves.items() if name not in thin]
         if len(found) != 2:
-            raise ValueError(f"{folder} has logged no evaluation, or no exploration: `wamrl quickstart` logs both")
+            raise ValueError(
+                f"{folder} has logged no evaluation, or no exploration: "
+                "`wamrl quickstart` logs both"
+            )
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         summary = report.read_summary(folder / "summary.json")
         if not {"before", "after"} <= summary["arms"].keys():
-            raise ValueError(f"{folder} compares no before and after: give runs of `wamrl quickstart` or `wamrl train`")
-        return cls(folder, config, summary, *(([p for p in points if p.episodes]) for points in found))
+            raise ValueError(
+                f"{folder} compares no before and after: "
+                "give runs of `wamrl quickstart` or `wamrl train`"
+            )
+        return cls(
+            folder, config, summary, *(([p for p in points if p.episodes]) for points in found)
+        )
 
     @property
     def seed(self) -> int:
@@ -89,7 +100,12 @@ def curve(path: Path, runs: list[Run]) -> None:
     look = {"color": EXPLORING, "linewidth": 1.5, "linestyle": (0, (4, 1.5))}
     axes.plot(*explored, **look, label="exploring" + several)
     if len(runs) > 1:
-        axes.plot(*mean([run.evaluated for run in runs]), color=DEPLOYED, linewidth=3, label="evaluated" + several)
+        axes.plot(
+            *mean([run.evaluated for run in runs]),
+            color=DEPLOYED,
+            linewidth=3,
+            label="evaluated" + several,
+        )
     axes.set(ylim=(0, 102), xlim=(0, None))
     axes.set_xlabel("online episodes so far", fontsize=11)
     axes.set_ylabel("success, %", fontsize=11)
@@ -160,7 +176,9 @@ def play_again(run: Run) -> Path | None:
     cfg = replace(cfg, eval=replace(cfg.eval, imagine_steps=run.config["eval"]["imagine_steps"]))
     for part in ("env", "model", "flow"):
         if fault := difference(run.config[part], resolved(getattr(cfg, part)), part):
-            raise ValueError(f"{run.folder} was not made by the recipe {cfg.name} as it is now: {fault}")
+            raise ValueError(
+                f"{run.folder} was not made by the recipe {cfg.name} as it is now: {fault}"
+            )
     models = [load_wam(cfg, run.folder / "checkpoints" / name) for name in ("base", "final")]
     arms = [run.summary["arms"][name] for name in ("before", "after")]
     models[0].sampler = arms[0]["sampler"]  # `base` is saved before one is chosen

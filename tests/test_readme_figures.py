@@ -39,7 +39,11 @@ def made_run(root, seed: int = 0, *, solved: bool = True, name: str = "quickstar
     for step in range(5):
         row = {"step": step, "seconds": 1.0}
         if step:
-            row |= {"rollout/episodes": 32, "rollout/success_fresh": 0.2 * step, "rollout/fresh": 16}
+            row |= {
+                "rollout/episodes": 32,
+                "rollout/success_fresh": 0.2 * step,
+                "rollout/fresh": 16,
+            }
         if step != 1:
             n = 20 if step in (0, 4) else 10
             row |= {"eval/success": 0.2 * step, "eval/episodes": n, "eval/sampler": step % 2}
@@ -83,7 +87,12 @@ def test_the_three_pictures(tmp_path, capsys):
 
 def test_the_curve_says_what_it_stands_on(tmp_path):
     runs = [readme_figures.Run.load(made_run(tmp_path, seed)) for seed in (0, 1)]
-    assert [(p.x, p.episodes) for p in runs[0].evaluated] == [(0, 20), (64, 10), (96, 10), (128, 20)]
+    assert [(p.x, p.episodes) for p in runs[0].evaluated] == [
+        (0, 20),
+        (64, 10),
+        (96, 10),
+        (128, 20),
+    ]
     text = readme_figures.title(runs)
     for part in ("2 seeds", "0.0 % before, 80.0 % after", "n = 20, 10 of them", "n = 16 a point"):
         assert part in text
@@ -148,7 +157,9 @@ def test_a_run_shows_a_state_that_it_has_gained(tmp_path):
         for seed in range(6):
             model = tiny.lively(seed)
             model.sampler = "ode"
-            found.append((model, evaluate(model, pool, cfg.eval, flow, seed=cfg.seed, sampler="ode")))
+            found.append(
+                (model, evaluate(model, pool, cfg.eval, flow, seed=cfg.seed, sampler="ode"))
+            )
         pairs = [(a, b) for a in found for b in found if (b[1].success & ~a[1].success).any()]
         assert pairs, "no two of the models differ: the test needs other models"
         (base, old), (wam, new) = pairs[0]
@@ -161,7 +172,9 @@ def test_a_run_shows_a_state_that_it_has_gained(tmp_path):
         index = int(path.stem.removeprefix("start"))
         films = report.read_comparison(path)
         assert [film.success for film in films.values()] == [False, True]
-        lengths = [int(r.length[r.starts.index(Start(split="eval", index=index))]) for r in (old, new)]
+        lengths = [
+            int(r.length[r.starts.index(Start(split="eval", index=index))]) for r in (old, new)
+        ]
         assert [film.length for film in films.values()] == lengths
         assert write_comparison(cfg, base, wam, pool, [], folder) is None
         assert not list(folder.iterdir())

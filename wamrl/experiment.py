@@ -1,7 +1,7 @@
 """What the verbs do with a run folder: record, fine-tune, evaluate, improve online, report.
 
-runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png  diagnostics.png
-                 videos/                  before, after; compare: one state lost before and won after
+runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png
+                 diagnostics.png  videos/ before, after; compare: a state lost before, won after
                  demos/ heldout/          demonstrations (unless taken from another run)
                  checkpoints/             sft-resume, base, step-*, best, final
 """
@@ -317,7 +317,7 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
 
 
 def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film | None:
-    """An episode with what `wam` imagines at each of its decisions; None if it ended before the first frame."""
+    """An episode and what `wam` imagines in it; None if it ended before the first frame."""
     chunks = rollout.chunks[rollout.chunks.episode == episode]
     real = chunks.verifiable.flatten()
     if not real.any():

@@ -270,9 +270,9 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
             log_arm(logger, run, learner.iteration, after.summary(cfg), {})
             if dist.main():
                 write_videos(cfg, wam, rollout, run / "videos" / "after")
-                base = learner.frozen
-                base.sampler = before.sampler
-                write_comparison(cfg, base, wam, pool, gained(before, after), run / "videos" / "compare")
+                learner.frozen.sampler = before.sampler
+                folder = run / "videos" / "compare"
+                write_comparison(cfg, learner.frozen, wam, pool, gained(before, after), folder)
     if not dist.main():
         return
     pair = compare(before, after)

@@ -157,7 +157,7 @@ def compose_films(films: dict[str, Film], i: int, factor: int = 0) -> np.ndarray
 
 
 def panel(views: np.ndarray, factor: int = 0) -> np.ndarray:
-    """(V, H, W, 3) -> (H * factor, V * W * factor, 3): the views side by side; 0 as `compose_films`."""
+    """(V, H, W, 3) -> (H * factor, V * W * factor, 3): the views in a row; 0 as `compose_films`."""
     factor = factor or _factor(views.shape[1:3])
     wide = np.concatenate(list(views), axis=1)
     return wide.repeat(factor, axis=0).repeat(factor, axis=1)
