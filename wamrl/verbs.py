@@ -25,9 +25,11 @@ from wamrl.experiment import (
     compare,
     difference,
     fine_tune,
+    gained,
     improve,
     load_wam,
     measure,
+    write_comparison,
     write_videos,
 )  # fmt: skip
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
@@ -263,11 +265,14 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         options = {"rates": rates, "keep": o.keep_rollouts}
         improve(cfg, learner, pool, run, logger, before.summary(cfg), **options)
-        with sharding.gathered(wam.world):
+        with sharding.gathered(wam.world, learner.frozen.world):
             after, rollout = measure(cfg, wam, pool, data.heldout, "after", flow)
             log_arm(logger, run, learner.iteration, after.summary(cfg), {})
             if dist.main():
                 write_videos(cfg, wam, rollout, run / "videos" / "after")
+                learner.frozen.sampler = before.sampler
+                folder = run / "videos" / "compare"
+                write_comparison(cfg, learner.frozen, wam, pool, gained(before, after), folder)
     if not dist.main():
         return
     pair = compare(before, after)

@@ -12,17 +12,20 @@ from wamrl.report.numbers import (
     write_summary,
 )
 from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
-from wamrl.report.video import side_by_side
+from wamrl.report.video import Film, comparison, read_comparison, side_by_side
 
 __all__ = [
+    "Film",
     "Paired",
     "Point",
     "arm",
+    "comparison",
     "diagnostics_figure",
     "evaluations",
     "learning_curve",
     "paired_difference",
     "ratio_text",
+    "read_comparison",
     "read_summary",
     "recovery",
     "rewards_figure",

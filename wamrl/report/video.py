@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +13,30 @@ import numpy as np
 _MIN_SIDE = 256  # pixels; smaller views are enlarged by whole factors, so that single pixels stay visible
 _BAR, _GAP = 28, 8  # pixels; height of a line of text, space between pictures
 _PAPER, _INK = 18, 235  # grey levels
+_ROWS = ("executed", "imagined")  # of a comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """One episode in pictures, as far as frames were taken; nothing of what came after its end."""
+
+    executed: np.ndarray  # uint8 (F, V, H, W, 3)
+    imagined: np.ndarray  # uint8 (F, V, H, W, 3), what the model foresaw for the same control steps
+    steps: tuple[int, ...]  # F control steps since the initial state
+    length: int  # control steps of the episode
+    success: bool
+
+    def __post_init__(self) -> None:
+        shape, other = self.executed.shape, self.imagined.shape
+        if shape != other or len(shape) != 5 or not 0 < shape[0] == len(self.steps):
+            raise ValueError(
+                f"a film of {shape} executed and {other} imagined frames at {len(self.steps)} steps "
+                "is not possible: give (F, V, H, W, 3) twice and F > 0 steps"
+            )
+
+    @property
+    def outcome(self) -> str:
+        return "success" if self.success else "failure"
 
 
 def side_by_side(
@@ -52,12 +78,102 @@ def compose(imagined: np.ndarray, executed: np.ndarray, caption: str, outcome: s
     gap = np.full((columns[0].shape[0], _GAP, 3), _PAPER, np.uint8)
     body = np.concatenate([gap, columns[0], gap, columns[1], gap], axis=1)
     footer = text_image("   ".join(t for t in (caption, outcome) if t), body.shape[1], _tint(outcome))
-    picture = np.concatenate([body, footer])
-    return np.pad(picture, [(0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)], mode="edge")
+    return _even(np.concatenate([body, footer]))
+
+
+def comparison(path: Path, films: dict[str, Film], *, fps: int = 4) -> None:
+    """Write a video of episodes from one initial state: a column each, executed above imagined.
+
+    films: by the name of what acted, such as before and after. An episode that has ended stays at
+    its last frame. `read_comparison` gives the films back, up to the loss of the compression.
+    """
+    pictures = [compose_films(films, i) for i in range(max(len(f.steps) for f in films.values()))]
+    facts = {
+        name: {
+            "steps": film.steps,
+            "length": film.length,
+            "success": film.success,
+            "views": film.executed.shape[1],
+            "hw": film.executed.shape[2:4],
+        }
+        for name, film in films.items()
+    }
+    _encode(Path(path), pictures, fps, comment=json.dumps(facts))
+
+
+def read_comparison(path: Path) -> dict[str, Film]:
+    """The films of a video that `comparison` wrote; ValueError where it is not one."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            facts = json.loads(container.metadata.get("comment", ""))
+            decoded = container.decode(video=0)
+            pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ValueError(f"{path} is no comparison that a run has written: {error}") from error
+    films = {}
+    left = _GAP
+    for name, fact in facts.items():
+        (high, wide), views = fact["hw"], fact["views"]
+        factor = _factor((high, wide))
+        height = high * factor
+        width = views * wide * factor
+        parts = {}
+        for row, part in enumerate(_ROWS):
+            top = 2 * _BAR + row * (height + _BAR)
+            big = pictures[: len(fact["steps"]), top : top + height, left : left + width]
+            blocks = big.reshape(len(big), high, factor, views, wide, factor, 3)
+            small = np.median(blocks, axis=(2, 5)).round().astype(np.uint8)
+            parts[part] = small.transpose(0, 2, 1, 3, 4)
+        facts_of_episode = {"length": fact["length"], "success": fact["success"]}
+        films[name] = Film(**parts, steps=tuple(fact["steps"]), **facts_of_episode)
+        left += width + _GAP
+    return films
+
+
+def compose_films(films: dict[str, Film], i: int, factor: int = 0) -> np.ndarray:
+    """Picture i of a comparison, uint8 (h, w, 3) with even h and w; pixels enlarged `factor` times.
+
+    factor: 0 chooses the one of the run's videos.
+    """
+    columns = []
+    for name, film in films.items():
+        at = min(i, len(film.steps) - 1)
+        panels = [panel(frames[at], factor) for frames in (film.executed, film.imagined)]
+        width = panels[0].shape[1]
+        tint = _tint(film.outcome)
+        verb = "succeeds" if film.success else "fails"
+        over = i >= len(film.steps) - 1
+        footer = f"{film.outcome} at step {film.length}" if over else f"step {film.steps[at]}"
+        pieces = [text_image(f"{name}: {verb}", width, tint)]
+        for row, picture in zip(_ROWS, panels, strict=True):
+            pieces += [text_image(row, width, (_INK,) * 3), picture]
+        pieces.append(text_image(footer, width, tint if over else (_INK,) * 3))
+        columns.append(np.concatenate(pieces))
+    gap = np.full((columns[0].shape[0], _GAP, 3), _PAPER, np.uint8)
+    body = np.concatenate([gap, *(part for column in columns for part in (column, gap))], axis=1)
+    return _even(body)
+
+
+def panel(views: np.ndarray, factor: int = 0) -> np.ndarray:
+    """(V, H, W, 3) -> (H * factor, V * W * factor, 3): the views in a row; 0 as `compose_films`."""
+    factor = factor or _factor(views.shape[1:3])
+    wide = np.concatenate(list(views), axis=1)
+    return wide.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _factor(hw: Sequence[int]) -> int:
+    return max(1, -(-_MIN_SIDE // min(hw)))
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    high, wide = picture.shape[:2]
+    return np.pad(picture, [(0, high % 2), (0, wide % 2), (0, 0)], mode="edge")
 
 
 def _column(title: str, views: np.ndarray) -> np.ndarray:
-    factor = max(1, -(-_MIN_SIDE // min(views.shape[1:3])))
+    factor = _factor(views.shape[1:3])
     large = views.repeat(factor, axis=1).repeat(factor, axis=2)
     gap = np.full((_GAP, large.shape[2], 3), _PAPER, np.uint8)
     return np.concatenate([text_image(title, large.shape[2], (_INK,) * 3), *(p for v in large for p in (v, gap))])
@@ -81,11 +197,12 @@ def text_image(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarra
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _encode(path: Path, pictures: list[np.ndarray], fps: int) -> None:
+def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "") -> None:
     import av  # slow to import
 
     draft = path.with_suffix(".tmp")
     with av.open(str(draft), "w", format="mp4") as container:
+        container.metadata["comment"] = comment
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
