@@ -91,12 +91,12 @@ def passes(config: WAMConfig, views: int, pixels: int) -> tuple[dict[str, tuple[
     clip, flow = probe(wam).to("meta"), FlowConfig()
     n, seeds = len(clip), torch.arange(len(clip))
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
-    plan = wam.act(clip.obs, seeds, flow, generators, False)
+    plan = wam.act(clip.obs, seeds, flow, generators, "ode")
     x, step = torch.zeros_like(plan.actions)[:, None], torch.zeros(n, 1, dtype=torch.long, device="meta")
     plan = replace(plan, chain_x=x, chain_x_next=x, chain_step=step)  # one noisy step, as in the recipes
 
     def decide() -> None:
-        wam.act(clip.obs, seeds, flow, generators, False)
+        wam.act(clip.obs, seeds, flow, generators, "ode")
 
     def update() -> None:
         wam.log_prob(plan, flow).sum().backward()

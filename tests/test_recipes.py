@@ -54,13 +54,14 @@ def test_what_clones_is_what_was_measured_to_gain_by_it():
         assert not online.actor or online.clone == "executed", name
 
 
-
 def test_controls_are_the_quickstart_without_something():
     quick = ALL["quickstart"]()
     halves = {
         "actor-only": (True, False, False),
         "world-only": (False, True, False),
         "clone-successes": (False, False, True),
+        "actor-clone": (True, False, True),
+        "joint": (True, True, False),
     }
     for name, wanted in halves.items():
         cfg = ALL[name]()

@@ -78,7 +78,7 @@ def synthetic(wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one") -> tuple
         advantage=advantage,
         value=torch.zeros(n),
         returns=returns,
-        episode=torch.arange(n),
+        state=torch.arange(n),
     )
     return batch, flow
 
@@ -146,7 +146,7 @@ def test_value_warm_up_ends_where_unseen_episodes_gain_no_more():
     update = learner(wam, value_epochs=200, value_lr=1e-2)
     metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
     assert metrics["actor/value_epochs"] < 60
-    held = batch.episode % 5 == 4
+    held = batch.state % 5 == 4
     left = (batch.returns - update.values(batch.inputs))[held]
     assert left.square().mean() < 1.5 * batch.returns[held].var(unbiased=False)
 

@@ -4,7 +4,8 @@ Noise level sigma: 1 = noise, 0 = data (the paper's t is 1 - sigma).
     x_s = (1 - s) x + s eps        v = eps - x        Euler: x <- x + (s_next - s) v
 
 The paper's eq. 3 adds noise to the ODE without correcting the drift (`sde="plain"`), which inflates the action
-distribution. The default keeps every marginal of the ODE (Flow-GRPO, arXiv 2505.05470; piRL, arXiv 2510.25889).
+distribution. The default keeps every marginal of the ODE as K grows (Flow-GRPO, arXiv 2505.05470; piRL, arXiv
+2510.25889); at the K in use some of its noise stays in the actions, and that is what explores (docs/all-of-wamrl.md).
 Everything here is float32, whatever autocast says: a log-probability in bf16 is not one.
 """
 

@@ -30,7 +30,7 @@ def _libero(name: str, env: LiberoConfig) -> Config:
         name=name,
         env=env,
         model=WAMConfig(world=VideoDiTConfig(width=256, depth=8, taps=(2, 5, 8)), frame_offsets=(5, 10), chunk=10),
-        flow=FlowConfig(noise=0.6),
+        flow=FlowConfig(noise=0.3),
         data=DataConfig(episodes=50, heldout=10, noise=0.2),
         sft=SFTConfig(steps=5000),
         train=TrainConfig(iterations=10, groups=16, starts=StartsConfig(group=4)),

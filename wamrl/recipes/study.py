@@ -134,27 +134,28 @@ CLAIMS = (
 
 
 def reward_arms(rewards: dict[str, SimilarityConfig]) -> tuple[Arm, ...]:
-    """Two arms per reward: `actor_recon` and `wamrl` with this similarity in place of pixels.
-
-    It acts where the reward reads it (modes `paper`, `composite`). `wamrl` is on sparse success:
-    there it changes the diagnostics only.
-    """
+    """The reconstruction reward alone, by another similarity than pixels."""
     return tuple(
         Arm(
-            name=f"{change.__name__}_{name}", tests=f"{change.__name__} with {name} in place of pixels",
-            change=partial(_scored_by, change=change, similarity=similarity),
+            name=f"actor_recon_{name}",
+            tests=f"actor_recon with {name} in place of pixels",
+            change=partial(_scored_by, change=actor_recon, similarity=similarity),
         )
         for name, similarity in rewards.items()
-        for change in (actor_recon, wamrl)
-    )  # fmt: skip
+    )
 
 
 def reward_claims(rewards: dict[str, SimilarityConfig]) -> tuple[Claim, ...]:
-    """The paper's seventh: pixels are the best reward; one sentence per other reward and use."""
+    """The paper's seventh: pixels are the best reward; one sentence per other reward."""
     return tuple(
-        Claim(number=7, text=f"pixels are a better reward than {name}", arm=arm, against=f"{arm}_{name}", kinds=KINDS)
+        Claim(
+            number=7,
+            text=f"pixels are a better reward than {name}",
+            arm="actor_recon",
+            against=f"actor_recon_{name}",
+            kinds=KINDS,
+        )
         for name in rewards
-        for arm in ("actor_recon", "wamrl")
     )
 
 

@@ -23,6 +23,7 @@ class CellResult:
     success: np.ndarray  # bool (E,)
     stages_done: np.ndarray  # int64 (E,) sub-goals completed
     goals: int  # sub-goals that make a success
+    sampler: str  # the deployed one
     mean_length: float  # control steps per episode
     control_steps: int  # taken online, by training; 0 for the base
     seconds: float
@@ -56,7 +57,8 @@ def from_summary(
         return CellResult(
             task=task, kind=kind, arm=arm, seed=seed, starts=np.array(after["starts"], int),
             success=np.array(after["success"], bool), stages_done=np.array(summary["stages_done"], int),
-            goals=after["stages"], mean_length=after["mean_length"], control_steps=summary["control_steps"],
+            goals=after["stages"], sampler=after.get("sampler", "ode"),
+            mean_length=after["mean_length"], control_steps=summary["control_steps"],
             seconds=summary["seconds"], error_over_copy=after["error_over_copy"], recovery=_recovery(after),
             curve=tuple(curve), evaluated=tuple(evaluated),
         )  # fmt: skip

@@ -102,7 +102,7 @@ def percent(e: Estimate) -> str:
 def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
     """Success per arm and its paired differences to the references."""
     against = {(r["arm"], r["against"]): r for r in comparisons if r["task"] == task and r["seed"] == "all"}
-    head = ["arm", "seeds x states", "success, %", "per seed, %"]
+    head = ["arm", "seeds x states", "success, %", "per seed, %", "sampler"]
     head += [h for name in REFERENCES for h in (f"- {name}, points", "p (Holm)")]
     rows = []
     for arm in results.arms:
@@ -110,6 +110,7 @@ def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
             continue
         row = [f"`{arm}`", f"{len(cells)} x {len(cells[0].success)}", percent(results.rate(task, arm))]
         row.append(", ".join(f"{100 * c.rate:.1f}" for c in cells))
+        row.append(", ".join(c.sampler for c in cells))
         for name in REFERENCES:
             pair = against.get((arm, name))
             row += ["", ""] if pair is None else [_difference(pair), f"{pair['p_holm']:.2g}"]

@@ -50,7 +50,7 @@ Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, whic
 class OnlineSFTConfig:
     world: bool = True  # video SFT with latent KL
     actor: bool = False  # co-training; not in the paper
-    clone: Literal["noise_free", "executed"] = "noise_free"  # of a successful decision
+    clone: Literal["noise_free", "executed"] = "executed"  # of a successful decision
     shared: bool = False  # the action loss also trains the world model, as SFT does; not in the paper
     steps: int = 20  # per iteration, both halves in one step
     batch: int = 32  # of all ranks together

@@ -21,7 +21,7 @@ from wamrl.rl.value import ValueConfig
 from wamrl.types import Batch, Obs
 
 METRICS = ("loss", "kl", "clip_fraction", "grad_norm")  # of a policy minibatch, in this order
-VALUE_PATIENCE = 5  # epochs without a gain on unseen episodes
+VALUE_PATIENCE = 5  # epochs without a gain on unseen initial states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ActorUpdateConfig:
     group_baseline: bool = True  # PPO: also take off the mean of the other episodes of the state
     min_scale: float = 0.1  # advantages are divided by their std, or by this if it is smaller
     value_warmup: int = 1  # iterations that train only the value head
-    value_epochs: int = 40  # at most, in each of these; ends when unseen episodes gain no more
+    value_epochs: int = 40  # at most, in each of these; ends when unseen initial states gain no more
     grad_norm: float = 1.0
     value: ValueConfig = field(default_factory=ValueConfig)
 
@@ -90,7 +90,7 @@ class ActorBatch(Batch):
     advantage: Tensor  # float32 (M,) not yet normalised
     value: Tensor  # float32 (M,) what the value head expected, before it has seen these chunks
     returns: Tensor  # float32 (M,) discounted sum of the rewards that followed
-    episode: Tensor  # int64 (M,)
+    state: Tensor  # int64 (M,) index of the initial state of its episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +156,10 @@ class ActorUpdate(nn.Module):
         returns, _ = gae(reward, nothing, chunks.episode, nothing, cfg.gamma, 1.0)
         keep = torch.ones(len(chunks), dtype=torch.bool)
         own = int(chunks.episode.max()) + 1 if len(chunks) else 0
+        state = outcomes.state[outcomes.first : outcomes.first + own]
         if cfg.algorithm == "ppo":
             advantage, _ = gae(reward, value, chunks.episode, nothing, cfg.gamma, cfg.lam)
             if cfg.group_baseline:
-                state = outcomes.state[outcomes.first : outcomes.first + own]
                 baseline = group_baseline(advantage, chunks.episode, chunks.step == 0, state)
                 share = control_variate(advantage, baseline)
                 advantage = advantage - share * baseline
@@ -177,7 +177,7 @@ class ActorUpdate(nn.Module):
             advantage=advantage,
             value=value,
             returns=returns,
-            episode=chunks.episode,
+            state=state[chunks.episode],
         )
         return batch[keep], metrics
 
@@ -263,14 +263,14 @@ class ActorUpdate(nn.Module):
     def _fit_value(
         self, batch: ActorBatch, generator: torch.Generator, *, to_convergence: bool
     ) -> dict[str, float]:
-        """Regress the returns: `epochs` epochs; or, to convergence, until episodes that are held out
-        (each fifth) gain no more, and back to where they stood best."""
+        """Regress the returns: `epochs` epochs; or, to convergence, until chunks that are held out
+        (of each fifth initial state) gain no more, and back to where they stood best."""
         device = next(self.value.parameters()).device
         inputs = batch.inputs.to(device)
         returns = batch.returns.to(device)
         train = torch.ones_like(returns)
         if to_convergence:
-            train[batch.episode.to(device) % 5 == 4] = 0
+            train[batch.state.to(device) % 5 == 4] = 0
         best = math.inf
         kept = None
         since = 0  # epochs since the best one
