@@ -28,7 +28,8 @@ def cell(task="reach", arm="base", seed=0, n=20, kind="staged", **changes) -> Ce
     base = CellResult(
         task=task, kind=kind, arm=arm, seed=seed, starts=np.arange(n), success=success,
         stages_done=np.where(success, 2, np.arange(n) % 2), goals=2, mean_length=30.0,
-        sampler="zero", control_steps=0 if arm == "base" else 500, seconds=61.0, error_over_copy={"4": 0.5, "8": None}, recovery=None,
+        sampler="zero", control_steps=0 if arm == "base" else 500, seconds=61.0,
+        error_over_copy={"4": 0.5, "8": None}, recovery=None,
         curve=() if arm == "base" else ((0.0, 0.3), (250.0, 0.5)),
     )  # fmt: skip
     return replace(base, **changes)
