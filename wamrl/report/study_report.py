@@ -12,7 +12,7 @@ from wamrl.report.study_data import CellResult, Results
 
 _HOW = """\
 Success: on held-out initial states that nothing was trained on, the same for all arms and seeds. Each model acts by
-the sampler that suits it best on training states, named seed by seed: `zero` and `ode` are without noise, `explore` not.
+the sampler that suits it best on training states (`sampler`; `zero` and `ode` are without noise, `explore` is not).
 Each arm of a task and seed starts from the same base model. Brackets are 95 % intervals. Success and differences:
 hierarchical bootstrap (seeds, then initial states within each drawn seed, both arms paired; 10,000 resamples,
 percentiles). **With 3 seeds an interval is only as good as 3 seeds can be.** Where all values agree the interval is
