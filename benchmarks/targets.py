@@ -117,7 +117,10 @@ BENCHMARKS: dict[str, Benchmark] = {
             "training step, 768 x 12, CPU float32": Target(
                 at_least=0.5, explanation="weights are used twice, so half of the additions are of gradients"
             ),
-            "training step, 768 x 12, CUDA bfloat16": Target(at_least=0.4),
+            "training step, 768 x 12, CUDA bfloat16": Target(
+                at_least=0.4,
+                explanation="measured on two cores beside fifteen other runs; 1.04 B reached 0.40 there",
+            ),
         },
     ),
     "compiled_loop": Benchmark(
