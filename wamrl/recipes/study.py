@@ -13,9 +13,10 @@ from wamrl.envs.metaworld import MetaWorldConfig
 from wamrl.envs.point import PointConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
-from wamrl.recipes.metaworld import PICO, online
+from wamrl.recipes.metaworld import EXPLORE, PICO, online
 from wamrl.recipes.point import point as point_run
 from wamrl.recipes.rewards import ALL
+from wamrl.recipes.robosuite import lift
 from wamrl.report.claims import KINDS, LONG, Claim
 from wamrl.reward_study import RewardStudyConfig
 from wamrl.rewards.base import SimilarityConfig
@@ -178,7 +179,7 @@ def hammer() -> Config:
 def press_thrice() -> Config:
     """The study's staged task: press three buttons, one after another; four demonstrations."""
     env = MetaWorldConfig(task="button-press", stages=3, horizon=240)
-    return _task("press-thrice", env, demos=4, sft=600, noise=0.3)
+    return _task("press-thrice", env, demos=4, sft=600, flow=FlowConfig(noise=0.4, noise_end=0.2))
 
 
 def metaworld() -> StudyConfig:
@@ -194,8 +195,22 @@ def metaworld() -> StudyConfig:
     return _study("metaworld", tasks, {"flow": OpticalFlowConfig()})
 
 
+def robosuite() -> StudyConfig:
+    """Does it carry over to another simulator? robosuite's lift from a weak base: actor-only and ours."""
+    base = lift()
+    config = replace(
+        base,
+        data=replace(base.data, episodes=20),
+        sft=SFTConfig(steps=400),  # 30 of 100 at an earlier commit: room both ways
+        eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
+        vector=VectorConfig(n_workers=1),
+    )
+    tasks = (StudyTask(name="lift", kind="short", config=config, arms=("actor_success", "wamrl")),)
+    return _study("robosuite", tasks, {})
+
+
 def _task(
-    name: str, env: MetaWorldConfig, *, demos: int, sft: int, noise: float = 0.5
+    name: str, env: MetaWorldConfig, *, demos: int, sft: int, flow: FlowConfig = EXPLORE
 ) -> Config:
     """What the base learns from, and one budget and one set of rates for all arms.
 
@@ -208,7 +223,7 @@ def _task(
         name=name,
         env=env,
         model=PICO,
-        flow=FlowConfig(noise=noise),
+        flow=flow,
         data=DataConfig(episodes=demos, heldout=12),
         sft=SFTConfig(steps=sft),
         train=online(iterations=40),
