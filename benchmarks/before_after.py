@@ -29,7 +29,7 @@ def earlier(commit: str, folder: Path) -> Path:
     done = subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], capture_output=True, text=True)
     done = done if done.returncode else subprocess.run(
         ["git", "checkout", "-q", commit], cwd=folder, capture_output=True, text=True
-    )  # fmt: skip
+    )
     if done.returncode:
         raise SystemExit(f"commit {commit} is not in this clone: fetch the whole history ({done.stderr.strip()})")
     for name in TOOLS:

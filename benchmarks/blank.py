@@ -28,7 +28,7 @@ class BlankEnv(Env):
     spec = EnvSpec(
         name="blank", instruction="wait", views=("front",), image_hw=(SIZE, SIZE), action_dim=ACTIONS, proprio_dim=1,
         horizon=HORIZON,
-    )  # fmt: skip
+    )
     _going = StepResult(success=False, terminated=False, truncated=False, stages=0)
     _frame, _state = np.zeros((1, SIZE, SIZE, 3), np.uint8), np.zeros(1, np.float32)
 

@@ -83,7 +83,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     work = Work(
         chunks=chunks, steps=steps, workers=cfg.vector.n_workers, epochs=train.actor.epochs,
         samples=train.online.steps * train.online.batch, flops=flops,
-    )  # fmt: skip
+    )
     return metrics, work
 
 

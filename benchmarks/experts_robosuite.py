@@ -18,7 +18,8 @@ from wamrl.report import wilson
 from wamrl.types import Start
 
 DROP = 15  # control steps with open fingers
-CARRIED = {"lift": 1, "stack": 1, "nut-assembly-square": 12, "nut-assembly": 12}  # steps of holding before the drop
+# steps of holding before the drop
+CARRIED = {"lift": 1, "stack": 1, "nut-assembly-square": 12, "nut-assembly": 12}
 CARRIED_ELSE = 25
 
 

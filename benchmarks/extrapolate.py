@@ -93,7 +93,8 @@ def passes(config: WAMConfig, views: int, pixels: int) -> tuple[dict[str, tuple[
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
     plan = wam.act(clip.obs, seeds, flow, generators, "ode")
     x, step = torch.zeros_like(plan.actions)[:, None], torch.zeros(n, 1, dtype=torch.long, device="meta")
-    plan = replace(plan, chain_x=x, chain_x_next=x, chain_step=step)  # one noisy step, as in the recipes
+    # one noisy step, as in the recipes
+    plan = replace(plan, chain_x=x, chain_x_next=x, chain_step=step)
 
     def decide() -> None:
         wam.act(clip.obs, seeds, flow, generators, "ode")

@@ -22,7 +22,7 @@ FPS = 20
 MODES = {
     "ours-png": {"video": False}, "ours-av1": {"codec": "libsvtav1"}, "ours-h264": {"codec": "h264"},
     "ours-av1-small-files": {"codec": "libsvtav1", "video_files_size_in_mb": 0.2, "data_files_size_in_mb": 0.03},
-}  # fmt: skip
+}
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -82,7 +82,7 @@ def _expect(path: Path, episodes: list, views: tuple[str, ...], original: list, 
         executed=np.concatenate([e.executed for e in episodes]),
         frames=np.concatenate([e.frames[cut] for e in episodes]),
         original=np.concatenate([e.frames[cut] for e in original]),
-    )  # fmt: skip
+    )
 
 
 def check(root: Path) -> None:
@@ -192,7 +192,7 @@ def record(root: Path) -> None:
         np.savez(
             root / f"{name}.npz", frames=frames,
             **{k: source[k] for k in ("lengths", "texts", "state", "action", "views", "original")},
-        )  # fmt: skip
+        )
         print(f"{name}: written and read by lerobot, PSNR {psnr(frames, source['original']):.1f} dB")
 
 
@@ -203,7 +203,8 @@ def read(root: Path) -> None:
         want, data = np.load(root / f"{name}.npz"), open_lerobot(root / name)
         lengths = want["lengths"]
         kept = np.ones(len(want["action"]), dtype=bool)
-        kept[np.cumsum(lengths) - 1] = False  # a foreign dataset lacks the frame after the last action
+        # a foreign dataset lacks the frame after the last action
+        kept[np.cumsum(lengths) - 1] = False
         assert [f.length + 1 for f in data.facts] == lengths.tolist() and data.views == tuple(want["views"]), "sizes"
         assert [f.text for f in data.facts] == want["texts"].tolist(), "tasks"
         assert [f.success for f in data.facts] == [n % 3 == 0 for n in range(len(lengths))], "success"

@@ -52,7 +52,7 @@ def main() -> None:
             failed = [i for i, d in enumerate(done) if not d[0]]
             print(f"| {suite} | {task} | {len(done) - len(failed)} of {len(done)} | {low:.0%} to {high:.0%} | "
                   f"{np.mean(lengths):.0f}, {max(lengths)} | {sum(d[2] for d in done)} | {failed or ''} | "
-                  f"{env.spec.instruction} |", flush=True)  # fmt: skip
+                  f"{env.spec.instruction} |", flush=True)
 
 
 if __name__ == "__main__":

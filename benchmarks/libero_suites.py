@@ -51,7 +51,7 @@ def run(config: LiberoConfig) -> str:
     assert frames.shape == (2, 256, 256, 3) and min(frames[0].std(), frames[1].std()) > 5, "an empty picture"
     speed, frame = CHUNKS * CHUNK / (stepped - reset), (drawn - first) / 2 * 1000
     return (f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | "
-            f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |")  # fmt: skip
+            f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |")
 
 
 def main() -> None:
@@ -67,7 +67,8 @@ def main() -> None:
             try:
                 print(run(LiberoConfig(suite=suite, task=task, assets=assets)), flush=True)
                 good += 1
-            except Exception as error:  # the table goes on: one broken task must not hide the others
+            except Exception as error:
+                # the table goes on: one broken task must not hide the others
                 print(f"| {suite} | {task} | failed: {type(error).__name__}: {error} |", flush=True)
                 bad += 1
             libero_render._renderers.clear()  # one task's textures at a time

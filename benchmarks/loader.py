@@ -20,7 +20,7 @@ from wamrl.types import Episode
 
 SPEC = EnvSpec(
     name="noise", instruction="t", views=("front",), image_hw=(0, 0), action_dim=4, proprio_dim=7, horizon=99
-)  # fmt: skip
+)
 BATCHES = 10  # per round
 
 
@@ -35,7 +35,7 @@ def episode(seed: int, size: int, length: int = 99) -> Episode:
     return Episode(
         frames=frames, proprio=numbers[:, :7], actions=numbers[1:, 7:], executed=numbers[1:, 7:], success=True,
         stages=1, seed=seed, text="t",
-    )  # fmt: skip
+    )
 
 
 def batches(data: ClipDataset) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
     rows = [
         row(f"batch of 32 clips, {name}", found, seconds["memory"], scale=1e3 / BATCHES, note="peer: frames in memory")
         for name, found in seconds.items() if name != "memory"
-    ]  # fmt: skip
+    ]
     finish("loader", rows, args)
 
 

@@ -27,7 +27,7 @@ def describe() -> dict[str, str | int | float]:
         "python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
         **versions, **{name: v for name, v in peers.items() if name == "stable_baselines3"},
         "date": time.strftime("%Y-%m-%d"), "commit": commit(),
-    }  # fmt: skip
+    }
 
 
 def slug() -> str:

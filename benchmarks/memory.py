@@ -39,12 +39,12 @@ def tiny() -> Config:
     train = replace(
         cfg.train, groups=4, actor=replace(cfg.train.actor, epochs=1, value_warmup=0),
         online=replace(cfg.train.online, steps=2, batch=8, capacity=32),
-    )  # fmt: skip
+    )
     return replace(
         cfg, env=PointConfig(image_size=16), train=train, vector=VectorConfig(n_envs=8, n_workers=2), threads=1,
         model=replace(cfg.model, world=world, actor=ActionHeadConfig(width=32, heads=2)),
         data=replace(cfg.data, episodes=4),
-    )  # fmt: skip
+    )
 
 
 def cycles(count: int, each) -> None:

@@ -14,10 +14,10 @@ from wamrl.types import Clip, Obs
 NANO = WAMConfig()
 BASE = WAMConfig(  # the ~0.1 B size
     world=VideoDiTConfig(width=768, depth=12, heads=12, taps=(4, 8, 12)), actor=ActionHeadConfig(width=384)
-)  # fmt: skip
+)
 LARGE = WAMConfig(  # the ~1 B size
     world=VideoDiTConfig(width=1792, depth=26, heads=14, taps=(8, 17, 26)), actor=ActionHeadConfig(width=384)
-)  # fmt: skip
+)
 SIZE, ACTIONS, STATE = 64, 4, 7  # pixels, action and proprioception dims: those of MetaWorld
 
 
@@ -42,7 +42,7 @@ def clips(wam: WAM, batch: int) -> Clip:
         future_mask=torch.ones(batch, len(spec.frame_offsets), dtype=torch.bool),
         proprio=torch.randn(batch, STATE, generator=g), actions=torch.rand(batch, spec.chunk, ACTIONS, generator=g),
         action_mask=torch.ones(batch, spec.chunk, dtype=torch.bool), weight=torch.ones(batch), text=("press",) * batch,
-    ).to(next(wam.parameters()).device)  # fmt: skip
+    ).to(next(wam.parameters()).device)
 
 
 def plan_of(wam: WAM, obs: Obs, flow: FlowConfig) -> Plan:

@@ -55,7 +55,7 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
         return SimpleNamespace(
             config=pool.config, spec=pool.spec, busy_s=0.0, reset=lambda starts: None, send=lambda *_: None,
             receive=lambda _: tape.popleft(), buffer=lambda: None,
-        )  # fmt: skip
+        )
 
     return free_model, free_envs, rollout
 
@@ -75,7 +75,7 @@ def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
         works = {
             "simulators alone": lambda: run(free_model(), two), "model alone": lambda: run(wam, free_envs()),
             "one lane": lambda: run(wam, one), "two lanes": lambda: run(wam, two),
-        }  # fmt: skip
+        }
         sides = {name: lambda name=name, work=work: found.update({name: work()}) for name, work in works.items()}
         seconds = interleave(sides, rounds)
         for name, rollout in found.items():

@@ -32,15 +32,18 @@ MISSING = "stable-baselines3 is not here: `bash benchmarks/peers.sh` installs it
 
 def peers(n: int, stack: ExitStack) -> dict[str, tuple[Callable, Callable[[], np.ndarray]]]:
     """Name -> (step(actions (n, A)), the frames of its last observation (n, H, W, 3)), each on `n` environments."""
-    vector = gym.vector.AsyncVectorEnv([BlankGym] * n, shared_memory=True, copy=False)  # its fastest; ours copies
+    # its fastest; ours copies
+    vector = gym.vector.AsyncVectorEnv([BlankGym] * n, shared_memory=True, copy=False)
     stack.callback(vector.close)
     seen = {"AsyncVectorEnv": vector.reset(seed=[0] * n)[0]}
     found = {"AsyncVectorEnv": partial(_step, "AsyncVectorEnv", vector.step, seen)}
     if PEERS.is_dir():
-        sys.path.append(str(PEERS))  # at the end: our own packages stay the ones that both sides use
+        # at the end: our own packages stay the ones that both sides use
+        sys.path.append(str(PEERS))
         from stable_baselines3.common.vec_env import SubprocVecEnv
 
-        vector = SubprocVecEnv([BlankGym] * n, start_method="fork")  # its default imports torch once per process
+        # its default imports torch once per process
+        vector = SubprocVecEnv([BlankGym] * n, start_method="fork")
         stack.callback(vector.close)
         vector.seed(0)
         seen["SubprocVecEnv"] = vector.reset()

@@ -19,7 +19,8 @@ from wamrl.envs.workers import PoolConfig
 from wamrl.types import Start
 
 CHUNK, OFFSETS = 12, (6, 12)  # as in the recipes; the frame at 12 is the next observation too
-ENV = MetaWorldConfig(task="button-press", horizon=100_000)  # the untrained actions below never press the button
+# the untrained actions below never press the button
+ENV = MetaWorldConfig(task="button-press", horizon=100_000)
 
 
 def actions_of(slot: int, chunks: int) -> np.ndarray:

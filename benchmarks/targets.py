@@ -41,7 +41,7 @@ POOL = {
         ("step", 4, 32, "the environments of a process take turns, and a step of each has its own Python"),
         ("8-step chunk", 15, 32, "copies between cores and the Python of the steps are what is left"),
     ) for peer in PEERS
-}  # fmt: skip
+}
 
 BENCHMARKS: dict[str, Benchmark] = {
     "pool": Benchmark(
@@ -126,7 +126,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "compiled_loop": Benchmark(
         title="the denoising loop, compiled",
         sides="Ours: torch.compile of the whole loop. Peer: as it is, our default.",
-    ),  # fmt: skip
+    ),
     "threads": Benchmark(
         title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
         sides="Ours: the setting in the first column. Peer: one thread.",
@@ -151,11 +151,11 @@ BENCHMARKS: dict[str, Benchmark] = {
                 )
             },
         },
-    ),  # fmt: skip
+    ),
     "profile_iteration": Benchmark(
         title="where the time of one online iteration goes",
         sides="Numbers, no comparison.",
-    ),  # fmt: skip
+    ),
     "before_after": Benchmark(
         title="one online iteration, before and after the work on speed",
         sides="Ours: this checkout. Peer: commit 27d16b8, the last one before it.",
@@ -163,5 +163,5 @@ BENCHMARKS: dict[str, Benchmark] = {
     "ray_pool": Benchmark(
         title="what a pool on a Ray cluster costs",
         sides="Ours: workers as Ray actors on two nodes. Peer: workers as processes. All on this machine.",
-    ),  # fmt: skip
+    ),
 }

@@ -21,7 +21,7 @@ SETTINGS = {
     "libgomp's default": {}, "GOMP_SPINCOUNT=2000": {"GOMP_SPINCOUNT": "2000"},
     "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"}, "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
     "OMP_WAIT_POLICY=ACTIVE": {"OMP_WAIT_POLICY": "ACTIVE"},
-}  # fmt: skip
+}
 STEP = """
 import sys, torch
 from benchmarks.models import build, clips

@@ -93,7 +93,7 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     note = f"{parameters / 1e6:.1f} M parameters, batch {batch}, {flops / 1e9:.1f} GFLOP a step; {rates}"
     return row(f"training step, {name}, {KIND}", ours, peer, scale=1e12, unit="ms per GFLOP", note=note) | {
         "gflop": flops / 1e9, "batch": batch,
-    }  # fmt: skip
+    }
 
 
 def largest(name: str, config: WAMConfig, rounds: int) -> dict:

@@ -35,7 +35,7 @@ RUNS = {
         actor=ACTOR, online=replace(ONLINE, actor=False, capacity=12), ema=0.5,
         reward=RewardConfig(mode="paper", scorer="ema"),
     ),
-}  # fmt: skip
+}
 
 
 def learner(cfg: Config, seed: int = 0) -> Learner:

@@ -22,7 +22,7 @@ MADE = Benchmark(
     targets={
         "fast": Target(at_least=4), "slow": Target(at_least=4, explanation="because of it"), "small": Target(at_most=1),
     },
-)  # fmt: skip
+)
 
 
 def test_bench_runs_one_and_keeps_its_numbers(tmp_path):

@@ -15,7 +15,7 @@ from wamrl.checkpoint.folder import MANIFEST, sha256
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
     torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.complex64,
-]  # fmt: skip
+]
 
 
 def assert_same(a, b, where="state"):
@@ -65,7 +65,7 @@ def test_nesting_and_scalars_come_back(tmp_path):
         "a.b": torch.ones(2), "a": {"b": torch.zeros(2)}, "state.a": (torch.ones(1), [(1, (2,))]),
         "numpy": [np.arange(6, dtype=np.uint32)[None], np.array(3.0), np.float32(1.5), np.float64(2), np.bool_(1)],
         "bytes": bytes(range(256)),
-    }  # fmt: skip
+    }
     save(tmp_path / "c", state)
     assert_same(state, load(tmp_path / "c"))
 

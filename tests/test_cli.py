@@ -128,7 +128,8 @@ def test_the_metrics_tell_of_every_phase(quick):
     assert [r["step"] for r in rows if "eval/success" in r] == [0, 1, 2]
     held = next(r for r in rows if "heldout/copy_ratio/8" in r)["heldout/copy_ratio/8"]
     summary = json.loads((quick / "summary.json").read_text())
-    assert summary["arms"]["before"]["error_over_copy"]["8"] == pytest.approx(held)  # nothing happened in between
+    # nothing happened in between
+    assert summary["arms"]["before"]["error_over_copy"]["8"] == pytest.approx(held)
     ends = [r for r in rows if r.get("eval/success") is not None and r["step"] in (0, 2)]
     for row, arm in zip(ends, summary["arms"].values(), strict=True):
         assert row["eval/success"] == arm["rate"] == arm["rates"][arm["sampler"]]
@@ -155,7 +156,8 @@ def test_eval_deploys_the_saved_sampler(improved, tmp_path):
 
 def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
     assert {p.name for p in data.iterdir()} == {"config.json", "demos", "heldout"}
-    assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()  # taken from `data`
+    # taken from `data`
+    assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
     assert tiny.difference(*(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))) is None
     assert tiny.difference(*(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final")))
     assert (improved / "summary.json").is_file() and (improved / "learning_curve.png").is_file()
@@ -163,7 +165,8 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
     summary = json.loads((run / "summary.json").read_text())
     check_arm(summary["arms"]["model"])
     after = json.loads((improved / "summary.json").read_text())["arms"]["after"]
-    assert summary["arms"]["model"] == after  # `eval` takes the final model, and finds what `train` found
+    # `eval` takes the final model, and finds what `train` found
+    assert summary["arms"]["model"] == after
     assert list((run / "videos").glob("*.mp4")) and (run / "config.json").is_file()
 
 

@@ -16,7 +16,7 @@ from wamrl.envs.base import EnvSpec
 
 SPEC = EnvSpec(
     name="made", instruction="task 0", views=("top",), image_hw=(16, 24), action_dim=2, proprio_dim=3, horizon=9
-)  # fmt: skip
+)
 
 
 def wamrl(*args) -> tuple[int, str]:

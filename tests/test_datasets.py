@@ -52,7 +52,7 @@ def test_what_does_not_fit_the_environment_is_named(episodes, tmp_path, change, 
     spec = replace(
         env_spec(tiny.CONFIG), proprio_dim=e.proprio.shape[1], action_dim=e.actions.shape[1],
         views=("front", "side")[: e.frames.shape[1]], image_hw=e.frames.shape[2:4],
-    )  # fmt: skip
+    )
     save([e, e], spec, tmp_path / "other")
     with pytest.raises(ValueError, match=sentence):
         load_data(tiny.CONFIG, tmp_path / "other")

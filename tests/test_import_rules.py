@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wamrl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FRAME = {"types", "dist", "sharding", "log", "machine"}  # plain helpers without knowledge of any room
+# plain helpers without knowledge of any room
+FRAME = {"types", "dist", "sharding", "log", "machine"}
 LOOP = FRAME | {"config", "checkpoint", "report", "rl", "data", "models.flow", "models.base"}
 LOOP |= {"rewards.base", "rewards.diagnostics", "envs.base", "envs.workers"}
 
@@ -90,7 +91,8 @@ def room(module: str) -> str:
 
 
 def allowed(importer: str, target: str, name: str) -> bool:
-    if not target or (room(target) in ENTRANCES and importer != "__main__"):  # the bare package has nothing to offer
+    # the bare package has nothing to offer
+    if not target or (room(target) in ENTRANCES and importer != "__main__"):
         return importer in ENTRANCES and not target
     if importer in ENTRANCES or room(target) == room(importer):
         return True

@@ -107,7 +107,7 @@ def test_the_usual_number_of_ranks(monkeypatch):
     for taken in (
         replace(cfg, threads=1), replace(cfg, vector=replace(cfg.vector, n_workers=2)),
         replace(cfg, vector=replace(cfg.vector, backend="ray")), replace(cfg, train=replace(cfg.train, env_steps=9999)),
-    ):  # fmt: skip
+    ):
         assert verbs.usual_ranks(taken) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert verbs.usual_ranks(cfg) == 1

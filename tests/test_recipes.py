@@ -37,7 +37,8 @@ def test_its_model_can_be_built(name):
     with torch.device("meta"):
         wam = cfg.model.build(views=1, image_hw=(64, 64), action_dim=4, proprio_dim=7)
     assert wam.spec.chunk == cfg.model.chunk and cfg.pool().n_exec == cfg.model.chunk
-    assert max(cfg.model.frame_offsets) <= cfg.model.chunk  # else the last frame is never verifiable
+    # else the last frame is never verifiable
+    assert max(cfg.model.frame_offsets) <= cfg.model.chunk
 
 
 def test_the_recipes_of_the_issue_are_there():
@@ -67,7 +68,8 @@ def test_controls_are_the_quickstart_without_something():
         cfg = ALL[name]()
         assert (cfg.train.actor.enabled, cfg.train.online.world, cfg.train.online.actor) == wanted, name
         same = replace(cfg, name=quick.name, train=quick.train)
-        assert same == quick, name  # the same environment, model, data, evaluation and number of episodes
+        # the same environment, model, data, evaluation and number of episodes
+        assert same == quick, name
         assert (cfg.train.iterations, cfg.train.groups) == (quick.train.iterations, quick.train.groups), name
 
 

@@ -51,7 +51,8 @@ def test_the_interval_covers_as_often_as_it_says():
     rng, hits = np.random.default_rng(0), 0
     for trial in range(60):
         before = rng.random(80) < 0.5
-        after = np.where(rng.random(80) < 0.3, rng.random(80) < 0.8, before)  # true difference 0.3 * (0.8 - 0.5)
+        # true difference 0.3 * (0.8 - 0.5)
+        after = np.where(rng.random(80) < 0.3, rng.random(80) < 0.8, before)
         pair = paired_difference(before, after, seed=trial)
         hits += pair.low <= 0.09 <= pair.high
     assert hits >= 51  # 57 expected, sd 1.7
@@ -122,7 +123,7 @@ def test_video_complaints(tmp_path):
     for left, right, more in (
         (frames, frames[:1], {}), (frames[:0], frames[:0], {}), (frames, frames.astype(float), {}),
         (frames, frames, {"captions": ["a"]}),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError):
             side_by_side(tmp_path / "v.mp4", left, right, **more)
     assert not list(tmp_path.iterdir())

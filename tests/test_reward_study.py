@@ -67,7 +67,7 @@ def test_the_verb_scores_all_and_names_what_is_missing(run):
     folder, text = run
     assert {p.name for p in folder.iterdir()} == {
         "config.json", "rewards.md", "rewards.csv", "rewards.json", "rewards.png"
-    }  # fmt: skip
+    }
     report = json.loads((folder / "rewards.json").read_text())
     keys = [(r["reward"], r["variant"]) for r in report["rewards"]]
     assert keys == [(a, b) for a in ("pixel", "absolute") for b in ("reconstruction", "gain", "copy")]

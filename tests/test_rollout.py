@@ -54,7 +54,8 @@ def test_another_seed_gives_other_noise(pool, rollout):
 
 def test_episodes_are_complete_and_sorted(rollout):
     chunks, n = rollout.chunks, len(rollout.starts)
-    assert n == 20 and rollout.starts == tiny.starts(20) and rollout.lost == 0  # more starts than slots
+    # more starts than slots
+    assert n == 20 and rollout.starts == tiny.starts(20) and rollout.lost == 0
     key = chunks.episode * 1000 + chunks.step
     assert (key.diff() > 0).all() and chunks.episode.unique().tolist() == list(range(n))
     for e in range(n):
@@ -76,7 +77,8 @@ def test_episodes_are_complete_and_sorted(rollout):
 def test_states_with_both_outcomes_are_undecided(rollout):
     states = [Start(split="train", index=i) for i in (5, 5, 5, 9, 9, 2, 2, 7)]
     some = replace(rollout, starts=states, success=torch.tensor([1, 1, 1, 0, 1, 0, 0, 1]).bool())
-    assert undecided(some).tolist() == [False, False, True]  # the states 2, 5 and 9; 7 was tried once
+    # the states 2, 5 and 9; 7 was tried once
+    assert undecided(some).tolist() == [False, False, True]
     assert "rollout/undecided" not in rollout_metrics(rollout, torch.ones(20, dtype=torch.bool))
 
 

@@ -47,7 +47,7 @@ def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7",
         "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "localhost",
         "OUT": str(tmp_path / "out"), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     python = [sys.executable, "-m", "wamrl.cli", "sft", "point", "--smoke", "--out", str(tmp_path / "base")]
     subprocess.run(python, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
     (base,) = (tmp_path / "base").iterdir()

@@ -34,7 +34,8 @@ def test_both_losses_fall_and_both_halves_learn():
     wam = tiny.fresh()
     before, sft = tiny.snapshot(wam), SFT(wam, replace(CFG, steps=60, batch=16, lr=3e-3), seed=0)
     clip = tiny.demos().sample(16, torch.Generator().manual_seed(0))
-    metrics = [sft.step(lambda n, g, part: clip[part]) for _ in range(60)]  # one batch, learned by heart
+    # one batch, learned by heart
+    metrics = [sft.step(lambda n, g, part: clip[part]) for _ in range(60)]
     for name in ("sft/video_loss", "sft/action_loss"):
         first, last = (sum(m[name] for m in part) for part in (metrics[:8], metrics[-8:]))
         assert last < 0.8 * first, name

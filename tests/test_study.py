@@ -337,7 +337,7 @@ def test_another_reward_adds_two_arms_and_two_claims():
     assert {"actor_recon_plain", "wamrl_plain"} <= {a.name for a in study.arms}
     assert [(c.arm, c.against) for c in study.claims if c.number == 7] == [
         ("actor_recon", "actor_recon_plain"), ("wamrl", "wamrl_plain"),
-    ]  # fmt: skip
+    ]
     assert [c.number for c in study.claims] == sorted(c.number for c in study.claims)
 
 

@@ -48,7 +48,7 @@ VARIANTS = {
         tiny.train_config(online=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")),
         model=LATE, flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -426,7 +426,7 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
         (tiny.train_config(online=OnlineSFTConfig(demo_share=1.1)), "online sft"),
         (tiny.train_config(online=OnlineSFTConfig(kl_share=1.0)), "None keeps kl, kl=0 turns the KL off"),
     ],
-)  # fmt: skip
+)
 def test_impossible_settings_are_refused(cfg, sentence):
     with pytest.raises(ValueError, match=sentence):
         learner(cfg)
@@ -446,7 +446,8 @@ def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
             metrics = run.iterate(pool)
             total += metrics["rollout/steps"]
             assert metrics["rollout/steps_total"] == total == run.steps_used
-            assert 260 * k - 2 * 20 < total <= 260 * k  # what one iteration leaves, the next ones take
+            # what one iteration leaves, the next ones take
+            assert 260 * k - 2 * 20 < total <= 260 * k
             assert metrics["rollout/episodes"] % 2 == 0
     fresh = int(run.starts.fresh)
     assert (run.starts.tries[:fresh] > 0).all() and not run.starts.tries[fresh:].any(), "a start was skipped"

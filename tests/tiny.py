@@ -33,7 +33,7 @@ ENV = EasyConfig()
 MODEL = WAMConfig(
     world=VideoDiTConfig(width=32, depth=2, heads=2, patch=8, taps=(1, 2)),
     actor=ActionHeadConfig(width=32, heads=2), frame_offsets=(4, 8), chunk=8,
-)  # fmt: skip
+)
 CONFIG = Config(
     name="tiny", env=ENV, model=MODEL, flow=FlowConfig(steps=3, noise=0.5), data=DataConfig(episodes=6, heldout=2),
     sft=SFTConfig(steps=6, batch=8, warmup=2),
@@ -43,7 +43,7 @@ CONFIG = Config(
         online=OnlineSFTConfig(actor=True, steps=2, batch=8),
     ),
     eval=EvalConfig(episodes=4, choose=4, during=4), vector=VectorConfig(n_envs=8, n_workers=1), threads=1,
-)  # fmt: skip
+)
 
 
 def train_config(cfg: Config = CONFIG, **changes) -> Config:

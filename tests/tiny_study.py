@@ -23,7 +23,7 @@ def study() -> StudyConfig:
         tasks=(StudyTask(name="near", kind="short", config=near), StudyTask(name="far", kind="staged", config=far)),
         arms=tuple(a for a in ARMS if a.name in ("actor_success", "wamrl")),
         claims=(Claim(number=3, text="joint helps", arm="wamrl", against="base"),),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

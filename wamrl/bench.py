@@ -37,11 +37,14 @@ peer. `wamrl bench` runs everything again.
 class Options:
     """Benchmarks of the source checkout."""
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # which (default: all); the names of --list
-    out: Path | None = None  # folder for the JSON files (default: benchmarks/results/MACHINE, and docs/benchmarks.md)
+    # which (default: all); the names of --list
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    # folder for the JSON files (default: benchmarks/results/MACHINE, and docs/benchmarks.md)
+    out: Path | None = None
     quick: bool = False  # small sizes, to see that they run; without --out nothing is kept
     list: bool = False  # only say what there is
-    report_only: bool = False  # run nothing: write docs/benchmarks.md from the results that are there
+    # run nothing: write docs/benchmarks.md from the results that are there
+    report_only: bool = False
 
 
 def bench(o: Options) -> None:
@@ -107,7 +110,7 @@ def cells(name: str, r: dict) -> tuple[str, ...]:
     unit = f" {r['unit']}"
     return (
         r["what"], ours + unit, peer and peer + unit, ratio, str(target) if target else "", verdict(name, r), remark,
-    )  # fmt: skip
+    )
 
 
 def pair(values: Sequence[float] | None) -> str:

@@ -76,12 +76,12 @@ def run(verb: str, args: list[str]) -> None:
         return bench.bench(
             tyro.cli(bench.Options, args=args, prog="wamrl bench", description=VERBS[verb],
                      config=(tyro.conf.FlagCreatePairsOff,))
-        )  # fmt: skip
+        )
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     options = tyro.cli(
         verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",
         description=VERBS[verb], config=(tyro.conf.FlagCreatePairsOff,),
-    )  # fmt: skip
+    )
     if options.smoke:
         options = replace(options, config=smoke(options.config))
     if options.ranks < 0:
@@ -105,7 +105,7 @@ def run_study(args: list[str]) -> None:
     options = tyro.cli(
         verbs.StudyOptions, args=args[1:], prog=f"wamrl study {args[0]}", description=VERBS["study"],
         config=(tyro.conf.FlagCreatePairsOff,),
-    )  # fmt: skip
+    )
     study = find_recipe(args[0], StudyConfig)()
     if options.smoke:
         tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
@@ -160,7 +160,7 @@ def smoke(cfg: Config) -> Config:
         eval=replace(cfg.eval, episodes=4, choose=4, during=4),
         rewards=replace(cfg.rewards, states=4, group=2),
         vector=replace(cfg.vector, n_envs=4),
-    )  # fmt: skip
+    )
 
 
 def print_list() -> None:

@@ -41,8 +41,11 @@ class VectorConfig:
 
     n_envs: int = 32
     n_workers: int = 0  # 0: half of the cores, all but one beside a GPU; demonstrations take all
-    lanes: int = 2  # the model serves one half of the environments while the other half is stepped; 1: no overlap
-    backend: Literal["processes", "ray"] = "processes"  # ray: simulators on the machines of a Ray cluster
+    # the model serves one half of the environments while the other half is stepped; 1: no overlap
+    lanes: int = 2
+    # ray: simulators on the machines of a Ray cluster
+    backend: Literal["processes", "ray"] = "processes"
+
     ray_address: str = "auto"
     timeout_s: float = 60.0
 
@@ -52,15 +55,19 @@ class TrainConfig:
     """The online loop. `actor.enabled`, `online.world` and `online.actor` switch its halves."""
 
     iterations: int = 8
-    groups: int = 64  # initial states per iteration; episodes = groups * starts.group; unused under env_steps
-    env_steps: int = 0  # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
+    # initial states per iteration; episodes = groups * starts.group; unused under env_steps
+    groups: int = 64
+    # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
+    env_steps: int = 0
+
     starts: StartsConfig = field(default_factory=StartsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
     online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
-    cache_mb: float = 2048.0  # features kept from a rollout to its update; beyond, they are computed again
+    # features kept from a rollout to its update; beyond, they are computed again
+    cache_mb: float = 2048.0
     save_every: int = 1  # iterations
 
     def share(self, iteration: int, used: int, horizon: int) -> int | None:
@@ -120,7 +127,8 @@ class Config:
 
     def demos(self, split: Split) -> DemoConfig:
         n = self.data.episodes if split == "demo" else self.data.heldout
-        processes = self.vector.n_workers or all_cores()  # the first rank records while the others wait
+        # the first rank records while the others wait
+        processes = self.vector.n_workers or all_cores()
         return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes)
 
     def pool(self) -> PoolConfig:
@@ -130,4 +138,4 @@ class Config:
             env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, backend=v.backend,
             ray_address=v.ray_address, timeout_s=v.timeout_s, n_exec=m.chunk, frame_offsets=m.frame_offsets,
             history_offsets=m.history_offsets,
-        )  # fmt: skip
+        )

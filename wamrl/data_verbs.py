@@ -92,7 +92,7 @@ def convert(o: Convert) -> None:
             o.dst, recording.episodes(), views=recording.views, fps=_fps(o, recording), video=not o.image,
             codec=o.codec, crf=o.crf,
             robot_type=o.robot_type or (recording.info.robot_type if _is_lerobot(recording) else ""),
-        )  # fmt: skip
+        )
     steps = sum(fact.length for fact in recording.facts)
     console.print(f"wrote {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False)
     _print_notes(recording)
@@ -105,7 +105,7 @@ def spec_of(recording: Recording, name: str) -> dict:
         "image_hw": list(recording.image_hw), "action_dim": recording.actions.shape[1],
         "proprio_dim": recording.proprio.shape[1], "horizon": max(fact.length for fact in recording.facts),
         "stages": max(1, *(fact.stages for fact in recording.facts)),
-    }  # fmt: skip
+    }
 
 
 def inspect(o: Inspect) -> None:

@@ -86,7 +86,8 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         mine = chunks.episode == number
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
     with bar(f"keeping {folder.name}", len(played)) as advance:
-        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)  # all ranks do
+        # all ranks do
+        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
     for episode, success, start in zip(episodes, rollout.success.tolist(), rollout.starts, strict=True):
         if episode.success != success:
             raise ValueError(f"the environment does not repeat itself: {start} ended in another way the second time")
@@ -109,7 +110,7 @@ def _must_fit(episodes: Recording, spec: EnvSpec, place: Path) -> None:
         "cameras": (len(episodes.views), len(spec.views)), "image size": (episodes.image_hw, spec.image_hw),
         "state dimensions": (episodes.proprio.shape[1], spec.proprio_dim),
         "action dimensions": (episodes.actions.shape[1], spec.action_dim),
-    }  # fmt: skip
+    }
     for what, (there, here) in found.items():
         if there != here:
             raise ValueError(f"{place} does not fit {spec.name}: its {what} are {there}, the environment's {here}")

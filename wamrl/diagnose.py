@@ -37,7 +37,8 @@ class DiagnosticsConfig:
     """Cheap by a bound on the chunks looked at; they are spread evenly over the episodes of the rollout."""
 
     enabled: bool = True
-    chunks: int = 256  # per iteration; each costs one imagination, one frozen feature pass and two distances
+    # per iteration; each costs one imagination, one frozen feature pass and two distances
+    chunks: int = 256
     window: int = 8  # iterations that the alarm looks back on
     level: float = 0.05  # of both one-sided tests of the alarm
 
@@ -76,7 +77,8 @@ class Diagnostics:
         episode, (before, _) = dist.gathered(first + rollout.chunks.episode), dist.place(len(rollout.chunks))
         rows = spread(episode, self.cfg.chunks)
         own = rows[(rows >= before) & (rows < before + len(rollout.chunks))] - before
-        seen = own if len(own) else torch.tensor([0])  # a rank without any computes one that counts for nothing
+        # a rank without any computes one that counts for nothing
+        seen = own if len(own) else torch.tensor([0])
         chunks = rollout.chunks[seen]
         frames = imagine(scorer, chunks, self.steps, scorer is wam) if imagined is None else imagined[seen]
         table, rewards = self._frames(chunks, frames, scorer)
@@ -93,7 +95,7 @@ class Diagnostics:
             "real": real, "error": (imagined - executed).square().mean((2, 3, 4, 5)),
             "motion/executed": motion_energy(executed, last), "motion/imagined": motion_energy(imagined, last),
             "sharpness/executed": sharpness(executed), "sharpness/imagined": sharpness(imagined),
-        }  # fmt: skip
+        }
         device = next(scorer.parameters()).device
         return table, raw_rewards(self.similarity, imagined, executed, last, real, device=device)
 
@@ -147,7 +149,7 @@ class Diagnostics:
                 "trials": max(1.0, episodes / group),
                 "fresh": metrics.get("rollout/success_fresh", 0.0),
                 "fresh_trials": fresh / group,
-            }  # fmt: skip
+            }
         )
         self.history = self.history[-self.cfg.window :]
         rise, fall = trends(self.history)

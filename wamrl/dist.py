@@ -65,7 +65,8 @@ def ranks(even_one: bool = False) -> Iterator[None]:
         td.barrier()  # nobody leaves with an error while others still connect
         yield
     except RuntimeError as error:
-        if isinstance(error, td.DistError) or "gloo" in str(error).lower():  # gloo's own errors have no class
+        # gloo's own errors have no class
+        if isinstance(error, td.DistError) or "gloo" in str(error).lower():
             raise Ended(_ENDED) from error
         raise
     finally:

@@ -25,7 +25,8 @@ class EvalConfig:
     episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
     choose: int = 100  # training states on which the sampler to deploy is chosen
     every: int = 0  # iterations between evaluations during training; 0: only before and after it
-    during: int = 50  # episodes of each of these, on the initial states 0..during-1 of the split `eval`
+    # episodes of each of these, on the initial states 0..during-1 of the split `eval`
+    during: int = 50
     imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
 
     def validate(self) -> None:
@@ -171,4 +172,4 @@ def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
     return Clip(
         frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
         actions=chunks.plan.actions, action_mask=chunks.mask, weight=torch.ones(len(chunks)), text=chunks.obs.text,
-    )  # fmt: skip
+    )

@@ -151,7 +151,7 @@ class Arm:
         out = report.arm(
             task=self.task, stages=self.goals, seed=cfg.seed, success=self.success.numpy(), length=self.length.numpy(),
             error_over_copy=self.heldout,
-        )  # fmt: skip
+        )
         return (
             out
             | {
@@ -207,7 +207,7 @@ def measure(
         stages=whole.stages, sampler=wam.sampler, rates=rates,
         heldout=dict(zip(offsets, held, strict=True)),
         executed=dict(zip(offsets, real, strict=True)), attempts=whole.attempts, retries=whole.retries,
-    )  # fmt: skip
+    )
     return arm, rollout
 
 
@@ -235,7 +235,8 @@ def improve(
             keep_rollout(cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}{part}")
 
     episodes = cfg.train.groups * cfg.train.starts.group
-    if cfg.train.env_steps:  # how many that makes depends on their length: shown as if all lasted to the horizon
+    # how many that makes depends on their length: shown as if all lasted to the horizon
+    if cfg.train.env_steps:
         episodes = cfg.train.env_steps // (cfg.train.iterations * learner.horizon)
     watch = Watch(cfg, learner, pool, run)
     if learner.iteration == 0:
@@ -282,7 +283,7 @@ CONSOLE = (
     "actor/clip_fraction", "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss",
     "world/video_loss", "time/rollout", "time/score", "time/actor", "time/online",
     "eval/success", "eval/success_low", "eval/success_high", "eval/choose_success", "time/eval",
-)  # fmt: skip
+)
 
 
 def compare(before: Arm, after: Arm) -> report.Paired:

@@ -21,7 +21,8 @@ import torch
 
 from wamrl import dist
 
-_SOCKET = "WAMRL_FIRST_RANK"  # file descriptor of the line to the first rank, in the others' environment
+# file descriptor of the line to the first rank, in the others' environment
+_SOCKET = "WAMRL_FIRST_RANK"
 _LOOPBACK = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
 _SENTENCE = "wamrl: error: "  # what cli.py writes
 _GOODBYE_S = 20.0  # seconds that a rank gets to end
@@ -53,7 +54,7 @@ def _first_of(n: int, command: Sequence[str], folder: Path) -> Iterator[None]:
         "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "OMP_NUM_THREADS": str(max(1, before // n)),
         dist.RENDEZVOUS: (folder / "rendezvous").as_uri(),
         **({"GLOO_SOCKET_IFNAME": _LOOPBACK[0]} if _LOOPBACK else {}),
-    }  # fmt: skip
+    }
     others: list[_Rank] = []
     try:
         for rank in range(1, n):
@@ -84,7 +85,7 @@ class _Rank:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **shared, **mine}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 stderr=stderr,
-            )  # fmt: skip
+            )
 
     def wait_until_here(self) -> None:
         """Until it has loaded everything: a rank that dies before would keep the others waiting."""

@@ -83,7 +83,8 @@ class Logger:
         self.path = Path(run_dir)
         if not (self.path / _CONFIG).is_file():
             raise ValueError(f"{run_dir} is not a run folder (no {_CONFIG}): name one that `wamrl` has made")
-        self._before, self._begin = 0.0, time.monotonic()  # seconds of the run before this process; its start
+        # seconds of the run before this process; its start
+        self._before, self._begin = 0.0, time.monotonic()
         self._files = contextlib.ExitStack()
         if not dist.main():
             return

@@ -25,7 +25,8 @@ from wamrl.rewards.diagnostics import AUC, Within, auc, early, episode_mean, raw
 from wamrl.rollout import Rollout, collect, imagine
 from wamrl.types import Start
 
-FIRST_START = 50_000_000  # of the split `train`; training itself counts up from 0 and never gets here
+# of the split `train`; training itself counts up from 0 and never gets here
+FIRST_START = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class Study:
 def study(
     cfg: RewardStudyConfig, wam: WAM, pool: Pool, flow: FlowConfig, *, seed: int, imagine_steps: int,
     on_done: Callable[[int], None] = lambda n: None,
-) -> Study:  # fmt: skip
+) -> Study:
     """Roll out, imagine once, score under every similarity that can be built."""
     similarities, missing = available(cfg.similarities)
     if not similarities:
@@ -113,7 +114,7 @@ def judge(name: str, variant: str, reward: Tensor, rollout: Rollout) -> tuple[Ro
         reward=name, variant=variant, all_chunks=auc(whole, success, states), early_chunks=auc(first, success, states),
         within=within_groups(first, success, states), mean_success=_mean(whole[success]),
         mean_failure=_mean(whole[~success]),
-    )  # fmt: skip
+    )
     return row, first
 
 
@@ -149,7 +150,7 @@ def cells(row: Row) -> tuple[str, ...]:
         interval(first.value, first.low, first.high), f"{first.successes} + {first.failures}", same,
         interval(whole.value, whole.low, whole.high), f"{whole.successes} + {whole.failures}",
         f"{row.mean_success:.3g}", f"{row.mean_failure:.3g}",
-    )  # fmt: skip
+    )
 
 
 def interval(value: float, low: float, high: float) -> str:

@@ -55,7 +55,8 @@ class Rollout:
     started: int  # episodes begun, the first ones of the starts asked for; E + lost
     steps: int  # control steps taken, those of lost episodes included
     bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
-    frame_offsets: tuple[int, ...]  # control steps after the observation at which the pool took `chunks.frames`
+    # control steps after the observation at which the pool took `chunks.frames`
+    frame_offsets: tuple[int, ...]
     model_idle_s: float  # seconds in which the model waited for the environments
     env_idle_s: float  # seconds in which the workers had nothing to do, their mean
 
@@ -85,7 +86,7 @@ def collect(
     wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, sampler: Sampler,
     on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
     cache_mb: float = math.inf,
-) -> Rollout:  # fmt: skip
+) -> Rollout:
     """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
 
     `max_steps` is a budget of control steps. `group` successive starts are begun together or not at all: in order, as
@@ -125,7 +126,7 @@ class _Runner:
     def __init__(
         self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, sampler: Sampler,
         max_steps: int | None, group: int, cache_mb: float,
-    ):  # fmt: skip
+    ):
         self.wam, self.pool, self.starts, self.flow, self.sampler = wam, pool, starts, flow, sampler
         self.device = next(wam.parameters()).device
         seen: Counter[Start] = Counter()
@@ -176,10 +177,11 @@ class _Runner:
                     obs=obs, plan=plan, frames=rows_of(out.frames, slots), verifiable=out.verifiable[slots],
                     executed=out.executed[slots], success=out.success[slots], done=out.done[slots], episode=index,
                     step=self.length[index],
-                )  # fmt: skip
+                )
             )
             self.length[index] += out.executed[slots]
-            for name in ("stages", "attempts", "retries"):  # they never go back; rows of lost workers are zero
+            # they never go back; rows of lost workers are zero
+            for name in ("stages", "attempts", "retries"):
                 best = getattr(self, name)
                 best[index] = torch.maximum(best[index], getattr(out, name)[slots])
             self.lost.update(index[out.lost[slots]].tolist())
@@ -203,7 +205,8 @@ class _Runner:
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
             seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
             plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.sampler)
-            plan = replace(plan.forget().to("cpu"), features=plan.features)  # they stay where the update reads them
+            # they stay where the update reads them
+            plan = replace(plan.forget().to("cpu"), features=plan.features)
             actions[ready], active[ready] = plan.actions, True
             lane.decided = ready, obs, self._bounded(plan)
         if lane.away:
@@ -258,7 +261,7 @@ class _Runner:
             started=self.todo, steps=int(self.length.sum()), frame_offsets=self.pool.config.frame_offsets,
             bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds), model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,
-        )  # fmt: skip
+        )
 
 
 def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
@@ -273,7 +276,7 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
     lost, started, steps = dist.total(torch.tensor([rollout.lost, rollout.started, rollout.steps])).tolist()
     whole = replace(
         rollout, starts=[Start.of(s) for s in table[:, 0].tolist()], lost=lost, started=started, steps=steps, **columns
-    )  # fmt: skip
+    )
     return whole, dist.place(len(rollout.starts))[0]
 
 
@@ -306,7 +309,7 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
         frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
         actions=actions.clamp(*rollout.bounds), action_mask=chunks.mask,
         weight=weight[chunks.episode], text=chunks.obs.text,
-    )  # fmt: skip
+    )
 
 
 def rare_success_weight(rollout: Rollout) -> Tensor:
@@ -322,7 +325,7 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     parts = {
         "rollout/success_fresh": rollout.success[fresh], "rollout/undecided": undecided(rollout),
         "rollout/recovered": rollout.success[again],
-    }  # fmt: skip
+    }
     return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
         "rollout/attempts": rollout.attempts.float().mean().item(), "rollout/reattempted": again.float().mean().item(),
         "rollout/fresh": float(fresh.sum()),
@@ -331,7 +334,7 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
         "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
         "time/model_idle": rollout.model_idle_s, "time/env_idle": rollout.env_idle_s,
         "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
-    }  # fmt: skip
+    }
 
 
 def undecided(rollout: Rollout) -> Tensor:

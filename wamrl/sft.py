@@ -19,17 +19,22 @@ from wamrl import dist, sharding
 from wamrl.models.base import WAM, ema_update
 from wamrl.types import Clip
 
-Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, which of its clips to load
+# batch, generator, which of its clips to load
+Sample = Callable[[int, torch.Generator, slice], Clip]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
     steps: int = 600
     batch: int = 32  # of all ranks together
-    micro: int = 0  # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
+    # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
+    micro: int = 0
+
     lr: float = 1e-3
     warmup: int = 30
-    shard: bool = False  # the world model's weights over the ranks (FSDP2), for those that are too large for one
+    # the world model's weights over the ranks (FSDP2), for those that are too large for one
+    shard: bool = False
+
     ema: float = 0.99
     video_weight: float = 1.0
     grad_norm: float = 1.0
@@ -92,7 +97,7 @@ class SFT:
         return {
             "sft/video_loss": losses[0].item(), "sft/action_loss": losses[1].item(), "sft/grad_norm": norm,
             "sft/lr": lr,
-        }  # fmt: skip
+        }
 
     def _gradients(self, sample: Sample) -> Tensor:
         """Of the whole batch, of which this rank computes its share, `micro` clips at a time; the losses (2,)."""
@@ -112,7 +117,7 @@ class SFT:
         return {
             "wam": self.wam.state_dict(), "average": self.average.state_dict(), "done": self.done,
             "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: dict) -> None:
         sharding.load(self.wam, state["wam"])

@@ -19,7 +19,8 @@ from torch.nn.utils import get_total_norm
 
 from wamrl import dist
 
-METHODS = ("encode", "velocity", "features", "loss")  # what trains a world model, instead of `forward`
+# what trains a world model, instead of `forward`
+METHODS = ("encode", "velocity", "features", "loss")
 
 
 def shard(*worlds: nn.Module) -> None:
@@ -30,7 +31,8 @@ def shard(*worlds: nn.Module) -> None:
 
 
 def _shard(world: nn.Module) -> None:
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # nothing is in place
+    # nothing is in place
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for blocks in [m for m in world.modules() if isinstance(m, nn.ModuleList)]:
         for block in blocks:
             fully_shard(block)

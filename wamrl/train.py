@@ -117,7 +117,7 @@ class Learner:
             imagined=executed if imagined is None else imagined, executed=executed, last=last,
             verifiable=chunks.verifiable, success=chunks.success, offsets=rollout.frame_offsets,
             imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
-        )  # fmt: skip
+        )
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 
     def state_dict(self) -> dict:
@@ -131,5 +131,6 @@ class Learner:
         for name in PARTS:
             sharding.load(getattr(self, name), state[name])
         self.buffer.load_state_dict(state["buffer"], parts)
-        self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)  # old runs did not count
+        # old runs did not count
+        self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)
         self.generator.set_state(state["generator"])

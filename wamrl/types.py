@@ -102,14 +102,17 @@ class Outcome(Batch):
     """What happened while one chunk was executed in B environments. Rows that were not active are all zero/False."""
 
     frames: Tensor  # uint8 (B, F, V, H, W, 3), executed frames at the pool's frame_offsets
-    verifiable: Tensor  # bool (B, F): offset <= executed, so the frame is real and belongs to this episode
+    # bool (B, F): offset <= executed, so the frame is real and belongs to this episode
+    verifiable: Tensor
     executed: Tensor  # int64 (B,) control steps really executed (< n_exec when the episode ended)
     success: Tensor  # bool (B,) the task was solved in this chunk
     terminated: Tensor  # bool (B,) the task ended (solved or lost for good)
     truncated: Tensor  # bool (B,) the clock ran out
     stages: Tensor  # int64 (B,) sub-goals completed so far in the episode
-    attempts: Tensor  # int64 (B,) attempts at sub-goals begun so far in the episode, see wamrl/envs/attempts.py
-    retries: Tensor  # int64 (B,) of these, the ones that followed a failed attempt at the same sub-goal
+    # int64 (B,) attempts at sub-goals begun so far in the episode, see wamrl/envs/attempts.py
+    attempts: Tensor
+    # int64 (B,) of these, the ones that followed a failed attempt at the same sub-goal
+    retries: Tensor
     lost: Tensor  # bool (B,) the worker died or hung: the episode does not count
     obs: Obs  # the next observation, (B, ...)
 

@@ -31,7 +31,7 @@ from wamrl.experiment import (
     measure,
     write_comparison,
     write_videos,
-)  # fmt: skip
+)
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
 from wamrl.machine import all_cores, ranks, threads_beside
 from wamrl.models.base import WAM
@@ -47,12 +47,16 @@ from wamrl.train import Learner
 class Options:
     """One run."""
 
-    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # `--train.actor.enabled False`
+    # `--train.actor.enabled False`
+    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     out: Path = Path("runs")  # where the run folder is made
-    data: Path | None = None  # demonstrations: a run folder or a dataset (default: those of --base, else record)
-    base: Path | None = None  # a run folder or checkpoint to start from (train) or to evaluate (eval)
+    # demonstrations: a run folder or a dataset (default: those of --base, else record)
+    data: Path | None = None
+    # a run folder or checkpoint to start from (train) or to evaluate (eval)
+    base: Path | None = None
     resume: Path | None = None  # a run folder that was interrupted: go on there
-    ranks: int = 0  # processes that share the run; 0: on CPUs one per core (see `usual_ranks`), else 1
+    # processes that share the run; 0: on CPUs one per core (see `usual_ranks`), else 1
+    ranks: int = 0
     keep_rollouts: bool = False  # also write every frame of the rollouts, as datasets in rollouts/
     smoke: bool = False  # everything, but tiny: does it run here?
 
@@ -143,7 +147,7 @@ def rewards(o: Options) -> None:
         found = reward_study.study(
             cfg.rewards, wam, pool, cfg.flow, seed=cfg.seed, imagine_steps=cfg.train.reward.imagine_steps,
             on_done=advance,
-        )  # fmt: skip
+        )
     title = f"Rewards on {cfg.env.build().spec.name}"
     reward_study.write(found, run, title)
     table = Table(title=f"{title}: {int(found.success.sum())} of {len(found.success)} episodes succeeded")

@@ -32,7 +32,7 @@ def episode(
         frames=frames, proprio=rng.normal(size=(steps + 1, 3)).astype(np.float32), actions=actions,
         executed=actions + rng.normal(size=actions.shape).astype(np.float32),
         success=bool(number % 2), stages=number % 3, seed=100 + number, text=f"task {number % 2}",
-    )  # fmt: skip
+    )
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def write_v21(root: Path, episodes: Sequence[Episode], views: Sequence[str], fps
             "observation.state": e.proprio, "action": np.concatenate([e.actions, e.actions[-1:]]),
             "timestamp": (frame / fps).astype(np.float32), "frame_index": frame, "episode_index": np.full(rows, number),
             "index": start + frame, "task_index": np.full(rows, tasks.index(e.text)), "next.done": frame == rows - 1,
-        }  # fmt: skip
+        }
         cells = {} if movie else {k: [images.encode(f) for f in e.frames[:, i]] for i, k in enumerate(keys)}
         path = root / f"data/chunk-000/episode_{number:06d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def write_v21(root: Path, episodes: Sequence[Episode], views: Sequence[str], fps
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4" if movie else None,
         "features": features,
-    }  # fmt: skip
+    }
     (root / "meta/info.json").write_text(json.dumps(info))
 
 

@@ -19,7 +19,7 @@ def episode(steps: int, number: int, success: bool = True, size: int = 4) -> Epi
         frames=np.broadcast_to(seen[:, None, None, None, None], (steps + 1, 1, size, size, 3)).astype(np.uint8),
         proprio=seen[:, None].astype(np.float32),
         actions=acts, executed=acts + 1, success=success, stages=1, seed=number, text=f"task {number}",
-    )  # fmt: skip
+    )
 
 
 EPISODES = [episode(6, 1), episode(1, 5, success=False), episode(9, 9)]

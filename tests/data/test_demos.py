@@ -160,7 +160,7 @@ DAMAGE = {
     "NaN": (lambda f: _edit_tensors(f, _nan), "NaN"),
     "other dtype": (lambda f: _edit_tensors(f, lambda t: t.update(frames=t["frames"].astype("f4"))), "float32"),
     "missing column": (lambda f: _edit_tensors(f, lambda t: t.pop("executed")), "missing"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

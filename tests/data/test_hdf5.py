@@ -60,7 +60,8 @@ def test_quaternions_become_those_of_our_robosuite(tmp_path):
     ours = recording.episode(0).proprio[:4, 3:7]
     assert (ours[:, 1] + ours[:, 2] >= 0).all()
     tips = Rotation.from_quat(ours[:, [1, 2, 3, 0]])
-    mount = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])  # measured: robosuite 1.5.2, Panda, eef_quat^-1 eef_quat_site
+    # measured: robosuite 1.5.2, Panda, eef_quat^-1 eef_quat_site
+    mount = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
     assert np.allclose(tips.as_matrix(), body.as_matrix() @ mount, atol=1e-6)
     recording.close()
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
@@ -101,12 +102,13 @@ def test_libero_is_turned_as_openvla_turns_it(tmp_path):
     assert recording.views == ("agentview", "eye_in_hand") and recording.proprio.shape == (7, 8)
     assert [(f.length, f.success, f.text) for f in recording.facts] == [
         (3, True, "open the top drawer"), (2, True, "open the top drawer"),
-    ]  # fmt: skip
+    ]
     episode = recording.episode(1)
     assert np.array_equal(episode.frames[:, 0], pictures(1, 3)[:, ::-1, ::-1])
     assert np.array_equal(episode.frames[:, 1], pictures(51, 3)[:, ::-1, ::-1])
     assert np.allclose(episode.proprio[2], [1, 2, 0, 3.1, 3.1, 3.1, 0.02, -0.02])
-    assert episode.actions[:, 0].tolist() == [11, 12]  # an observation shows what its own action led to
+    # an observation shows what its own action led to
+    assert episode.actions[:, 0].tolist() == [11, 12]
     upright = open_hdf5(libero(tmp_path / "b.hdf5", convention="opencv")).episode(0)
     assert np.array_equal(upright.frames[:, 0], pictures(0, 4)[:, :, ::-1])
 

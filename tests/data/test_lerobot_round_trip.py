@@ -17,7 +17,8 @@ from wamrl.types import Episode
 
 FACTS = ("success", "stages", "seed", "text")
 NUMBERS = ("proprio", "actions", "executed")
-PSNR = {"libsvtav1": 32.0, "h264": 30.0}  # dB of every frame: smooth pictures, the chroma subsampled
+# dB of every frame: smooth pictures, the chroma subsampled
+PSNR = {"libsvtav1": 32.0, "h264": 30.0}
 
 
 def check_equal(mine: Episode, found: Episode) -> None:
@@ -66,7 +67,7 @@ def test_files_roll_over_and_rows_come_in_any_order(tmp_path: Path, video: bool)
     write(
         tmp_path / "d", episodes, views=("top",), fps=10, video=video, chunks_size=2, data_files_size_in_mb=0.008,
         video_files_size_in_mb=0.002,
-    )  # fmt: skip
+    )
     for folder in ("data", "meta/episodes", *(["videos/observation.images.top"] if video else [])):
         names = [p.relative_to(tmp_path / "d" / folder) for p in (tmp_path / "d" / folder).glob("*/*")]
         assert len(names) > 2 and Path("chunk-001") in {n.parent for n in names}, folder
@@ -92,11 +93,13 @@ def test_the_tables_are_as_lerobot_wants_them(tmp_path: Path):
     assert data["frame_index"] == [0, 1, 2, 3, 0, 1, 2] and data["index"] == list(range(7))
     assert data["next.done"] == [False] * 3 + [True, False, False, True]
     assert data["next.success"] == [False] * 6 + [True]
-    assert data["action"] == np.concatenate([e.actions for e in episodes])[:, 0].tolist()  # of one number: no list
+    # of one number: no list
+    assert data["action"] == np.concatenate([e.actions for e in episodes])[:, 0].tolist()
     assert np.allclose(data["timestamp"], np.array(data["frame_index"]) / 10)
     meta = pq.read_table(tmp_path / "d/meta/episodes/chunk-000/file-000.parquet").to_pydict()
     key = "videos/observation.images.top"
-    assert meta[f"{key}/from_timestamp"] == [0.0, 0.5] and meta[f"{key}/to_timestamp"] == [0.4, 0.8]  # 5 frames, 4 rows
+    # 5 frames, 4 rows
+    assert meta[f"{key}/from_timestamp"] == [0.0, 0.5] and meta[f"{key}/to_timestamp"] == [0.4, 0.8]
     assert meta["dataset_from_index"] == [0, 4] and meta["dataset_to_index"] == [4, 7]
     assert np.shape(meta["stats/observation.images.top/mean"][0]) == (3, 1, 1) and meta["stats/action/count"] == [
         [4],
@@ -136,7 +139,7 @@ def test_stats_of_a_recording():
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4), hw=st.tuples(st.integers(8, 20), st.integers(8, 20)),
     dim=st.integers(1, 3), text=st.text(max_size=20),
-)  # fmt: skip
+)
 def test_any_episodes_come_back(tmp_path_factory, lengths: list[int], hw: tuple[int, int], dim: int, text: str):
     episodes = [episode(s, n, hw=hw, action_dim=dim) for n, s in enumerate(lengths)]
     episodes = [Episode(**(vars(e) | {"text": text})) for e in episodes]

@@ -100,7 +100,7 @@ def test_a_dataset_larger_than_the_memory_that_is_used(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", STREAM, tmp_path / "big"], capture_output=True, text=True, timeout=120,
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     grown, size = map(int, done.stdout.split())
     assert size > 350 and grown < 100, f"{grown} MB for {size} MB on disk"

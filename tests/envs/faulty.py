@@ -32,7 +32,7 @@ class WalkEnv(Env):
         self.spec = EnvSpec(
             name="walk", instruction="walk", views=("a", "b"), image_hw=(6, 5), action_dim=3, proprio_dim=4,
             horizon=config.horizon,
-        )  # fmt: skip
+        )
 
     def reset(self, seed: int) -> None:
         self._seed, self._steps = seed, 0
@@ -49,7 +49,7 @@ class WalkEnv(Env):
         return StepResult(
             success=success, terminated=success, truncated=truncated, stages=int(success),
             attempts=self._steps // 3 + self._seed % 2, retries=self._steps // 7,
-        )  # fmt: skip
+        )
 
     def _fail(self) -> None:
         match self._config.fault:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-PARTIAL = Path(__file__).parents[3] / "shared" / "libero_assets" / "assets.tar.xz"  # some official files, if at hand
+# some official files, if at hand
+PARTIAL = Path(__file__).parents[3] / "shared" / "libero_assets" / "assets.tar.xz"
 MARK = ".filled-1"  # change it when what `fill` makes changes
 GEOM = 'density="100" friction="0.95 0.3 0.1" solimp="0.998 0.998 0.001" solref="0.001 1"'
 SITES = """<site rgba="0 0 0 0" size="0.005" pos="0 0 {low}" name="bottom_site"/>
@@ -43,19 +44,19 @@ BOXES: dict[str, dict[str, tuple[float, float, float]]] = {
         "red_coffee_mug": (0.04, 0.04, 0.045), "white_yellow_mug": (0.04, 0.04, 0.045), "wine_bottle": (0.03, 0.03, 0.1),
         "yellow_book": (0.07, 0.1, 0.015),
     },
-}  # fmt: skip
+}
 # path -> XML of the body's inside; WALLED(half width, half depth, height) are open boxes, the rest is in `FIXTURES`
 WALLED = {
     "stable_scanned_objects/basket": (0.075, 0.075, 0.15, "contain_region"),
     "turbosquid_objects/wooden_tray": (0.12, 0.16, 0.05, "contain_region"),
     "turbosquid_objects/desk_caddy": (0.08, 0.2, 0.1, "back_contain_region front_contain_region "
                                       "left_contain_region right_contain_region"),
-}  # fmt: skip
+}
 SCENES = {
     "libero_tabletop_base_style": "table", "libero_kitchen_tabletop_base_style": "table",
     "libero_study_base_style": "study_table", "libero_living_room_tabletop_base_style": "living_room_table",
     "libero_floor_base_style": "floor",
-}  # fmt: skip
+}
 
 
 def assets_for_tests() -> Path:
@@ -65,7 +66,8 @@ def assets_for_tests() -> Path:
         folder.mkdir(exist_ok=True)
         if PARTIAL.exists():
             with tarfile.open(PARTIAL) as tar:
-                tar.extractall(folder, filter="data")  # refuses paths and links that leave the folder
+                # refuses paths and links that leave the folder
+                tar.extractall(folder, filter="data")
         fill(folder)
         (folder / MARK).touch()
     return folder
@@ -85,7 +87,7 @@ def fill(folder: Path) -> list[str]:
             data = png(path.name) if path.suffix == ".png" else mesh(root, node, path.suffix)
             _write(path, data, made, folder)
     for style in ("light-gray-floor-tile", "seamless_wood_planks_floor", "gray_ceramic_tile", "light-gray-plaster",
-                  "yellow_linen_wall_texture"):  # fmt: skip
+                  "yellow_linen_wall_texture"):
         if not (path := folder / "textures" / f"{style}.png").exists():
             _write(path, png(style), made, folder)
     return made
@@ -109,12 +111,12 @@ def rotation(quat: np.ndarray) -> np.ndarray:
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ])  # fmt: skip
+    ])
 
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
-                  [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])  # fmt: skip
+                  [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
 
 
 def mesh(root: ET.Element, asset: ET.Element, suffix: str) -> bytes:
@@ -130,7 +132,7 @@ def mesh(root: ET.Element, asset: ET.Element, suffix: str) -> bytes:
                 (CORNERS * numbers(g, "size", "") @ rotation(numbers(g, "quat", "1 0 0 0")).T
                  + numbers(g, "pos", "0 0 0") - offset) @ back.T / scale
                 for g in solid
-            ]  # fmt: skip
+            ]
             break
     vertices = np.concatenate(boxes)
     faces = np.concatenate([FACES + 8 * i for i in range(len(boxes))])
@@ -208,14 +210,14 @@ def cabinet() -> str:
     parts = '<body name="base">' + site("top_side", (0.12, 0.09, 0.002), (0, 0.015, 0.222))
     for half, pos in (((0.125, 0.095, 0.002), (0, 0.015, 0.219)), ((0.005, 0.095, 0.105), (-0.115, 0.015, 0.112)),
                       ((0.005, 0.095, 0.105), (0.115, 0.015, 0.112)), ((0.12, 0.003, 0.105), (0, 0.11, 0.112)),
-                      ((0.12, 0.09, 0.003), (0, 0.015, 0.004))):  # fmt: skip
+                      ((0.12, 0.09, 0.003), (0, 0.015, 0.004))):
         parts += box(half, pos)
     for level, z in (("top", 0.183), ("middle", 0.113), ("bottom", 0.045)):
         parts += f'<body name="cabinet_{level}"><inertial pos="0 0 0" mass="3" diaginertia="1 1 1"/>'
         parts += f'<joint name="{level}_level" type="slide" axis="0 1 0" limited="true" range="-0.16 0.01" damping="50"/>'
         parts += site(f"{level}_region", (0.1, 0.075, 0.03), (0, 0.011, z))
         for half, pos in (((0.105, 0.003, 0.03), (0, -0.072, z)), ((0.105, 0.08, 0.003), (0, 0.01, z - 0.028)),
-                          ((0.045, 0.008, 0.008), (0, -0.1, z))):  # fmt: skip
+                          ((0.045, 0.008, 0.008), (0, -0.1, z))):
             parts += box(half, pos)
         parts += "</body>"
     return parts + "</body>\n"
@@ -226,7 +228,7 @@ def microwave() -> str:
     parts += site("heating_region", (0.12, 0.08, 0.08), (0, 0.01, 0.096))
     for half, pos in (((0.15, 0.1, 0.01), (0, 0, 0.01)), ((0.15, 0.1, 0.01), (0, 0, 0.19)),
                       ((0.01, 0.1, 0.09), (-0.14, 0, 0.1)), ((0.03, 0.1, 0.09), (0.12, 0, 0.1)),
-                      ((0.14, 0.01, 0.09), (0, 0.1, 0.1))):  # fmt: skip
+                      ((0.14, 0.01, 0.09), (0, 0.1, 0.1))):
         parts += box(half, pos)
     parts += '<body name="door" pos="-0.15 -0.105 0.1"><inertial pos="0.12 0 0" mass="1" diaginertia="0.1 0.1 0.1"/>'
     parts += '<joint type="hinge" axis="0 0 1" limited="true" name="microjoint" range="-2.094 0" damping="0.5"/>'
@@ -290,7 +292,7 @@ def xmls() -> dict[str, str]:
         name = path.split("/")[1]
         found[f"{path}/{name}.xml"] = thing(name, walled(width, depth, height, regions), -0.0, height, width * 0.7)
     for name, inside in (("white_cabinet", cabinet()), ("wooden_cabinet", cabinet()), ("microwave", microwave()),
-                         ("flat_stove", stove())):  # fmt: skip
+                         ("flat_stove", stove())):
         found[f"articulated_objects/{name}.xml"] = thing(name, inside, -0.0, 0.2, 0.1)
     for name, inside in (("wooden_two_layer_shelf", shelf()), ("wine_rack", rack())):
         found[f"turbosquid_objects/{name}/{name}.xml"] = thing(name, inside, -0.0, 0.2, 0.1)

@@ -46,7 +46,8 @@ def test_one_sub_goal(signal, expected):
     ("signal", "carried", "placed"),
     [
         (FAR + "xS" + "xxxS", (1, 0), (2, 0)),  # held on to; or the next goal was near at once
-        (FAR + "xS" + FAR + "x", (2, 1), (2, 0)),  # dropped at the second sub-goal and picked up; or reached it
+        # dropped at the second sub-goal and picked up; or reached it
+        (FAR + "xS" + FAR + "x", (2, 1), (2, 0)),
         (FAR + "x" + FAR + "xS" + FAR + "S", (3, 2), (3, 1)),
         (FAR + "xS" + FAR + "x" + FAR + "S", (3, 2), (3, 1)),
     ],

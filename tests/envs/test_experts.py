@@ -44,7 +44,8 @@ def test_recovers_from_a_forced_drop(task, moving):
             lifted = lifted + 1 if moved and env.sim.held(body) else 0
         assert env.sim.held(body)
         loose = 0
-        for _ in range(15):  # it takes 4 to 12 steps until the fingers are wider apart than the object
+        # it takes 4 to 12 steps until the fingers are wider apart than the object
+        for _ in range(15):
             action = expert.action() if moving else np.zeros(4)
             action[3] = -1.0
             result = env.step(action)

@@ -35,7 +35,8 @@ def test_resizing_takes_the_mean_of_the_area():
     assert np.abs(resize(frames, (8, 8)) - exact).max() <= 0.5 + 1e-4
     assert resize(frames, (24, 48)) is frames
     assert np.array_equal(resize(frames[0], (48, 96)), frames[0].repeat(2, 0).repeat(2, 1))
-    half = resize(np.array([[0, 90, 180]], np.uint8)[..., None].repeat(3, 2), (1, 2))  # 1.5 old pixels per new one
+    # 1.5 old pixels per new one
+    half = resize(np.array([[0, 90, 180]], np.uint8)[..., None].repeat(3, 2), (1, 2))
     assert half[0, :, 0].tolist() == [30, 150]
     flat = np.full((17, 13, 3), 201, np.uint8)
     assert (resize(flat, (7, 29)) == 201).all()
@@ -113,7 +114,8 @@ def test_stages_come_from_info():
     env.reset(0)
     up, down = np.array([3, 10], np.float32), np.array([-1, 0], np.float32)
     inner(env)._place[:] = 0
-    assert [env.step(a).stages for a in (up, down, up)] == [1, 1, 1]  # 13, 12, 25: half of the goal is 12.5
+    # 13, 12, 25: half of the goal is 12.5
+    assert [env.step(a).stages for a in (up, down, up)] == [1, 1, 1]
     assert env.step(up).stages == 2
 
 

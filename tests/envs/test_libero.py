@@ -91,7 +91,7 @@ def test_the_config_file_has_the_five_keys_and_an_existing_one_is_kept(tmp_path)
 
 def test_a_missing_asset_is_named_in_one_sentence(tmp_path):
     for error in (FileNotFoundError(2, "No such file", str(tmp_path / "scenes" / "a.xml")),
-                  ValueError(f"Error: Error opening file '{tmp_path}/scenes/a.xml': No such file")):  # fmt: skip
+                  ValueError(f"Error: Error opening file '{tmp_path}/scenes/a.xml': No such file")):
         with pytest.raises(ValueError, match="scenes/a.xml is missing from .*download.*assets=PATH"):
             with libero_assets.missing_assets_explained(tmp_path):
                 raise error
@@ -111,7 +111,8 @@ def test_axis_angle_is_robosuites():
     assert np.allclose(axis_angle(np.array([1.0, 0, 0, 0])), 0)
     half = np.array([np.cos(0.4), 0, np.sin(0.4), 0])
     assert np.allclose(axis_angle(half), [0, 0.8, 0])
-    assert np.allclose(axis_angle(-half), [0, -(2 * np.pi - 0.8), 0])  # the sign is kept, so the angle exceeds pi
+    # the sign is kept, so the angle exceeds pi
+    assert np.allclose(axis_angle(-half), [0, -(2 * np.pi - 0.8), 0])
 
 
 def test_placeholders_fill_what_an_xml_names(tmp_path):
@@ -194,7 +195,8 @@ def test_tasks_load_reset_step_and_render(suite, task):
 def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite, task, tmp_path):
     """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours: the same numbers, the same pixels."""
     command = f"import tests.envs.test_libero as t; t.official_episode({suite!r}, {task}, {str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", command], check=True)  # its GL context and ours do not share a process
+    # its GL context and ours do not share a process
+    subprocess.run([sys.executable, "-c", command], check=True)
     official = np.load(tmp_path / "official.npz")
     env = make(suite, task)
     env.reset(EVAL0 + 7)

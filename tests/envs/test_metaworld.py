@@ -141,9 +141,11 @@ def test_the_next_button_stands_elsewhere_and_is_out_again():
             if result.stages > last:
                 last = result.stages
                 places.append(box.pos.copy())
-                assert pressed > 0.05 and abs(float(button.qpos[0])) < 1e-9  # it was in, and is out again
+                # it was in, and is out again
+                assert pressed > 0.05 and abs(float(button.qpos[0])) < 1e-9
         assert result.success and last == 2, f"seed {seed}"
-        assert noise or (result.attempts, result.retries) == (3, 0)  # drawing back and pressing there is no retry
+        # drawing back and pressing there is no retry
+        assert noise or (result.attempts, result.retries) == (3, 0)
         assert min(abs(a[0] - b[0]) for a, b in zip(places, places[1:], strict=False)) >= 0.08
         assert np.allclose([p[1:] for p in places], places[0][1:])
         env.reset(seed)

@@ -25,7 +25,8 @@ def cluster():
 
     small = {"object_store_memory": 80_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **small})
-    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)  # two workers: one on each node
+    # two workers: one on each node
+    cluster.second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
     ray.shutdown()

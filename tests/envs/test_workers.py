@@ -69,7 +69,8 @@ def assert_equal_by_hand(config: PoolConfig, chunks: int) -> list[dict]:
                 for name, expected in last[i].items():
                     assert np.array_equal(getattr(outcome, name)[i], expected), (step, i, name)
                 assert np.array_equal(outcome.obs.proprio[i], hands[i].env.proprio())
-                if not last[i]["terminated"]:  # also at the horizon, which is no multiple of the chunk
+                # also at the horizon, which is no multiple of the chunk
+                if not last[i]["terminated"]:
                     assert np.array_equal(outcome.obs.frames[i], hands[i].history()), (step, i)
             idle = ~active
             assert not outcome.frames[idle].any() and not outcome.obs.frames[idle].any()
@@ -169,7 +170,8 @@ def test_a_slot_is_not_sent_twice():
         for again in (lambda: pool.send(actions(0), mask(1, 2)), lambda: pool.reset_slots([1], starts(1))):
             with pytest.raises(ValueError, match="none that is sent and not received"):
                 again()
-        assert not pool.reset(starts(5)).frames[:, -1].flatten(1).eq(0).all(1).any()  # waits for what is on its way
+        # waits for what is on its way
+        assert not pool.reset(starts(5)).frames[:, -1].flatten(1).eq(0).all(1).any()
         assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
 
 
@@ -196,7 +198,8 @@ def test_lost_worker_is_replaced_and_its_episodes_are_marked(fault):
         pool.reset(starts(5))
         pids = pool.pids
         outcome = pool.step(actions(0), pool.live)
-        assert outcome.lost.tolist() == [False, False, True, True, True]  # the second worker owns slots 2, 3, 4
+        # the second worker owns slots 2, 3, 4
+        assert outcome.lost.tolist() == [False, False, True, True, True]
         assert outcome.done.tolist() == outcome.lost.tolist() and outcome.executed.tolist() == [5, 5, 0, 0, 0]
         assert pool.live.tolist() == [True, True, False, False, False]
         assert pool.pids[0] == pids[0] and pool.pids[1] != pids[1] and not _alive(pids[1])
@@ -249,7 +252,7 @@ def test_bad_input_is_one_sentence():
     for change in (
         {"n_workers": 6}, {"n_exec": 0}, {"frame_offsets": (0, 4)}, {"frame_offsets": (4, 2)},
         {"history_offsets": (-2,)}, {"history_offsets": (0, -2)}, {"timeout_s": 0.0},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError):
             replace(CONFIG, **change).validate()
     with CONFIG.build() as pool:
@@ -264,7 +267,8 @@ def test_bad_input_is_one_sentence():
         with pytest.raises(ValueError, match="NaN"):
             pool.step(actions(0) * np.float32(np.nan), live)
         pool.reset(starts(5))
-        assert pool.step(actions(0), pool.live).executed.sum() == 25  # nothing was lost by the complaints
+        # nothing was lost by the complaints
+        assert pool.step(actions(0), pool.live).executed.sum() == 25
 
 
 def test_nothing_is_left_behind():

@@ -55,7 +55,8 @@ def test_no_wake_up_is_lost(box):
     thread.start()
     for number in range(1, 2001):
         box.order(number, [(3, None)])
-        while number % 3 and not box.done.reached(number):  # or go on: two and three orders at a time
+        # or go on: two and three orders at a time
+        while number % 3 and not box.done.reached(number):
             time.sleep(0)
     thread.join(20)
     assert not thread.is_alive() and told == list(range(1, 2001)) and box.done.reached(2000)

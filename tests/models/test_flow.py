@@ -66,7 +66,8 @@ def test_first_and_last_standard_deviation(steps):
         assert x.std().item() == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize(("steps", "shift"), [(100, 1.0), (400, 3.0)])  # Euler itself is 8 % off at K=100, shift=3
+# Euler itself is 8 % off at K=100, shift=3
+@pytest.mark.parametrize(("steps", "shift"), [(100, 1.0), (400, 3.0)])
 def test_marginal_variance_is_kept_and_the_plain_sde_is_caught(steps, shift):
     """Issue 2, must show 3: variance within 3 % of the data's at K >= 50; the paper-literal SDE must fail this."""
 

@@ -52,7 +52,7 @@ def test_statistics_are_numpys_over_unmasked_actions():
     want = {
         "mean_std": (rows.mean(0), rows.std(0)), "quantiles": ((low + high) / 2, (high - low) / 2),
         "min_max": ((rows.max(0) + rows.min(0)) / 2, (rows.max(0) - rows.min(0)) / 2),
-    }  # fmt: skip
+    }
     for method, (shift, scale) in want.items():
         norm = NormalizeConfig(actions=method).build(LOW, HIGH, STATES)
         norm.fit(states, actions, mask, present)

@@ -30,7 +30,8 @@ def test_unpatch_inverts_patches(views, hw, channels):
     patches = world._patches(x)
     assert patches.shape == (2, 3, views * hw[0] * hw[1] // 64, 64 * channels)
     assert torch.equal(world._unpatch(patches, x.shape), x)
-    assert torch.equal(patches[1, 2, 0].view(8, 8, channels), x[1, 2, 0, :8, :8])  # a patch is a square of one view
+    # a patch is a square of one view
+    assert torch.equal(patches[1, 2, 0].view(8, 8, channels), x[1, 2, 0, :8, :8])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -155,7 +156,8 @@ def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
     features = wam.features(context, torch.arange(3))
     features.square().sum().backward()
     assert wam.world.patch_last.weight.grad.abs().sum() > 0
-    assert (wam.world.patch_noisy.weight.grad is not None) == (sigma < 1)  # nothing is seen of pure noise
+    # nothing is seen of pure noise
+    assert (wam.world.patch_noisy.weight.grad is not None) == (sigma < 1)
     assert calls[-1] == (sigma, True) and not any(grad for _, grad in calls[:-1])
     levels = [s for s, _ in calls]
     assert len(levels) == (1 if sigma == 1 else 4) and levels == sorted(levels, reverse=True) and levels[0] == 1.0
@@ -325,7 +327,8 @@ def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
 @pytest.mark.parametrize("noisy", ["one", "all"])
 def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypatch):
     """On the meta device nothing is computed: who asks for a value, or for how many of something there are, fails."""
-    monkeypatch.setattr(WAM, "_precision", lambda self: contextlib.nullcontext())  # autocast does not know the device
+    # autocast does not know the device
+    monkeypatch.setattr(WAM, "_precision", lambda self: contextlib.nullcontext())
     with torch.device("meta"):
         wam = tiny.MODEL.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4)
     obs, flow = probe(wam).obs.to("meta"), FlowConfig(steps=3, noisy=noisy)

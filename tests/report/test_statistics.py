@@ -25,7 +25,8 @@ def test_seeds_that_disagree_widen_the_interval():
     wide = hierarchical([[np.zeros(1000), np.ones(1000)]], bounds=RATE)
     assert (wide.value, wide.low, wide.high) == (0.5, 0.0, 1.0)
     mixed = np.arange(1000) % 2
-    narrow = hierarchical([[mixed, mixed]], bounds=RATE)  # the same data, with the spread within seeds
+    # the same data, with the spread within seeds
+    narrow = hierarchical([[mixed, mixed]], bounds=RATE)
     assert narrow.value == 0.5 and 0.45 < narrow.low < 0.49 and 0.51 < narrow.high < 0.55
 
 

@@ -31,7 +31,7 @@ def cell(task="reach", arm="base", seed=0, n=20, kind="staged", **changes) -> Ce
         sampler="zero", control_steps=0 if arm == "base" else 500, seconds=61.0,
         error_over_copy={"4": 0.5, "8": None}, recovery=None,
         curve=() if arm == "base" else ((0.0, 0.3), (250.0, 0.5)),
-    )  # fmt: skip
+    )
     return replace(base, **changes)
 
 
@@ -43,7 +43,8 @@ def test_pairs_are_the_states_that_both_arms_finished():
     lost = replace(CELLS[3], starts=np.array([5, 1, 19]), success=np.array([True, False, True]))
     results = Results([*CELLS[:3], lost], list(ARMS), ("reach",))
     ((seed, (before, after)),) = results.pairs("reach", "actor_success", "base").items()
-    assert seed == 0 and before.tolist() == [True, True, False] and after.tolist() == [False, True, True]  # 1, 5, 19
+    # 1, 5, 19
+    assert seed == 0 and before.tolist() == [True, True, False] and after.tolist() == [False, True, True]
     assert results.difference(["reach"], "actor_success", "base").episodes == 3
     assert results.difference(["reach"], "wamrl", "base") is None
 
@@ -85,7 +86,7 @@ def test_recovery_is_counted_where_attempts_are():
     after = {
         "starts": [0, 1, 2, 3], "success": [1, 0, 1, 1], "stages": 1, "mean_length": 3.0, "error_over_copy": {},
         "attempts": [1, 2, 3, 2],
-    }  # fmt: skip
+    }
     summary = {"arms": {"after": after}, "stages_done": [1, 0, 1, 1], "control_steps": 9, "seconds": 1.0}
     names = {"task": "reach", "kind": "short", "arm": "base", "seed": 0, "curve": []}
     assert from_summary(summary, **names).recovery == (3, 2)
@@ -114,7 +115,7 @@ def text(**changes) -> StudyText:
     base = StudyText(
         name="made-up", arms=ARMS, tasks=("reach", "press"), claims=claims, margin=0.05, command="wamrl study made-up",
         missing=(),
-    )  # fmt: skip
+    )
     return replace(base, **changes)
 
 

@@ -44,7 +44,7 @@ class Recorded:
             imagined=self.seen() if imagined is None else imagined, executed=self.seen(),
             last=self.frames[list(self.chunks)], verifiable=torch.tensor(OFFSETS) <= steps[:, None], success=success,
             offsets=OFFSETS, imagined_offsets=OFFSETS, executed_steps=steps,
-        )  # fmt: skip
+        )
 
 
 def record(env: Env, seed: int, policy: Policy) -> Recorded:

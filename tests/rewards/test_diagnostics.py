@@ -45,7 +45,8 @@ def test_auc_of_cases_made_by_hand():
     assert auc(np.array([1, 2, 3, 4]), np.array([0, 0, 1, 1], bool)).value == 1
     assert auc(np.array([1, 2, 3, 4]), np.array([1, 1, 0, 0], bool)).value == 0
     assert auc(np.array([5, 5, 5, 5]), np.array([1, 0, 1, 0], bool)).value == 0.5
-    assert auc(np.array([1, 3, 2, np.nan]), np.array([0, 1, 1, 0], bool)).value == 1  # NaN: no score, left out
+    # NaN: no score, left out
+    assert auc(np.array([1, 3, 2, np.nan]), np.array([0, 1, 1, 0], bool)).value == 1
 
 
 def test_the_interval_of_a_perfect_score_is_not_a_point():
@@ -127,7 +128,8 @@ def test_within_groups_compares_only_within():
 def test_within_groups_by_hand():
     score, group = np.array([3, 1, 2, 2, 9.0, np.nan]), np.array([0, 0, 1, 1, 2, 2])
     found = within_groups(score, np.array([1, 0, 1, 0, 1, 0], bool), group)
-    assert (found.value, found.groups) == (0.75, 2)  # one won pair, one tie; the third state has no comparable pair
+    # one won pair, one tie; the third state has no comparable pair
+    assert (found.value, found.groups) == (0.75, 2)
     assert np.isnan(within_groups(score, np.ones(6, bool), group).value)
 
 

@@ -140,7 +140,8 @@ def test_no_network_is_one_sentence(config, monkeypatch):
 @both
 def test_a_hub_that_does_not_answer_is_not_asked_again(config, monkeypatch, caplog):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    # nobody listens
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match="the hub gives nothing .*refused.*: give a local folder"):
         replace(config, weights="nobody/nothing").build()
     assert not [r for r in caplog.records if "Retrying" in r.message]

@@ -15,7 +15,7 @@ from wamrl.train import Learner
 
 SIMILARITIES = (
     PixelConfig(), OpticalFlowConfig(), DINOv2Config(weights=None, size=28), VJEPA2Config(weights=None, size=32)
-)  # fmt: skip
+)
 
 
 def learner(horizon: int = 40, **reward) -> Learner:
@@ -43,7 +43,8 @@ def test_every_similarity_scores_a_rollout(similarity, mode, rollout):
     assert found.shape == (len(rollout.chunks),) and found.isfinite().all()
     assert real.sum() >= 8 and found[real].unique().numel() > real.sum() // 2
     assert torch.equal(found, learner(**reward).score(rollout, metrics(rollout)))
-    assert run.reward.state_dict().keys() == {"norm.count", "norm.mean", "norm.m2"}  # no network is checkpointed
+    # no network is checkpointed
+    assert run.reward.state_dict().keys() == {"norm.count", "norm.mean", "norm.m2"}
 
 
 def test_frames_executed_at_other_offsets_are_refused(rollout):

@@ -56,7 +56,8 @@ def test_distances_are_in_image_widths():
     """The same scene at another resolution has about the same distance."""
     values = [distance(moved(-k, 16 * k), moved(k, 16 * k), moved(0.0, 16 * k)) for k in (3, 4, 6)]
     assert max(values) < 1.5 * min(values)
-    brighter = OpticalFlow(lambda first, second: 64 * second[:, :2], 128)  # px, to the right and down
+    # px, to the right and down
+    brighter = OpticalFlow(lambda first, second: 64 * second[:, :2], 128)
     frames = torch.zeros(1, 1, 1, 64, 64, 3)
     assert brighter.distance(frames + 0.5, frames, frames[:, 0]).item() == pytest.approx(2 * (32 / 128) ** 2)
 
@@ -145,7 +146,8 @@ def test_raft_reads_local_weights(raft, tmp_path, suffix):
     check_reward(config)
     black, white = torch.zeros(1, 1, 1, 64, 64, 3), torch.ones(1, 1, 1, 64, 64, 3)
     got = config.build().distance(white, black, black[:, 0]).item()
-    assert got == pytest.approx(2 * (2 * 3 / 128) ** 2)  # both directions; black to white is 2 in [-1, 1]
+    # both directions; black to white is 2 in [-1, 1]
+    assert got == pytest.approx(2 * (2 * 3 / 128) ** 2)
 
 
 def test_raft_without_weights_says_where_to_get_them(raft, tmp_path):

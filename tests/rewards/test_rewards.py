@@ -22,7 +22,7 @@ def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
         verifiable=torch.ones(m, f, dtype=torch.bool), success=torch.zeros(m, dtype=torch.bool),
         offsets=tuple(range(4, 4 * f + 1, 4)), imagined_offsets=tuple(range(4, 4 * f + 1, 4)),
         executed_steps=torch.full((m,), 4 * f),
-    )  # fmt: skip
+    )
     return replace(plain, **changes)
 
 
@@ -92,7 +92,8 @@ FAULTS = {
 def test_what_ships_passes():
     check_reward(PixelConfig())
     check_reward(Faulty(fault=lambda d, a, b: d.sqrt()), shape=(2, 3, 1, 5, 7))
-    check_reward(Faulty(fault=lambda d, a, b: d * 1e-9))  # the scale of a distance is its own business
+    # the scale of a distance is its own business
+    check_reward(Faulty(fault=lambda d, a, b: d * 1e-9))
 
 
 @pytest.mark.parametrize("sentence", FAULTS)
@@ -180,7 +181,7 @@ def test_paper_mode_ignores_success_and_is_scaled_as_it_says():
             "motion": -((error + usual) / (copied + usual)).clamp(max=1),
             "deviation": -error / error.std(unbiased=False),
             "centred": (error.mean() - error) / error.std(unbiased=False),
-        }  # fmt: skip
+        }
         assert torch.allclose(r, wanted[scale], atol=1e-4)
 
 
@@ -274,7 +275,8 @@ def test_standing_still_earns_nothing():
     raw = RewardConfig(mode="composite").build(4).raw(still)
     assert (raw <= 0).all()
     perfect = replace(s, imagined=s.executed)
-    assert (RewardConfig(mode="composite").build(4).raw(perfect) > 0).all()  # while moving as imagined does
+    # while moving as imagined does
+    assert (RewardConfig(mode="composite").build(4).raw(perfect) > 0).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -45,7 +45,8 @@ def test_the_bootstrap_counts_at_the_last_row_only():
 def test_grpo_filters_on_success_and_normalises_within_groups():
     group = torch.tensor([7, 7, 7, 2, 2, 2, 5, 5, 5, 9])
     success = torch.tensor([1, 0, 0, 1, 1, 1, 0, 0, 0, 1]).bool()
-    reward = torch.tensor([1.3, 0.1, -0.1, 1.0, 1.2, 1.4, 0.3, 0.2, 0.1, 1.0])  # varies in every group of three
+    # varies in every group of three
+    reward = torch.tensor([1.3, 0.1, -0.1, 1.0, 1.2, 1.4, 0.3, 0.2, 0.1, 1.0])
     advantage, keep = grpo(reward, success, group)
     assert keep.tolist() == [True] * 3 + [False] * 7
     mixed = reward[:3].numpy()

@@ -92,7 +92,8 @@ def test_under_a_budget_the_first_groups_are_mixed_as_if_no_more_had_been_drawn(
 
 
 @pytest.mark.parametrize("revisit", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("capacity", [6, 7, 50])  # also where the fresh states wrap and meet the revisited ones
+# also where the fresh states wrap and meet the revisited ones
+@pytest.mark.parametrize("capacity", [6, 7, 50])
 def test_what_is_put_back_comes_again(revisit, capacity):
     cfg = StartsConfig(group=2, revisit=revisit, capacity=capacity)
     for begun in range(1, 10):

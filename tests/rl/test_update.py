@@ -36,10 +36,11 @@ def test_the_loss_is_the_dual_clipped_surrogate():
 @pytest.mark.parametrize(
     ("ratio", "advantage", "flows"),
     [
-        (1.0, 1.0, True), (1.35, 1.0, True), (1.45, 1.0, False), (0.5, 1.0, True),  # good: may grow to 1.4
+        # good: may grow to 1.4
+        (1.0, 1.0, True), (1.35, 1.0, True), (1.45, 1.0, False), (0.5, 1.0, True),
         (1.0, -1.0, True), (0.95, -1.0, True), (0.85, -1.0, False), (1.9, -1.0, True), (2.1, -1.0, False),
     ],
-)  # fmt: skip
+)
 def test_where_the_gradient_flows(ratio, advantage, flows):
     cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
     log_ratio = torch.tensor([[math.log(ratio)]], requires_grad=True)
@@ -111,7 +112,8 @@ def test_the_update_refuses_a_changed_actor_or_changed_features():
     features = batch.plan.features.flip(-1)
     with pytest.raises(RuntimeError, match="changed between rollout and update"):
         learner(wam).step(wam, replace(batch, plan=replace(batch.plan, features=features)), flow, g, policy=True)
-    with pytest.raises(RuntimeError, match="before the first update"):  # another noise level scores otherwise
+    # another noise level scores otherwise
+    with pytest.raises(RuntimeError, match="before the first update"):
         learner(wam).step(wam, batch, replace(flow, noise=0.4), g, policy=True)
     wam.actor.head.bias.data += 1e-3
     before = tiny.snapshot(wam)

@@ -44,7 +44,8 @@ def shards(value: Any, where: str) -> dict[str, Tensor]:
 
 
 def _encode_array(value: Tensor | np.ndarray | np.generic, where: str, tensors: dict[str, Tensor]) -> dict:
-    name = where if where not in tensors else f"{where}#{len(tensors)}"  # {"a.b": x, "a": {"b": y}} is possible
+    # {"a.b": x, "a": {"b": y}} is possible
+    name = where if where not in tensors else f"{where}#{len(tensors)}"
     try:
         tensors[name] = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError) as error:

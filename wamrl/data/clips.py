@@ -47,11 +47,14 @@ class ClipDataset:
         self._text = [recording.facts[number].text for number in used]
         lengths = torch.tensor([fact.length for fact in recording.facts])
         begins, lengths = (lengths.cumsum(0) - lengths)[used], lengths[used]
-        self._episode = torch.repeat_interleave(lengths)  # (Q,) which of the used episodes a step belongs to
+        # (Q,) which of the used episodes a step belongs to
+        self._episode = torch.repeat_interleave(lengths)
         self._time = torch.arange(len(self._episode)) - (lengths.cumsum(0) - lengths)[self._episode]
-        self._left = lengths[self._episode] - self._time  # (Q,) control steps until the episode's end
+        # (Q,) control steps until the episode's end
+        self._left = lengths[self._episode] - self._time
         self._action_row = begins[self._episode] + self._time  # (Q,)
-        self._frame_row = self._action_row + torch.tensor(used)[self._episode]  # each episode has one frame more
+        # each episode has one frame more
+        self._frame_row = self._action_row + torch.tensor(used)[self._episode]
 
     def __len__(self) -> int:
         """Number of control steps, each of which can begin a clip."""

@@ -41,7 +41,8 @@ class DemoConfig:
     episodes: int = 40
     first: int = 0  # index of the first start in its split
     split: Split = "demo"
-    noise: float = 0.3  # std of the Gaussian disturbance of executed actions (in half-ranges of the action bounds)
+    # std of the Gaussian disturbance of executed actions (in half-ranges of the action bounds)
+    noise: float = 0.3
     keep_failures: bool = True  # False: fewer than `episodes` may come back
     n_workers: int = 2  # processes; 0: in this process, for debugging
 
@@ -77,7 +78,7 @@ def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -
 def replay(
     env: EnvConfig, n_workers: int, played: Sequence[tuple[Start, np.ndarray]],
     progress: Callable[[int], None] = lambda n: None,
-) -> list[Episode]:  # fmt: skip
+) -> list[Episode]:
     """Episodes that were played before, with every frame: from each start the executed actions, float32 (S, A).
 
     ValueError where the environment does not repeat itself.

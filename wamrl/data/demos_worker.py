@@ -13,8 +13,10 @@ import numpy as np
 if TYPE_CHECKING:
     from wamrl.envs.base import Env, EnvConfig
 
-_NOISE_STREAM = 0x0DEE  # keeps the noise apart from whatever the environment draws from the same seed
-_built: list[Env] = []  # one environment per worker process, which serves one config, built by its first episode
+# keeps the noise apart from whatever the environment draws from the same seed
+_NOISE_STREAM = 0x0DEE
+# one environment per worker process, which serves one config, built by its first episode
+_built: list[Env] = []
 
 
 def end_with_the_parent() -> None:

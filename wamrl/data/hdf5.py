@@ -29,7 +29,7 @@ _RUN = 64  # frames that are read from disk at once
 def open_hdf5(
     path: Path | str, *, views: Sequence[str] | None = None, state_keys: Sequence[str] | None = None,
     image_hw: tuple[int, int] | None = None, mask: str = "", text: str = "",
-) -> Hdf5Recording:  # fmt: skip
+) -> Hdf5Recording:
     """Open a file of demonstrations; numbers are read now, frames when somebody asks for them.
 
     views: cameras by key ("agentview_image"), without its ending, or "front" and "wrist"; None: all, by name.
@@ -62,7 +62,9 @@ class _Demo:
     actions: h5py.Dataset  # (n, A)
     states: list[h5py.Dataset]
     images: list[h5py.Dataset]  # one per view, (n, H, W, 3)
-    last_states: list[h5py.Dataset]  # of next_obs; empty if the frame after the last action is not there
+    # of next_obs; empty if the frame after the last action is not there
+    last_states: list[h5py.Dataset]
+
     last_images: list[h5py.Dataset]
     success: bool
 
@@ -77,7 +79,7 @@ class Hdf5Recording(Recording):
     def __init__(
         self, path: Path, file: h5py.File, views: Sequence[str] | None, state_keys: Sequence[str] | None,
         image_hw: tuple[int, int] | None, mask: str, text: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._path, self._file = path, file
         data = h5.subgroup(file, "data")
         chosen = _demo_names(file, data, mask, path)
@@ -125,7 +127,8 @@ class Hdf5Recording(Recording):
         found = np.empty((len(wanted), len(self.views), *self.image_hw, 3), np.uint8)
         episodes = np.searchsorted(self._ends, wanted, side="right")
         breaks = (np.diff(wanted, prepend=-2) != 1) | (np.diff(episodes, prepend=-1) != 0)
-        firsts = np.flatnonzero(breaks | (np.arange(len(wanted)) % _RUN == 0))  # of runs that are read at once
+        # of runs that are read at once
+        firsts = np.flatnonzero(breaks | (np.arange(len(wanted)) % _RUN == 0))
         stops = np.append(firsts, len(wanted))[1:]
         with h5.sentences(self._path):
             for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True):

@@ -20,8 +20,10 @@ from wamrl.data.hdf5_file import attribute, facts, member, names, subgroup
 if TYPE_CHECKING:
     import h5py
 
-_OURS = {"front": ("agentview",), "wrist": ("eye_in_hand", "robot0_eye_in_hand")}  # view names of our environments
-_PANDA_MOUNT = (0.5**0.5, 0.0, 0.0, -(0.5**0.5))  # (w, x, y, z): hand body -> fingertip site, -90 degrees around z
+# view names of our environments
+_OURS = {"front": ("agentview",), "wrist": ("eye_in_hand", "robot0_eye_in_hand")}
+# (w, x, y, z): hand body -> fingertip site, -90 degrees around z
+_PANDA_MOUNT = (0.5**0.5, 0.0, 0.0, -(0.5**0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def _libero(data: h5py.Group, path: Path) -> Layout:
     return Layout(
         suffix="_rgb", state_keys=("ee_pos", "ee_ori", "gripper_states"), flip=(convention != "opencv", True),
         late=bool(convention), panda=False, text=text,
-    )  # fmt: skip
+    )
 
 
 def _robomimic(data: h5py.Group, keys: list[str]) -> Layout:
@@ -71,7 +73,7 @@ def _robomimic(data: h5py.Group, keys: list[str]) -> Layout:
         suffix="_image", flip=(False, False), late=False, panda=panda,
         state_keys=("robot0_eef_pos", "robot0_eef_quat_site" if site else "robot0_eef_quat", "robot0_gripper_qpos"),
         text=" ".join(words).lower() or "do the task",
-    )  # fmt: skip
+    )
 
 
 def pick_cameras(layout: Layout, keys: list[str], views: tuple[str, ...] | None, path: Path) -> dict[str, str]:

@@ -40,7 +40,9 @@ class Recording(ABC):
     proprio: np.ndarray  # float32 (R, P), raw units
     actions: np.ndarray  # float32 (Q, A) labels, raw units
     executed: np.ndarray  # float32 (Q, A) what was sent to the simulator
-    views: tuple[str, ...]  # cameras, in the order of the V axis; names may be unknown: view0, view1, ...
+    # cameras, in the order of the V axis; names may be unknown: view0, view1, ...
+    views: tuple[str, ...]
+
     image_hw: tuple[int, int]
 
     @abstractmethod
@@ -59,7 +61,7 @@ class Recording(ABC):
             frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen],
             actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages,
             seed=fact.seed, text=fact.text,
-        )  # fmt: skip
+        )
 
     @cached_property
     def _begins(self) -> np.ndarray:

@@ -41,7 +41,8 @@ class Attempts:
             if self._here == 0:
                 self._begin()
             self._here = int(self._carries and at_it)
-            self._away = 0  # as at the reset: what the hand happens to touch of the next sub-goal is not an attempt
+            # as at the reset: what the hand happens to touch of the next sub-goal is not an attempt
+            self._away = 0
 
     def _begin(self) -> None:
         self.begun += 1

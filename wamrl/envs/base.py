@@ -40,7 +40,8 @@ class StepResult:
     terminated: bool  # the task ended
     truncated: bool  # the clock ran out (never True together with terminated)
     stages: int  # sub-goals completed so far
-    attempts: int = 0  # attempts at sub-goals begun so far in the episode (see `wamrl.envs.attempts`); 0: not counted
+    # attempts at sub-goals begun so far in the episode (see `wamrl.envs.attempts`); 0: not counted
+    attempts: int = 0
     retries: int = 0  # of these, the ones that followed a failed attempt at the same sub-goal
 
 

@@ -75,7 +75,7 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
     _need(all(isinstance(flag, bool) for flag in flags), "success, terminated and truncated must be Python bools")
     _need(not (result.terminated and result.truncated), "terminated and truncated came together: the end has one cause")
     _need(isinstance(result.stages, int) and 0 <= result.stages <= env.spec.stages,
-          f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}")  # fmt: skip
+          f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}")
     _need(result.stages >= last.stages, f"stages went back from {last.stages} to {result.stages}")
     _check_attempts(result, last)
     _need(not result.success or result.stages == env.spec.stages, "success came before all stages were done")
@@ -121,18 +121,18 @@ def _check_reset(env: Env) -> None:
     first, other = _trace(env, _SEEDS[0]), _trace(env, _SEEDS[1])
     again = _trace(env, _SEEDS[0])
     _need(all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True)),
-          "reset(seed) is not reproducible: the same seed gave another first frame or proprioception")  # fmt: skip
+          "reset(seed) is not reproducible: the same seed gave another first frame or proprioception")
     _need(_same(first, again), "the same seed and the same actions led elsewhere: something survives reset()")
     _need(not _same(first[:2], other[:2]), "two different seeds gave the same start: reset() ignores its seed")
     env.reset(_SEEDS[0])
     frame, state = env.render(), env.proprio()
     kept = frame.copy(), state.copy()
     _need(np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
-          "looking twice without a step shows different things: render() or proprio() changes the state")  # fmt: skip
+          "looking twice without a step shows different things: render() or proprio() changes the state")
     env.step(env.spec.bounds[1])
     env.render(), env.proprio()
     _need(np.array_equal(frame, kept[0]) and np.array_equal(state, kept[1]),
-          "an array that was handed out changed later: render() and proprio() must return copies")  # fmt: skip
+          "an array that was handed out changed later: render() and proprio() must return copies")
 
 
 def _check_clipping(env: Env) -> None:

@@ -33,7 +33,9 @@ class Camera:
     distance: float
     azimuth: float  # 90 looks along +y, 180 along -x
     elevation: float  # negative looks down
-    body: str = ""  # when set, `lookat` is an offset in the world's axes from this body: a camera that travels with it
+    # when set, `lookat` is an offset in the world's axes from this body: a camera that travels with
+    # it
+    body: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,11 @@ class Fixed:
 class Look:
     """What is drawn differently from the model as it stands. It is part of a shared renderer's key."""
 
-    hidden: tuple[int, ...] = ()  # groups of geoms that are not drawn, such as shapes for collisions
+    # groups of geoms that are not drawn, such as shapes for collisions
+    hidden: tuple[int, ...] = ()
     plain: tuple[str, ...] = ()  # geoms drawn in their own colour, without their material
-    keep_below: int = 300  # meshes with fewer faces are not thinned: small parts are what the task is about
+    # meshes with fewer faces are not thinned: small parts are what the task is about
+    keep_below: int = 300
 
 
 _AS_IT_IS = Look()
@@ -84,10 +88,11 @@ class FastRenderer:
         self._model = drawing_copy(model, height, width, look)
         self._scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + self._model.nsite + 64)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX,
-                     mujoco.mjtRndFlag.mjRND_HAZE, mujoco.mjtRndFlag.mjRND_FOG):  # fmt: skip
+                     mujoco.mjtRndFlag.mjRND_HAZE, mujoco.mjtRndFlag.mjRND_FOG):
             self._scene.flags[flag] = 0
         self._option = mujoco.MjvOption()
-        self._option.sitegroup[:] = 0  # the simulators' sites are debugging aids; goals are drawn as markers
+        # the simulators' sites are debugging aids; goals are drawn as markers
+        self._option.sitegroup[:] = 0
         self._option.geomgroup[list(look.hidden)] = 0
         self._camera = mujoco.MjvCamera()
         self._gl.make_current()
@@ -121,7 +126,7 @@ class FastRenderer:
         self._camera.lookat[:] = origin + np.asarray(camera.lookat)
         self._camera.distance, self._camera.azimuth, self._camera.elevation = (
             camera.distance, camera.azimuth, camera.elevation,
-        )  # fmt: skip
+        )
 
     def _draw_marker(self, marker: Marker) -> None:
         shape = self._mj.mjtGeom
@@ -136,7 +141,7 @@ class FastRenderer:
         self._mj.mjv_initGeom(
             geom, shape, np.array(size, np.float64), np.array(position, np.float64), np.eye(3).flatten(),
             np.array(rgba, np.float32),
-        )  # fmt: skip
+        )
         geom.emission = 0.6  # the goal must not vanish in the shade
         self._scene.ngeom += 1
 
@@ -144,7 +149,8 @@ class FastRenderer:
 def _gl_context() -> Any:
     pid = os.getpid()
     if pid not in _context:
-        os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe's own threads fight with the pool's worker processes
+        # llvmpipe's own threads fight with the pool's worker processes
+        os.environ.setdefault("LP_NUM_THREADS", "0")
         backend = os.environ.setdefault("MUJOCO_GL", "egl").lower()
         try:
             if backend == "osmesa":
@@ -153,7 +159,8 @@ def _gl_context() -> Any:
                 from mujoco.egl import GLContext
             context = GLContext(64, 64)
             context.make_current()
-        except Exception as error:  # PyOpenGL raises AttributeError, ImportError or its own errors, by platform
+        except Exception as error:
+            # PyOpenGL raises AttributeError, ImportError or its own errors, by platform
             raise ValueError(_GL_HELP.format(error=f"{type(error).__name__}: {error}")) from error
         _context[pid] = context
         atexit.register(_free)
@@ -203,9 +210,11 @@ def thin_mesh(model: Any, mesh: int, cell: float, keep_below: int = 300) -> None
     alive_F = (a != b) & (b != c) & (a != c)
     _, unique = np.unique(np.sort(merged_F3[alive_F], axis=1), axis=0, return_index=True)
     kept = np.flatnonzero(alive_F)[np.sort(unique)]
-    for name in ("mesh_facenormal", "mesh_facetexcoord"):  # indices into the mesh's own normals, untouched by merging
+    # indices into the mesh's own normals, untouched by merging
+    for name in ("mesh_facenormal", "mesh_facetexcoord"):
         table = getattr(model, name)
         table[first_face : first_face + len(kept)] = table[rows][kept]
     model.mesh_face[first_face : first_face + len(kept)] = merged_F3[kept]
     model.mesh_facenum[mesh] = len(kept)
-    model.mesh_graphadr[mesh] = -1  # the convex hull, drawn only on demand, belongs to the old faces
+    # the convex hull, drawn only on demand, belongs to the old faces
+    model.mesh_graphadr[mesh] = -1

@@ -26,17 +26,23 @@ class GymConfig(EnvConfig):
 
     id: str  # as for gymnasium.make
     instruction: str  # what the model is told
-    module: str = ""  # imported first, so that it registers `id`; your own code, named by your own recipe
-    kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()  # for the environment's constructor
+    # imported first, so that it registers `id`; your own code, named by your own recipe
+    module: str = ""
+    # for the environment's constructor
+    kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
     image_size: int = 64  # pixels, square
-    views: tuple[str, ...] = ()  # names of the cameras; (): all of `pixels`, else the picture of env.render()
+    # names of the cameras; (): all of `pixels`, else the picture of env.render()
+    views: tuple[str, ...] = ()
     image_keys: tuple[str, ...] = ()  # path of each view, or "render()"; (): pixels/<view>
-    state_keys: tuple[str, ...] = ()  # paths of the proprioception; (): agent_pos, else a flat observation, else 0
-    success_key: str = "is_success"  # of `info`, or "terminated": every end that is not the clock's is a success
+    # paths of the proprioception; (): agent_pos, else a flat observation, else 0
+    state_keys: tuple[str, ...] = ()
+    # of `info`, or "terminated": every end that is not the clock's is a success
+    success_key: str = "is_success"
     stages: int = 1  # sub-goals
     stages_key: str = "stages"  # of `info`: sub-goals completed so far; only read where stages > 1
     horizon: int | None = None  # control steps; None: the registered max_episode_steps
-    rebuild: bool = False  # a new environment at every reset: slow, for those that remember something
+    # a new environment at every reset: slow, for those that remember something
+    rebuild: bool = False
 
     def validate(self) -> None:
         for name in ("id", "instruction", "success_key"):
@@ -80,7 +86,7 @@ class GymEnv(Env):
             name=config.id, instruction=config.instruction, views=tuple(found),
             image_hw=(config.image_size, config.image_size), action_dim=len(low), proprio_dim=len(self.proprio()),
             horizon=horizon, stages=config.stages, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()),
-        )  # fmt: skip
+        )
         self.reset(0)
         self.render()
         self.step((low + high) / 2)  # so that a wrong key is found here

@@ -30,7 +30,8 @@ from wamrl.envs.libero_render import official_renderer
 from wamrl.envs.libero_sim import Simulation
 from wamrl.types import Start
 
-HORIZONS = {"spatial": 220, "object": 280, "goal": 300, "10": 520, "90": 400}  # control steps after settling
+# control steps after settling
+HORIZONS = {"spatial": 220, "object": 280, "goal": 300, "10": 520, "90": 400}
 VIEWS = {"front": "agentview", "wrist": "robot0_eye_in_hand"}
 
 
@@ -42,7 +43,8 @@ class LiberoConfig(EnvConfig):
     task: int = 0
     image_size: int = 256  # pixels, square
     views: tuple[str, ...] = ("front", "wrist")
-    assets: Path | None = None  # folder with scenes/, textures/, ...; None: the package's own or the hub's
+    # folder with scenes/, textures/, ...; None: the package's own or the hub's
+    assets: Path | None = None
     horizon: int | None = None  # control steps; None: the protocol's
 
     def validate(self) -> None:
@@ -86,7 +88,8 @@ class LiberoEnv(Env):
 
     def reset(self, seed: int) -> None:
         start = Start.of(seed)
-        if start.split == "eval":  # the same fixtures whenever the same fixed state comes round again
+        # the same fixtures whenever the same fixed state comes round again
+        if start.split == "eval":
             state = start.index % INIT_STATES
             self.sim.reset(Start(split="eval", index=state).seed, state)
         else:
@@ -110,7 +113,7 @@ class LiberoEnv(Env):
         return StepResult(
             success=success, terminated=success, truncated=truncated, stages=self._stages,
             attempts=self._attempts.begun, retries=self._attempts.retries,
-        )  # fmt: skip
+        )
 
     def _holds(self) -> bool:
         """Is an object that is not yet where the goal wants it between the fingers?"""

@@ -107,7 +107,7 @@ def tasks(suite: str) -> list[Task]:
             init_states=package / "init_files" / name / task.init_states_file,
         )
         for index, task in enumerate(task_maps[name].values())
-    ]  # fmt: skip
+    ]
 
 
 @cache
@@ -124,7 +124,7 @@ def init_states(path: Path) -> np.ndarray:
         (np._core.multiarray._reconstruct if hasattr(np, "_core") else np.core.multiarray._reconstruct,
          "numpy.core.multiarray._reconstruct"),
         np.ndarray, np.dtype, type(np.dtype(np.float64)), (codecs.encode, "_codecs.encode"),
-    ]  # fmt: skip
+    ]
     with torch.serialization.safe_globals(allowed):
         return np.asarray(torch.load(path, weights_only=True), np.float64)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from wamrl.envs.fast_render import _gl_context
 
-_OFFSCREEN = (640, 480)  # robosuite's own buffer, which decides where multisampling puts its samples
+# robosuite's own buffer, which decides where multisampling puts its samples
+_OFFSCREEN = (640, 480)
 _renderers: dict[tuple, OfficialRenderer] = {}
 
 

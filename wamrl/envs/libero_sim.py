@@ -18,12 +18,14 @@ import numpy as np
 
 from wamrl.envs.libero_assets import Task, init_states, missing_assets_explained, use_assets
 
-SETTLE_STEPS = 10  # control steps in which things come to rest before the policy acts (OpenVLA, openpi)
+# control steps in which things come to rest before the policy acts (OpenVLA, openpi)
+SETTLE_STEPS = 10
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float64)  # nothing moves, gripper open
 CONTROL_HZ = 20
 _KEPT = ("body_pos", "body_quat", "site_rgba")  # of the model: what LIBERO changes in an episode
 _SEEN = ("qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat")
-_SEEN += ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")  # of the data: what a picture is made from
+# of the data: what a picture is made from
+_SEEN += ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 
 
 @contextmanager
@@ -46,7 +48,8 @@ class Simulation:
         self._mj, self._task = mujoco, task
         self.env = _build(task, use_assets(assets))
         self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
-        self.seen = mujoco.MjData(self.model)  # what cameras and proprioception saw last, see `step`
+        # what cameras and proprioception saw last, see `step`
+        self.seen = mujoco.MjData(self.model)
         self.env.visualize(vis_settings=dict.fromkeys(self.env._visualizations, False))
         self.env._observables = {}
         self._kept = {name: getattr(self.model, name).copy() for name in _KEPT}
@@ -55,7 +58,7 @@ class Simulation:
         self._substeps = int(self.env.control_timestep / self.env.model_timestep)
         self._eef_body = self.model.body(self._robot.robot_model.eef_name).id
         self._fingers = tuple(self._ids(self._robot.gripper.important_geoms[f"{side}_finger"])
-                              for side in ("left", "right"))  # fmt: skip
+                              for side in ("left", "right"))
         self.goals: list[list[str]] = self.env.parsed_problem["goal_state"]
 
     def _sites_of(self, name: str) -> dict:
@@ -84,7 +87,8 @@ class Simulation:
             self.data.qpos[:] = state[1 : 1 + self.model.nq]
             self.data.qvel[:] = state[1 + self.model.nq :]
         self._mj.mj_forward(self.model, self.data)
-        self.solved()  # as LIBERO's set_init_state: predicates tell the stove whether its flame is visible
+        # as LIBERO's set_init_state: predicates tell the stove whether its flame is visible
+        self.solved()
         self.env._post_process()
         for _ in range(SETTLE_STEPS):
             self.step(IDLE)
@@ -210,4 +214,4 @@ def _build(task: Task, assets: Path) -> Any:
                 initialization_noise=None, use_camera_obs=False, has_renderer=False, has_offscreen_renderer=False,
                 control_freq=CONTROL_HZ, ignore_done=True, hard_reset=False,
             )
-        )  # fmt: skip
+        )

@@ -26,7 +26,8 @@ from wamrl.envs.metaworld_tasks import TASKS, WRIST, known_tasks
 
 VIEWS = ("front", "wrist")
 MAX_STAGES = 4
-LOOK = Look(plain=("objGeom",))  # the puck: MetaWorld paints it red on dark wood, which is nearly black on the table
+# the puck: MetaWorld paints it red on dark wood, which is nearly black on the table
+LOOK = Look(plain=("objGeom",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class MetaWorldConfig(EnvConfig):
     """One task of MetaWorld 3.1; names as there, without "-v3"."""
 
     task: str = "button-press"
-    stages: int = 1  # sub-goals in one episode; more than 1 for reach, push, pick-place and button-press
+    # sub-goals in one episode; more than 1 for reach, push, pick-place and button-press
+    stages: int = 1
     image_size: int = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
     horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
@@ -107,7 +109,7 @@ class MetaWorldEnv(Env):
         return StepResult(
             success=success, terminated=success, truncated=truncated, stages=self._done,
             attempts=self._attempts.begun, retries=self._attempts.retries,
-        )  # fmt: skip
+        )
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:
         """What the later stages ask for: free goals, or places of the thing to handle; float64 (3,) each."""

@@ -21,7 +21,8 @@ from wamrl.envs.metaworld_sim import Simulation
 
 NEAR_GOAL = 0.1  # metres; twice the radius of success of `reach`
 NEAR_GRASP = 0.06  # metres between the hand and where the expert would have it to close
-CLOSED = 0.75  # of the full opening: 1.0 open, 0.30 closed on nothing, 0.28 to 0.72 on the objects of the tasks
+# of the full opening: 1.0 open, 0.30 closed on nothing, 0.28 to 0.72 on the objects of the tasks
+CLOSED = 0.75
 LEAVE = 0.05  # metres
 
 
@@ -69,7 +70,8 @@ class Touch(Watch):
 
     def __init__(self, sim: Simulation, body: str) -> None:
         self._sim, self._body = sim, body
-        self._place: tuple[int, tuple[float, ...]] | None = None  # body touched last, the hand's place in its frame
+        # body touched last, the hand's place in its frame
+        self._place: tuple[int, tuple[float, ...]] | None = None
 
     def at_it(self) -> bool:
         sim = self._sim

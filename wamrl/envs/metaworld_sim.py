@@ -85,7 +85,8 @@ class Simulation:
 
         self._mj = mujoco
         self.env = sim_class(task)()
-        self.env._set_task_called = True  # what MetaWorld's set_task would do; the seed replaces its task object
+        # what MetaWorld's set_task would do; the seed replaces its task object
+        self.env._set_task_called = True
         self.env._freeze_rand_vec = False
         self.env.seeded_rand_vec = True
         self.env.max_path_length = 2**31  # the clock is ours
@@ -189,7 +190,8 @@ class Simulation:
     def seen_from(self, part: int, point: np.ndarray) -> tuple[float, ...]:
         """A place in the world, float64 (3,), in the frame of the body with id `part`; metres."""
         x, y, z = (point - self.env.data.xpos[part]).tolist()
-        a, b, c, d, e, f, g, h, i = self.env.data.xmat[part].tolist()  # plain numbers: four times as fast as numpy here
+        # plain numbers: four times as fast as numpy here
+        a, b, c, d, e, f, g, h, i = self.env.data.xmat[part].tolist()
         return a * x + d * y + g * z, b * x + e * y + h * z, c * x + f * y + i * z
 
     @cache  # noqa: B019  a simulation lives as long as its environment

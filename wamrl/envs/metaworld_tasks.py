@@ -22,7 +22,9 @@ class Task:
     marker: bool = False  # the goal is a place and not a thing: draw a ball there
     holds: bool = False  # an object is grasped, so it can be dropped
     touch: str = ""  # the body that is worked on without a grasp: a button's box, a door
-    stageable: bool = False  # sub-goals can follow one another in one scene: what is touched moves, else the goal
+    # sub-goals can follow one another in one scene: what is touched moves, else the goal
+    stageable: bool = False
+
     front: Camera = BEHIND
 
 

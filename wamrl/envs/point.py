@@ -93,7 +93,7 @@ class PointEnv(Env):
         return StepResult(
             success=success, terminated=success, truncated=truncated, stages=self._done,
             attempts=self._attempts.begun, retries=self._attempts.retries,
-        )  # fmt: skip
+        )
 
     def render(self) -> np.ndarray:
         size = self.spec.image_hw[0]
@@ -101,7 +101,8 @@ class PointEnv(Env):
         picture = board.copy()
         for centre, radius, colour in ((self.goal, RADIUS + 0.06, _GREEN), (self.position, 0.15, _BLUE)):
             distance = np.hypot(x - centre[0], y - centre[1])
-            cover = np.clip((radius - distance) * size / 2 + 0.5, 0.0, 1.0)[..., None]  # soft edge of one pixel
+            # soft edge of one pixel
+            cover = np.clip((radius - distance) * size / 2 + 0.5, 0.0, 1.0)[..., None]
             picture += cover * (np.array(colour, np.float32) - picture)
         return np.rint(picture).astype(np.uint8)[None]
 

@@ -27,7 +27,8 @@ from wamrl.envs.robosuite_sim import Simulation, import_robosuite
 from wamrl.envs.robosuite_tasks import TASKS, WRIST, known_tasks
 
 VIEWS = ("front", "wrist")
-LOOK = Look(hidden=(0,), keep_below=700)  # group 0 are shapes for collisions; the things' meshes stay as they are
+# group 0 are shapes for collisions; the things' meshes stay as they are
+LOOK = Look(hidden=(0,), keep_below=700)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class RobosuiteEnv(Env):
         return StepResult(
             success=success, terminated=success, truncated=truncated, stages=self._done,
             attempts=self._attempts.begun, retries=self._attempts.retries,
-        )  # fmt: skip
+        )
 
     def render(self) -> np.ndarray:
         size, sim = self.spec.image_hw[0], self.sim

@@ -43,7 +43,7 @@ def make(task: Task) -> Any:
         task.env, robots="Panda", seed=0, control_freq=20, ignore_done=True, hard_reset=False, renderer="mujoco",
         controller_configs=load_composite_controller_config(controller="BASIC", robot="Panda"),
         has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False, use_object_obs=False,
-    )  # fmt: skip
+    )
 
 
 class Simulation:

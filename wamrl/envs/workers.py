@@ -45,9 +45,11 @@ class PoolConfig:
     n_envs: int = 32
     n_workers: int = 2
     n_exec: int  # actions executed per chunk
-    frame_offsets: tuple[int, ...]  # control steps after the observation; those > n_exec are never verifiable
+    # control steps after the observation; those > n_exec are never verifiable
+    frame_offsets: tuple[int, ...]
     history_offsets: tuple[int, ...] = (0,)  # control steps <= 0, ascending, the last is 0
-    lanes: int = 2  # halves of the slots, one stepped while the model serves the other; 1: they wait for each other
+    # halves of the slots, one stepped while the model serves the other; 1: they wait for each other
+    lanes: int = 2
     backend: Literal["processes", "ray"] = "processes"  # ray: workers on the machines of a cluster
     ray_address: str = "auto"  # of the cluster; auto: the one that this machine belongs to
     timeout_s: float = 60.0  # a worker that needs longer for one message counts as hung
@@ -161,7 +163,8 @@ class Pool:
         running = [slot for slot in slots if slot not in self._lost]
         self._write_actions(actions_BNA, running)
         self._team.send("step", dict.fromkeys(running) | {slot: start.seed for slot, start in starts.items()})
-        ran = seen = self._rows(slots)  # the workers run: what does not concern them is done from here on
+        # the workers run: what does not concern them is done from here on
+        ran = seen = self._rows(slots)
         if starts:
             seen = self._rows(sent)
             self._live |= seen

@@ -31,7 +31,8 @@ from wamrl.envs.workers_memory import PACK_FACTS, Layout, map_block
 
 def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
     """Serve the pool at the other end of the pipe and of the mailbox (what `Mailbox` is made of)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides what ends
+    # Ctrl-C reaches the whole group; the pool decides what ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, box = Connection(pipe_fd), Mailbox(*mailbox)
     threading.Thread(target=_end_with, args=(pipe_fd,), daemon=True).start()
     worker, inbox, number = Worker(), _Inbox(pipe, box.asked), 1
@@ -98,7 +99,8 @@ def _receive(pipe: Connection) -> tuple | None:
 def _end_with(pipe_fd: int) -> None:
     """Exit when the other end closes; a thread of its own, so that a worker busy in a simulator notices, too."""
     hangup = select.poll()
-    hangup.register(pipe_fd, 0)  # woken by that alone, never by a message: a message costs one wake-up
+    # woken by that alone, never by a message: a message costs one wake-up
+    hangup.register(pipe_fd, 0)
     hangup.poll()
     os._exit(1)
 
@@ -158,9 +160,11 @@ class _Slot:
         self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
         # Control steps of a chunk after which somebody looks, now or, from the end of this or a later chunk, back.
         self._seen = [k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps]
-        self._late = {horizon + h for h in back}  # and those of the episode that its end looks back to
+        # and those of the episode that its end looks back to
+        self._late = {horizon + h for h in back}
         self._back = back[:-1]  # the last one is 0, now
-        self._past: deque[tuple[int, np.ndarray]] = deque()  # (control step of the episode, frame), ascending
+        # (control step of the episode, frame), ascending
+        self._past: deque[tuple[int, np.ndarray]] = deque()
         self._age = 0  # control steps of the episode so far
 
     def reset(self, seed: int) -> None:
@@ -183,7 +187,8 @@ class _Slot:
                 if k in self._place:
                     self._frames[self._place[k]] = frame
             if end:
-                self._frames[bisect_right(self._offsets, k) :] = 0  # an earlier chunk may have got there
+                # an earlier chunk may have got there
+                self._frames[bisect_right(self._offsets, k) :] = 0
                 break
         ends = bool(success), bool(result.terminated), bool(result.truncated)
         PACK_FACTS(self._facts, 0, k, result.stages, result.attempts, result.retries, *ends)

@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from wamrl.envs.workers_memory import nameless_file
 
-SPIN_S = 200e-6  # the longest time of looking; what a cheap chunk of 16 slots takes (LOG.md, 2026-11-26)
+# the longest time of looking; what a cheap chunk of 16 slots takes (LOG.md, 2026-11-26)
+SPIN_S = 200e-6
 _MOST_PENALTY = 1024
 _LINE = 8  # words of 8 bytes in a cache line; each side counts in a line of its own
 _ORDERS = 2 * _LINE  # where the orders begin: per slot, the number of its latest one and what to do
@@ -96,7 +97,8 @@ class Patience:
     """
 
     def __init__(self) -> None:
-        self._rest, self._penalty = 1, 1  # short waits until the next look; and after the next one that is in vain
+        # short waits until the next look; and after the next one that is in vain
+        self._rest, self._penalty = 1, 1
 
     def wait(self, there: Callable[[], bool], sleep: Callable[[], None]) -> None:
         """Return when it is there, or from `sleep`."""

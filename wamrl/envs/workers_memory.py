@@ -20,7 +20,8 @@ from wamrl.envs.base import EnvSpec
 # call that packs them costs a fifth of seven assignments to elements of arrays.
 _FACTS = 8  # a cache line for each slot
 PACK_FACTS = struct.Struct("=7q").pack_into
-_ALIGN = 64  # bytes; one cache line, so that two workers never write to the same one at a field's edge
+# bytes; one cache line, so that two workers never write to the same one at a field's edge
+_ALIGN = 64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ class OutcomeBuffer:
             terminated=terminated, truncated=truncated, stages=stages, attempts=attempts, retries=retries,
             lost=tensor(self._lost),
             obs=Obs(frames=tensor(self._obs_frames), proprio=tensor(self._proprio), text=text),
-        )  # fmt: skip
+        )
 
     def write(self, block: Mapping[str, np.ndarray], ran: np.ndarray, seen: np.ndarray, lost: np.ndarray) -> np.ndarray:
         """Copy the rows of slots that executed a chunk (ran) and that have an observation (seen), zero in the others.

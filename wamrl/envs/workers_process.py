@@ -52,7 +52,8 @@ class Process:
         self.pipe, self._bells = Connection(ours.detach()), bells
         self._box = Mailbox(slots.start, len(slots), box_fd, *bells)
         self._orders, self._busy_s = 0, 0.0
-        self._awaited: deque[int] = deque()  # the answers that are due: the number of an order, 0 for one by the pipe
+        # the answers that are due: the number of an order, 0 for one by the pipe
+        self._awaited: deque[int] = deque()
         self._patience = Patience()
 
     @property

@@ -23,7 +23,7 @@ class Team:
     def __init__(
         self, env: EnvConfig, *, kind: type, n_envs: int, n_workers: int, timeout_s: float, n_exec: int,
         **offsets: tuple[int, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """kind: of the workers, `workers_process.Process` or what has its methods."""
         self._env, self._kind, self._timeout_s, self._losses = env, kind, timeout_s, [0] * n_workers
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
@@ -141,7 +141,8 @@ class Team:
             for answer in answers:
                 if isinstance(answer, Exception) and not isinstance(answer, WorkerLost):
                     raise answer
-        except BaseException:  # also Ctrl-C: answers on their way would be taken for those of the next question
+        except BaseException:
+            # also Ctrl-C: answers on their way would be taken for those of the next question
             self.close()
             raise
         return answers

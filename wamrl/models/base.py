@@ -66,7 +66,8 @@ class WorldModel(nn.Module, ABC):
 
     spec: WAMSpec
     feature_dim: int  # D
-    sees_pure_noise: bool = True  # False: at sigma = 1 `features` does not look at z, which is then not drawn
+    # False: at sigma = 1 `features` does not look at z, which is then not drawn
+    sees_pure_noise: bool = True
 
     @abstractmethod
     def encode(self, obs: Obs):
@@ -122,7 +123,8 @@ class Actor(nn.Module, ABC):
 class Plan(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
-    features: Tensor  # (B, taps, L, D) for the update, feature dtype, on the model's device; none kept: (B, 0, 0, 0)
+    # (B, taps, L, D) for the update, feature dtype, on the model's device; none kept: (B, 0, 0, 0)
+    features: Tensor
     proprio: Tensor  # float32 (B, P) normalised, as the actor read it
     seed: Tensor  # int64 (B,) of the video noise
     actions: Tensor  # float32 (B, N, A) in the environment's units, before clipping
@@ -167,7 +169,7 @@ class WAM(nn.Module):
     def __init__(
         self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None,
         feature_dtype: torch.dtype = torch.float32, compute: torch.dtype = torch.float32,
-    ):  # fmt: skip
+    ):
         """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer.
 
         compute: bfloat16 runs the world model under autocast, weights stay float32; the actor, its losses and
@@ -273,7 +275,7 @@ class WAM(nn.Module):
             features=features.to(self.feature_dtype), proprio=state, seed=seeds,
             actions=self.normalize.raw_actions(actions, obs.proprio), chain_x=chain.x, chain_x_next=chain.x_next,
             chain_step=chain.step, chain_log_prob=chain.log_prob,
-        )  # fmt: skip
+        )
 
     def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
         """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""

@@ -26,7 +26,7 @@ def probe(wam: WAM, seed: int = 0) -> Clip:
         proprio=torch.randn(B, s.proprio_dim, generator=g),
         actions=torch.rand(B, s.chunk, s.action_dim, generator=g) * 2 - 1,
         action_mask=torch.ones(B, s.chunk, dtype=torch.bool), weight=torch.ones(B), text=("probe",) * B,
-    )  # fmt: skip
+    )
 
 
 def check_wam(wam: WAM) -> None:

@@ -201,7 +201,8 @@ def sde_sample(velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, ep
     """
     grid, noisy = time_grid(cfg.steps, cfg.shift), noisy.to(x.device)
     row = torch.arange(len(x), device=x.device)
-    table = x.new_zeros(*noisy.shape, 3, *x.shape[1:])  # x, x_next, log_prob of every noisy transition
+    # x, x_next, log_prob of every noisy transition
+    table = x.new_zeros(*noisy.shape, 3, *x.shape[1:])
     for i in range(cfg.steps):  # never asks for a value, so that a GPU need not be waited for
         v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
         hit, slot = (noisy == i).any(1), (noisy == i).int().argmax(1)

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 Method = Literal["bounds", "mean_std", "min_max", "quantiles"]
-LIMIT = 5.0  # normalised states are clamped to +-LIMIT: a state that no demonstration came near says no more than that
+# normalised states are clamped to +-LIMIT: a state that no demonstration came near says no more
+# than that
+LIMIT = 5.0
 _SMALLEST = 1e-3  # a dimension that hardly moves is not blown up by more than a thousand
 
 
@@ -31,8 +33,10 @@ class NormalizeConfig:
 
     actions: Method = "bounds"
     states: Method = "mean_std"
-    keep: tuple[int, ...] = ()  # action dims that go by the bounds whatever `actions` says, such as grippers
-    delta: tuple[tuple[int, int], ...] = ()  # (action dim, state dim): the model sees their difference
+    # action dims that go by the bounds whatever `actions` says, such as grippers
+    keep: tuple[int, ...] = ()
+    # (action dim, state dim): the model sees their difference
+    delta: tuple[tuple[int, int], ...] = ()
 
     def validate(self) -> None:
         if self.states == "bounds":

@@ -32,10 +32,12 @@ class VideoDiTConfig:
     heads: int = 4
     patch: int = 16
     taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
-    feature_sigma: float = 1.0  # one pass at pure noise; 0 was no better and costs more to act (docs/results.md)
+    # one pass at pure noise; 0 was no better and costs more to act (docs/results.md)
+    feature_sigma: float = 1.0
     sigma_floor: float = 0.3  # bounds the loss weight 1 / sigma^2 of nearly clean samples
     noise_fraction: float = 0.3  # of the training noise levels are exactly 1, where the actor reads
-    recompute: bool = False  # activations of the blocks in the backward pass: a third more arithmetic, far less memory
+    # activations of the blocks in the backward pass: a third more arithmetic, far less memory
+    recompute: bool = False
     motion_weight: float = 4.0  # extra loss weight of patches that are predicted to move
 
     def validate(self) -> None:
@@ -57,7 +59,8 @@ class Context:
     tokens: Tensor  # (B, 1, patches, D) the same, embedded: what every future frame starts from
     layers: list[tuple[Tensor, Tensor]]  # keys and values of every block
     taps: Tensor  # (B, taps, L_context, D)
-    pure: tuple[Tensor, list[Tensor]] | None = None  # the future's tokens at pure noise, see `VideoDiT._future`
+    # the future's tokens at pure noise, see `VideoDiT._future`
+    pure: tuple[Tensor, list[Tensor]] | None = None
 
     def rows(self, index: Tensor) -> Context:
         """The environments of an int64 index."""
@@ -109,7 +112,8 @@ class VideoDiT(WorldModel):
         self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
         self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
         self.condition = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 6 * d))
-        self.condition[2].bias.data[2 * d : 3 * d] = self.condition[2].bias.data[5 * d :] = 1.0  # gates start open
+        # gates start open
+        self.condition[2].bias.data[2 * d : 3 * d] = self.condition[2].bias.data[5 * d :] = 1.0
         self.blocks = nn.ModuleList(Block(d, cfg.heads, cfg.recompute) for _ in range(cfg.depth))
         self.norm = nn.LayerNorm(d)
         self.head = zero_(nn.Linear(d, pixels))
@@ -127,7 +131,8 @@ class VideoDiT(WorldModel):
         last = frames[:, -1:]
         tokens = self.patch_last(last) + self.position
         context = Context(last=last, tokens=tokens, layers=layers, taps=torch.stack(taps, 1))
-        if self.spec.imagine_causes_action:  # then nothing starts from pure noise but the imagination
+        # then nothing starts from pure noise but the imagination
+        if self.spec.imagine_causes_action:
             return context
         return replace(context, pure=self._future(None, x.new_ones(1), context))
 
@@ -142,7 +147,8 @@ class VideoDiT(WorldModel):
         if self.spec.imagine_causes_action or self.cfg.depth not in self.cfg.taps:
             return None
         last, f = self._pixels(obs.frames[:, -1:]), len(self.spec.frame_offsets)
-        tokens = features[:, self.cfg.taps.index(self.cfg.depth), -f * last.shape[2] :]  # after the last block
+        # after the last block
+        tokens = features[:, self.cfg.taps.index(self.cfg.depth), -f * last.shape[2] :]
         return self._unpatch(last + self._residual(tokens), (len(last), f, *obs.frames.shape[2:]))
 
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
@@ -185,7 +191,8 @@ class VideoDiT(WorldModel):
             sigma = sigma.to(target.device)
             return self._future(interpolate(target, eps, sigma), sigma, context)[0]
         rows = (sigma < 1).nonzero().squeeze(1)
-        rows = rows if len(rows) else torch.arange(min(1, len(sigma)))  # any row will do; no kernel likes none
+        # any row will do; no kernel likes none
+        rows = rows if len(rows) else torch.arange(min(1, len(sigma)))
         sigma, rows = sigma[rows].to(target.device), rows.to(target.device)
         noisy = interpolate(target[rows], eps[rows], sigma)
         return context.pure[0].index_copy(0, rows, self._future(noisy, sigma, context.rows(rows))[0])

@@ -23,8 +23,10 @@ class WAMConfig:
     history_offsets: tuple[int, ...] = (0,)  # control steps <= 0
     frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
     chunk: int = 12  # actions per chunk
-    feature_dtype: Literal["float32", "bfloat16"] = "float32"  # bfloat16 halves the feature cache; the actor reads it
-    compute: Literal["float32", "bfloat16"] = "float32"  # of the world model; bfloat16: GPUs, CPUs with AMX
+    # bfloat16 halves the feature cache; the actor reads it
+    feature_dtype: Literal["float32", "bfloat16"] = "float32"
+    # of the world model; bfloat16: GPUs, CPUs with AMX
+    compute: Literal["float32", "bfloat16"] = "float32"
     feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
@@ -38,14 +40,14 @@ class WAMConfig:
     def build(
         self, *, views: int, image_hw: tuple[int, int], action_dim: int, proprio_dim: int,
         bounds: tuple[Sequence[float], Sequence[float]] | None = None,
-    ) -> WAM:  # fmt: skip
+    ) -> WAM:
         """bounds: lowest and highest action, A numbers each; None: -1 and 1."""
         self.validate()
         spec = WAMSpec(
             views=views, image_hw=image_hw, history_offsets=self.history_offsets, frame_offsets=self.frame_offsets,
             chunk=self.chunk, action_dim=action_dim, proprio_dim=proprio_dim,
             taps=tuple(f"block{i}" for i in self.world.taps), feature_sigma=self.world.feature_sigma,
-        )  # fmt: skip
+        )
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)
         world, actor = self.world.build(spec), self.actor.build(spec, self.world.width)

@@ -56,7 +56,8 @@ def quickstart() -> Config:
     """Button-press: two demonstrations, then online improvement, in minutes on two cores."""
     return Config(
         name="quickstart",
-        env=MetaWorldConfig(task="button-press", horizon=80),  # the expert needs 60 to 73 control steps
+        # the expert needs 60 to 73 control steps
+        env=MetaWorldConfig(task="button-press", horizon=80),
         model=PICO,
         flow=EXPLORE,
         data=DataConfig(episodes=2, heldout=12),

@@ -29,4 +29,4 @@ def point() -> Config:
         rewards=RewardStudyConfig(similarities=ALL),
         eval=EvalConfig(episodes=50),
         vector=VectorConfig(n_envs=16),
-    )  # fmt: skip
+    )

@@ -19,7 +19,7 @@ from wamrl.sft import SFTConfig
 MODEL = WAMConfig(
     world=VideoDiTConfig(width=96, depth=4, taps=(2, 3, 4)), actor=ActionHeadConfig(width=96), chunk=8,
     frame_offsets=(4, 8),
-)  # fmt: skip
+)
 
 
 def lift() -> Config:

@@ -77,7 +77,7 @@ def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) 
             train, reward=replace(train.reward, mode=mode), actor=replace(train.actor, enabled=actor),
             online=replace(train.online, world=world, actor=cotrain),
         ),
-    )  # fmt: skip
+    )
 
 
 def _online(cfg: Config, **changes) -> Config:
@@ -131,7 +131,7 @@ CLAIMS = (
     Claim(number=8, text="online data beat as many SFT steps on the demonstrations", arm="wamrl", against="demos_only"),
     Claim(number=9, text="RL and video SFT add to cloning own successes", arm="wamrl", against="bc_success"),
     Claim(number=10, text="video SFT adds to RL and cloning", arm="wamrl", against="actor_clone"),
-)  # fmt: skip
+)
 
 
 def reward_arms(rewards: dict[str, SimilarityConfig]) -> tuple[Arm, ...]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-WON, LOST, BLUE, GREY = "#009e73", "#d55e00", "#0072b2", "#888888"  # distinguishable without red-green vision
+# distinguishable without red-green vision
+WON, LOST, BLUE, GREY = "#009e73", "#d55e00", "#0072b2", "#888888"
 
 
 def diagnostics_figure(
     path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, np.ndarray], success: np.ndarray, *,
     title: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """A PNG of the online loop so far.
 
     rows: lines of metrics.jsonl (others than the diagnosed iterations are left out); scores: episode scores (n,) of the
@@ -116,7 +117,7 @@ def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
 def rewards_figure(
     path: Path, scores: Mapping[tuple[str, str], np.ndarray], aucs: Mapping[tuple[str, str], float],
     success: np.ndarray, *, title: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """A PNG: per reward (row) the histograms of its variants by outcome, and their ROC curves.
 
     scores: (reward, variant) -> episode scores (E,), NaN where an episode has none; aucs: the same keys, for the
@@ -155,7 +156,8 @@ def _number(value: Any) -> float:
 
 
 def _figure(size: tuple[float, float]):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and needs no display
+    # slow to import, and needs no display
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=110, layout="constrained")

@@ -36,7 +36,8 @@ class Paired:
     difference: float
     low: float  # 95 % interval of the difference, bootstrap over pairs
     high: float
-    method: str  # "BCa"; "percentile" where that is undefined; "degenerate": see `paired_difference`
+    # "BCa"; "percentile" where that is undefined; "degenerate": see `paired_difference`
+    method: str
     gained: int  # failed before, solved after
     lost: int  # solved before, failed after
     p_value: float  # McNemar's exact two-sided test of gained against lost
@@ -79,7 +80,7 @@ def _interval(change: np.ndarray, seed: int) -> tuple[float, float, str]:
             ends = bootstrap(
                 (change,), np.mean, n_resamples=_RESAMPLES, batch=1000, method=method, confidence_level=CONFIDENCE,
                 random_state=np.random.default_rng(seed),
-            ).confidence_interval  # fmt: skip
+            ).confidence_interval
         if math.isfinite(ends.low) and math.isfinite(ends.high):
             return float(ends.low), float(ends.high), method
     raise AssertionError("the percentile bootstrap is always defined")

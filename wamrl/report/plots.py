@@ -73,7 +73,8 @@ def learning_curve(
     thin: names of curves that are drawn thin and without a band.
     Points without episodes are left out; ValueError if nothing is left to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and needs no display
+    # slow to import, and needs no display
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -65,7 +65,7 @@ def hierarchical(values: Nested, *, bounds: tuple[float, float], resamples: int 
     return Estimate(
         value=value, low=float(low), high=float(high), tasks=len(parts), seeds=min(map(len, parts)),
         episodes=len(every), method=method,
-    )  # fmt: skip
+    )
 
 
 def _resampled_task(seeds: list[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +95,7 @@ def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int =
     return Estimate(
         value=float(trim_mean(every, 0.25)), low=low, high=high, tasks=len(parts), seeds=min(map(len, parts)),
         episodes=0, method="bootstrap",
-    )  # fmt: skip
+    )
 
 
 def _percentiles(samples: np.ndarray) -> tuple[float, float]:

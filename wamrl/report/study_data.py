@@ -28,9 +28,12 @@ class CellResult:
     control_steps: int  # taken online, by training; 0 for the base
     seconds: float
     error_over_copy: dict[str, float | None]
-    recovery: tuple[int, int] | None  # episodes with more than one attempt, and how many of these succeeded
-    curve: tuple[tuple[float, float], ...]  # (control steps before, success on fresh training states), exploring
-    evaluated: tuple[tuple[float, float], ...] = ()  # (episodes so far, success on held-out states), deployed sampler
+    # episodes with more than one attempt, and how many of these succeeded
+    recovery: tuple[int, int] | None
+    # (control steps before, success on fresh training states), exploring
+    curve: tuple[tuple[float, float], ...]
+    # (episodes so far, success on held-out states), deployed sampler
+    evaluated: tuple[tuple[float, float], ...] = ()
 
     @property
     def rate(self) -> float:
@@ -61,7 +64,7 @@ def from_summary(
             mean_length=after["mean_length"], control_steps=summary["control_steps"],
             seconds=summary["seconds"], error_over_copy=after["error_over_copy"], recovery=_recovery(after),
             curve=tuple(curve), evaluated=tuple(evaluated),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error
 

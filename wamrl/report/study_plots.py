@@ -13,7 +13,7 @@ from wamrl.report.study_data import Results
 _COLOURS = (
     "#777777", "#0072b2", "#56b4e9", "#8c564b", "#e69f00", "#cc3311", "#009e73", "#cc79a7", "#332288", "#999933",
     "#000000", "#44aa99", "#aa4499", "#ddaa33",
-)  # fmt: skip
+)
 _MARKERS = "osD^vP*Xhpd<>8"
 Style = dict[str, dict[str, str]]
 
@@ -48,7 +48,8 @@ def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
     arms, goals = [a for a in results.arms if results.of(task, a)], results.goals(task)
     figure, axes = _figure(8.2, 4.4)
     for i, arm in enumerate(arms):
-        shift = 0.5 * (i / max(1, len(arms) - 1) - 0.5)  # side by side, so that intervals can be told apart
+        # side by side, so that intervals can be told apart
+        shift = 0.5 * (i / max(1, len(arms) - 1) - 0.5)
         x = np.arange(1, goals + 1) + shift
         e = [results.rate(task, arm, k) for k in range(1, goals + 1)]
         value = np.array([100 * v.value for v in e])
@@ -96,7 +97,8 @@ def learning_plot(path: Path, results: Results, task: str, style: Style) -> None
 
 
 def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and needs no display
+    # slow to import, and needs no display
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")

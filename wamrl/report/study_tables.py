@@ -19,11 +19,11 @@ REFERENCES = ("base", "actor_success")
 RESULT_COLUMNS = (
     "task", "kind", "arm", "seed", "episodes", "successes", "rate", "wilson_low", "wilson_high", "control_steps",
     "stages", "mean_stages", "mean_length", "error_over_copy", "reattempted", "recovered", "seconds",
-)  # fmt: skip
+)
 COMPARISON_COLUMNS = (
     "task", "kind", "arm", "against", "seed", "episodes", "before", "after", "difference", "low", "high", "method",
     "gained", "lost", "p_value", "p_holm",
-)  # fmt: skip
+)
 
 
 def result_row(c: CellResult) -> dict:
@@ -36,7 +36,7 @@ def result_row(c: CellResult) -> dict:
         "wilson_high": f"{high:.6f}", "control_steps": c.control_steps, "stages": c.goals,
         "mean_stages": f"{c.stages_done.mean():.6f}", "mean_length": f"{c.mean_length:.6f}",
         "error_over_copy": ratios(c), "reattempted": again, "recovered": recovered, "seconds": f"{c.seconds:.1f}",
-    }  # fmt: skip
+    }
 
 
 def ratios(c: CellResult) -> str:
@@ -77,7 +77,7 @@ def _pooled_row(results: Results, task: str, arm: str, against: str) -> dict:
         "before": float(before), "after": float(after), "difference": e.value, "low": e.low, "high": e.high,
         "method": f"hierarchical ({e.method})", "gained": int((change > 0).sum()), "lost": int((change < 0).sum()),
         "p_value": mcnemar(change),
-    }  # fmt: skip
+    }
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: list[dict]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-_MIN_SIDE = 256  # pixels; smaller views are enlarged by whole factors, so that single pixels stay visible
+# pixels; smaller views are enlarged by whole factors, so that single pixels stay visible
+_MIN_SIDE = 256
 _BAR, _GAP = 28, 8  # pixels; height of a line of text, space between pictures
 _PAPER, _INK = 18, 235  # grey levels
 _ROWS = ("executed", "imagined")  # of a comparison

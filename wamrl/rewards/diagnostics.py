@@ -23,7 +23,7 @@ NAN = float("nan")
 def raw_rewards(
     similarity: Similarity, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor, *,
     device: torch.device | str = "cpu", batch: int = 64,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Chunk rewards before normalisation, float32 (M,), NaN where no frame is verifiable.
 
     Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F). `reconstruction`: the
@@ -174,7 +174,7 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
         ends = bootstrap(
             (np.array(won), np.array(pairs, float)), lambda w, p, axis: w.sum(axis) / p.sum(axis), paired=True,
             n_resamples=2000, method="percentile", confidence_level=CONFIDENCE, rng=np.random.default_rng(0),
-        ).confidence_interval  # fmt: skip
+        ).confidence_interval
         low, high = float(ends.low), float(ends.high)
     return Within(value=value, low=low, high=high, groups=len(pairs))
 

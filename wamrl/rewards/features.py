@@ -26,14 +26,16 @@ from torch import Tensor, nn
 from wamrl.rewards.base import Similarity, SimilarityConfig, resized
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
-RANDOM = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64}  # the network of weights=None
+# the network of weights=None
+RANDOM = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2Config(SimilarityConfig):
     """DINOv2 (arXiv 2304.07193). Needs `pip install 'wamrl[rewards]'`."""
 
-    weights: str | None = "facebook/dinov2-small"  # local folder or hub name; None: RANDOM, for tests and ablations
+    # local folder or hub name; None: RANDOM, for tests and ablations
+    weights: str | None = "facebook/dinov2-small"
     size: int = 224  # px, a multiple of the patch (14)
     batch: int = 64  # images at a time
     seed: int = 0  # of the random network
@@ -57,7 +59,8 @@ class VJEPA2Config(SimilarityConfig):
     """V-JEPA2's encoder (arXiv 2506.09985). Needs `pip install 'wamrl[rewards]'`."""
 
     weights: str | None = "facebook/vjepa2-vitl-fpc64-256"  # local folder or hub name; None: RANDOM
-    size: int = 256  # px, a multiple of the patch (16); positions are relative, so others than 256 work
+    # px, a multiple of the patch (16); positions are relative, so others than 256 work
+    size: int = 256
     batch: int = 16  # clips at a time
     seed: int = 0  # of the random network
 
@@ -164,7 +167,7 @@ def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) ->
             net, info = cls.from_pretrained(
                 weights, local_files_only=local, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
                 **changes,
-            )  # fmt: skip
+            )
             break
         except (OSError, RuntimeError, ValueError, SafetensorError, StrictDataclassError) as error:
             failure = error

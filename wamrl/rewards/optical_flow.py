@@ -34,7 +34,8 @@ class OpticalFlowConfig(SimilarityConfig):
     backend: Literal["dis", "raft"] = "dis"
     size: int = MIN_SIZE  # px: frames are resized so that their shorter side is this; >= 128
     raft: Literal["small", "large"] = "small"
-    weights: str = ""  # raft only: local .pth or .safetensors file; "": torchvision's own, from its hub
+    # raft only: local .pth or .safetensors file; "": torchvision's own, from its hub
+    weights: str = ""
     batch: int = 32  # raft only: pairs at a time
 
     @property
@@ -86,7 +87,8 @@ def _dis() -> Estimator:
         return torch.einsum("nchw,c->nhw", images.cpu() * 255, weights).round().clamp(0, 255).byte().numpy()
 
     def still(x: np.ndarray) -> np.ndarray:
-        return np.zeros((*x.shape, 2), np.float32)  # what DIS returns too, in no time: copies are scored often
+        # what DIS returns too, in no time: copies are scored often
+        return np.zeros((*x.shape, 2), np.float32)
 
     def estimate(first: Tensor, second: Tensor) -> Tensor:
         dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -100,14 +102,15 @@ def _dis() -> Estimator:
 def _raft(cfg: OpticalFlowConfig) -> Estimator:
     try:
         from torchvision.models import optical_flow as tv
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: a torchvision built for another torch
         raise ValueError(
             f"backend='raft' needs a torchvision that loads beside torch {torch.__version__}: install the one for it, "
             "or choose backend='dis'"
         ) from error
     builder, hub = {
         "small": (tv.raft_small, tv.Raft_Small_Weights.DEFAULT), "large": (tv.raft_large, tv.Raft_Large_Weights.DEFAULT)
-    }[cfg.raft]  # fmt: skip
+    }[cfg.raft]
     if cfg.weights:
         net = _loaded(builder(weights=None), cfg)
     else:

@@ -33,7 +33,8 @@ class RewardConfig:
     shaping: float = 0.2  # lambda: bound of |shaping| summed over an episode; < 0.5
     failures_only: bool = False  # shaping on failed episodes only
     scorer: Literal["current", "frozen", "ema"] = "current"  # whose imagination is compared
-    imagine_steps: int = 1  # Euler steps of the imagination that is scored; 1 is the conditional mean
+    # Euler steps of the imagination that is scored; 1 is the conditional mean
+    imagine_steps: int = 1
 
     def validate(self) -> None:
         if not 0 <= self.shaping < 0.5:

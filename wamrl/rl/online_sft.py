@@ -43,7 +43,8 @@ from wamrl.rl.latent_kl import LatentKL
 from wamrl.types import Clip
 
 REACH = 1e3  # lambda is calibrated to between kl / REACH and kl * REACH
-Sample = Callable[[int, torch.Generator, slice], Clip]  # batch, generator, which of its clips to load
+# batch, generator, which of its clips to load
+Sample = Callable[[int, torch.Generator, slice], Clip]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,8 @@ class OnlineSFTConfig:
     world: bool = True  # video SFT with latent KL
     actor: bool = False  # co-training; not in the paper
     clone: Literal["noise_free", "executed"] = "executed"  # of a successful decision
-    shared: bool = False  # the action loss also trains the world model, as SFT does; not in the paper
+    # the action loss also trains the world model, as SFT does; not in the paper
+    shared: bool = False
     steps: int = 20  # per iteration, both halves in one step
     batch: int = 32  # of all ranks together
     micro: int = 0  # clips per backward pass, see SFTConfig

@@ -35,19 +35,24 @@ class ActorUpdateConfig:
     transitions: int = 0  # noisy steps of each chunk in a minibatch, drawn anew; 0: all of them
     lr: float = 1e-4
     value_lr: float = 1e-3
-    eps: float = 1e-8  # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
+    # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
+    eps: float = 1e-8
+
     clip: float = 0.2
     clip_high: float = 0.28  # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
     dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
     gamma: float = 0.99  # per chunk
     lam: float = 0.95
-    target_kl: float = 0.03  # stop the epochs when the ratio has moved this far (nats per transition)
+    # stop the epochs when the ratio has moved this far (nats per transition)
+    target_kl: float = 0.03
     steer: bool = True  # the rate follows the measured KL: down after a stop, up while far below
     warmup: int = 20  # policy steps over which the rate rises: a fresh Adam overshoots
     group_baseline: bool = True  # PPO: also take off the mean of the other episodes of the state
     min_scale: float = 0.1  # advantages are divided by their std, or by this if it is smaller
     value_warmup: int = 1  # iterations that train only the value head
-    value_epochs: int = 40  # at most, in each of these; ends when unseen initial states gain no more
+    # at most, in each of these; ends when unseen initial states gain no more
+    value_epochs: int = 40
+
     grad_norm: float = 1.0
     value: ValueConfig = field(default_factory=ValueConfig)
 

@@ -27,7 +27,7 @@ from wamrl.experiment import (
     load_wam,
     measure,
     write_videos,
-)  # fmt: skip
+)
 from wamrl.log import Logger, read_metrics, resolved
 from wamrl.models.base import WAM
 from wamrl.report.study_data import CellResult, from_summary
@@ -138,7 +138,7 @@ def _finish(cfg: Config, folder: Path, after: Evaluated, before: dict, *, contro
     pairs = {"after - before": compare(_outcomes(before, after), after)} if before else {}
     report.write_summary(
         folder / SUMMARY, arms, pairs, control_steps=control_steps, stages_done=after.stages.tolist(), seconds=seconds,
-    )  # fmt: skip
+    )
 
 
 def _outcomes(summary: dict, like: Evaluated) -> Evaluated:
@@ -152,7 +152,8 @@ def tidy(folder: Path, keep_models: bool) -> None:
     for path in (folder / "checkpoints").glob("*"):
         if path.name not in keep:
             shutil.rmtree(path)
-    for path in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*")):  # drafts of a killed process
+    # drafts of a killed process
+    for path in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*")):
         shutil.rmtree(path, ignore_errors=True)
 
 

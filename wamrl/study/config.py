@@ -20,13 +20,16 @@ class Arm:
 
     name: str
     tests: str  # in one line: what this arm is there to show
-    change: Callable[[Config], Config]  # a module-level function; may change reward, actor, online, ema and flow
+    # a module-level function; may change reward, actor, online, ema and flow
+    change: Callable[[Config], Config]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTask:
     name: str
-    kind: Kind  # short: one motion; multi-phase: several in order (grasp, carry, place); staged: goal after goal
+    # short: one motion; multi-phase: several in order (grasp, carry, place); staged: goal after
+    # goal
+    kind: Kind
     config: Config  # of the base, and of every arm except for what the arm changes
     arms: tuple[str, ...] | None = None  # names of the arms that run here; None: all
 

@@ -198,14 +198,15 @@ def write_report(study: StudyConfig, out: Path, command: str) -> None:
         name=study.name, arms={BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms},
         tasks=tuple(t.name for t in study.tasks), claims=study.claims, margin=study.margin, command=command,
         missing=tuple(str(c) for c in cells if not finished(out, c)),
-    )  # fmt: skip
+    )
     write_study(out, [result(study, c, out) for c in cells if finished(out, c)], text)
 
 
 def run_study(study: StudyConfig, out: Path, command: Sequence[str], only: str, shown: str) -> None:
     """Run what is missing, then report; RuntimeError naming the cells that failed."""
     failed = Runner(study, out, command, only).run()
-    with contextlib.suppress(ValueError) if failed else contextlib.nullcontext():  # perhaps nothing at all is finished
+    # perhaps nothing at all is finished
+    with contextlib.suppress(ValueError) if failed else contextlib.nullcontext():
         write_report(study, out, shown)
     if failed:
         raise RuntimeError(f"{len(failed)} cells failed: " + "; ".join(f"{c}: {why}" for c, why in failed.items()))

@@ -42,7 +42,8 @@ class Cells:
     """Cells of image columns. The row groups that were used last stay in memory, up to 256 MB."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[Path, tuple] = OrderedDict()  # path -> file, first row of each group
+        # path -> file, first row of each group
+        self._files: OrderedDict[Path, tuple] = OrderedDict()
         self._groups: OrderedDict[tuple, object] = OrderedDict()
 
     def cell(self, path: Path, column: str, row: int) -> object:

@@ -29,7 +29,7 @@ def camera(hw: tuple[int, int], fps: int, how: dict | None) -> dict:
         info = {
             "height": hw[0], "width": hw[1], "codec": "av1" if how["codec"] == "libsvtav1" else "h264",
             "pix_fmt": "yuv420p", "fps": fps, "channels": 3, "g": how["gop"], "crf": how["crf"],
-        }  # fmt: skip
+        }
         if "preset" in CODECS[how["codec"]]:
             info["preset"] = int(CODECS[how["codec"]]["preset"])
         feature["info"] = {f"video.{k}": v for k, v in info.items()} | {"is_depth_map": False, "has_audio": False}
@@ -76,5 +76,5 @@ def write_tasks(path: Path, tasks: list[str]) -> None:
         "index_columns": ["task"], "column_indexes": [labels | {"metadata": {"encoding": "UTF-8"}}],
         "columns": [column | {"metadata": None} for column in (number, text)],
         "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.0.0",
-    }  # fmt: skip
+    }
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)

@@ -22,7 +22,7 @@ UNKNOWN = "the dataset does not say which episodes succeeded: all count as succe
 def open_lerobot(
     path: Path | str, *, views: Sequence[str] | None = None, image_hw: tuple[int, int] | None = None,
     state_keys: Sequence[str] = ("observation.state",), action_key: str = "action", success: str | bool = "auto",
-) -> LeRobotRecording:  # fmt: skip
+) -> LeRobotRecording:
     """Open a dataset folder; numbers are read now, frames when somebody asks for them.
 
     views: cameras, by key (observation.images.top) or short name (top); None: all, in the order of info.json.
@@ -71,7 +71,7 @@ class LeRobotRecording(Recording):
     def __init__(
         self, info: Info, cameras: list[Feature], image_hw: tuple[int, int] | None, state_keys: tuple[str, ...],
         action_key: str, success: str | bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.info, self.fps, self.cameras = info, info.fps, cameras
         self.views = tuple(short_name(c.key) for c in cameras)
         self.image_hw = image_hw or cameras[0].image_hw
@@ -86,8 +86,10 @@ class LeRobotRecording(Recording):
         keys = [*state_keys, action_key, executed, *([flag] if flag else [])]
         columns, self._file_starts = read_columns(info, self._spans, keys)
         self._time = columns["timestamp"][:, 0]
-        self._rows = np.cumsum([0, *self._lengths[:-1]])  # first row of every episode in the columns
-        self._starts = np.cumsum([0, *(self._lengths + self._whole)])  # and in `proprio` and the frames
+        # first row of every episode in the columns
+        self._rows = np.cumsum([0, *self._lengths[:-1]])
+        # and in `proprio` and the frames
+        self._starts = np.cumsum([0, *(self._lengths + self._whole)])
         self._fill([columns[key] for key in state_keys], columns[action_key], columns[executed])
         self.facts = self._facts(columns, success, flag)
         self._videos, self._cells = video.Videos(), images.Cells()
@@ -177,5 +179,5 @@ class LeRobotRecording(Recording):
                     length=span.rows if extra else span.rows - 1, success=good, text=tasks[int(first[number])],
                     stages=extra.stages if extra else int(good), seed=extra.seed if extra else -1,
                 )
-            )  # fmt: skip
+            )
         return facts

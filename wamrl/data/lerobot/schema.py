@@ -137,7 +137,7 @@ def read_info(root: Path) -> Info:
         frames=_count(raw, "total_frames", MAX_FRAMES, where),
         chunks_size=_count(raw, "chunks_size", MAX_EPISODES, where, 1000), robot_type=str(raw.get("robot_type") or ""),
         **templates,
-    )  # fmt: skip
+    )
 
 
 def _check_layout(root: Path, version: str) -> None:
@@ -185,7 +185,7 @@ def _feature(key: str, raw: object, where: str) -> Feature:
     feature = Feature(
         key=key, dtype=str(raw.get("dtype")), shape=tuple(shape), names=raw.get("names"),
         info=info if isinstance(info, dict) else {},
-    )  # fmt: skip
+    )
     if feature.dtype not in ("image", "video"):
         if max(shape) > MAX_DIM:
             raise ValueError(f"{where}: feature {key!r} has shape {shape}, at most {MAX_DIM} numbers: {BROKEN}")

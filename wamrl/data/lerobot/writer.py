@@ -23,7 +23,7 @@ from wamrl.types import Episode
 
 STATE, ACTION, EXECUTED, CAMERA = (
     "observation.state", "action", "complementary_info.executed", "observation.images.",
-)  # fmt: skip
+)
 _EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _BUFFER = 10  # episodes per row group of meta/episodes
 
@@ -61,7 +61,7 @@ def write(
     robot_type: str = "", codec: str = "auto", gop: int = 2, crf: int = 30, action_names: Sequence[str] | None = None,
     state_names: Sequence[str] | None = None, data_files_size_in_mb: float = 100, video_files_size_in_mb: float = 200,
     chunks_size: int = 1000,
-) -> None:  # fmt: skip
+) -> None:
     """Write the new folder `path`; one episode is in memory at a time.
 
     An episode of S actions becomes S rows. The frame and the state after the last action are kept where lerobot does
@@ -78,7 +78,7 @@ def write(
         views=tuple(views), fps=fps, video=video, robot_type=robot_type, codec=pick_codec(codec), gop=gop, crf=crf,
         action_names=action_names, state_names=state_names, data_files_size_in_mb=data_files_size_in_mb,
         video_files_size_in_mb=video_files_size_in_mb, chunks_size=chunks_size,
-    )  # fmt: skip
+    )
     arrow()
     path = Path(path)
     if path.exists() or path.is_symlink():
@@ -135,7 +135,7 @@ class _Dataset:
             "episode_index": np.full(steps, self.count), "index": self.frames + frame,
             "task_index": np.full(steps, task),
             "next.done": frame == steps - 1, "next.success": (frame == steps - 1) & episode.success,
-        }  # fmt: skip
+        }
         row = {"episode_index": self.count, "tasks": [episode.text], "length": steps}
         cells = {}
         for view, key in enumerate(self.keys):
@@ -225,7 +225,7 @@ class _Dataset:
             "video_files_size_in_mb": self.o.video_files_size_in_mb, "fps": int(self.o.fps),
             "splits": {"train": f"0:{self.count}"}, "data_path": DATA_PATH,
             "video_path": VIDEO_PATH if self.o.video else None, "features": features,
-        }  # fmt: skip
+        }
 
 
 def _at(place: Place) -> dict[str, int]:

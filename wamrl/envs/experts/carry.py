@@ -31,7 +31,8 @@ class Grasp:
     hover: float = 0.1  # approach from this height above the grasp point
     radius: float = 0.015  # horizontal error allowed when going down and closing
     depth: float = 0.012  # vertical error allowed when closing
-    slack: float = 0.07  # distance from the grasp point beyond which a touched object no longer counts as held
+    # distance from the grasp point beyond which a touched object no longer counts as held
+    slack: float = 0.07
     effort: float = 0.8  # gripper command while holding
     wall: float = np.inf  # beyond this y there is a wall in the fingers' way
 

@@ -27,11 +27,14 @@ CLEARANCE = 0.03  # metres between what is carried and what it is carried over
 ASIDE, TILT = 0.012, 0.12  # metres and radians allowed when going down
 FINGER = 0.012  # metres from the grip site to the fingertips
 WIDEST = 0.074  # metres that fit between the open fingers
-PALM, PALM_HEIGHT = (0.11, 0.04), 0.035  # metres: half sides along and across the closing direction; above the grip
+# metres: half sides along and across the closing direction; above the grip
+PALM, PALM_HEIGHT = (0.11, 0.04), 0.035
 FINGERTIP = (0.015, 0.018)  # half sides, 5 cm to either side when open
-BESIDE = 0.15  # metres from the way to the middle of a thing that the hand or what it carries might hit
+# metres from the way to the middle of a thing that the hand or what it carries might hit
+BESIDE = 0.15
 STILL = 0.03  # m/s below which the fingers have stopped closing
-TASKS = {"object": tuple(range(10)), "10": (0, 1, 7)}  # suite -> tasks that were measured, see docs/libero.md
+# suite -> tasks that were measured, see docs/libero.md
+TASKS = {"object": tuple(range(10)), "10": (0, 1, 7)}
 
 
 def make_expert(task: Task, sim: Simulation) -> Expert:
@@ -209,7 +212,8 @@ def best_grasp(flat: np.ndarray, now: float, height: float, palm: np.ndarray, fi
     best, least = Grasp(np.zeros(3), now), np.inf
     for step in range(-18, 18):
         yaw = now + step * pi / 36
-        axes = np.array([[cos(yaw), sin(yaw)], [-sin(yaw), cos(yaw)]])  # along the closing direction, across it
+        # along the closing direction, across it
+        axes = np.array([[cos(yaw), sin(yaw)], [-sin(yaw), cos(yaw)]])
         mine, at_palm, at_fingers = flat @ axes.T, palm @ axes.T, fingers @ axes.T
         low, high = mine.min(0), mine.max(0)
         width, middle = float(high[0] - low[0]), (low + high) / 2

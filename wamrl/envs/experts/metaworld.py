@@ -13,7 +13,8 @@ from wamrl.envs.experts.carry import GAIN, GRASPS, CarryExpert
 from wamrl.envs.metaworld_sim import Simulation
 
 PRESS_GAIN = 30.0  # action per metre
-_MODULES = {"peg-insert-side": "peg_insertion_side"}  # where MetaWorld's file is not called like its task
+# where MetaWorld's file is not called like its task
+_MODULES = {"peg-insert-side": "peg_insertion_side"}
 
 
 def make_expert(task: str, sim: Simulation, stages: int = 1) -> Expert:
@@ -66,7 +67,8 @@ class ScriptedExpert(Expert):
 
     def action(self) -> np.ndarray:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its policies warn that their gains exceed what they know to be clipped
+            # its policies warn that their gains exceed what they know to be clipped
+            warnings.simplefilter("ignore")
             action = self._policy.get_action(self._sim.observation())
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 

@@ -33,10 +33,12 @@ from wamrl.envs.robosuite_sim import Simulation
 ORDER = ("Milk", "Cereal", "Can", "Bread")  # tall things first: they are in the way of the palm
 GAIN, TURN_GAIN = 30.0, 3.0  # action per metre and per radian
 OPEN, CLOSE = -1.0, 1.0
-NEAR, DEEP, ALIGNED = 0.012, 0.012, 0.12  # metres aside and in height, radians: good enough to close
+# metres aside and in height, radians: good enough to close
+NEAR, DEEP, ALIGNED = 0.012, 0.012, 0.12
 HOVER = 0.08  # metres above the grasp
 STRAIGHT = -0.3  # radians: beyond this the elbow joint (limit -0.07) is all but stretched
-REACH, OVER = 0.73, 0.92  # metres from the arm's base, horizontal; height of the hand whose fingers are over the walls
+# metres from the arm's base, horizontal; height of the hand whose fingers are over the walls
+REACH, OVER = 0.73, 0.92
 MISSED, BESIDE = 0.01, 0.04  # metres: fingers this far closed, this near to a thing, have missed it
 
 
@@ -78,9 +80,11 @@ class PickExpert(Expert):
         yaw = yaw_of(turned)
         goal = self._plan(position, yaw)
         move = GAIN * (goal.point - position)
-        part = float(np.clip(goal.yaw - yaw, -1.5, 1.5))  # of more than half a turn the way that the wrist can
+        # of more than half a turn the way that the wrist can
+        part = float(np.clip(goal.yaw - yaw, -1.5, 1.5))
         spin = TURN_GAIN * turn(downward(yaw + part), turned)
-        if self._sim.data.qpos[3] > STRAIGHT:  # the elbow is locked: fold it by tilting the hand and drawing it back
+        # the elbow is locked: fold it by tilting the hand and drawing it back
+        if self._sim.data.qpos[3] > STRAIGHT:
             out = position - self._base
             out = np.array([out[0], out[1], 0.0]) / float(np.linalg.norm(out[:2]))
             move, spin = -out, np.array([-out[1], out[0], 0.0])

@@ -12,7 +12,8 @@ from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
 UP = np.array([0.0, 0.0, 1.0])
-Carry = tuple[np.ndarray, float, bool]  # displacement of the hand (3,) in metres, of its yaw, whether to let go
+# displacement of the hand (3,) in metres, of its yaw, whether to let go
+Carry = tuple[np.ndarray, float, bool]
 
 
 class Place(ABC):
@@ -89,7 +90,8 @@ class OnCube(Place):
 class OnPeg(Place):
     """A nut's ring over its peg: lift, turn the square one, go above, down, let go."""
 
-    ABOVE, NARROW = 0.965, 0.005  # metres: height of the ring's centre over the pegs, error aside when going down
+    # metres: height of the ring's centre over the pegs, error aside when going down
+    ABOVE, NARROW = 0.965, 0.005
     REACH = 0.74  # metres from the arm's base, horizontal, for the hand over the peg
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
@@ -167,12 +169,14 @@ class InBin(Place):
     Y_WALLS = (-0.5, 0.0, 0.03, 0.28, 0.53)  # metres, the walls of both bins
     X_WALLS = ((-0.1, 0.1, 0.3), (-0.1, 0.3))  # of the bin with quarters, of the other
     LOWEST = 0.88  # metres, height of the hand where its palm may come to rest on the walls
-    NEARER = np.array([0.05, 0.07])  # metres from the middle of the far quarter, which is at the end of the reach
+    # metres from the middle of the far quarter, which is at the end of the reach
+    NEARER = np.array([0.05, 0.07])
 
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._index = [obj.name for obj in sim.env.objects].index(body)
-        self._high = self.WALL + (0.03 if len(sim.task.things) == 1 else 0.1)  # over the walls, or the others as well
+        # over the walls, or the others as well
+        self._high = self.WALL + (0.03 if len(sim.task.things) == 1 else 0.1)
         self._target = sim.env.target_bin_placements[self._index][:2] - (self.NEARER if body == "Can" else 0.0)
         self._narrow_only = body == "Cereal"
 
@@ -182,7 +186,8 @@ class InBin(Place):
         off = float(np.linalg.norm(aside))
         if off < 0.03:
             return aside - (thing.bottom - self.floor - 0.005) * UP, 0.0, self._low()
-        high = self._high if off > 0.12 else self.WALL + 0.03  # the far quarter cannot be reached from high above
+        # the far quarter cannot be reached from high above
+        high = self._high if off > 0.12 else self.WALL + 0.03
         rise = (high + 0.02 - thing.bottom) * UP
         wait = thing.bottom < (self._high if thing.center[1] < 0.0 else self.WALL + 0.01)
         return (rise if wait else rise + aside), 0.0, False
