@@ -42,9 +42,17 @@ def main(task: str) -> None:
                 column.append(seconds)
     a, b = (1e6 * median(column) for column in times)
     cost = 1e6 * median(x - y for x, y in zip(*times, strict=True))
-    print(f"{task:>14}: {a:.0f} us per control step with the count, {b:.0f} without; {cost:.1f} us, {cost / b:.1%}")
+    print(
+        f"{task:>14}: {a:.0f} us per control step with the count, {b:.0f} without; {cost:.1f} us, {cost / b:.1%}"
+    )
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["reach", "button-press", "drawer-open", "pick-place", "bin-picking"]:
+    for name in sys.argv[1:] or [
+        "reach",
+        "button-press",
+        "drawer-open",
+        "pick-place",
+        "bin-picking",
+    ]:
         main(name)

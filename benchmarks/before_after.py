@@ -26,12 +26,20 @@ ROWS = ("whole iteration", "phase rollout", "phase score", "phase actor", "phase
 
 def earlier(commit: str, folder: Path) -> Path:
     """The checkout at `commit`, with our tools."""
-    done = subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], capture_output=True, text=True)
-    done = done if done.returncode else subprocess.run(
-        ["git", "checkout", "-q", commit], cwd=folder, capture_output=True, text=True
+    done = subprocess.run(
+        ["git", "clone", "-q", str(ROOT), str(folder)], capture_output=True, text=True
+    )
+    done = (
+        done
+        if done.returncode
+        else subprocess.run(
+            ["git", "checkout", "-q", commit], cwd=folder, capture_output=True, text=True
+        )
     )
     if done.returncode:
-        raise SystemExit(f"commit {commit} is not in this clone: fetch the whole history ({done.stderr.strip()})")
+        raise SystemExit(
+            f"commit {commit} is not in this clone: fetch the whole history ({done.stderr.strip()})"
+        )
     for name in TOOLS:
         shutil.copy(ROOT / "benchmarks" / name, folder / "benchmarks" / name)
     return folder
@@ -42,7 +50,9 @@ def profile(tree: Path, arguments: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", "--out", str(out)]
-        subprocess.run([*command, *arguments], cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, check=True)
+        subprocess.run(
+            [*command, *arguments], cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, check=True
+        )
         return json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -55,7 +65,9 @@ def main() -> None:
     p = parser()
     p.add_argument("--commit", default="27d16b8", help="what to compare with")
     p.add_argument("--recipe", default="quickstart")
-    p.add_argument("--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says")
+    p.add_argument(
+        "--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says"
+    )
     p.add_argument("--rounds", type=int, default=2, help="runs of each side")
     o = p.parse_args()
     arguments = ["--quick"] if o.quick else ["--recipe", o.recipe, "--groups", str(o.groups)]
@@ -68,7 +80,10 @@ def main() -> None:
                 ranks = ["--ranks", "0" if side == "ours" else "1"]
                 found[side].append(seconds(profile(trees[side], [*arguments, *ranks])))
     note = f"peer: {o.commit}, the same recipe"
-    rows = [row(w, *([run[w] for run in found[side]] for side in found), scale=1, unit="s", note=note) for w in ROWS]
+    rows = [
+        row(w, *([run[w] for run in found[side]] for side in found), scale=1, unit="s", note=note)
+        for w in ROWS
+    ]
     finish("before_after", rows, o)
 
 

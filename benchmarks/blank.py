@@ -26,7 +26,12 @@ class BlankConfig(EnvConfig):
 
 class BlankEnv(Env):
     spec = EnvSpec(
-        name="blank", instruction="wait", views=("front",), image_hw=(SIZE, SIZE), action_dim=ACTIONS, proprio_dim=1,
+        name="blank",
+        instruction="wait",
+        views=("front",),
+        image_hw=(SIZE, SIZE),
+        action_dim=ACTIONS,
+        proprio_dim=1,
         horizon=HORIZON,
     )
     _going = StepResult(success=False, terminated=False, truncated=False, stages=0)
@@ -55,7 +60,10 @@ class BlankGym(gym.Env):
     count = 0
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        self.count, self._frame = self.count if seed is None else seed, np.zeros((SIZE, SIZE, 3), np.uint8)
+        self.count, self._frame = (
+            self.count if seed is None else seed,
+            np.zeros((SIZE, SIZE, 3), np.uint8),
+        )
         return self._draw(), {}
 
     def step(self, action: np.ndarray):

@@ -31,12 +31,16 @@ def measure(batch: int, rounds: int) -> list[dict]:
     def loop(z: torch.Tensor) -> torch.Tensor:
         return euler(lambda z, s: wam.world.velocity(z, s, context), z, grid)
 
-    fast = torch.compile(loop, dynamic=False, mode="reduce-overhead" if DEVICE == "cuda" else "default")
+    fast = torch.compile(
+        loop, dynamic=False, mode="reduce-overhead" if DEVICE == "cuda" else "default"
+    )
     begin = time.perf_counter()
     worst = (fast(z) - loop(z)).abs().max().item()
     cost = time.perf_counter() - begin
     assert worst < TOLERANCE, f"the compiled loop differs by {worst:.1e}"
-    seconds = interleave({"ours": finished(lambda: fast(z)), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
+    seconds = interleave(
+        {"ours": finished(lambda: fast(z)), "peer": finished(lambda: loop(z))}, rounds, warmup=3
+    )
     rows = [
         row(f"denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"]),
         single(f"compilation, batch {batch}, {KIND}", [cost], "s"),
@@ -44,7 +48,9 @@ def measure(batch: int, rounds: int) -> list[dict]:
     return rows + ([captured(loop, z, batch, rounds)] if DEVICE == "cuda" else [])
 
 
-def captured(loop: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor, batch: int, rounds: int) -> dict:
+def captured(
+    loop: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor, batch: int, rounds: int
+) -> dict:
     """The loop as one CUDA graph, against its kernels launched one by one."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -58,7 +64,9 @@ def captured(loop: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor, batc
     graph.replay()
     worst = (out - loop(z)).abs().max().item()
     assert worst < TOLERANCE, f"the captured loop differs by {worst:.1e}"
-    seconds = interleave({"ours": finished(graph.replay), "peer": finished(lambda: loop(z))}, rounds, warmup=3)
+    seconds = interleave(
+        {"ours": finished(graph.replay), "peer": finished(lambda: loop(z))}, rounds, warmup=3
+    )
     return row(f"captured denoising loop, batch {batch}, {KIND}", seconds["ours"], seconds["peer"])
 
 

@@ -81,8 +81,12 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     chunks = int(metrics["rollout/episodes"]) * -(-pool.spec.horizon // cfg.model.chunk)
     train = cfg.train
     work = Work(
-        chunks=chunks, steps=steps, workers=cfg.vector.n_workers, epochs=train.actor.epochs,
-        samples=train.online.steps * train.online.batch, flops=flops,
+        chunks=chunks,
+        steps=steps,
+        workers=cfg.vector.n_workers,
+        epochs=train.actor.epochs,
+        samples=train.online.steps * train.online.batch,
+        flops=flops,
     )
     return metrics, work
 
@@ -134,12 +138,22 @@ def main() -> None:
         record(cfg, Path(folder))
         data = load_data(cfg, Path(folder))
         found = []
-        print("| iteration | " + " | ".join(PHASES) + " | sum | measured / predicted |\n" + "|---" * 7 + "|")
+        print(
+            "| iteration | "
+            + " | ".join(PHASES)
+            + " | sum | measured / predicted |\n"
+            + "|---" * 7
+            + "|"
+        )
         for name, variant in variants(cfg).items():
             found.append(measure(variant, data))
             if len(found) < 2:
                 continue
-            rows = {name: found[-1]} if len(found) > 2 else dict(zip(variants(cfg), found, strict=False))
+            rows = (
+                {name: found[-1]}
+                if len(found) > 2
+                else dict(zip(variants(cfg), found, strict=False))
+            )
             for title, (metrics, work) in rows.items():
                 print(row(title, metrics, predict(*found[:2], work)), flush=True)
     print(f"seconds, predicted ones in parentheses; units of the calibration: {units(*found[0])}")
@@ -149,7 +163,9 @@ def row(title: str, metrics: dict[str, float], predicted: dict[str, float]) -> s
     real = {p: metrics[f"time/{p}"] for p in PHASES}
     cells = [f"{real[p]:.1f} ({predicted[p]:.1f})" for p in PHASES]
     total, expected = sum(real.values()), sum(predicted.values())
-    return f"| {title} | {' | '.join(cells)} | {total:.1f} ({expected:.1f}) | {total / expected:.2f} |"
+    return (
+        f"| {title} | {' | '.join(cells)} | {total:.1f} ({expected:.1f}) | {total / expected:.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from wamrl.types import Start
 
 
 def main(noise: float, seeds: int) -> None:
-    print(f"| task | success of {seeds} | Wilson 95 % | mean steps | horizon |\n|---|---|---|---|---|")
+    print(
+        f"| task | success of {seeds} | Wilson 95 % | mean steps | horizon |\n|---|---|---|---|---|"
+    )
     for task in TASKS:
         env = MetaWorldConfig(task=task).build()
         lengths, wins = [], 0
@@ -22,7 +24,9 @@ def main(noise: float, seeds: int) -> None:
             env.reset(start.seed)
             expert, rng, steps = env.expert(), np.random.default_rng(start.seed), 0
             while True:
-                result = env.step(expert.action() + noise * rng.standard_normal(env.spec.action_dim))
+                result = env.step(
+                    expert.action() + noise * rng.standard_normal(env.spec.action_dim)
+                )
                 steps += 1
                 if result.terminated or result.truncated:
                     break
@@ -30,9 +34,13 @@ def main(noise: float, seeds: int) -> None:
             lengths += [steps] if result.success else []
         low, high = wilson(wins, seeds)
         print(
-            f"| {task} | {wins} | {low:.0%} to {high:.0%} | {np.mean(lengths):.0f} | {env.spec.horizon} |", flush=True
+            f"| {task} | {wins} | {low:.0%} to {high:.0%} | {np.mean(lengths):.0f} | {env.spec.horizon} |",
+            flush=True,
         )
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 0.3, int(sys.argv[2]) if len(sys.argv) > 2 else 20)
+    main(
+        float(sys.argv[1]) if len(sys.argv) > 1 else 0.3,
+        int(sys.argv[2]) if len(sys.argv) > 2 else 20,
+    )

@@ -23,13 +23,24 @@ CARRIED = {"lift": 1, "stack": 1, "nut-assembly-square": 12, "nut-assembly": 12}
 CARRIED_ELSE = 25
 
 
-def episode(env: RobosuiteEnv, seed: int, noise: float, carried: int | None) -> tuple[bool, int, bool]:
+def episode(
+    env: RobosuiteEnv, seed: int, noise: float, carried: int | None
+) -> tuple[bool, int, bool]:
     """Success, length in control steps, whether a thing was lost (after `carried` steps of holding; None: never)."""
     env.reset(seed)
-    expert, rng, steps, held, dropping, lost = env.expert(), np.random.default_rng(seed), 0, 0, 0, False
+    expert, rng, steps, held, dropping, lost = (
+        env.expert(),
+        np.random.default_rng(seed),
+        0,
+        0,
+        0,
+        False,
+    )
     while True:
         action = expert.action() + noise * rng.standard_normal(env.spec.action_dim)
-        holding = carried is not None and dropping <= DROP and any(map(env.sim.held, env.sim.task.things))
+        holding = (
+            carried is not None and dropping <= DROP and any(map(env.sim.held, env.sim.task.things))
+        )
         if dropping == DROP:
             lost, dropping = not holding, DROP + 1
         held = held + 1 if holding else 0
@@ -43,7 +54,9 @@ def episode(env: RobosuiteEnv, seed: int, noise: float, carried: int | None) -> 
 def row(task: str, seeds: int) -> str:
     env, cells, lengths = RobosuiteConfig(task=task).build(), [], []
     for noise, carried in ((0.0, None), (0.2, None), (0.0, CARRIED.get(task, CARRIED_ELSE))):
-        runs = [episode(env, Start(split="eval", index=i).seed, noise, carried) for i in range(seeds)]
+        runs = [
+            episode(env, Start(split="eval", index=i).seed, noise, carried) for i in range(seeds)
+        ]
         if carried is not None:
             runs = [run for run in runs if run[2]]
         wins = sum(run[0] for run in runs)
@@ -74,7 +87,9 @@ def speed(task: str = "nut-assembly-square", steps: int = 200) -> str:
 
 
 if __name__ == "__main__":
-    print("| task | horizon | no noise | steps | noise 0.2 | steps | forced drop |\n|---|---|---|---|---|---|---|")
+    print(
+        "| task | horizon | no noise | steps | noise 0.2 | steps | forced drop |\n|---|---|---|---|---|---|---|"
+    )
     for name in sys.argv[2:] or TASKS:
         print(row(name, int(sys.argv[1]) if len(sys.argv) > 1 else 50), flush=True)
     print(f"\n{speed()}")

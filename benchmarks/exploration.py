@@ -22,23 +22,45 @@ from wamrl.rollout import collect, undecided
 from wamrl.types import Start
 
 TRIES = 4
-NOISES = ((0.3, "one"), (0.6, "one"), (1.0, "one"), (0.3, "all"), (0.5, "all"), (0.6, "all"), (1.0, "all"))
+NOISES = (
+    (0.3, "one"),
+    (0.6, "one"),
+    (1.0, "one"),
+    (0.3, "all"),
+    (0.5, "all"),
+    (0.6, "all"),
+    (1.0, "all"),
+)
 
 
 def main(recipe: str, base: Path, states: int) -> None:
     torch.set_num_threads(1)
     cfg = find_recipe(recipe, Config)()
     wam = load_wam(cfg, base)
-    starts = [Start(split="train", index=FIRST_START + i) for i in range(states) for _ in range(TRIES)]
-    print(f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson 95 % |")
+    starts = [
+        Start(split="train", index=FIRST_START + i) for i in range(states) for _ in range(TRIES)
+    ]
+    print(
+        f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson 95 % |"
+    )
     print("|---|---|---|---|---|")
     with cfg.pool().build() as pool:
         for noise, noisy in NOISES:
-            rollout = collect(wam, pool, starts, replace(cfg.flow, noise=noise, noisy=noisy), seed=0, sampler="explore")
+            rollout = collect(
+                wam,
+                pool,
+                starts,
+                replace(cfg.flow, noise=noise, noisy=noisy),
+                seed=0,
+                sampler="explore",
+            )
             both = undecided(rollout)
             low, high = wilson(int(both.sum()), len(both))
             rate = f"{rollout.success.float().mean():.1%}"
-            print(f"| {noise} | {noisy} | {rate} | {int(both.sum())} | {low:.0%} to {high:.0%} |", flush=True)
+            print(
+                f"| {noise} | {noisy} | {rate} | {int(both.sum())} | {low:.0%} to {high:.0%} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

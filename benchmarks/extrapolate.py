@@ -32,7 +32,8 @@ from wamrl.types import Clip
 
 PHASES = ("simulators", "act", "score", "actor", "online")
 LARGE = WAMConfig(  # ~2 B
-    world=VideoDiTConfig(width=2304, depth=28, heads=24, taps=(9, 18, 28)), actor=ActionHeadConfig(width=1024)
+    world=VideoDiTConfig(width=2304, depth=28, heads=24, taps=(9, 18, 28)),
+    actor=ActionHeadConfig(width=1024),
 )
 MODELS = {  # name -> model, views, pixels
     "nano, one camera of 64 px": (NANO, 1, 64),
@@ -82,7 +83,9 @@ def cost(run: Callable[[], object], batch: int) -> tuple[float, int]:
     return flops.get_total_flops() / batch, calls.count
 
 
-def passes(config: WAMConfig, views: int, pixels: int) -> tuple[dict[str, tuple[float, int]], dict[str, float]]:
+def passes(
+    config: WAMConfig, views: int, pixels: int
+) -> tuple[dict[str, tuple[float, int]], dict[str, float]]:
     """Costs of a decision, an imagination, an update and a training sample; bytes of either half's gradients and of the
     features of a decision."""
     with torch.device("meta"):
@@ -92,7 +95,10 @@ def passes(config: WAMConfig, views: int, pixels: int) -> tuple[dict[str, tuple[
     n, seeds = len(clip), torch.arange(len(clip))
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
     plan = wam.act(clip.obs, seeds, flow, generators, "ode")
-    x, step = torch.zeros_like(plan.actions)[:, None], torch.zeros(n, 1, dtype=torch.long, device="meta")
+    x, step = (
+        torch.zeros_like(plan.actions)[:, None],
+        torch.zeros(n, 1, dtype=torch.long, device="meta"),
+    )
     # one noisy step, as in the recipes
     plan = replace(plan, chain_x=x, chain_x_next=x, chain_step=step)
 
@@ -108,7 +114,10 @@ def passes(config: WAMConfig, views: int, pixels: int) -> tuple[dict[str, tuple[
         "update": cost(update, n),
         "online": cost(lambda: train(wam, clip, seeds), n),
     }
-    size = {half: 4.0 * sum(p.numel() for p in getattr(wam, half).parameters()) for half in ("actor", "world")}
+    size = {
+        half: 4.0 * sum(p.numel() for p in getattr(wam, half).parameters())
+        for half in ("actor", "world")
+    }
     return found, size | {"features": plan.features.nbytes / n}
 
 
@@ -138,7 +147,9 @@ def iteration(found: dict, size: dict, work: Work, m: Machine, ranks: int) -> di
     simulators = steps * m.step / (m.cores * ranks)
     return {
         "simulators": simulators,
-        "act": model("act", chunks, chunks / ranks / min(work.serve, max(1, work.episodes / ranks / 2))),
+        "act": model(
+            "act", chunks, chunks / ranks / min(work.serve, max(1, work.episodes / ranks / 2))
+        ),
         "score": model("score", chunks, chunks / ranks / 64),
         "actor": model("update", chunks * work.epochs, updates) + sums("actor", updates),
         "online": model("online", work.samples, descents) + sums("world", descents),
@@ -148,27 +159,54 @@ def iteration(found: dict, size: dict, work: Work, m: Machine, ranks: int) -> di
 
 def total(phases: dict[str, float]) -> float:
     """Simulators and acting overlap."""
-    return max(phases["simulators"], phases["act"]) + phases["score"] + phases["actor"] + phases["online"]
+    return (
+        max(phases["simulators"], phases["act"])
+        + phases["score"]
+        + phases["actor"]
+        + phases["online"]
+    )
 
 
 def line(title: str, phases: dict[str, float]) -> str:
     seconds = [*(phases[p] for p in PHASES), total(phases), phases["features"]]
-    return f"| {title} | " + " | ".join(f"{s:,.0f}" if s >= 100 else f"{s:.2g}" for s in seconds) + " |"
+    return (
+        f"| {title} | "
+        + " | ".join(f"{s:,.0f}" if s >= 100 else f"{s:.2g}" for s in seconds)
+        + " |"
+    )
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--tflops", type=float, default=400, help="per GPU, reached")
     p.add_argument("--launch-us", type=float, default=10, help="per operator call")
-    p.add_argument("--gbytes", type=float, default=50, help="per second and GPU, for sums of gradients")
+    p.add_argument(
+        "--gbytes", type=float, default=50, help="per second and GPU, for sums of gradients"
+    )
     p.add_argument("--cores", type=int, default=12, help="simulator processes per GPU")
-    p.add_argument("--quickstart", action="store_true", help="only one iteration of quickstart, on one rank")
+    p.add_argument(
+        "--quickstart", action="store_true", help="only one iteration of quickstart, on one rank"
+    )
     o = p.parse_args()
-    gpu = Machine(flops=o.tflops * 1e12, launch=o.launch_us / 1e6, link=o.gbytes * 1e9, cores=o.cores, step=0.4e-3)
-    print(f"| model, simulator, GPUs | {' | '.join(PHASES)} | iteration | features, GB a rank |\n" + "|---" * 8 + "|")
+    gpu = Machine(
+        flops=o.tflops * 1e12,
+        launch=o.launch_us / 1e6,
+        link=o.gbytes * 1e9,
+        cores=o.cores,
+        step=0.4e-3,
+    )
+    print(
+        f"| model, simulator, GPUs | {' | '.join(PHASES)} | iteration | features, GB a rank |\n"
+        + "|---" * 8
+        + "|"
+    )
     if o.quickstart:
         work = Work(episodes=256, horizon=80, samples=40 * 32, batch=32)
-        print(line("quickstart", iteration(*passes(*MODELS["nano, one camera of 64 px"]), work, gpu, 1)))
+        print(
+            line(
+                "quickstart", iteration(*passes(*MODELS["nano, one camera of 64 px"]), work, gpu, 1)
+            )
+        )
         return
     for name, (config, views, pixels) in MODELS.items():
         found, size = passes(config, views, pixels)

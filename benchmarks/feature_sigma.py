@@ -39,7 +39,9 @@ def main() -> None:
             wam.act(obs, seeds, FlowConfig(), generators, sampler="explore")
             seconds[sigma].append(time.perf_counter() - begin)
     for sigma, values in seconds.items():
-        print(f"feature_sigma {sigma}: {1e3 * min(values[1:]):.0f} ms at best, {1e3 * median(values[1:]):.0f} median")
+        print(
+            f"feature_sigma {sigma}: {1e3 * min(values[1:]):.0f} ms at best, {1e3 * median(values[1:]):.0f} median"
+        )
     best, middle = (f(seconds[0.0][1:]) / f(seconds[1.0][1:]) for f in (min, median))
     print(f"ratio: {best:.2f} at best, {middle:.2f} median, {torch.get_num_threads()} threads")
 

@@ -23,7 +23,11 @@ FLOW = FlowConfig(steps=4, noisy="all")  # K = 4 transitions per chunk
 
 def one_by_one(wam: WAM, plan: Plan) -> Tensor:
     """Elementwise log-density (B, K, N, A), one velocity per step."""
-    grid, condition, parts = time_grid(FLOW.steps), wam.actor.condition(plan.features, plan.proprio), []
+    grid, condition, parts = (
+        time_grid(FLOW.steps),
+        wam.actor.condition(plan.features, plan.proprio),
+        [],
+    )
     for j in range(plan.chain_step.shape[1]):
         x, step = plan.chain_x[:, j], plan.chain_step[:, j]
         v = wam.actor.velocity(x, grid[step], condition)
@@ -55,7 +59,13 @@ def chain(wam: WAM, batch: int, rounds: int) -> dict:
 
 
 def looked_up(
-    v: Tensor, timestep: Tensor, x: Tensor, x_next: Tensor, sigmas: Tensor, timesteps: Tensor, noise: float
+    v: Tensor,
+    timestep: Tensor,
+    x: Tensor,
+    x_next: Tensor,
+    sigmas: Tensor,
+    timesteps: Tensor,
+    noise: float,
 ) -> Tensor:
     """What flow_grpo does: log-density per sample (B,), mean over its elements; one look-up per sample."""
     index = []
@@ -68,7 +78,11 @@ def looked_up(
     std = torch.sqrt(sigma / (1 - torch.where(sigma == 1, highest, sigma))) * noise
     mean = x * (1 + std**2 / (2 * sigma) * dt) + v * (1 + std**2 * (1 - sigma) / (2 * sigma)) * dt
     spread = std * torch.sqrt(-dt)
-    log_prob = -((x_next - mean) ** 2) / (2 * spread**2) - torch.log(spread) - math.log(math.sqrt(2 * math.pi))
+    log_prob = (
+        -((x_next - mean) ** 2) / (2 * spread**2)
+        - torch.log(spread)
+        - math.log(math.sqrt(2 * math.pi))
+    )
     return log_prob.mean((1, 2))
 
 
@@ -85,7 +99,13 @@ def maths(batch: int, steps: int, rounds: int) -> dict:
     near(sides["ours"](), sides["peer"](), 1e-6)
     many = {name: lambda f=f: [f() for _ in range(10)] for name, f in sides.items()}
     seconds = interleave(many, rounds, warmup=3)
-    return row(f"step maths, batch {batch}, {steps} steps", seconds["ours"], seconds["peer"], scale=1e5, unit="us")
+    return row(
+        f"step maths, batch {batch}, {steps} steps",
+        seconds["ours"],
+        seconds["peer"],
+        scale=1e5,
+        unit="us",
+    )
 
 
 if __name__ == "__main__":

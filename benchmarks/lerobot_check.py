@@ -20,8 +20,14 @@ import numpy as np
 
 FPS = 20
 MODES = {
-    "ours-png": {"video": False}, "ours-av1": {"codec": "libsvtav1"}, "ours-h264": {"codec": "h264"},
-    "ours-av1-small-files": {"codec": "libsvtav1", "video_files_size_in_mb": 0.2, "data_files_size_in_mb": 0.03},
+    "ours-png": {"video": False},
+    "ours-av1": {"codec": "libsvtav1"},
+    "ours-h264": {"codec": "h264"},
+    "ours-av1-small-files": {
+        "codec": "libsvtav1",
+        "video_files_size_in_mb": 0.2,
+        "data_files_size_in_mb": 0.03,
+    },
 }
 
 
@@ -46,7 +52,9 @@ def export(root: Path) -> None:
         spent = time.perf_counter() - begin
         found = list(open_lerobot(root / name).episodes())
         worst = min(
-            psnr(a, b) for e, f in zip(episodes, found, strict=True) for a, b in zip(e.frames, f.frames, strict=True)
+            psnr(a, b)
+            for e, f in zip(episodes, found, strict=True)
+            for a, b in zip(e.frames, f.frames, strict=True)
         )
         same = all(
             np.array_equal(getattr(e, k), getattr(f, k))
@@ -72,13 +80,20 @@ def _all(episodes: list) -> np.ndarray:
     return np.concatenate([e.frames for e in episodes])
 
 
-def _expect(path: Path, episodes: list, views: tuple[str, ...], original: list, rows: int = 0) -> None:
+def _expect(
+    path: Path, episodes: list, views: tuple[str, ...], original: list, rows: int = 0
+) -> None:
     """NAME.npz: S rows per episode, or S + 1 with rows=1."""
     cut = slice(None) if rows else slice(None, -1)
     np.savez(
-        path.with_suffix(".npz"), views=views, lengths=[len(e.actions) + rows for e in episodes],
-        texts=[e.text for e in episodes], state=np.concatenate([e.proprio[cut] for e in episodes]),
-        action=np.concatenate([np.concatenate([e.actions, e.actions[-1:][:rows]]) for e in episodes]),
+        path.with_suffix(".npz"),
+        views=views,
+        lengths=[len(e.actions) + rows for e in episodes],
+        texts=[e.text for e in episodes],
+        state=np.concatenate([e.proprio[cut] for e in episodes]),
+        action=np.concatenate(
+            [np.concatenate([e.actions, e.actions[-1:][:rows]]) for e in episodes]
+        ),
         executed=np.concatenate([e.executed for e in episodes]),
         frames=np.concatenate([e.frames[cut] for e in episodes]),
         original=np.concatenate([e.frames[cut] for e in original]),
@@ -127,31 +142,52 @@ def _check_one(path: Path, want: dict) -> None:
     for row in range(total):
         item = data[row]
         got[row] = _images(item, keys)
-        assert np.array_equal(item["observation.state"].numpy(), want["state"][row]), f"state of row {row}"
+        assert np.array_equal(item["observation.state"].numpy(), want["state"][row]), (
+            f"state of row {row}"
+        )
         assert np.array_equal(item["action"].numpy(), want["action"][row]), f"action of row {row}"
         if "complementary_info.executed" in item:
-            assert np.array_equal(item["complementary_info.executed"].numpy(), want["executed"][row]), f"executed {row}"
-        assert item["task"] == want["texts"][episode[row]] and item["episode_index"] == episode[row], f"facts of {row}"
+            assert np.array_equal(
+                item["complementary_info.executed"].numpy(), want["executed"][row]
+            ), f"executed {row}"
+        assert (
+            item["task"] == want["texts"][episode[row]] and item["episode_index"] == episode[row]
+        ), f"facts of {row}"
     worst = np.abs(got.astype(int) - want["frames"]).max()
     deltas = [-2, -1, 0, 1, 3]
-    shifted = _open(path, delta_timestamps={k: [d / FPS for d in deltas] for k in [*keys, "action"]})
+    shifted = _open(
+        path, delta_timestamps={k: [d / FPS for d in deltas] for k in [*keys, "action"]}
+    )
     first, last = np.cumsum([0, *lengths[:-1]]), np.cumsum(lengths) - 1
     rows = sorted({*range(0, total, 7), *first.tolist(), *last.tolist()})
     for row in rows:
         item, e = shifted[row], episode[row]
         near = np.clip(row + np.array(deltas), first[e], last[e])
         assert np.array_equal(_images(item, keys), got[near]), f"frames around row {row}"
-        assert np.array_equal(item["action"].numpy(), want["action"][near]), f"actions around row {row}"
-        assert np.array_equal(item["action_is_pad"].numpy(), near != row + np.array(deltas)), f"padding of row {row}"
+        assert np.array_equal(item["action"].numpy(), want["action"][near]), (
+            f"actions around row {row}"
+        )
+        assert np.array_equal(item["action_is_pad"].numpy(), near != row + np.array(deltas)), (
+            f"padding of row {row}"
+        )
     batch = next(iter(torch.utils.data.DataLoader(shifted, batch_size=16, shuffle=True)))
-    assert batch[keys[0]].shape[:2] == (16, len(deltas)) and batch["action"].shape[:2] == (16, len(deltas)), "batch"
+    assert batch[keys[0]].shape[:2] == (16, len(deltas)) and batch["action"].shape[:2] == (
+        16,
+        len(deltas),
+    ), "batch"
     some = _open(path, episodes=[1, 3])
     assert len(some) == lengths[1] + lengths[3], "a choice of episodes"
     assert np.array_equal(_images(some[0], keys), got[first[1]]), "frames of a choice of episodes"
     for key, values in {"observation.state": want["state"], "action": want["action"]}.items():
-        for stat, value in {"min": values.min(0), "max": values.max(0), "mean": values.mean(0)}.items():
+        for stat, value in {
+            "min": values.min(0),
+            "max": values.max(0),
+            "mean": values.mean(0),
+        }.items():
             assert np.allclose(data.meta.stats[key][stat], value, atol=1e-5), f"stats of {key}"
-        assert {"q01", "q99"} <= set(data.meta.stats[key]) or path.name.startswith("v21"), "quantiles"
+        assert {"q01", "q99"} <= set(data.meta.stats[key]) or path.name.startswith("v21"), (
+            "quantiles"
+        )
     print(
         f"{path.name}: {total} rows of {len(lengths)} episodes: numbers, tasks, stats equal; frames differ from "
         f"wamrl's by at most {worst}; PSNR to the original {psnr(got, want['original']):.1f} dB; "
@@ -165,9 +201,20 @@ def record(root: Path) -> None:
     source = np.load(root / "ours-png.npz")
     keys = [f"observation.images.{v}" for v in source["views"]]
     for name, kind in (("theirs-png", "image"), ("theirs-av1", "video")):
-        camera = {"dtype": kind, "shape": source["frames"].shape[2:], "names": ["height", "width", "channels"]}
-        vector = {k: {"dtype": "float32", "shape": source[k].shape[1:], "names": None} for k in ("state", "action")}
-        features = {"observation.state": vector["state"], "action": vector["action"], **dict.fromkeys(keys, camera)}
+        camera = {
+            "dtype": kind,
+            "shape": source["frames"].shape[2:],
+            "names": ["height", "width", "channels"],
+        }
+        vector = {
+            k: {"dtype": "float32", "shape": source[k].shape[1:], "names": None}
+            for k in ("state", "action")
+        }
+        features = {
+            "observation.state": vector["state"],
+            "action": vector["action"],
+            **dict.fromkeys(keys, camera),
+        }
         features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
         data = LeRobotDataset.create(
             "local/theirs",
@@ -181,7 +228,10 @@ def record(root: Path) -> None:
         for number, length in enumerate(source["lengths"]):
             for step in range(length):
                 frame = {k: source["frames"][row, i] for i, k in enumerate(keys)}
-                frame |= {"observation.state": source["state"][row], "action": source["action"][row]}
+                frame |= {
+                    "observation.state": source["state"][row],
+                    "action": source["action"][row],
+                }
                 frame["next.success"] = np.array([step == length - 1 and number % 3 == 0])
                 data.add_frame(frame | {"task": str(source["texts"][number])})
                 row += 1
@@ -190,10 +240,13 @@ def record(root: Path) -> None:
         opened = _open(root / name)
         frames = np.stack([_images(opened[i], keys) for i in range(len(opened))])
         np.savez(
-            root / f"{name}.npz", frames=frames,
+            root / f"{name}.npz",
+            frames=frames,
             **{k: source[k] for k in ("lengths", "texts", "state", "action", "views", "original")},
         )
-        print(f"{name}: written and read by lerobot, PSNR {psnr(frames, source['original']):.1f} dB")
+        print(
+            f"{name}: written and read by lerobot, PSNR {psnr(frames, source['original']):.1f} dB"
+        )
 
 
 def read(root: Path) -> None:
@@ -205,12 +258,16 @@ def read(root: Path) -> None:
         kept = np.ones(len(want["action"]), dtype=bool)
         # a foreign dataset lacks the frame after the last action
         kept[np.cumsum(lengths) - 1] = False
-        assert [f.length + 1 for f in data.facts] == lengths.tolist() and data.views == tuple(want["views"]), "sizes"
+        assert [f.length + 1 for f in data.facts] == lengths.tolist() and data.views == tuple(
+            want["views"]
+        ), "sizes"
         assert [f.text for f in data.facts] == want["texts"].tolist(), "tasks"
-        assert [f.success for f in data.facts] == [n % 3 == 0 for n in range(len(lengths))], "success"
-        assert np.array_equal(data.proprio, want["state"]) and np.array_equal(data.actions, want["action"][kept]), (
-            "numbers"
+        assert [f.success for f in data.facts] == [n % 3 == 0 for n in range(len(lengths))], (
+            "success"
         )
+        assert np.array_equal(data.proprio, want["state"]) and np.array_equal(
+            data.actions, want["action"][kept]
+        ), "numbers"
         rows = np.random.default_rng(0).permutation(len(want["state"]))
         worst = np.abs(data.frames(rows).astype(int) - want["frames"][rows]).max()
         print(

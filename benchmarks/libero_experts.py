@@ -36,12 +36,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--noise", type=float, default=0.0, help="std added to the six motion dimensions")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="std added to the six motion dimensions"
+    )
     parser.add_argument("--suites", nargs="+", default=list(TASKS))
     parser.add_argument("--tasks", nargs="+", type=int)
     options = parser.parse_args()
     assets = options.assets or assets_for_tests()
-    print("| suite | task | success | Wilson 95 % | steps: mean, most | retries | failed states | instruction |")
+    print(
+        "| suite | task | success | Wilson 95 % | steps: mean, most | retries | failed states | instruction |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for suite in options.suites:
         for task in options.tasks or TASKS[suite]:
@@ -50,9 +54,12 @@ def main() -> None:
             lengths = [steps for success, steps, _ in done if success] or [0]
             low, high = wilson(len([d for d in done if d[0]]), len(done))
             failed = [i for i, d in enumerate(done) if not d[0]]
-            print(f"| {suite} | {task} | {len(done) - len(failed)} of {len(done)} | {low:.0%} to {high:.0%} | "
-                  f"{np.mean(lengths):.0f}, {max(lengths)} | {sum(d[2] for d in done)} | {failed or ''} | "
-                  f"{env.spec.instruction} |", flush=True)
+            print(
+                f"| {suite} | {task} | {len(done) - len(failed)} of {len(done)} | {low:.0%} to {high:.0%} | "
+                f"{np.mean(lengths):.0f}, {max(lengths)} | {sum(d[2] for d in done)} | {failed or ''} | "
+                f"{env.spec.instruction} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

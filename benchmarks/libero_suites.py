@@ -48,10 +48,14 @@ def run(config: LiberoConfig) -> str:
     first = time.perf_counter()
     frames = env.render()
     drawn = time.perf_counter()
-    assert frames.shape == (2, 256, 256, 3) and min(frames[0].std(), frames[1].std()) > 5, "an empty picture"
+    assert frames.shape == (2, 256, 256, 3) and min(frames[0].std(), frames[1].std()) > 5, (
+        "an empty picture"
+    )
     speed, frame = CHUNKS * CHUNK / (stepped - reset), (drawn - first) / 2 * 1000
-    return (f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | "
-            f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |")
+    return (
+        f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | "
+        f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |"
+    )
 
 
 def main() -> None:

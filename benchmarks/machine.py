@@ -21,12 +21,23 @@ def describe() -> dict[str, str | int | float]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     versions = {name: metadata.version(name) for name in PACKAGES if util.find_spec(name)}
-    peers = {d.metadata["Name"]: d.version for d in metadata.distributions(path=[str(PEERS)])} if PEERS.is_dir() else {}
+    peers = (
+        {d.metadata["Name"]: d.version for d in metadata.distributions(path=[str(PEERS)])}
+        if PEERS.is_dir()
+        else {}
+    )
     return {
-        "cpu": cpu_model(), "cores": cores(), "ram_gb": round(ram_bytes() / 1e9), "gpu": gpu,
-        "python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads(),
-        **versions, **{name: v for name, v in peers.items() if name == "stable_baselines3"},
-        "date": time.strftime("%Y-%m-%d"), "commit": commit(),
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "ram_gb": round(ram_bytes() / 1e9),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        **versions,
+        **{name: v for name, v in peers.items() if name == "stable_baselines3"},
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
     }
 
 
@@ -34,7 +45,10 @@ def slug() -> str:
     """A folder name for this kind of machine, such as `amd-epyc-7763-2-cores`."""
     import torch
 
-    parts = [re.sub(r"\(.*?\)|processor|cpu|@.*|\d+-core", "", cpu_model(), flags=re.I), f"{cores()} cores"]
+    parts = [
+        re.sub(r"\(.*?\)|processor|cpu|@.*|\d+-core", "", cpu_model(), flags=re.I),
+        f"{cores()} cores",
+    ]
     parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
@@ -60,7 +74,9 @@ def commit() -> str:
 
     def git(*args: str) -> str:
         try:
-            return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+            return subprocess.run(
+                ["git", *args], cwd=ROOT, capture_output=True, text=True
+            ).stdout.strip()
         except FileNotFoundError:  # a machine without git
             return ""
 

@@ -37,11 +37,17 @@ def tiny() -> Config:
     cfg = point()
     world = VideoDiTConfig(width=32, depth=2, heads=2, patch=8, taps=(1, 2))
     train = replace(
-        cfg.train, groups=4, actor=replace(cfg.train.actor, epochs=1, value_warmup=0),
+        cfg.train,
+        groups=4,
+        actor=replace(cfg.train.actor, epochs=1, value_warmup=0),
         online=replace(cfg.train.online, steps=2, batch=8, capacity=32),
     )
     return replace(
-        cfg, env=PointConfig(image_size=16), train=train, vector=VectorConfig(n_envs=8, n_workers=2), threads=1,
+        cfg,
+        env=PointConfig(image_size=16),
+        train=train,
+        vector=VectorConfig(n_envs=8, n_workers=2),
+        threads=1,
         model=replace(cfg.model, world=world, actor=ActionHeadConfig(width=32, heads=2)),
         data=replace(cfg.data, episodes=4),
     )
@@ -56,7 +62,9 @@ def cycles(count: int, each) -> None:
     torch.manual_seed(0)
     episodes = InMemory(collect(replace(cfg.demos("demo"), n_workers=0)))
     model = cfg.model
-    demos = ClipDataset(episodes, model.history_offsets, model.frame_offsets, model.chunk, only_success=True)
+    demos = ClipDataset(
+        episodes, model.history_offsets, model.frame_offsets, model.chunk, only_success=True
+    )
     with cfg.pool().build() as pool:
         learner = Learner(cfg, build_wam(cfg), demos, pool.spec.horizon)
         for i in range(count):

@@ -48,13 +48,20 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
 
     def free_model() -> SimpleNamespace:
         tape = deque(model.tape)
-        return SimpleNamespace(eval=wam.eval, parameters=wam.parameters, spec=wam.spec, act=lambda *_: tape.popleft())
+        return SimpleNamespace(
+            eval=wam.eval, parameters=wam.parameters, spec=wam.spec, act=lambda *_: tape.popleft()
+        )
 
     def free_envs() -> SimpleNamespace:
         tape = deque(envs.tape)
         return SimpleNamespace(
-            config=pool.config, spec=pool.spec, busy_s=0.0, reset=lambda starts: None, send=lambda *_: None,
-            receive=lambda _: tape.popleft(), buffer=lambda: None,
+            config=pool.config,
+            spec=pool.spec,
+            busy_s=0.0,
+            reset=lambda starts: None,
+            send=lambda *_: None,
+            receive=lambda _: tape.popleft(),
+            buffer=lambda: None,
         )
 
     return free_model, free_envs, rollout
@@ -73,15 +80,24 @@ def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
         free_model, free_envs, whole = tapes(wam, two, run)
         found = {}
         works = {
-            "simulators alone": lambda: run(free_model(), two), "model alone": lambda: run(wam, free_envs()),
-            "one lane": lambda: run(wam, one), "two lanes": lambda: run(wam, two),
+            "simulators alone": lambda: run(free_model(), two),
+            "model alone": lambda: run(wam, free_envs()),
+            "one lane": lambda: run(wam, one),
+            "two lanes": lambda: run(wam, two),
         }
-        sides = {name: lambda name=name, work=work: found.update({name: work()}) for name, work in works.items()}
+        sides = {
+            name: lambda name=name, work=work: found.update({name: work()})
+            for name, work in works.items()
+        }
         seconds = interleave(sides, rounds)
         for name, rollout in found.items():
-            assert torch.equal(rollout.length, whole.length) and torch.equal(rollout.success, whole.success), name
+            assert torch.equal(rollout.length, whole.length) and torch.equal(
+                rollout.success, whole.success
+            ), name
     slower = max(("simulators alone", "model alone"), key=lambda name: min(seconds[name]))
-    note = ", ".join(f"{name} {min(seconds[name]):.2f} s" for name in ("simulators alone", "model alone"))
+    note = ", ".join(
+        f"{name} {min(seconds[name]):.2f} s" for name in ("simulators alone", "model alone")
+    )
     where = f"{workers} simulator process{'es' * (workers > 1)}, 1 thread"
     return [
         row(f"{lanes}, {where}", seconds[lanes], seconds[slower], scale=1, unit="s", note=note)

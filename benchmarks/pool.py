@@ -62,7 +62,9 @@ class Ours:
     """A pool and its present frames."""
 
     def __init__(self, n: int, workers: int, n_exec: int, offsets: tuple[int, ...]) -> None:
-        config = PoolConfig(env=BlankConfig(), n_envs=n, n_workers=workers, n_exec=n_exec, frame_offsets=offsets)
+        config = PoolConfig(
+            env=BlankConfig(), n_envs=n, n_workers=workers, n_exec=n_exec, frame_offsets=offsets
+        )
         self.pool: Pool = config.build()
         self.pool.reset([Start(split="demo", index=0)] * n)
         self.actions, self.live = torch.zeros(n, n_exec, ACTIONS), self.pool.live
@@ -70,7 +72,9 @@ class Ours:
         self.frames = np.zeros(0)
 
     def step(self) -> None:
-        self.frames = self.pool.step(self.actions, self.live, self.buffer).obs.frames.numpy()[:, -1, 0]
+        self.frames = self.pool.step(self.actions, self.live, self.buffer).obs.frames.numpy()[
+            :, -1, 0
+        ]
 
 
 def measure(n: int, workers: int, rounds: int, steps: int, suffix: str = "") -> list[dict]:
@@ -90,14 +94,27 @@ def measure(n: int, workers: int, rounds: int, steps: int, suffix: str = "") -> 
                 check(ours.frames, frames(), mode, name)
                 what = f"per {mode}, {n} environments{suffix}, against {name}"
                 note = f"{workers} worker process{'es' * (workers > 1)}, the peer {n}"
-                rows.append(row(what, seconds["ours"], seconds["peer"], scale=1e6 / steps / n, unit="us", note=note))
+                rows.append(
+                    row(
+                        what,
+                        seconds["ours"],
+                        seconds["peer"],
+                        scale=1e6 / steps / n,
+                        unit="us",
+                        note=note,
+                    )
+                )
     return rows
 
 
 def check(ours: np.ndarray, peer: np.ndarray, mode: str, name: str) -> None:
     """Every pixel of every environment shows one counter; on each side all of them have moved by whole rounds."""
     for frames in (ours, peer):
-        assert frames.shape[1:] == (64, 64, 3) and frames.dtype == np.uint8, (name, frames.shape, frames.dtype)
+        assert frames.shape[1:] == (64, 64, 3) and frames.dtype == np.uint8, (
+            name,
+            frames.shape,
+            frames.dtype,
+        )
         assert (frames == frames[0, 0, 0, 0]).all(), f"{name}, {mode}: environments drifted apart"
 
 
@@ -112,10 +129,14 @@ def same_frames(n: int = 2) -> None:
             stepwise.step()
             for name, (step, frames) in others.items():
                 step(np.zeros((n, ACTIONS), np.float32))
-                assert np.array_equal(stepwise.frames, frames()), f"step {t}: {name} shows another picture"
+                assert np.array_equal(stepwise.frames, frames()), (
+                    f"step {t}: {name} shows another picture"
+                )
             if t % CHUNK == 0:
                 chunked.step()
-                assert np.array_equal(chunked.frames, stepwise.frames), f"step {t}: the chunk ends elsewhere"
+                assert np.array_equal(chunked.frames, stepwise.frames), (
+                    f"step {t}: the chunk ends elsewhere"
+                )
 
 
 if __name__ == "__main__":

@@ -36,11 +36,23 @@ def arguments() -> argparse.Namespace:
     p = parser()
     p.add_argument("--recipe", default="quickstart", help="as in `wamrl list`, or module:function")
     p.add_argument("--base", type=Path, help="a run folder or checkpoint whose model to use")
-    p.add_argument("--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says")
+    p.add_argument(
+        "--groups", type=int, default=0, help="initial states per iteration; 0: as the recipe says"
+    )
     p.add_argument("--iterations", type=int, default=2, help="counted iterations")
-    p.add_argument("--ranks", type=int, default=0, help="processes that share the work; 0: as `wamrl train` chooses")
+    p.add_argument(
+        "--ranks",
+        type=int,
+        default=0,
+        help="processes that share the work; 0: as `wamrl train` chooses",
+    )
     p.add_argument("--threads", type=int, default=0, help="of torch; 0: as the recipe says")
-    p.add_argument("--operators", type=int, default=15, help="of torch to list; 0: none, and no further iteration")
+    p.add_argument(
+        "--operators",
+        type=int,
+        default=15,
+        help="of torch to list; 0: none, and no further iteration",
+    )
     o = p.parse_args()
     if o.quick:  # seconds
         o.recipe, o.groups, o.iterations = "point", 2, 1
@@ -67,7 +79,10 @@ def measure(
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
         with profile(activities=kinds) as found:
             learner.iterate(pool)
-    spent = [(e.key, (e.self_device_time_total or e.self_cpu_time_total) / 1e6, e.count) for e in found.key_averages()]
+    spent = [
+        (e.key, (e.self_device_time_total or e.self_cpu_time_total) / 1e6, e.count)
+        for e in found.key_averages()
+    ]
     return counted, sorted(spent, key=lambda e: -e[1])
 
 
@@ -96,14 +111,18 @@ def prepared(o: argparse.Namespace) -> Config:
     return replace(cfg, train=train, threads=o.threads or cfg.threads)
 
 
-def rows_of(o: argparse.Namespace, cfg: Config, counted: list[dict[str, float]], operators: list[tuple]) -> list[dict]:
+def rows_of(
+    o: argparse.Namespace, cfg: Config, counted: list[dict[str, float]], operators: list[tuple]
+) -> list[dict]:
     steps = median(m["rollout/steps"] for m in counted)
     whole = [sum(m[f"time/{phase}"] for phase in PHASES) for m in counted]
     note = f"{o.recipe}, {cfg.train.groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
     rows = [single("whole iteration", whole, "s", note)]
     for phase in PHASES:
         seconds = [m[f"time/{phase}"] for m in counted]
-        rows.append(single(f"phase {phase}", seconds, "s", f"{median(seconds) / median(whole):.0%}"))
+        rows.append(
+            single(f"phase {phase}", seconds, "s", f"{median(seconds) / median(whole):.0%}")
+        )
     total = sum(e[1] for e in operators)
     for name, seconds, calls in operators[: o.operators]:
         rows.append(single(name, [100 * seconds / total], "% of operator time", f"{calls} calls"))

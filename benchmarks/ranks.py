@@ -26,7 +26,9 @@ SIDES = {"ours": max(2, cores()), "peer": 1}  # ranks
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
     """That many processes compute beside us."""
-    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    started = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
+    ]
     try:
         yield
     finally:
@@ -39,14 +41,25 @@ def measure(where: str, options: list[str], rounds: int) -> list[dict]:
     found: dict[str, list[dict]] = {side: [] for side in SIDES}
     for i in range(rounds):
         for side in list(SIDES)[:: -1 if i % 2 else 1]:
-            found[side].append(profile(ROOT, [*options, "--operators", "0", "--ranks", str(SIDES[side])]))
+            found[side].append(
+                profile(ROOT, [*options, "--operators", "0", "--ranks", str(SIDES[side])])
+            )
         ours, peer = (found[side][-1]["metrics"] for side in SIDES)
         for name in SAME:
-            assert math.isclose(ours[name], peer[name], rel_tol=1e-3), f"{name}: {ours[name]} and {peer[name]}"
+            assert math.isclose(ours[name], peer[name], rel_tol=1e-3), (
+                f"{name}: {ours[name]} and {peer[name]}"
+            )
     note = f"{SIDES['ours']} ranks; peer: one process, {found['peer'][0]['machine']['threads']} threads"
     ours, peer = ([seconds(run) for run in found[side]] for side in SIDES)
     return [
-        row(f"{what}, {where}", [r[what] for r in ours], [r[what] for r in peer], scale=1, unit="s", note=note)
+        row(
+            f"{what}, {where}",
+            [r[what] for r in ours],
+            [r[what] for r in peer],
+            scale=1,
+            unit="s",
+            note=note,
+        )
         for what in ROWS
     ]
 
@@ -57,7 +70,11 @@ def main() -> None:
     p.add_argument("--groups", type=int, default=16, help="initial states per iteration")
     p.add_argument("--rounds", type=int, default=2, help="runs of each side")
     o = p.parse_args()
-    options = ["--quick"] if o.quick else ["--recipe", o.recipe, "--groups", str(o.groups), "--iterations", "1"]
+    options = (
+        ["--quick"]
+        if o.quick
+        else ["--recipe", o.recipe, "--groups", str(o.groups), "--iterations", "1"]
+    )
     rows = []
     for processes, where in ((0, "alone"), (1, "beside one busy process")):
         with busy(processes):

@@ -42,7 +42,12 @@ def cluster(stack: ExitStack) -> None:
 
 def config(backend: str, n: int) -> PoolConfig:
     return PoolConfig(
-        env=BlankConfig(), n_envs=n, n_workers=min(n, WORKERS), n_exec=CHUNK, frame_offsets=(4, CHUNK), backend=backend
+        env=BlankConfig(),
+        n_envs=n,
+        n_workers=min(n, WORKERS),
+        n_exec=CHUNK,
+        frame_offsets=(4, CHUNK),
+        backend=backend,
     )
 
 
@@ -70,11 +75,17 @@ def round_trips(n: int, rounds: int, times: int) -> dict:
     """A chunk of `n` environments, there and back."""
     with ExitStack() as stack:
         sides = {name: Side(backend, n, stack) for name, backend in SIDES.items()}
-        work: dict[str, Callable] = {name: lambda side=side: side.chunks(times) for name, side in sides.items()}
+        work: dict[str, Callable] = {
+            name: lambda side=side: side.chunks(times) for name, side in sides.items()
+        }
         seconds = interleave(work, rounds)
-        assert np.array_equal(sides["ours"].frames, sides["peer"].frames), "the pools show different pictures"
+        assert np.array_equal(sides["ours"].frames, sides["peer"].frames), (
+            "the pools show different pictures"
+        )
     what = f"8-step chunk of {n} environment{'s' * (n > 1)}, there and back"
-    return row(what, seconds["ours"], seconds["peer"], scale=1e3 / times, note=f"{min(n, WORKERS)} workers")
+    return row(
+        what, seconds["ours"], seconds["peer"], scale=1e3 / times, note=f"{min(n, WORKERS)} workers"
+    )
 
 
 def megabytes(pids: set[int]) -> float:
@@ -103,11 +114,20 @@ def descendants() -> set[int]:
 def memory() -> list[dict]:
     """Of the workers of either kind, and of what the cluster runs besides."""
     rows, before = [], descendants()
-    rows.append(single("memory of the cluster's own processes", [megabytes(before)], "MB", f"{len(before)} processes"))
+    rows.append(
+        single(
+            "memory of the cluster's own processes",
+            [megabytes(before)],
+            "MB",
+            f"{len(before)} processes",
+        )
+    )
     for backend in SIDES.values():
         with ExitStack() as stack:
             pool = Side(backend, WORKERS, stack).pool
-            rows.append(single(f"memory of {WORKERS} workers, {backend}", [megabytes(set(pool.pids))], "MB"))
+            rows.append(
+                single(f"memory of {WORKERS} workers, {backend}", [megabytes(set(pool.pids))], "MB")
+            )
     return rows
 
 
@@ -117,7 +137,10 @@ def main() -> None:
         begin = time.perf_counter()
         cluster(stack)
         rows = [single("start of the cluster of two nodes", [time.perf_counter() - begin], "s")]
-        seconds = interleave({name: lambda b=b: starts_and_stops(b) for name, b in SIDES.items()}, 1 if o.quick else 5)
+        seconds = interleave(
+            {name: lambda b=b: starts_and_stops(b) for name, b in SIDES.items()},
+            1 if o.quick else 5,
+        )
         rows += [row("start of 2 workers", seconds["ours"], seconds["peer"], scale=1, unit="s")]
         rows += [round_trips(n, 3 if o.quick else 15, 20 if o.quick else 100) for n in (1, 2, 32)]
         finish("ray_pool", rows + memory(), o)

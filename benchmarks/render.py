@@ -25,7 +25,10 @@ def measure(task: str, blocks: int) -> list[dict]:
     env = MetaWorldConfig(task=task, image_size=SIZE).build()
     env.reset(1)
     model, data, view = env.sim.env.model, env.sim.env.data, TASKS[task].front
-    fast, stock = shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, LOOK), mujoco.Renderer(model, SIZE, SIZE)
+    fast, stock = (
+        shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, LOOK),
+        mujoco.Renderer(model, SIZE, SIZE),
+    )
     camera = mujoco.MjvCamera()
     camera.lookat[:], camera.distance = view.lookat, view.distance
     camera.azimuth, camera.elevation = view.azimuth, view.elevation
@@ -38,7 +41,10 @@ def measure(task: str, blocks: int) -> list[dict]:
         return fast.render(model, data, view)
 
     difference = np.abs(draw_fast().astype(int) - draw_stock().astype(int)).mean()
-    sides = {"ours": lambda: [draw_fast() for _ in range(FAST)], "peer": lambda: [draw_stock() for _ in range(STOCK)]}
+    sides = {
+        "ours": lambda: [draw_fast() for _ in range(FAST)],
+        "peer": lambda: [draw_stock() for _ in range(STOCK)],
+    }
     seconds = interleave(sides, blocks)
     stock.close()
     ours, peer = [s / FAST for s in seconds["ours"]], [s / STOCK for s in seconds["peer"]]

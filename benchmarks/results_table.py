@@ -12,7 +12,17 @@ import numpy as np
 
 from wamrl.report import Paired, paired_difference, ratio_text, read_summary
 
-HEAD = ["run", "seed", "n", "before", "after", "difference, 95 % interval", "McNemar p", "error / copy before", "after"]
+HEAD = [
+    "run",
+    "seed",
+    "n",
+    "before",
+    "after",
+    "difference, 95 % interval",
+    "McNemar p",
+    "error / copy before",
+    "after",
+]
 
 
 def points(pair: dict) -> str:
@@ -31,7 +41,10 @@ def row(name: str, summary: dict) -> list:
 
 def compare(mine: dict, other: dict) -> Paired:
     """quickstart - other, after training."""
-    wins = [dict(zip(s["arms"]["after"]["starts"], s["arms"]["after"]["success"], strict=True)) for s in (other, mine)]
+    wins = [
+        dict(zip(s["arms"]["after"]["starts"], s["arms"]["after"]["success"], strict=True))
+        for s in (other, mine)
+    ]
     common = sorted(wins[0].keys() & wins[1].keys())
     return paired_difference(*(np.array([w[i] for i in common], bool) for w in wins))
 
@@ -49,11 +62,22 @@ def main(folders: list[Path]) -> None:
     }
     print(table(HEAD, [row(name, summary) for (name, _), summary in runs.items()]))
     pairs = [
-        [name, seed, points(vars(pair := compare(runs["quickstart", seed], summary))), f"{pair.p_value:.2g}"]
+        [
+            name,
+            seed,
+            points(vars(pair := compare(runs["quickstart", seed], summary))),
+            f"{pair.p_value:.2g}",
+        ]
         for (name, seed), summary in runs.items()
         if name != "quickstart" and ("quickstart", seed) in runs
     ]
-    print("\n" + table(["quickstart against", "seed", "difference after training, 95 % interval", "McNemar p"], pairs))
+    print(
+        "\n"
+        + table(
+            ["quickstart against", "seed", "difference after training, 95 % interval", "McNemar p"],
+            pairs,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ Pair = tuple[float, float]  # (minimum, median) over the rounds
 def parser() -> argparse.ArgumentParser:
     """What `wamrl bench` says to every benchmark."""
     made = argparse.ArgumentParser()
-    made.add_argument("--quick", action="store_true", help="small sizes and few rounds: does it run here?")
+    made.add_argument(
+        "--quick", action="store_true", help="small sizes and few rounds: does it run here?"
+    )
     made.add_argument("--out", type=Path, help="write the rows into this JSON file")
     return made
 
@@ -32,7 +34,9 @@ def options() -> argparse.Namespace:
     return parser().parse_args()
 
 
-def interleave(sides: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+def interleave(
+    sides: dict[str, Callable[[], object]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
     """Seconds of every call, per side: A B, B A, A B, ..., after `warmup` unmeasured rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(-warmup, rounds):
@@ -49,12 +53,25 @@ def spread(values: Sequence[float]) -> Pair:
 
 
 def row(
-    what: str, ours: Sequence[float], peer: Sequence[float], *, scale: float = 1e3, unit: str = "ms", note: str = ""
+    what: str,
+    ours: Sequence[float],
+    peer: Sequence[float],
+    *,
+    scale: float = 1e3,
+    unit: str = "ms",
+    note: str = "",
 ) -> dict:
     """Costs of both sides times `scale`, and per round peer / ours: how many times less ours costs."""
     ratios = [p / o for o, p in zip(ours, peer, strict=True)]
     costs = {"ours": spread([scale * s for s in ours]), "peer": spread([scale * s for s in peer])}
-    return {"what": what, "unit": unit, **costs, "ratio": spread(ratios), "rounds": len(ratios), "note": note}
+    return {
+        "what": what,
+        "unit": unit,
+        **costs,
+        "ratio": spread(ratios),
+        "rounds": len(ratios),
+        "note": note,
+    }
 
 
 def single(what: str, values: Sequence[float], unit: str, note: str = "") -> dict:
@@ -68,7 +85,9 @@ def finish(name: str, rows: list[dict], o: argparse.Namespace, **more) -> None:
     for r in rows:
         peer = f", peer {r['peer'][0]:.4g} / {r['peer'][1]:.4g}" if r["peer"] else ""
         ratio = f", ratio {r['ratio'][0]:.2f} / {r['ratio'][1]:.2f}" if r["ratio"] else ""
-        print(f"{r['what']}: ours {r['ours'][0]:.4g} / {r['ours'][1]:.4g} {r['unit']}{peer}{ratio}  {r['note']}")
+        print(
+            f"{r['what']}: ours {r['ours'][0]:.4g} / {r['ours'][1]:.4g} {r['unit']}{peer}{ratio}  {r['note']}"
+        )
     if o.out:
         o.out.parent.mkdir(parents=True, exist_ok=True)
         record = {"name": name, "quick": o.quick, "machine": describe(), "rows": rows, **more}

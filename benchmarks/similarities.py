@@ -1,6 +1,6 @@
 """What each similarity thinks of blurred and late imaginations, and how far optical flow sees. Point environment.
 
-    python benchmarks/similarities.py [DINOV2_FOLDER VJEPA2_FOLDER]        (else small random networks)
+python benchmarks/similarities.py [DINOV2_FOLDER VJEPA2_FOLDER]        (else small random networks)
 """
 
 import sys
@@ -24,7 +24,10 @@ def expert_frames(seed: int, size: int) -> tuple[Tensor, np.ndarray]:
     while not env.step(expert.action()).terminated:
         frames.append(env.render()[0])
         places.append(env.position)
-    return torch.from_numpy(np.stack(frames)).float() / 255, np.stack(places) * [1, -1] * size / 2 / 1.15 + size / 2
+    return torch.from_numpy(np.stack(frames)).float() / 255, np.stack(places) * [
+        1,
+        -1,
+    ] * size / 2 / 1.15 + size / 2
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
@@ -32,7 +35,9 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     t = torch.arange(-int(3 * sigma), int(3 * sigma) + 1)
     weight = torch.exp(-(t**2) / (2 * sigma**2))
     y = torch.nn.functional.pad(x.permute(0, 3, 1, 2), [len(t) // 2] * 4, mode="reflect")
-    y = torch.nn.functional.conv2d(y, (weight.outer(weight) / weight.sum() ** 2).expand(3, 1, -1, -1), groups=3)
+    y = torch.nn.functional.conv2d(
+        y, (weight.outer(weight) / weight.sum() ** 2).expand(3, 1, -1, -1), groups=3
+    )
     return y.permute(0, 2, 3, 1)
 
 
@@ -47,7 +52,10 @@ def gains(similarity, episodes: list[Tensor], late: int, sigma: float) -> float:
             real = torch.ones(1, 2, dtype=torch.bool)
             parts = [x[None, :, None] for x in (imagined, executed, last.expand_as(executed))]
             copied = -reconstruction(similarity, parts[2], parts[1], last[None, None], real).item()
-            gain += copied + reconstruction(similarity, parts[0], parts[1], last[None, None], real).item()
+            gain += (
+                copied
+                + reconstruction(similarity, parts[0], parts[1], last[None, None], real).item()
+            )
             whole += copied
     return gain / whole
 
@@ -59,7 +67,9 @@ def main() -> None:
     networks = (DINOv2Config(weights=dino, **size), VJEPA2Config(weights=jepa, **size))
     configs = (PixelConfig(), OpticalFlowConfig(), *networks)
     episodes = [expert_frames(seed, 32)[0] for seed in range(12)]
-    print("gain over copying / error of the copy (1: perfect, 0: a copy), 32 px, 12 episodes of the expert")
+    print(
+        "gain over copying / error of the copy (1: perfect, 0: a copy), 32 px, 12 episodes of the expert"
+    )
     print(f"{'late by':<14}{'blur':<8}" + "".join(f"{c.name:>16}" for c in configs))
     similarities = [c.build() for c in configs]
     for late in (0, 1, 2, 4):
@@ -67,20 +77,28 @@ def main() -> None:
             row = "".join(f"{gains(s, episodes, late, sigma):16.2f}" for s in similarities)
             print(f"{late} steps       {sigma} px  {row}")
 
-    print("\noptical flow (dis) of the disc: median error in px by the true shift in diameters of the disc, 64 px")
+    print(
+        "\noptical flow (dis) of the disc: median error in px by the true shift in diameters of the disc, 64 px"
+    )
     flow, errors = OpticalFlowConfig().build(), {}
     x, y = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
     for seed in range(12):
         frames, place = expert_frames(seed, 64)
         for k in range(1, min(9, len(frames))):
             first, second = (flow.prepare(f[None]) for f in (frames[0], frames[k]))
-            field = torch.nn.functional.interpolate(flow.estimate(first, second) / 2, (64, 64), mode="area")[0].numpy()
+            field = torch.nn.functional.interpolate(
+                flow.estimate(first, second) / 2, (64, 64), mode="area"
+            )[0].numpy()
             disc = np.hypot(x - place[0, 0], y - place[0, 1]) < 0.1 * 64 / 2 / 1.15
             shift = place[k] - place[0]
             error = np.linalg.norm(np.median(field[:, disc], 1) - shift)
-            errors.setdefault(int(np.linalg.norm(shift) / (0.3 * 64 / 2 / 1.15) / 0.5), []).append(error)
+            errors.setdefault(int(np.linalg.norm(shift) / (0.3 * 64 / 2 / 1.15) / 0.5), []).append(
+                error
+            )
     for bin in sorted(errors):
-        print(f"{bin / 2:.1f} to {bin / 2 + 0.5:.1f}: {np.median(errors[bin]):5.2f}   (n = {len(errors[bin])})")
+        print(
+            f"{bin / 2:.1f} to {bin / 2 + 0.5:.1f}: {np.median(errors[bin]):5.2f}   (n = {len(errors[bin])})"
+        )
 
 
 if __name__ == "__main__":

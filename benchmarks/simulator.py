@@ -90,9 +90,17 @@ def measure(n: int, workers: int, chunks: int, rounds: int) -> dict:
             order = dict(reversed(sides.items())) if i % 2 else sides
             for name, found in interleave(order, 1, warmup=0).items():
                 seconds[name] += found if i >= 0 else []
-            assert np.array_equal(last["ours"], last["peer"]), "pool and plain loop ended in different pictures"
+            assert np.array_equal(last["ours"], last["peer"]), (
+                "pool and plain loop ended in different pictures"
+            )
     what = f"MetaWorld, {n} environments, {workers} process{'es' * (workers > 1)}"
-    return row(what, seconds["ours"], seconds["peer"], scale=1e3 / (n * chunks * CHUNK), unit="ms per control step")
+    return row(
+        what,
+        seconds["ours"],
+        seconds["peer"],
+        scale=1e3 / (n * chunks * CHUNK),
+        unit="ms per control step",
+    )
 
 
 if __name__ == "__main__":

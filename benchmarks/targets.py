@@ -18,7 +18,9 @@ class Target:
     explanation: str = ""  # of a miss
 
     def met(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
 
     def __str__(self) -> str:
         return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
@@ -37,10 +39,22 @@ SMALL += "little room below the peers; where a core is short, pool and worker ta
 POOL = {
     f"per {mode}, {n} environments, against {peer}": Target(at_least=least, explanation=why)
     for mode, least, n, why in (
-        ("step", 4, 2, SMALL), ("8-step chunk", 15, 2, SMALL),
-        ("step", 4, 32, "the environments of a process take turns, and a step of each has its own Python"),
-        ("8-step chunk", 15, 32, "copies between cores and the Python of the steps are what is left"),
-    ) for peer in PEERS
+        ("step", 4, 2, SMALL),
+        ("8-step chunk", 15, 2, SMALL),
+        (
+            "step",
+            4,
+            32,
+            "the environments of a process take turns, and a step of each has its own Python",
+        ),
+        (
+            "8-step chunk",
+            15,
+            32,
+            "copies between cores and the Python of the steps are what is left",
+        ),
+    )
+    for peer in PEERS
 }
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -64,7 +78,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         sides="Ours: `Pool`. Peer: the bare simulator and renderer in as many processes, which talk to nobody.",
         targets={
             "MetaWorld, 8 environments, 2 processes": Target(
-                at_least=0.9, explanation="both cores simulate, and the pool's own process needs some of their time"
+                at_least=0.9,
+                explanation="both cores simulate, and the pool's own process needs some of their time",
             ),
             "MetaWorld, 8 environments, 1 process": Target(at_least=0.9),
         },
@@ -87,7 +102,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         sides="Ours: features as the rollout has cached them. Peer: features recomputed from the observations.",
         targets={
             "update epoch, nano, one noisy step": Target(
-                at_least=5, explanation="nano's world model costs no more than its actor's forward and backward pass"
+                at_least=5,
+                explanation="nano's world model costs no more than its actor's forward and backward pass",
             ),
             "update epoch, 768 x 12, one noisy step": Target(at_least=5),
         },
@@ -99,7 +115,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             **{f"log-probability, batch {b}": Target(at_least=1.5) for b in (1, 2, 4)},
             **{
                 f"step maths, batch {b}, 10 steps": Target(
-                    at_least=10, explanation="so little arithmetic is a handful of calls of torch on either side"
+                    at_least=10,
+                    explanation="so little arithmetic is a handful of calls of torch on either side",
                 )
                 for b in (32, 256)
             },
@@ -115,7 +132,8 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "the peak; the rest is elementwise work, of which a wider model has less for its arithmetic",
             ),
             "training step, 768 x 12, CPU float32": Target(
-                at_least=0.5, explanation="weights are used twice, so half of the additions are of gradients"
+                at_least=0.5,
+                explanation="weights are used twice, so half of the additions are of gradients",
             ),
             "training step, 768 x 12, CUDA bfloat16": Target(
                 at_least=0.4,

@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from benchmarks.side_by_side import finish, interleave, options, row
 
 SETTINGS = {
-    "libgomp's default": {}, "GOMP_SPINCOUNT=2000": {"GOMP_SPINCOUNT": "2000"},
-    "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"}, "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "libgomp's default": {},
+    "GOMP_SPINCOUNT=2000": {"GOMP_SPINCOUNT": "2000"},
+    "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
     "OMP_WAIT_POLICY=ACTIVE": {"OMP_WAIT_POLICY": "ACTIVE"},
 }
 STEP = """
@@ -72,7 +74,12 @@ def busy(count: int) -> Iterator[None]:
 
 def main() -> None:
     o, losses = options(), {}
-    keys = [(threads, name) for threads in (1, 2) for name in SETTINGS if threads > 1 or name == "GOMP_SPINCOUNT=2000"]
+    keys = [
+        (threads, name)
+        for threads in (1, 2)
+        for name in SETTINGS
+        if threads > 1 or name == "GOMP_SPINCOUNT=2000"
+    ]
     models = {key: start(STEP, str(key[0]), **SETTINGS[key[1]]) for key in keys}
     rows = []
     try:
@@ -83,7 +90,9 @@ def main() -> None:
             with busy(count):
                 seconds = interleave(sides, 2 if o.quick else 20, warmup=2)
             values = list(losses.values())
-            assert max(values) - min(values) < 1e-3 * abs(values[0]), f"the settings disagree about the loss: {values}"
+            assert max(values) - min(values) < 1e-3 * abs(values[0]), (
+                f"the settings disagree about the loss: {values}"
+            )
             beside = f"beside {count} busy simulators" if count else "alone"
             reference = seconds[1, "GOMP_SPINCOUNT=2000"]
             for (threads, name), found in seconds.items():

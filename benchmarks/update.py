@@ -48,7 +48,9 @@ def measure(name: str, config: WAMConfig, noisy: str, size: int, batch: int, rou
     near(found[0], found[1], 1e-5)
     seconds = interleave(sides, rounds)
     cached = plan.features.nbytes
-    note = f"{size} chunks, {cached / 1e6:.0f} MB of features ({cached / size / 1e3:.0f} kB a chunk)"
+    note = (
+        f"{size} chunks, {cached / 1e6:.0f} MB of features ({cached / size / 1e3:.0f} kB a chunk)"
+    )
     what = f"update epoch, {name}, {'one noisy step' if noisy == 'one' else 'all steps noisy'}"
     return row(what, seconds["ours"], seconds["peer"], note=note)
 

@@ -48,7 +48,9 @@ def in_bfloat16(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     first = {side: step() for side, step in steps.items()}
     assert abs(first["ours"] / first["peer"] - 1) < 0.02, f"the losses differ: {first}"
     seconds = interleave(steps, rounds)
-    return row(f"training step, {name}, CPU bfloat16 against float32", seconds["ours"], seconds["peer"])
+    return row(
+        f"training step, {name}, CPU bfloat16 against float32", seconds["ours"], seconds["peer"]
+    )
 
 
 def best_product() -> tuple[Callable[[], None], float]:
@@ -57,7 +59,9 @@ def best_product() -> tuple[Callable[[], None], float]:
     for n in SIZES:
         a, b = torch.randn(2, n, n, device=DEVICE, dtype=DTYPE)
         out, many = torch.empty_like(a), max(1, 2 * (SIZES[-2] // n) ** 3)
-        run = finished(lambda a=a, b=b, out=out, many=many: [torch.mm(a, b, out=out) for _ in range(many)])
+        run = finished(
+            lambda a=a, b=b, out=out, many=many: [torch.mm(a, b, out=out) for _ in range(many)]
+        )
         seconds = min(interleave({"mm": run}, 3)["mm"])
         found.append((2 * n**3 * many / seconds, run, 2.0 * n**3 * many))
     return max(found, key=lambda f: f[0])[1:]
@@ -66,7 +70,9 @@ def best_product() -> tuple[Callable[[], None], float]:
 def training_step(wam: WAM, batch: int, dtype: torch.dtype = DTYPE) -> Callable[[], float]:
     """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`; calls return the loss."""
     wam.compute, clip, seeds = dtype, clips(wam, batch), torch.arange(batch)
-    optimizer = torch.optim.AdamW(wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.AdamW(
+        wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True
+    )
 
     def step() -> float:
         loss = wam.video_loss(clip, wam.encode(clip.obs), seeds).mean()
@@ -91,8 +97,11 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     ours, peer = [s / flops for s in seconds["ours"]], [s / product_flops for s in seconds["peer"]]
     rates = f"{1 / min(ours) / 1e9:.0f} of {1 / min(peer) / 1e9:.0f} GFLOP/s at best"
     note = f"{parameters / 1e6:.1f} M parameters, batch {batch}, {flops / 1e9:.1f} GFLOP a step; {rates}"
-    return row(f"training step, {name}, {KIND}", ours, peer, scale=1e12, unit="ms per GFLOP", note=note) | {
-        "gflop": flops / 1e9, "batch": batch,
+    return row(
+        f"training step, {name}, {KIND}", ours, peer, scale=1e12, unit="ms per GFLOP", note=note
+    ) | {
+        "gflop": flops / 1e9,
+        "batch": batch,
     }
 
 
@@ -109,7 +118,9 @@ def largest(name: str, config: WAMConfig, rounds: int) -> dict:
 
 if __name__ == "__main__":
     p = parser()
-    p.add_argument("--big", action="store_true", help="only the ~0.1 B size, with four times its batch")
+    p.add_argument(
+        "--big", action="store_true", help="only the ~0.1 B size, with four times its batch"
+    )
     p.add_argument("--large", action="store_true", help="only the ~1 B size; needs 60 GB")
     o = p.parse_args()
     if o.large:

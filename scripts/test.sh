@@ -4,5 +4,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 style=0
 python -m ruff check . || style=$?
+python -m ruff format --check --quiet . || style=$?
 python -m pytest -q "$@" || exit $?
 exit $style

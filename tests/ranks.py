@@ -29,10 +29,15 @@ ONLINE = replace(tiny.CONFIG.train.online, world_lr=2e-5, actor_lr=2e-5)
 RUNS = {
     "ppo": tiny.train_config(groups=10, actor=ACTOR, online=replace(ONLINE, micro=3)),
     "grpo": tiny.train_config(
-        actor=replace(ACTOR, algorithm="grpo"), online=ONLINE, reward=RewardConfig(mode="success"), groups=5
+        actor=replace(ACTOR, algorithm="grpo"),
+        online=ONLINE,
+        reward=RewardConfig(mode="success"),
+        groups=5,
     ),
     "paper": tiny.train_config(
-        actor=ACTOR, online=replace(ONLINE, actor=False, capacity=12), ema=0.5,
+        actor=ACTOR,
+        online=replace(ONLINE, actor=False, capacity=12),
+        ema=0.5,
         reward=RewardConfig(mode="paper", scorer="ema"),
     ),
 }
@@ -47,7 +52,9 @@ def run(cfg: Config, pool: Pool, out: Path, iterations: int = 2) -> None:
     one = learner(cfg)
     for i in range(1, iterations + 1):
         metrics = one.iterate(pool)
-        checkpoint.save(out / f"step{i}", one.state_dict() | {"metrics": metrics}, one.buffer.own_state())
+        checkpoint.save(
+            out / f"step{i}", one.state_dict() | {"metrics": metrics}, one.buffer.own_state()
+        )
 
 
 def sft(out: Path, shard: bool = False) -> None:
@@ -66,7 +73,11 @@ def sft(out: Path, shard: bool = False) -> None:
 def lone(out: Path, shard: bool) -> None:
     """A batch of one clip: one of two ranks has none. Sharded, activations are recomputed too."""
     model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, recompute=shard))
-    state = SFT(tiny.lively(model=model), SFTConfig(steps=2, batch=1, warmup=2, lr=1e-4, shard=shard), seed=1)
+    state = SFT(
+        tiny.lively(model=model),
+        SFTConfig(steps=2, batch=1, warmup=2, lr=1e-4, shard=shard),
+        seed=1,
+    )
     for _ in range(2):
         state.step(tiny.demos().sample)
     checkpoint.save(out / "lone", state.state_dict())
@@ -86,7 +97,10 @@ def late(out: Path) -> None:
 
 def measured(pool: Pool, out: Path) -> None:
     """What an evaluation says of all episodes."""
-    cfg, clips = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=7)), tiny.demos().at(torch.arange(70))
+    cfg, clips = (
+        replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=7)),
+        tiny.demos().at(torch.arange(70)),
+    )
     wam = tiny.lively()
     wam.sampler = "ode"
     arm, _ = measure(cfg, wam, pool, clips, "tiny", cfg.flow)

@@ -12,15 +12,46 @@ from wamrl import bench
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
-    {"what": "fast", "unit": "ms", "ours": [1.0, 2.0], "peer": [8.0, 10.0], "ratio": [4.0, 5.0], "note": "n"},
-    {"what": "slow", "unit": "ms", "ours": [1.0, 2.0], "peer": [1.0, 2.0], "ratio": [1.0, 1.0], "note": ""},
-    {"what": "small", "unit": "MB", "ours": [0.123, 0.123], "peer": None, "ratio": None, "note": ""},
-    {"what": "just so", "unit": "GB", "ours": [1234.0, 1234.0], "peer": None, "ratio": None, "note": ""},
+    {
+        "what": "fast",
+        "unit": "ms",
+        "ours": [1.0, 2.0],
+        "peer": [8.0, 10.0],
+        "ratio": [4.0, 5.0],
+        "note": "n",
+    },
+    {
+        "what": "slow",
+        "unit": "ms",
+        "ours": [1.0, 2.0],
+        "peer": [1.0, 2.0],
+        "ratio": [1.0, 1.0],
+        "note": "",
+    },
+    {
+        "what": "small",
+        "unit": "MB",
+        "ours": [0.123, 0.123],
+        "peer": None,
+        "ratio": None,
+        "note": "",
+    },
+    {
+        "what": "just so",
+        "unit": "GB",
+        "ours": [1234.0, 1234.0],
+        "peer": None,
+        "ratio": None,
+        "note": "",
+    },
 ]
 MADE = Benchmark(
-    title="made up", sides="Ours and theirs.",
+    title="made up",
+    sides="Ours and theirs.",
     targets={
-        "fast": Target(at_least=4), "slow": Target(at_least=4, explanation="because of it"), "small": Target(at_most=1),
+        "fast": Target(at_least=4),
+        "slow": Target(at_least=4, explanation="because of it"),
+        "small": Target(at_most=1),
     },
 )
 
@@ -31,7 +62,10 @@ def test_bench_runs_one_and_keeps_its_numbers(tmp_path):
     record = json.loads((tmp_path / "folded_steps.json").read_text())
     assert record["quick"] and record["machine"]["commit"] and record["machine"]["cores"] >= 1
     assert {r["what"] for r in record["rows"]} >= set(BENCHMARKS["folded_steps"].targets)
-    assert all(0 < r["ours"][0] <= r["ours"][1] and 0 < r["ratio"][0] <= r["ratio"][1] for r in record["rows"])
+    assert all(
+        0 < r["ours"][0] <= r["ours"][1] and 0 < r["ratio"][0] <= r["ratio"][1]
+        for r in record["rows"]
+    )
     assert "folded" in out and "step maths" in out
 
 
@@ -68,8 +102,12 @@ def test_the_committed_page_is_rendered_from_the_committed_data():
     page, results = ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "results"
     if not page.exists():
         pytest.skip("nothing was measured yet")
-    assert page.read_text(encoding="utf-8") == bench.render(results), "run `wamrl bench --report-only`"
-    assert "not explained yet" not in page.read_text(encoding="utf-8"), "explain the miss in benchmarks/targets.py"
+    assert page.read_text(encoding="utf-8") == bench.render(results), (
+        "run `wamrl bench --report-only`"
+    )
+    assert "not explained yet" not in page.read_text(encoding="utf-8"), (
+        "explain the miss in benchmarks/targets.py"
+    )
 
 
 def test_cycles_of_rollout_and_update_leak_nothing():

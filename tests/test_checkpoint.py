@@ -13,8 +13,21 @@ from wamrl.checkpoint import latest, load, rng_state, save, save_named, save_ste
 from wamrl.checkpoint.folder import MANIFEST, sha256
 
 DTYPES = [
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
-    torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.complex64,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.float8_e4m3fn,
+    torch.complex64,
 ]
 
 
@@ -52,7 +65,10 @@ def random_tensor(dtype, shape):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype_and_shape_comes_back_bitwise(dtype, tmp_path):
-    state = {str(shape): random_tensor(dtype, shape) for shape in [(), (1,), (0,), (3, 0), (7,), (2, 3, 5)]}
+    state = {
+        str(shape): random_tensor(dtype, shape)
+        for shape in [(), (1,), (0,), (3, 0), (7,), (2, 3, 5)]
+    }
     save(tmp_path / "c", state)
     assert_same(state, load(tmp_path / "c"))
 
@@ -60,10 +76,18 @@ def test_every_dtype_and_shape_comes_back_bitwise(dtype, tmp_path):
 def test_nesting_and_scalars_come_back(tmp_path):
     state = {
         "empty": [{}, [], (), "", b"", None],
-        "keys": {0: "a", "0": "b", -3: 1, 2.5: 2, True: 3, None: 4, "ä\n\"": 5},
+        "keys": {0: "a", "0": "b", -3: 1, 2.5: 2, True: 3, None: 4, 'ä\n"': 5},
         "numbers": [0, -1, 2**80, 0.1, -0.0, math.inf, -math.inf, math.nan, 5e-324, True, False],
-        "a.b": torch.ones(2), "a": {"b": torch.zeros(2)}, "state.a": (torch.ones(1), [(1, (2,))]),
-        "numpy": [np.arange(6, dtype=np.uint32)[None], np.array(3.0), np.float32(1.5), np.float64(2), np.bool_(1)],
+        "a.b": torch.ones(2),
+        "a": {"b": torch.zeros(2)},
+        "state.a": (torch.ones(1), [(1, (2,))]),
+        "numpy": [
+            np.arange(6, dtype=np.uint32)[None],
+            np.array(3.0),
+            np.float32(1.5),
+            np.float64(2),
+            np.bool_(1),
+        ],
         "bytes": bytes(range(256)),
     }
     save(tmp_path / "c", state)
@@ -72,12 +96,20 @@ def test_nesting_and_scalars_come_back(tmp_path):
 
 def test_views_and_shared_memory(tmp_path):
     base = torch.arange(12.0)
-    state = {"whole": base, "again": base, "part": base[3:5], "turned": base.view(3, 4).T, "wide": base[:1].expand(5)}
+    state = {
+        "whole": base,
+        "again": base,
+        "part": base[3:5],
+        "turned": base.view(3, 4).T,
+        "wide": base[:1].expand(5),
+    }
     state["leaf"] = torch.nn.Parameter(torch.ones(2))
     save(tmp_path / "c", state)
     back = load(tmp_path / "c")
     assert all(torch.equal(state[k].detach(), back[k]) for k in state)
-    assert back["whole"].data_ptr() != back["again"].data_ptr() and type(back["leaf"]) is torch.Tensor
+    assert (
+        back["whole"].data_ptr() != back["again"].data_ptr() and type(back["leaf"]) is torch.Tensor
+    )
 
 
 def _train(model, optimizer, steps):
@@ -90,14 +122,18 @@ def _train(model, optimizer, steps):
 
 def test_training_resumes_bitwise(tmp_path):
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     _train(model, optimizer, 3)
     save(tmp_path / "c", {"m": model.state_dict(), "o": optimizer.state_dict(), "rng": rng_state()})
     _train(model, optimizer, 3)
     torch.manual_seed(9)
     random.seed(9)
-    other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5))
+    other = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5)
+    )
     resumed = torch.optim.AdamW(other.parameters(), 1e-2)
     state = load(tmp_path / "c")
     other.load_state_dict(state["m"])
@@ -117,7 +153,10 @@ def test_the_last_few_and_named_ones_are_kept(tmp_path):
     save_named(tmp_path, "best", {"step": 3})
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert names == ["best", "step-00000030", "step-100000000"]
-    assert load(latest(tmp_path))["step"] == 100_000_000 and load(tmp_path / "checkpoints" / "best")["step"] == 3
+    assert (
+        load(latest(tmp_path))["step"] == 100_000_000
+        and load(tmp_path / "checkpoints" / "best")["step"] == 3
+    )
 
 
 @pytest.fixture
@@ -158,7 +197,10 @@ DAMAGE = {
     "empty structure": (lambda f: _tree(f, ""), "not readable"),
     "foreign": (lambda f: _tree(f, "[]"), "not a checkpoint"),
     "too new": (lambda f: _tree(f, '{"format": "wamrl-checkpoint", "version": 2}'), "version 2"),
-    "unknown tensor": (lambda f: _tree(f, HEAD + '{"dict": [["w", {"tensor": "v"}]]}}'), "not readable"),
+    "unknown tensor": (
+        lambda f: _tree(f, HEAD + '{"dict": [["w", {"tensor": "v"}]]}}'),
+        "not readable",
+    ),
     "unknown tag": (lambda f: _tree(f, HEAD + '{"os.system": "true"}}'), "unknown tag"),
     "odd node": (lambda f: _tree(f, HEAD + "1.5}"), "not readable"),
     "list as key": (lambda f: _tree(f, HEAD + '{"dict": [[{"list": []}, 1]]}}'), "not readable"),
@@ -180,11 +222,17 @@ def test_missing_checkpoint(tmp_path):
 
 
 def test_what_cannot_be_saved_is_named_and_nothing_is_lost(folder, monkeypatch):
-    for bad, text in ((object(), r"state\.a\.1: object"), (np.array(["x"]), r"state\.a\.1"), ({(1, 2): 3}, "its key")):
+    for bad, text in (
+        (object(), r"state\.a\.1: object"),
+        (np.array(["x"]), r"state\.a\.1"),
+        ({(1, 2): 3}, "its key"),
+    ):
         with pytest.raises(ValueError, match=text):
             save(folder, {"a": [0, bad]})
     monkeypatch.setattr(
-        checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        checkpoint,
+        "save_file",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(ValueError, match="No space left"):
         save(folder, {"step": 4})

@@ -18,11 +18,41 @@ from wamrl.log import read_metrics
 from wamrl.models.flow import SAMPLERS
 from wamrl.report import wilson
 
-SMALL = ("--vector.n-workers", "1", "--threads", "1", "--sft.save-every", "8", "--sft.log-every", "4")
+SMALL = (
+    "--vector.n-workers",
+    "1",
+    "--threads",
+    "1",
+    "--sft.save-every",
+    "8",
+    "--sft.log-every",
+    "4",
+)
 POINT = ("point", "--smoke", *SMALL, "--eval.every", "1")
-ARM = {"task", "stages", "seed", "episodes", "successes", "rate", "wilson95", "mean_length", "error_over_copy"}
+ARM = {
+    "task",
+    "stages",
+    "seed",
+    "episodes",
+    "successes",
+    "rate",
+    "wilson95",
+    "mean_length",
+    "error_over_copy",
+}
 ARM |= {"error_over_copy_executed", "mean_stages", "starts", "success", "sampler", "rates"}
-PAIR = {"episodes", "before", "after", "difference", "low", "high", "method", "gained", "lost", "p_value"}
+PAIR = {
+    "episodes",
+    "before",
+    "after",
+    "difference",
+    "low",
+    "high",
+    "method",
+    "gained",
+    "lost",
+    "p_value",
+}
 
 
 def wamrl(*args) -> tuple[int, str, str]:
@@ -81,18 +111,33 @@ def improved(tmp_path_factory, base, data) -> Path:
 def check_arm(arm: dict, offsets: tuple[str, ...] = ("4", "8")) -> None:
     assert ARM <= arm.keys()
     n, wins = arm["episodes"], arm["successes"]
-    assert n == len(arm["starts"]) == len(arm["success"]) and wins == sum(arm["success"]) and arm["rate"] == wins / n
+    assert (
+        n == len(arm["starts"]) == len(arm["success"])
+        and wins == sum(arm["success"])
+        and arm["rate"] == wins / n
+    )
     assert arm["wilson95"] == pytest.approx(wilson(wins, n)) and arm["starts"] == list(range(n))
     assert 0 < arm["mean_length"] <= 40 and arm["stages"] == 1 and arm["seed"] == 0 and arm["task"]
     for name in ("error_over_copy", "error_over_copy_executed"):
-        assert tuple(arm[name]) == offsets and all(v is not None and v > 0 for v in arm[name].values())
+        assert tuple(arm[name]) == offsets and all(
+            v is not None and v > 0 for v in arm[name].values()
+        )
 
 
 def test_quickstart_leaves_everything_behind(quick):
     names = {p.name for p in quick.iterdir()}
-    assert {"config.json", "metrics.jsonl", "tensorboard", "summary.json", "learning_curve.png", "videos"} <= names
+    assert {
+        "config.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "summary.json",
+        "learning_curve.png",
+        "videos",
+    } <= names
     assert {"demos", "heldout", "checkpoints", "diagnostics.png"} <= names
-    assert {"base", "before", "best", "final"} <= {p.name for p in (quick / "checkpoints").iterdir()}
+    assert {"base", "before", "best", "final"} <= {
+        p.name for p in (quick / "checkpoints").iterdir()
+    }
     assert any((quick / "tensorboard").iterdir())
     for picture in ("learning_curve.png", "diagnostics.png"):
         assert (quick / picture).read_bytes().startswith(b"\x89PNG")
@@ -100,7 +145,11 @@ def test_quickstart_leaves_everything_behind(quick):
         videos = sorted((quick / "videos" / part).glob("*.mp4"))
         assert videos and all(b"ftyp" in v.read_bytes()[:16] for v in videos)
     config = json.loads((quick / "config.json").read_text())
-    assert config["class"] == "wamrl.config:Config" and config["seed"] == 0 and config["name"] == "point-smoke"
+    assert (
+        config["class"] == "wamrl.config:Config"
+        and config["seed"] == 0
+        and config["name"] == "point-smoke"
+    )
 
 
 def test_the_summary_is_complete_and_consistent(quick):
@@ -122,7 +171,13 @@ def test_the_metrics_tell_of_every_phase(quick):
     steps = [r["step"] for r in rows]
     assert steps == sorted(steps) and steps[0] < 0 and steps[-1] == 2
     keys = set().union(*rows)
-    assert {"sft/video_loss", "sft/action_loss", "heldout/copy_ratio/8", "rollout/success", "time/rollout"} <= keys
+    assert {
+        "sft/video_loss",
+        "sft/action_loss",
+        "heldout/copy_ratio/8",
+        "rollout/success",
+        "time/rollout",
+    } <= keys
     assert all(v is None or math.isfinite(v) for r in rows for v in r.values())
     assert sum("rollout/success" in r for r in rows) == 2
     assert [r["step"] for r in rows if "eval/success" in r] == [0, 1, 2]
@@ -158,8 +213,15 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
     assert {p.name for p in data.iterdir()} == {"config.json", "demos", "heldout"}
     # taken from `data`
     assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
-    assert tiny.difference(*(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))) is None
-    assert tiny.difference(*(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final")))
+    assert (
+        tiny.difference(
+            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))
+        )
+        is None
+    )
+    assert tiny.difference(
+        *(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final"))
+    )
     assert (improved / "summary.json").is_file() and (improved / "learning_curve.png").is_file()
     run = run_of(tmp_path, "eval", *POINT, "--base", improved, "--data", data)
     summary = json.loads((run / "summary.json").read_text())
@@ -172,20 +234,34 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
 
 def test_sft_finds_what_quickstart_found(quick, base):
     """The same configuration and seed: demonstrations and base model are bitwise the same."""
-    assert tiny.difference(*(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (quick, base))) is None
+    assert (
+        tiny.difference(
+            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (quick, base))
+        )
+        is None
+    )
 
 
 def test_eval_without_demonstrations_has_no_held_out_ratio(base, tmp_path):
     run = run_of(tmp_path, "eval", *POINT, "--base", base / "checkpoints" / "base")
     arm = json.loads((run / "summary.json").read_text())["arms"]["model"]
-    assert set(arm["error_over_copy"].values()) == {None} and arm["error_over_copy_executed"]["8"] > 0
+    assert (
+        set(arm["error_over_copy"].values()) == {None} and arm["error_over_copy_executed"]["8"] > 0
+    )
 
 
 def test_check_and_list():
     code, out, err = wamrl("check", *POINT)
-    assert (code, err) == (0, "") and [line.split()[-1] for line in out.splitlines() if ": ok" in line] == ["ok"] * 3
+    assert (code, err) == (0, "") and [
+        line.split()[-1] for line in out.splitlines() if ": ok" in line
+    ] == ["ok"] * 3
     code, out, err = wamrl("list")
-    assert (code, err) == (0, "") and "quickstart" in out and "button-press" in out and "pick-place" in out
+    assert (
+        (code, err) == (0, "")
+        and "quickstart" in out
+        and "button-press" in out
+        and "pick-place" in out
+    )
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
@@ -201,21 +277,32 @@ def test_help_of_a_verb_shows_the_options():
 
 def same_apart_from_time(a: Path, b: Path) -> None:
     rows = [
-        [{k: v for k, v in r.items() if k != "seconds" and not k.startswith("time/")} for r in read_metrics(x)]
+        [
+            {k: v for k, v in r.items() if k != "seconds" and not k.startswith("time/")}
+            for r in read_metrics(x)
+        ]
         for x in (a, b)
     ]
     assert rows[0] == rows[1]
     summaries = [json.loads((x / "summary.json").read_text()) for x in (a, b)]
     assert all(s.pop("seconds") > 0 for s in summaries) and summaries[0] == summaries[1]
     for name in ("base", "best", "final", "step-00000002"):
-        assert tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None, name
+        assert (
+            tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None
+        ), name
 
 
 @pytest.mark.parametrize(
     ("when", "gone"),
     [
-        ("between the sets of demonstrations", ("heldout", "checkpoints", "videos", "metrics.jsonl")),
-        ("while fine-tuning", ("checkpoints/base", "checkpoints/before", "checkpoints/step-*", "videos")),
+        (
+            "between the sets of demonstrations",
+            ("heldout", "checkpoints", "videos", "metrics.jsonl"),
+        ),
+        (
+            "while fine-tuning",
+            ("checkpoints/base", "checkpoints/before", "checkpoints/step-*", "videos"),
+        ),
         ("in the online loop", ("checkpoints/step-00000002", "videos/after")),
     ],
 )
@@ -242,8 +329,14 @@ def test_an_interrupted_run_goes_on_to_the_same_end(quick, tmp_path, when, gone)
         (("fly", "point"), ("unknown verb 'fly'", "quickstart")),
         (("train", "pont"), ("unknown recipe 'pont'", "point")),
         (("demos", "nowhere_at_all:recipe"), ("cannot import recipe",)),
-        (("quickstart", "quickstart", "--env.task", "fold-laundry"), ("fold-laundry", "button-press")),
-        (("quickstart", "quickstart", "--env.task", "door-open", "--env.stages", "3"), ("one stage only",)),
+        (
+            ("quickstart", "quickstart", "--env.task", "fold-laundry"),
+            ("fold-laundry", "button-press"),
+        ),
+        (
+            ("quickstart", "quickstart", "--env.task", "door-open", "--env.stages", "3"),
+            ("one stage only",),
+        ),
         (("quickstart", *POINT, "--flow.noise", "0"), ("noise=0", "flow.noise > 0")),
         (("quickstart", *POINT, "--env.stages", "9"), ("choose 1 to 4",)),
         (("quickstart", *POINT, "--model.world.heads", "7"), ("heads must divide width",)),
@@ -262,7 +355,9 @@ def test_bad_input_gets_one_sentence(args, words, tmp_path):
     assert all(word in sentence for word in words), sentence
 
 
-@pytest.mark.parametrize("option", [("--nonsense", "1"), ("--sft.steps", "many"), ("--train.reward.mode", "luck")])
+@pytest.mark.parametrize(
+    "option", [("--nonsense", "1"), ("--sft.steps", "many"), ("--train.reward.mode", "luck")]
+)
 def test_unknown_options_and_values(option, tmp_path):
     code, _, err = wamrl("quickstart", *POINT, *option, "--out", tmp_path)
     assert code == 2 and option[0] in err and not any(tmp_path.iterdir())
@@ -317,7 +412,9 @@ def test_resuming_with_another_configuration(improved):
     before = digest(improved)
     sentence = refused("train", *POINT, "--resume", improved, "--seed", "1")
     assert "another configuration" in sentence and "seed is 0 there and 1 here" in sentence
-    assert "train.actor.lr" in refused("train", *POINT, "--resume", improved, "--train.actor.lr", "0.5")
+    assert "train.actor.lr" in refused(
+        "train", *POINT, "--resume", improved, "--train.actor.lr", "0.5"
+    )
     assert digest(improved) == before
 
 
@@ -332,12 +429,26 @@ def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, data, tmp_
 
 
 def test_a_diverging_online_run_keeps_its_checkpoints(base, data, tmp_path):
-    options = ("--train.actor.lr", "1e30", "--train.actor.value-warmup", "1", "--train.actor.target-kl", "1e9")
+    options = (
+        "--train.actor.lr",
+        "1e30",
+        "--train.actor.value-warmup",
+        "1",
+        "--train.actor.target-kl",
+        "1e9",
+    )
     sentence = refused("train", *POINT, "--base", base, "--data", data, *options, "--out", tmp_path)
     assert "diverged" in sentence or "not finite" in sentence, sentence
     (run,) = tmp_path.iterdir()
-    kept = {name: checkpoint.load(run / "checkpoints" / name) for name in ("base", "before", "step-00000001")}
-    assert all(weight.isfinite().all() for name in ("base", "step-00000001") for weight in kept[name]["wam"].values())
+    kept = {
+        name: checkpoint.load(run / "checkpoints" / name)
+        for name in ("base", "before", "step-00000001")
+    }
+    assert all(
+        weight.isfinite().all()
+        for name in ("base", "step-00000001")
+        for weight in kept[name]["wam"].values()
+    )
 
 
 def test_the_traceback_is_shown_on_request(monkeypatch, tmp_path):

@@ -15,7 +15,13 @@ from wamrl.data.store import load_spec, save
 from wamrl.envs.base import EnvSpec
 
 SPEC = EnvSpec(
-    name="made", instruction="task 0", views=("top",), image_hw=(16, 24), action_dim=2, proprio_dim=3, horizon=9
+    name="made",
+    instruction="task 0",
+    views=("top",),
+    image_hw=(16, 24),
+    action_dim=2,
+    proprio_dim=3,
+    horizon=9,
 )
 
 
@@ -58,22 +64,44 @@ def test_to_lerobot_and_back(run: Path, tmp_path: Path):
 
 def test_v21_to_v30(tmp_path: Path):
     write_v21(tmp_path / "old", [episode(4, n, views=2) for n in range(2)], ("front", "wrist"))
-    options = ("--format", "lerobot", "--views", "wrist", "--image-hw", "8", "12", "--codec", "h264")
+    options = (
+        "--format",
+        "lerobot",
+        "--views",
+        "wrist",
+        "--image-hw",
+        "8",
+        "12",
+        "--codec",
+        "h264",
+    )
     code, out = wamrl("convert", tmp_path / "old", tmp_path / "new", *options)
     assert code == 0 and "note: the dataset does not say which episodes succeeded" in out
     found = open_lerobot(tmp_path / "new")
     assert (
-        found.views == ("wrist",) and found.image_hw == (8, 12) and found.fps == 10 and found.info.robot_type == "made"
+        found.views == ("wrist",)
+        and found.image_hw == (8, 12)
+        and found.fps == 10
+        and found.info.robot_type == "made"
     )
     assert [f.length for f in found.facts] == [4, 4]
 
 
 def test_inspect_and_stats(run: Path, tmp_path: Path):
     write(
-        tmp_path / "lerobot", [episode(5, n) for n in range(3)], views=("top",), fps=10, robot_type="[bold]arm\x1b[0m"
+        tmp_path / "lerobot",
+        [episode(5, n) for n in range(3)],
+        views=("top",),
+        fps=10,
+        robot_type="[bold]arm\x1b[0m",
     )
     code, out = wamrl("inspect", tmp_path / "lerobot")
-    assert code == 0 and "v3.0" in out and "observation.images.top: av1" in out and "[bold]arm?[0m" in out
+    assert (
+        code == 0
+        and "v3.0" in out
+        and "observation.images.top: av1" in out
+        and "[bold]arm?[0m" in out
+    )
     code, out = wamrl("inspect", run)
     assert code == 0 and "wamrl's own" in out and "16 x 24 x 3" in out
     for path in (run, tmp_path / "lerobot"):
@@ -87,7 +115,11 @@ def test_hdf5_to_lerobot(tmp_path: Path):
     path = files.robomimic(tmp_path / "can.hdf5")
     assert wamrl("convert", path, tmp_path / "lerobot", "--fps", "20", "--image")[0] == 0
     before, after = open_dataset(path), open_dataset(tmp_path / "lerobot")
-    assert before.facts == after.facts and before.views == after.views and np.array_equal(before.proprio, after.proprio)
+    assert (
+        before.facts == after.facts
+        and before.views == after.views
+        and np.array_equal(before.proprio, after.proprio)
+    )
     assert np.array_equal(before.frames(np.arange(9)), after.frames(np.arange(9)))
     assert "HDF5" in wamrl("inspect", path)[1]
 
@@ -102,7 +134,10 @@ def test_bad_input_is_one_sentence(run: Path, tmp_path: Path):
         (("convert", run, tmp_path / "new"), "--fps"),
         (("convert", run, tmp_path / "lerobot", "--fps", "9"), "exists already"),
         (("convert", run, tmp_path / "new", "--fps", "9", "--views", "top"), "--views"),
-        (("convert", tmp_path / "lerobot", tmp_path / "new", "--format", "lerobot"), "whole number"),
+        (
+            ("convert", tmp_path / "lerobot", tmp_path / "new", "--format", "lerobot"),
+            "whole number",
+        ),
         (("convert", tmp_path / "lerobot", run / "demos"), "exists already"),
     ):
         code, out = wamrl(*args)

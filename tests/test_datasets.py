@@ -23,7 +23,9 @@ def test_a_dataset_alone_holds_out_its_last_successes(episodes, tmp_path):
     good = [e for e in episodes if e.success]
     held = min(tiny.CONFIG.data.heldout, len(good) // 5)
     data = load_data(tiny.CONFIG, tmp_path / "some")
-    assert data.demos.episodes == len(good) - held and len(data.demos) == sum(len(e.actions) for e in good[:-held])
+    assert data.demos.episodes == len(good) - held and len(data.demos) == sum(
+        len(e.actions) for e in good[:-held]
+    )
     last = data.demos.at(torch.tensor([len(data.demos) - 1]))
     assert np.array_equal(last.frames[0, 0], good[-held - 1].frames[-2])
     assert np.array_equal(data.heldout.frames[0, 0], good[-held].frames[0])
@@ -39,19 +41,37 @@ def test_one_success_is_too_few(episodes, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"proprio": np.zeros((9, 5), np.float32)}, "its state dimensions are 5, the environment's 4"),
-        (dict.fromkeys(("actions", "executed"), np.zeros((8, 3), np.float32)), "action dimensions are 3"),
-        ({"frames": np.zeros((9, 2, 16, 16, 3), np.uint8)}, "its cameras are 2, the environment's 1"),
+        (
+            {"proprio": np.zeros((9, 5), np.float32)},
+            "its state dimensions are 5, the environment's 4",
+        ),
+        (
+            dict.fromkeys(("actions", "executed"), np.zeros((8, 3), np.float32)),
+            "action dimensions are 3",
+        ),
+        (
+            {"frames": np.zeros((9, 2, 16, 16, 3), np.uint8)},
+            "its cameras are 2, the environment's 1",
+        ),
         ({"frames": np.zeros((9, 1, 20, 16, 3), np.uint8)}, "image size are"),
     ],
 )
 def test_what_does_not_fit_the_environment_is_named(episodes, tmp_path, change, sentence):
     e = episodes[0]
-    e = replace(e, frames=e.frames[:9], proprio=e.proprio[:9], actions=e.actions[:8], executed=e.executed[:8])
+    e = replace(
+        e,
+        frames=e.frames[:9],
+        proprio=e.proprio[:9],
+        actions=e.actions[:8],
+        executed=e.executed[:8],
+    )
     e = replace(e, **change)
     spec = replace(
-        env_spec(tiny.CONFIG), proprio_dim=e.proprio.shape[1], action_dim=e.actions.shape[1],
-        views=("front", "side")[: e.frames.shape[1]], image_hw=e.frames.shape[2:4],
+        env_spec(tiny.CONFIG),
+        proprio_dim=e.proprio.shape[1],
+        action_dim=e.actions.shape[1],
+        views=("front", "side")[: e.frames.shape[1]],
+        image_hw=e.frames.shape[2:4],
     )
     save([e, e], spec, tmp_path / "other")
     with pytest.raises(ValueError, match=sentence):

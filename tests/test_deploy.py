@@ -119,7 +119,9 @@ def test_the_log_holds_the_points_of_the_curve(pool, tmp_path):
     assert [row["step"] for row in rows if "eval/choose_success" in row] == [0, 2, 3]
     assert points[0]["eval/success"] == 0.25 and points[0]["eval/success/zero"] == 0.5
     assert points[0]["eval/episodes"] == 4 and points[2]["eval/episodes"] == 3
-    assert points[2]["eval/success_low"] <= points[2]["eval/success"] <= points[2]["eval/success_high"]
+    assert (
+        points[2]["eval/success_low"] <= points[2]["eval/success"] <= points[2]["eval/success_high"]
+    )
     assert all(f"eval/success/{sampler}" in points[2] for sampler in SAMPLERS)
     assert points[2]["time/eval"] > 0 and "rollout/success" in points[2]
 
@@ -132,7 +134,9 @@ def test_states_that_choose_are_not_those_of_the_curve(pool, tmp_path, asked):
 
 
 def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, monkeypatch):
-    script = iter([{"ode": 0.2, "zero": 0.1}, {"zero": 0.7, "ode": 0.0}, {"ode": 0.7}, {"ode": 0.3}])
+    script = iter(
+        [{"ode": 0.2, "zero": 0.1}, {"zero": 0.7, "ode": 0.0}, {"ode": 0.7}, {"ode": 0.3}]
+    )
 
     def scripted(cfg, wam, pool, flow, again):
         rates = next(script)

@@ -51,22 +51,38 @@ def test_what_acted_imagines_from_its_cached_features(rollout, monkeypatch):
 def test_the_numbers_are_those_of_the_whole_rollout_if_all_chunks_are_looked_at(rollout):
     wam, chunks = tiny.lively(), rollout.chunks
     metrics = build(chunks=10_000)(rollout, wam, wam, None)
-    u, w, w0 = imagine(wam, chunks, 1), chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
+    u, w, w0 = (
+        imagine(wam, chunks, 1),
+        chunks.frames.float() / 255,
+        chunks.obs.frames[:, -1].float() / 255,
+    )
     real = chunks.verifiable
-    assert metrics["diag/motion/executed"] == pytest.approx(motion_energy(w, w0)[real].mean().item())
+    assert metrics["diag/motion/executed"] == pytest.approx(
+        motion_energy(w, w0)[real].mean().item()
+    )
     assert metrics["diag/sharpness/imagined"] == pytest.approx(sharpness(u)[real].mean().item())
     error = ((u - w) ** 2).mean((2, 3, 4, 5)) * real
     copied = ((w0[:, None] - w) ** 2).mean((2, 3, 4, 5)) * real
-    assert metrics["world/copy_ratio/8"] == pytest.approx((error[:, 1].sum() / copied[:, 1].sum()).item(), rel=1e-4)
+    assert metrics["world/copy_ratio/8"] == pytest.approx(
+        (error[:, 1].sum() / copied[:, 1].sum()).item(), rel=1e-4
+    )
     gain = torch.where(real.any(1), (copied - error).sum(1) / real.sum(1), torch.nan)
-    score = episode_mean(gain, chunks.episode, torch.ones(len(chunks), dtype=torch.bool), len(rollout.success)).numpy()
+    score = episode_mean(
+        gain, chunks.episode, torch.ones(len(chunks), dtype=torch.bool), len(rollout.success)
+    ).numpy()
     expected = auc(score, rollout.success.numpy(), [s.index for s in rollout.starts])
     assert metrics["diag/auc/gain"] == pytest.approx(expected.value)
-    assert (metrics["diag/auc_low/gain"], metrics["diag/auc_high/gain"]) == pytest.approx((expected.low, expected.high))
+    assert (metrics["diag/auc_low/gain"], metrics["diag/auc_high/gain"]) == pytest.approx(
+        (expected.low, expected.high)
+    )
     won = score[rollout.success.numpy()]
     assert metrics["diag/mean_success/gain"] == pytest.approx(np.nanmean(won), rel=1e-4)
-    first = episode_mean(gain, chunks.episode, early(chunks.episode, rollout.success), len(score)).numpy()
-    assert metrics["diag/auc_early/gain"] == pytest.approx(auc(first, rollout.success.numpy()).value)
+    first = episode_mean(
+        gain, chunks.episode, early(chunks.episode, rollout.success), len(score)
+    ).numpy()
+    assert metrics["diag/auc_early/gain"] == pytest.approx(
+        auc(first, rollout.success.numpy()).value
+    )
 
 
 def test_an_offset_that_no_chunk_reaches_has_no_copy_ratio(rollout):
@@ -87,7 +103,9 @@ def test_given_imaginations_are_used_and_unverifiable_frames_have_no_influence(r
     frames = rollout.chunks.frames.clone()
     assert not rollout.chunks.verifiable.all()
     frames[~rollout.chunks.verifiable] = 255 - frames[~rollout.chunks.verifiable]
-    other = diagnostics(replace(rollout, chunks=replace(rollout.chunks, frames=frames)), wam, wam, None)
+    other = diagnostics(
+        replace(rollout, chunks=replace(rollout.chunks, frames=frames)), wam, wam, None
+    )
     assert repr(other) == repr(plain)
 
 
@@ -98,7 +116,9 @@ def test_drift_is_zero_for_the_frozen_model_and_scales_with_the_variance(rollout
     metrics, chunks = build(moved, chunks=10_000)(rollout, same, same, None), rollout.chunks
     old = moved.features(moved.encode(chunks.obs), chunks.plan.seed)
     expected = ((chunks.plan.features - old) ** 2 / 2.0).mean((0, 2, 3))
-    assert [metrics[f"diag/drift/{tap}"] for tap in same.spec.taps] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert [metrics[f"diag/drift/{tap}"] for tap in same.spec.taps] == pytest.approx(
+        expected.tolist(), rel=1e-4
+    )
 
 
 def test_drift_grows_in_the_real_loop_from_zero():
@@ -114,7 +134,12 @@ def test_drift_grows_in_the_real_loop_from_zero():
 def test_chunks_are_spread_evenly_over_episodes():
     count = torch.tensor([7, 7, 1, 7, 3])
     episode = torch.arange(5).repeat_interleave(count)
-    for n, share in ((5, [1, 1, 1, 1, 1]), (9, [2, 2, 1, 2, 2]), (13, [3, 3, 1, 3, 3]), (99, count.tolist())):
+    for n, share in (
+        (5, [1, 1, 1, 1, 1]),
+        (9, [2, 2, 1, 2, 2]),
+        (13, [3, 3, 1, 3, 3]),
+        (99, count.tolist()),
+    ):
         rows = spread(episode, n)
         assert torch.bincount(episode[rows], minlength=5).tolist() == share
         assert rows.tolist() == sorted(set(rows.tolist()))
@@ -140,11 +165,17 @@ def test_trends_take_all_episodes_where_an_iteration_had_no_fresh_state():
     assert trends(falling[:3]) == (1.0, 1.0)
 
 
-def watched(reconstruction, success, group: int = 4, fresh: float = 192.0) -> list[dict[str, float]]:
+def watched(
+    reconstruction, success, group: int = 4, fresh: float = 192.0
+) -> list[dict[str, float]]:
     diagnostics, out = build(), []
     for r, s in zip(reconstruction, success, strict=True):
         metrics = {"diag/mean/reconstruction": r, "rollout/success": s, "rollout/episodes": 256.0}
-        metrics |= {"rollout/success_fresh": s, "rollout/fresh": fresh} if fresh else {"rollout/fresh": 0.0}
+        metrics |= (
+            {"rollout/success_fresh": s, "rollout/fresh": fresh}
+            if fresh
+            else {"rollout/fresh": 0.0}
+        )
         out.append(diagnostics.watch(metrics, group))
     return out
 
@@ -158,12 +189,16 @@ def test_the_alarm_fires_on_a_gamed_reward():
 
 
 @pytest.mark.parametrize(
-    ("slope", "fall"), [(0.001, 0.0), (-0.001, 0.05), (0.001, -0.05)], ids=["reward only", "both fall", "both rise"]
+    ("slope", "fall"),
+    [(0.001, 0.0), (-0.001, 0.05), (0.001, -0.05)],
+    ids=["reward only", "both fall", "both rise"],
 )
 def test_the_alarm_keeps_quiet_where_one_half_is_missing(slope, fall):
     rng, t = np.random.default_rng(0), np.arange(10)
     noise = 0.0005 * rng.normal(size=10)
-    assert not any(m["diag/alarm"] for m in watched(-0.02 + slope * t + noise, 0.6 - fall * t + 0.0 * noise))
+    assert not any(
+        m["diag/alarm"] for m in watched(-0.02 + slope * t + noise, 0.6 - fall * t + 0.0 * noise)
+    )
 
 
 def test_the_alarm_hardly_ever_fires_on_noise():
@@ -177,7 +212,9 @@ def test_the_alarm_hardly_ever_fires_on_noise():
 @pytest.mark.parametrize("fresh", [192.0, 0.0])
 def test_episodes_of_one_state_count_once(fresh):
     success = [0.6, 0.57, 0.54, 0.51, 0.48]
-    alone, grouped = (watched(range(5), success, group, fresh)[-1]["diag/p_fall"] for group in (1, 16))
+    alone, grouped = (
+        watched(range(5), success, group, fresh)[-1]["diag/p_fall"] for group in (1, 16)
+    )
     assert alone < 0.05 < grouped
 
 
@@ -187,12 +224,21 @@ def test_the_history_survives_a_checkpoint_and_is_bounded(rollout, tmp_path):
     a, b = build(window=4), build(window=4)
     a(rollout, tiny.lively(), tiny.lively(), None)
     for i in range(6):
-        metrics = {"diag/mean/reconstruction": float(i), "rollout/success": 0.5 - i / 20, "rollout/episodes": 64.0}
+        metrics = {
+            "diag/mean/reconstruction": float(i),
+            "rollout/success": 0.5 - i / 20,
+            "rollout/episodes": 64.0,
+        }
         a.watch(metrics | {"rollout/fresh": 0.0}, 4)
     checkpoint.save(tmp_path / "state", a.state_dict())
     b.load_state_dict(checkpoint.load(tmp_path / "state"))
     assert len(b.history) == 4 and tiny.difference(a.state_dict(), b.state_dict()) is None
-    more = {"diag/mean/reconstruction": 9.0, "rollout/success": 0.1, "rollout/episodes": 64.0, "rollout/fresh": 0.0}
+    more = {
+        "diag/mean/reconstruction": 9.0,
+        "rollout/success": 0.1,
+        "rollout/episodes": 64.0,
+        "rollout/fresh": 0.0,
+    }
     assert a.watch(more, 4) == b.watch(more, 4)
 
 

@@ -26,7 +26,9 @@ def both(tmp_path_factory) -> tuple[Path, Path]:
     """The results of one rank and of two."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     command = [*TORCHRUN, "-m", "tests.ranks", str(two)]
-    other = subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    other = subprocess.Popen(
+        command, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     ranks.everything(one)
     said = other.communicate(timeout=240)[0]
     assert other.returncode == 0, said[-3000:]
@@ -36,7 +38,13 @@ def both(tmp_path_factory) -> tuple[Path, Path]:
 def tensors(state, where: str = "") -> dict[str, Tensor]:
     if isinstance(state, Tensor):
         return {where: state}
-    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    items = (
+        state.items()
+        if isinstance(state, dict)
+        else enumerate(state)
+        if isinstance(state, list | tuple)
+        else ()
+    )
     return {k: v for key, value in items for k, v in tensors(value, f"{where}.{key}").items()}
 
 
@@ -46,10 +54,14 @@ def distance(a: dict, b: dict) -> float:
     assert a.keys() == b.keys() and len(a) > 50
     for name, x in a.items():
         assert x.shape == b[name].shape, name
-    return max((x.double() - b[name].double()).abs().max().item() for name, x in a.items() if x.numel())
+    return max(
+        (x.double() - b[name].double()).abs().max().item() for name, x in a.items() if x.numel()
+    )
 
 
-@pytest.mark.parametrize("name", ["sft", "lone", *(f"{run}/step{i}" for run in ranks.RUNS for i in (1, 2)), "resumed"])
+@pytest.mark.parametrize(
+    "name", ["sft", "lone", *(f"{run}/step{i}" for run in ranks.RUNS for i in (1, 2)), "resumed"]
+)
 def test_two_ranks_learn_what_one_learns(both, name):
     one, two = (checkpoint.load(out / name) for out in both)
     assert distance(one, two) < 1e-6
@@ -108,7 +120,9 @@ def test_two_ranks_resume_bitwise(both, where):
 def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
     with tiny.CONFIG.pool().build() as pool:
         ranks.resume(ranks.RUNS["ppo"], pool, both[1] / "ppo" / "step1", tmp_path / "alone")
-    assert distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed")) < 1e-6
+    assert (
+        distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed")) < 1e-6
+    )
     assert len(list(checkpoint.load_parts(tmp_path / "alone"))) == 1
 
 
@@ -129,14 +143,25 @@ def test_a_rank_without_any_success_keeps_nobody_waiting(both):
     for name in ("ppo", "grpo"):
         folder = both[1] / "lopsided" / name / "step2"
         first, second = checkpoint.load_parts(folder)
-        assert len(second["places"]) == 0 < len(first["places"]) == checkpoint.load(folder)["metrics"]["buffer/clips"]
+        assert (
+            len(second["places"])
+            == 0
+            < len(first["places"])
+            == checkpoint.load(folder)["metrics"]["buffer/clips"]
+        )
 
 
 def test_a_dead_rank_ends_the_run(tmp_path):
-    command, begin = [*TORCHRUN, "-m", "tests.ranks", str(tmp_path / "out"), "killed"], time.monotonic()
+    command, begin = (
+        [*TORCHRUN, "-m", "tests.ranks", str(tmp_path / "out"), "killed"],
+        time.monotonic(),
+    )
     done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and time.monotonic() - begin < 90
-    assert not (tmp_path / "out" / "step1").exists() and str(-signal.SIGKILL) in done.stdout + done.stderr
+    assert (
+        not (tmp_path / "out" / "step1").exists()
+        and str(-signal.SIGKILL) in done.stdout + done.stderr
+    )
     assert "another rank has ended" in done.stdout + done.stderr
 
 
@@ -148,7 +173,9 @@ def test_the_verbs_run_on_two_ranks(tmp_path):
     (run,) = tmp_path.iterdir()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["arms"]["after"]["episodes"] == len(summary["arms"]["after"]["starts"])
-    assert sorted(summary["arms"]["after"]["starts"]) == list(range(summary["arms"]["after"]["episodes"]))
+    assert sorted(summary["arms"]["after"]["starts"]) == list(
+        range(summary["arms"]["after"]["episodes"])
+    )
     assert done.stdout.count("run folder:") == 1 and done.stdout.count("before, sampler") == 1
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and (run / "checkpoints" / "best").is_dir()
@@ -161,5 +188,14 @@ def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):
 
 def test_one_rank_is_the_identity():
     x = torch.arange(3)
-    assert dist.total(x) is x and dist.gathered(x) is x and dist.place(7) == (0, 7) and dist.share(7) == slice(0, 7)
-    assert dist.same("a/b") == "a/b" and dist.texts(["x", "", "y z"]) == ["x", "", "y z"] and dist.texts([]) == []
+    assert (
+        dist.total(x) is x
+        and dist.gathered(x) is x
+        and dist.place(7) == (0, 7)
+        and dist.share(7) == slice(0, 7)
+    )
+    assert (
+        dist.same("a/b") == "a/b"
+        and dist.texts(["x", "", "y z"]) == ["x", "", "y z"]
+        and dist.texts([]) == []
+    )

@@ -57,7 +57,9 @@ def test_each_sampler_is_another_policy(pool):
     cfg = EvalConfig(episodes=3)
     first = {}
     for sampler in SAMPLERS:
-        chunks = evaluate(tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler).chunks
+        chunks = evaluate(
+            tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler
+        ).chunks
         first[sampler] = chunks[chunks.step == 0].plan.actions
     for one, other in combinations(SAMPLERS, 2):
         assert not torch.equal(first[one], first[other]), (one, other)
@@ -106,7 +108,9 @@ def test_a_glance_is_a_point_of_the_curve(pool):
     point = glance(wam, pool, cfg, tiny.CONFIG.flow, seed=0)
     for sampler in SAMPLERS:
         whole = evaluate(wam, pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler)
-        assert point[f"eval/success/{sampler}"] == pytest.approx(whole.success[:8].float().mean().item())
+        assert point[f"eval/success/{sampler}"] == pytest.approx(
+            whole.success[:8].float().mean().item()
+        )
     assert point["eval/success"] == point["eval/success/explore"] and point["eval/episodes"] == 8
     wins = round(8 * point["eval/success"])
     assert (point["eval/success_low"], point["eval/success_high"]) == wilson(wins, 8)
@@ -138,8 +142,12 @@ def test_the_copy_ratio_against_a_plain_loop():
     clip = tiny.demos().at(torch.arange(0, 78, 3))
     assert not clip.future_mask.all()
     wam = tiny.lively().eval()
-    assert copy_ratio(wam, clip, 2, batch=64).tolist() == pytest.approx(reference_ratio(wam, clip, 2), rel=1e-4)
-    assert copy_ratio(wam, clip, 2, batch=7).tolist() == pytest.approx(copy_ratio(wam, clip, 2).tolist(), rel=1e-4)
+    assert copy_ratio(wam, clip, 2, batch=64).tolist() == pytest.approx(
+        reference_ratio(wam, clip, 2), rel=1e-4
+    )
+    assert copy_ratio(wam, clip, 2, batch=7).tolist() == pytest.approx(
+        copy_ratio(wam, clip, 2).tolist(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 6])
@@ -170,10 +178,14 @@ def test_an_offset_that_no_clip_reaches_has_no_ratio():
 
 
 def test_clips_of_a_rollout_are_its_chunks(pool):
-    rollout = evaluate(tiny.lively(), pool, EvalConfig(episodes=6), tiny.CONFIG.flow, seed=0, sampler="ode")
+    rollout = evaluate(
+        tiny.lively(), pool, EvalConfig(episodes=6), tiny.CONFIG.flow, seed=0, sampler="ode"
+    )
     clip, few = rollout_clip(rollout), rollout_clip(rollout, limit=5)
     assert len(clip) == len(rollout.chunks) and len(few) == 5
-    assert torch.equal(clip.future, rollout.chunks.frames) and torch.equal(clip.future_mask, rollout.chunks.verifiable)
+    assert torch.equal(clip.future, rollout.chunks.frames) and torch.equal(
+        clip.future_mask, rollout.chunks.verifiable
+    )
 
 
 @pytest.mark.parametrize(

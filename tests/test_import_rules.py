@@ -43,7 +43,17 @@ RULES: dict[str, set[str]] = {
     "deploy": LOOP | {"rollout", "evaluate", "train"},
     "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets", "deploy"},
     "verbs": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "reward_study", "study", "envs.check"}
+    | {
+        "rollout",
+        "evaluate",
+        "train",
+        "sft",
+        "experiment",
+        "datasets",
+        "reward_study",
+        "study",
+        "envs.check",
+    }
     | {"models.check", "rewards.reward", "deploy"},
     "data_verbs": {"types", "log", "data"},
     "bench": {"log"},
@@ -52,7 +62,17 @@ RULES: dict[str, set[str]] = {
     "cli": {"*"},
 }
 ENTRANCES = {"cli", "__main__"}  # nobody imports these
-EXTRAS = ("metaworld", "mujoco", "libero", "robosuite", "torchvision", "lerobot", "transformers", "diffusers", "ray")
+EXTRAS = (
+    "metaworld",
+    "mujoco",
+    "libero",
+    "robosuite",
+    "torchvision",
+    "lerobot",
+    "transformers",
+    "diffusers",
+    "ray",
+)
 EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
@@ -80,10 +100,17 @@ def imports(path: Path, source: str) -> list[tuple[int, str, str]]:
         elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func) and node.args:
             if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
                 found.append((node.lineno, node.args[0].value, ""))
-    ours = [(n, m.removeprefix("wamrl").lstrip("."), name) for n, m, name in found if m.split(".")[0] == "wamrl"]
+    ours = [
+        (n, m.removeprefix("wamrl").lstrip("."), name)
+        for n, m, name in found
+        if m.split(".")[0] == "wamrl"
+    ]
     # `from wamrl.models import flow` names the file models/flow.py
     joined = [(n, f"{m}.{name}".lstrip("."), m, name) for n, m, name in ours]
-    return [(n, whole, "") if name and whole in MODULES else (n, m, name) for n, whole, m, name in joined]
+    return [
+        (n, whole, "") if name and whole in MODULES else (n, m, name)
+        for n, whole, m, name in joined
+    ]
 
 
 def room(module: str) -> str:
@@ -105,7 +132,9 @@ def allowed(importer: str, target: str, name: str) -> bool:
 def violations(path: Path, source: str) -> list[str]:
     importer, where = module_name(path), path.relative_to(ROOT)
     if not importer:
-        return [f"{where}:{n}: importing wamrl must do nothing" for n, _, _ in imports(path, source)]
+        return [
+            f"{where}:{n}: importing wamrl must do nothing" for n, _, _ in imports(path, source)
+        ]
     if room(importer) not in RULES | dict.fromkeys(ENTRANCES, ()):
         return [f"{where}: no rule for this room; add one to RULES"]
     return [
@@ -172,13 +201,17 @@ for module in {modules!r}:
 def test_core_imports_without_simulators():
     modules = [f"wamrl.{m}".rstrip(".") for m in sorted(MODULES) if is_core(m) and m != "__main__"]
     code = BLOCKER.format(blocked=EXTRAS, modules=modules)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_importing_wamrl_does_nothing():
     code = "import sys, wamrl; print(*{'torch', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert not done.stdout.strip(), f"import wamrl also imported {done.stdout}"
 
@@ -198,5 +231,7 @@ def test_functions_and_files_stay_short():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 if (size := node.end_lineno - node.lineno + 1) > MAX_FUNCTION:
-                    long.append(f"{where}:{node.lineno}: {node.name} has {size} lines, at most {MAX_FUNCTION}")
+                    long.append(
+                        f"{where}:{node.lineno}: {node.name} has {size} lines, at most {MAX_FUNCTION}"
+                    )
     assert not long, "\n".join(long)

@@ -18,7 +18,9 @@ from wamrl import checkpoint, dist, launch, machine, verbs
 
 ROOT = Path(__file__).parents[1]
 WAMRL = [sys.executable, "-m", "wamrl.cli"]
-ARRIVE = "import os, sys, time; from wamrl import dist, launch\nwith launch.local_ranks(2, []):\n    "
+ARRIVE = (
+    "import os, sys, time; from wamrl import dist, launch\nwith launch.local_ranks(2, []):\n    "
+)
 
 
 def rank(code: str) -> list[str]:
@@ -27,13 +29,17 @@ def rank(code: str) -> list[str]:
 
 
 def wamrl(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([*WAMRL, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        [*WAMRL, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
 
 
 def test_two_ranks_leave_what_one_leaves(tmp_path):
     weights = []
     for n in (1, 2):
-        done = wamrl("sft", "point", "--smoke", "--threads", 1, "--ranks", n, "--out", tmp_path / str(n))
+        done = wamrl(
+            "sft", "point", "--smoke", "--threads", 1, "--ranks", n, "--out", tmp_path / str(n)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("run folder:") == 1
         (run,) = (tmp_path / str(n)).iterdir()
@@ -42,9 +48,13 @@ def test_two_ranks_leave_what_one_leaves(tmp_path):
 
 
 def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
-    done = wamrl("train", "point", "--smoke", "--ranks", 2, "--base", tmp_path / "none", "--out", tmp_path)
+    done = wamrl(
+        "train", "point", "--smoke", "--ranks", 2, "--base", tmp_path / "none", "--out", tmp_path
+    )
     lines = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and len(lines) == 1 and "there is no checkpoint at" in lines[0], done.stderr
+    assert done.returncode == 1 and len(lines) == 1 and "there is no checkpoint at" in lines[0], (
+        done.stderr
+    )
     done = wamrl("demos", "point", "--ranks", 2)
     assert done.returncode == 1 and "demos runs on one rank" in done.stderr
     done = wamrl("sft", "point", "--ranks", -1)
@@ -71,7 +81,9 @@ def test_the_others_end_with_the_first(tmp_path):
     code = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     with pytest.raises(KeyboardInterrupt):
         with launch.local_ranks(2, rank(code)):
-            assert os.environ["WORLD_SIZE"] == "2" and torch.get_num_threads() == max(1, threads // 2)
+            assert os.environ["WORLD_SIZE"] == "2" and torch.get_num_threads() == max(
+                1, threads // 2
+            )
             while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
                 time.sleep(0.05)
             raise KeyboardInterrupt
@@ -105,8 +117,10 @@ def test_the_usual_number_of_ranks(monkeypatch):
     assert machine.ranks(32) == 4 and machine.ranks(7) == 1 and machine.ranks(1000) == 8
     assert verbs.usual_ranks(cfg) == 3  # a group for each
     for taken in (
-        replace(cfg, threads=1), replace(cfg, vector=replace(cfg.vector, n_workers=2)),
-        replace(cfg, vector=replace(cfg.vector, backend="ray")), replace(cfg, train=replace(cfg.train, env_steps=9999)),
+        replace(cfg, threads=1),
+        replace(cfg, vector=replace(cfg.vector, n_workers=2)),
+        replace(cfg, vector=replace(cfg.vector, backend="ray")),
+        replace(cfg, train=replace(cfg.train, env_steps=9999)),
     ):
         assert verbs.usual_ranks(taken) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -121,4 +135,6 @@ def test_torchrun_decides_where_it_has_started_us(monkeypatch):
 
 def test_torchrun_and_ranks_contradict_each_other(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "torchrun has started 2 ranks: leave out --ranks 3" in refused("sft", "point", "--ranks", "3")
+    assert "torchrun has started 2 ranks: leave out --ranks 3" in refused(
+        "sft", "point", "--ranks", "3"
+    )

@@ -40,7 +40,11 @@ def test_runs_are_never_overwritten_and_hold_the_config(tmp_path):
     config = json.loads((first / "config.json").read_text())
     inner = config["inner"]
     assert config["class"].endswith(":Outer") and inner["class"].endswith(":Inner")
-    assert inner["offsets"] == [4, 8] and inner["path"] == "/tmp/x" and inner["loss"] == "torch.nn.functional:mse_loss"
+    assert (
+        inner["offsets"] == [4, 8]
+        and inner["path"] == "/tmp/x"
+        and inner["loss"] == "torch.nn.functional:mse_loss"
+    )
     assert config["rates"] == [1e-5, "inf"] and config["name"] is None
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="choose another run folder"):
@@ -57,10 +61,16 @@ def test_resolved_keeps_every_kind_of_value():
 def test_metrics_go_to_the_file_the_board_and_the_console(tmp_path, output):
     run = new_run(tmp_path, "r", Outer())
     with Logger(run) as logger:
-        logger.log(0, {"a/b": torch.tensor(0.5), "bad": math.nan, "worse": -math.inf}, "iteration 0 [x]")
+        logger.log(
+            0, {"a/b": torch.tensor(0.5), "bad": math.nan, "worse": -math.inf}, "iteration 0 [x]"
+        )
         logger.log(3, {"a/b": 2})
     rows = read_metrics(run)
-    assert [r["step"] for r in rows] == [0, 3] and rows[0]["a/b"] == 0.5 and rows[1]["seconds"] >= rows[0]["seconds"]
+    assert (
+        [r["step"] for r in rows] == [0, 3]
+        and rows[0]["a/b"] == 0.5
+        and rows[1]["seconds"] >= rows[0]["seconds"]
+    )
     assert rows[0]["bad"] is None and rows[0]["worse"] is None
     assert output.getvalue() == "iteration 0 [x]\n"
     board = EventAccumulator(str(run / "tensorboard")).Reload()
@@ -83,7 +93,12 @@ def test_resume_continues_from_the_step_that_counts(tmp_path):
     dropped = (run / "metrics-dropped.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in dropped] == before[3:]
     board = EventAccumulator(str(run / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in board.Scalars("loss")] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 33.0)]
+    assert [(e.step, e.value) for e in board.Scalars("loss")] == [
+        (0, 0.0),
+        (1, 1.0),
+        (2, 2.0),
+        (3, 33.0),
+    ]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -96,7 +111,9 @@ def test_progress_prints_lines_with_time_left_where_there_is_no_terminal(output,
     clock = iter([0.0, *(4.0 * i for i in range(1, 100))])
     monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
     assert list(track(range(6), "demos")) == list(range(6))
-    assert output.getvalue() == "demos: 3/6, 12 s gone, 12 s left\ndemos: 6/6, 24 s gone, 0 s left\n"
+    assert (
+        output.getvalue() == "demos: 3/6, 12 s gone, 12 s left\ndemos: 6/6, 24 s gone, 0 s left\n"
+    )
 
 
 def test_short_work_is_quiet_and_generators_need_a_total(output):
@@ -118,5 +135,8 @@ def test_a_terminal_gets_a_bar(monkeypatch):
 
 
 def test_lines_for_people():
-    assert summary_line("it 3", {"success": 0.25, "loss": torch.tensor(1.23456)}) == "it 3  success 0.25  loss 1.235"
+    assert (
+        summary_line("it 3", {"success": 0.25, "loss": torch.tensor(1.23456)})
+        == "it 3  success 0.25  loss 1.235"
+    )
     assert [duration(s) for s in (3.2, 90, 4000)] == ["3 s", "1:30 min", "1:06 h"]

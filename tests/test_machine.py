@@ -45,7 +45,9 @@ def test_bfloat16_is_for_those_who_have_units_for_it(monkeypatch):
     cfg = replace(tiny.CONFIG, model=replace(tiny.MODEL, compute="bfloat16"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     assert machine.fast_bfloat16("cpu") and build_wam(cfg).compute == torch.bfloat16
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"}, raising=False)
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"}, raising=False
+    )
     assert machine.fast_bfloat16("cuda:0") and not machine.fast_bfloat16("cpu")
     with pytest.raises(ValueError, match=r"bfloat16 needs a GPU or a CPU with AMX.*use float32"):
         build_wam(cfg)

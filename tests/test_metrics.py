@@ -42,7 +42,9 @@ def logged(tmp_path_factory) -> set[str]:
             improve(cfg, learner, pool, run, logger, before)
             rollout = tiny.explore(tiny.lively(), pool, 4)
             again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
-            logger.log(learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool)))
+            logger.log(
+                learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
+            )
         assert ratio_metrics(learner.wam, data, tiny.CONFIG).keys()
     return set().union(*read_metrics(run)) - {"step", "seconds"}
 
@@ -64,7 +66,11 @@ def test_every_field_of_the_summary_is_explained(tmp_path):
     deployed.sampler = "ode"
     with cfg.pool().build() as pool:
         arm, _ = measure(cfg, deployed, pool, heldout, "model", cfg.flow)
-    write_summary(tmp_path / "summary.json", {"model": arm.summary(cfg)}, {"after - before": compare(arm, arm)})
+    write_summary(
+        tmp_path / "summary.json",
+        {"model": arm.summary(cfg)},
+        {"after - before": compare(arm, arm)},
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["arms"]["model"].keys() | summary["paired"]["after - before"].keys() == FIELDS
 

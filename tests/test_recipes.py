@@ -42,7 +42,14 @@ def test_its_model_can_be_built(name):
 
 
 def test_the_recipes_of_the_issue_are_there():
-    assert {"quickstart", "point", "actor-only", "world-only", "clone-successes", "paper"} <= ALL.keys()
+    assert {
+        "quickstart",
+        "point",
+        "actor-only",
+        "world-only",
+        "clone-successes",
+        "paper",
+    } <= ALL.keys()
 
 
 def test_what_clones_is_what_was_measured_to_gain_by_it():
@@ -66,11 +73,18 @@ def test_controls_are_the_quickstart_without_something():
     }
     for name, wanted in halves.items():
         cfg = ALL[name]()
-        assert (cfg.train.actor.enabled, cfg.train.online.world, cfg.train.online.actor) == wanted, name
+        assert (
+            cfg.train.actor.enabled,
+            cfg.train.online.world,
+            cfg.train.online.actor,
+        ) == wanted, name
         same = replace(cfg, name=quick.name, train=quick.train)
         # the same environment, model, data, evaluation and number of episodes
         assert same == quick, name
-        assert (cfg.train.iterations, cfg.train.groups) == (quick.train.iterations, quick.train.groups), name
+        assert (cfg.train.iterations, cfg.train.groups) == (
+            quick.train.iterations,
+            quick.train.groups,
+        ), name
 
 
 def test_the_paper_is_taken_literally():

@@ -61,7 +61,10 @@ def test_the_interval_covers_as_often_as_it_says():
 def test_degenerate_and_impossible_pairs():
     for change in ((0, 0), (0, 1), (1, 0)):
         pair = paired_difference(np.full(5, change[0]), np.full(5, change[1]))
-        assert pair.method == "degenerate" and pair.low == pair.high == pair.difference == change[1] - change[0]
+        assert (
+            pair.method == "degenerate"
+            and pair.low == pair.high == pair.difference == change[1] - change[0]
+        )
         assert pair.p_value == (1 if change == (0, 0) else 2 / 32)
     few = paired_difference(np.zeros(3), np.array([0, 0, 1]))
     assert math.isfinite(few.low) and few.low <= few.difference <= few.high
@@ -77,14 +80,34 @@ def test_a_ratio_that_was_not_measured_is_a_dash():
 def test_summary_round_trip(tmp_path):
     success = np.array([True, False, True, True])
     kind = {"task": "point", "stages": 1, "seed": 0}
-    base = arm(**kind, success=success, length=np.array([3, 9, 4, 4]), error_over_copy={4: 0.7, 8: math.nan})
+    base = arm(
+        **kind,
+        success=success,
+        length=np.array([3, 9, 4, 4]),
+        error_over_copy={4: 0.7, 8: math.nan},
+    )
     none = arm(**kind, success=success[:0], length=success[:0], error_over_copy={})
     pair = paired_difference(success, ~success)
-    write_summary(tmp_path / "summary.json", {"base": base, "none": none}, {"base->none": pair}, machine=np.int64(2))
+    write_summary(
+        tmp_path / "summary.json",
+        {"base": base, "none": none},
+        {"base->none": pair},
+        machine=np.int64(2),
+    )
     back = read_summary(tmp_path / "summary.json")
-    assert back["arms"]["base"] == base | {"wilson95": list(wilson(3, 4)), "error_over_copy": {"4": 0.7, "8": None}}
-    assert back["arms"]["base"]["mean_length"] == 5 and back["arms"]["none"]["rate"] is None and back["machine"] == 2
-    assert back["paired"]["base->none"]["gained"] == 1 and "NaN" not in (tmp_path / "summary.json").read_text()
+    assert back["arms"]["base"] == base | {
+        "wilson95": list(wilson(3, 4)),
+        "error_over_copy": {"4": 0.7, "8": None},
+    }
+    assert (
+        back["arms"]["base"]["mean_length"] == 5
+        and back["arms"]["none"]["rate"] is None
+        and back["machine"] == 2
+    )
+    assert (
+        back["paired"]["base->none"]["gained"] == 1
+        and "NaN" not in (tmp_path / "summary.json").read_text()
+    )
     assert json.loads(json.dumps(back)) == back and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ValueError, match="run the evaluation again"):
         read_summary(tmp_path / "other.json")
@@ -102,7 +125,9 @@ def test_video_shows_both_halves_in_their_place(tmp_path):
     left[..., 0], right[..., 2] = 220, 220  # imagined red, executed blue
     left[1:], right[1:] = 90, 90
     real = np.array([True, True, False])
-    side_by_side(tmp_path / "v.mp4", right, left, captions=["+4", "+8", "+12"], outcome="success", real=real)
+    side_by_side(
+        tmp_path / "v.mp4", right, left, captions=["+4", "+8", "+12"], outcome="success", real=real
+    )
     first, second, third = _decode(tmp_path / "v.mp4")
     height, width, _ = first.shape
     assert height % 2 == width % 2 == 0 and width >= 2 * 256
@@ -121,7 +146,9 @@ def test_video_shows_both_halves_in_their_place(tmp_path):
 def test_video_complaints(tmp_path):
     frames = np.zeros((2, 1, 8, 8, 3), np.uint8)
     for left, right, more in (
-        (frames, frames[:1], {}), (frames[:0], frames[:0], {}), (frames, frames.astype(float), {}),
+        (frames, frames[:1], {}),
+        (frames[:0], frames[:0], {}),
+        (frames, frames.astype(float), {}),
         (frames, frames, {"captions": ["a"]}),
     ):
         with pytest.raises(ValueError):
@@ -132,7 +159,9 @@ def test_video_complaints(tmp_path):
 def test_learning_curve_draws_every_curve(tmp_path):
     points = [Point(x=i, successes=3 * i, episodes=30) for i in range(8)]
     single = [Point(x=4, successes=5, episodes=10), Point(x=5, successes=0, episodes=0)]
-    learning_curve(tmp_path / "c.png", {"rollouts": points, "eval": single, "none": []}, title="point")
+    learning_curve(
+        tmp_path / "c.png", {"rollouts": points, "eval": single, "none": []}, title="point"
+    )
     picture = imread(tmp_path / "c.png")
     assert picture.shape[0] > 400 and picture.shape[1] > 700
     with pytest.raises(ValueError, match="no episode"):
@@ -153,7 +182,8 @@ LOG = [
     row(0) | {"heldout/copy_ratio/4": 0.5},
     row(0) | evaluated(1.0, 0.25, 4.0, explore=0.0, ode=0.25, zero=0.5),
     row(1, 32, rollout__success_fresh=0.5, rollout__fresh=20.0),
-    row(2, 30, rollout__success_fresh=None, rollout__fresh=0.0) | evaluated(1.0, 0.5, ode=0.5, zero=0.1),
+    row(2, 30, rollout__success_fresh=None, rollout__fresh=0.0)
+    | evaluated(1.0, 0.5, ode=0.5, zero=0.1),
     row(3, 32, rollout__success_fresh=0.75, rollout__fresh=4.0),
     row(3) | evaluated(1.0, 1.0, 4.0, explore=0.5, ode=1.0, zero=0.0),
 ]
@@ -172,7 +202,10 @@ def test_the_curves_of_a_run_stand_where_its_episodes_were():
     ]
     assert [p.x for p in curves["sampler 'explore'"]] == [0, 94]
     exploring = curves["exploring (fresh training states)"]
-    assert exploring == [Point(x=0, successes=10, episodes=20), Point(x=62, successes=3, episodes=4)]
+    assert exploring == [
+        Point(x=0, successes=10, episodes=20),
+        Point(x=62, successes=3, episodes=4),
+    ]
 
 
 def test_where_the_deployed_sampler_changed_all_three_are_drawn():
@@ -201,7 +234,9 @@ def test_thin_lines_have_no_band(tmp_path):
 
 def test_recovery_counts_successes_after_a_failed_attempt():
     success = np.array([1, 1, 0, 1, 0, 1], bool)
-    out = recovery(success, attempts=np.array([1, 3, 2, 4, 0, 2]), retries=np.array([0, 1, 1, 2, 0, 0]))
+    out = recovery(
+        success, attempts=np.array([1, 3, 2, 4, 0, 2]), retries=np.array([0, 1, 1, 2, 0, 0])
+    )
     assert (out["reattempted"], out["recovered"]) == (3, 2)
     expected = binomtest(2, 3).proportion_ci(0.95, method="wilson")
     assert out["recovered95"] == pytest.approx([expected.low, expected.high])

@@ -69,7 +69,9 @@ def test_episodes_are_complete_and_sorted(rollout):
         assert rollout.success[e] == rollout.stages[e] or rollout.length[e] == 40
     fresh = torch.arange(20) < 5
     metrics = rollout_metrics(rollout, fresh)
-    assert metrics["rollout/success_fresh"] == pytest.approx(rollout.success[:5].float().mean().item())
+    assert metrics["rollout/success_fresh"] == pytest.approx(
+        rollout.success[:5].float().mean().item()
+    )
     assert metrics["rollout/fresh"] == 5 and metrics["rollout/episodes"] == 20
     assert metrics["rollout/steps"] == rollout.length.sum()
 
@@ -84,7 +86,10 @@ def test_states_with_both_outcomes_are_undecided(rollout):
 
 def test_masks_cover_exactly_what_was_executed(rollout):
     chunks = rollout.chunks
-    assert torch.equal(chunks.mask.sum(1), chunks.executed) and chunks.mask.shape == (len(chunks), 8)
+    assert torch.equal(chunks.mask.sum(1), chunks.executed) and chunks.mask.shape == (
+        len(chunks),
+        8,
+    )
     assert (chunks.mask.int().diff(dim=1) <= 0).all()
     assert torch.equal(chunks.verifiable, torch.tensor([4, 8]) <= chunks.executed[:, None])
     assert (chunks.executed < 8).any()
@@ -92,7 +97,9 @@ def test_masks_cover_exactly_what_was_executed(rollout):
 
 def test_repeated_starts_get_different_noise(pool):
     one, two = Start(split="train", index=1), Start(split="train", index=2)
-    r = collect(tiny.lively(), pool, [one, two, one, one], tiny.CONFIG.flow, seed=0, sampler="explore")
+    r = collect(
+        tiny.lively(), pool, [one, two, one, one], tiny.CONFIG.flow, seed=0, sampler="explore"
+    )
     first = [r.chunks[(r.chunks.episode == e) & (r.chunks.step == 0)] for e in range(4)]
     assert torch.equal(first[0].obs.frames, first[2].obs.frames)  # the same state
     assert len({int(f.plan.seed) for f in first}) == 4
@@ -114,7 +121,9 @@ def test_success_clips_are_the_chunks_of_successful_episodes(rollout):
     clip = success_clips(rollout, weight)
     rows = rollout.chunks[rollout.success[rollout.chunks.episode]]
     assert 0 < len(clip) == len(rows) < len(rollout.chunks)
-    assert torch.equal(clip.weight, weight[rows.episode]) and torch.equal(clip.action_mask, rows.mask)
+    assert torch.equal(clip.weight, weight[rows.episode]) and torch.equal(
+        clip.action_mask, rows.mask
+    )
     assert clip.actions.abs().max() <= 1 and torch.equal(clip.future, rows.frames)
     none = success_clips(replace(rollout, success=torch.zeros(20, dtype=torch.bool)), weight)
     assert len(none) == 0 and none.text == ()
@@ -122,7 +131,15 @@ def test_success_clips_are_the_chunks_of_successful_episodes(rollout):
 
 def test_progress_is_told(pool):
     told = []
-    collect(tiny.lively(), pool, tiny.starts(9), tiny.CONFIG.flow, seed=0, sampler="explore", on_done=told.append)
+    collect(
+        tiny.lively(),
+        pool,
+        tiny.starts(9),
+        tiny.CONFIG.flow,
+        seed=0,
+        sampler="explore",
+        on_done=told.append,
+    )
     assert sum(told) == 9
 
 
@@ -140,8 +157,12 @@ def test_a_killed_worker_costs_its_episodes_only():
 
         pool.send = send
         r = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
-    assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(r.length) == len(r.stages)
-    assert rollout_metrics(r, torch.zeros(len(r.starts), dtype=torch.bool))["rollout/lost"] == r.lost
+    assert 1 <= r.lost <= 2 and len(r.starts) == 12 - r.lost == len(r.success) == len(
+        r.length
+    ) == len(r.stages)
+    assert (
+        rollout_metrics(r, torch.zeros(len(r.starts), dtype=torch.bool))["rollout/lost"] == r.lost
+    )
     assert r.chunks.episode.unique().tolist() == list(range(len(r.starts)))
     kept = [starts.index(s) for s in r.starts]
     assert torch.equal(r.success, whole.success[kept]) and torch.equal(r.length, whole.length[kept])
@@ -155,7 +176,11 @@ def test_a_worker_that_died_while_it_was_idle_costs_nothing():
         whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
         os.kill(pool.pids[0], signal.SIGKILL)
         again = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
-    assert again.lost == 0 and torch.equal(again.length, whole.length) and torch.equal(again.success, whole.success)
+    assert (
+        again.lost == 0
+        and torch.equal(again.length, whole.length)
+        and torch.equal(again.success, whole.success)
+    )
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -171,8 +196,18 @@ def test_lanes_change_when_and_not_what(pool, rollout, lanes):
 def test_features_are_kept_within_the_budget_or_not_at_all(pool, rollout):
     size = rollout.chunks.plan.features.nbytes
     for mb, kept in ((size / 1e6, True), (size / 1e6 - 1e-3, False), (0, False)):
-        r = collect(tiny.lively(), pool, tiny.starts(20), tiny.CONFIG.flow, seed=0, sampler="explore", cache_mb=mb)
-        assert r.chunks.plan.features.shape[1:] == (rollout.chunks.plan.features.shape[1:] if kept else (0, 0, 0))
+        r = collect(
+            tiny.lively(),
+            pool,
+            tiny.starts(20),
+            tiny.CONFIG.flow,
+            seed=0,
+            sampler="explore",
+            cache_mb=mb,
+        )
+        assert r.chunks.plan.features.shape[1:] == (
+            rollout.chunks.plan.features.shape[1:] if kept else (0, 0, 0)
+        )
         assert rollout_metrics(r, torch.ones(20).bool())["rollout/feature_mb"] == kept * size / 1e6
         assert (r.chunks.plan.actions - rollout.chunks.plan.actions).abs().max() < 1e-5
 
@@ -189,7 +224,9 @@ def test_all_lost_is_said():
 
         pool.send = send
         with pytest.raises(RuntimeError, match="every episode was lost"):
-            collect(tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, sampler="explore")
+            collect(
+                tiny.lively(), pool, tiny.starts(1), tiny.CONFIG.flow, seed=0, sampler="explore"
+            )
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +234,10 @@ def pools():
     """Nobody solves it; chance decides; solved by the first step."""
     with ExitStack() as stack:
         envs = [replace(tiny.ENV, radius=radius, horizon=20) for radius in (0.01, 0.55, 9.0)]
-        yield [stack.enter_context(replace(tiny.CONFIG.pool(), env=env, n_envs=4).build()) for env in envs]
+        yield [
+            stack.enter_context(replace(tiny.CONFIG.pool(), env=env, n_envs=4).build())
+            for env in envs
+        ]
 
 
 @pytest.mark.parametrize(("group", "budget"), [(1, 100), (3, 200), (3, 60), (5, 299)])
@@ -205,12 +245,16 @@ def test_a_budget_of_control_steps_is_used_up_and_never_passed(pools, group, bud
     starts = [s for s in tiny.starts(300 // group) for _ in range(group)]
     for pool in pools:
         limits = {"max_steps": budget, "group": group}
-        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", **limits)
+        r = collect(
+            tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", **limits
+        )
         assert budget - group * 20 < r.steps <= budget and r.steps == r.length.sum()
         assert r.started == len(r.starts) and r.starts == starts[: r.started]
         assert r.started % group == 0, "a group was torn"
         fits = [r.length[:n].sum() + group * 20 <= budget for n in range(0, r.started + 1, group)]
-        assert fits == [True] * (r.started // group) + [False], "the first groups, as long as another one fits"
+        assert fits == [True] * (r.started // group) + [False], (
+            "the first groups, as long as another one fits"
+        )
         for e in range(r.started):  # complete, though the budget ended
             rows = r.chunks[r.chunks.episode == e]
             assert rows.done.sum() == 1 and rows.executed.sum() == r.length[e]
@@ -220,7 +264,16 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
     starts = [s for s in tiny.starts(60) for _ in range(2)]
 
     def run(pool):
-        r = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=2, sampler="explore", max_steps=500, group=2)
+        r = collect(
+            tiny.lively(),
+            pool,
+            starts,
+            tiny.CONFIG.flow,
+            seed=2,
+            sampler="explore",
+            max_steps=500,
+            group=2,
+        )
         return r.started, r.steps, r.success.tolist(), r.length.tolist()
 
     with replace(tiny.CONFIG.pool(), env=replace(tiny.ENV, horizon=20), n_envs=13).build() as wide:
@@ -231,7 +284,9 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
 
 def test_a_budget_that_is_never_reached_changes_nothing(pool, rollout):
     starts = tiny.starts(20)
-    wide = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", max_steps=10**6)
+    wide = collect(
+        tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", max_steps=10**6
+    )
     assert torch.equal(wide.length, rollout.length) and wide.started == rollout.started == 20
     assert torch.equal(wide.chunks.plan.actions, rollout.chunks.plan.actions)
 
@@ -253,7 +308,11 @@ def test_attempts_reach_the_rollout_and_its_metrics():
     odd = torch.tensor([s.seed % 2 for s in r.starts])
     assert torch.equal(r.attempts, r.length // 3 + odd) and torch.equal(r.retries, r.length // 7)
     fresh = torch.ones(7, dtype=torch.bool)
-    mixed = replace(r, retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]), success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool())
+    mixed = replace(
+        r,
+        retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]),
+        success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool(),
+    )
     metrics = rollout_metrics(mixed, fresh)
     assert metrics["rollout/attempts"] == pytest.approx(r.attempts.float().mean().item())
     assert metrics["rollout/reattempted"] == pytest.approx(3 / 7)

@@ -31,7 +31,9 @@ def test_readme_names_the_two_commands():
 def test_docs_name_files_that_exist():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     named = [
-        (p.name, f) for p in pages for f in re.findall(r"`((?:wamrl|tests|scripts)/[\w/]+\.(?:py|sh))`", p.read_text())
+        (p.name, f)
+        for p in pages
+        for f in re.findall(r"`((?:wamrl|tests|scripts)/[\w/]+\.(?:py|sh))`", p.read_text())
     ]
     assert named and not [x for x in named if not (ROOT / x[1]).exists()]
 
@@ -44,11 +46,25 @@ def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     env = os.environ | {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": "2", "SLURM_JOB_NODELIST": "localhost",
-        "OUT": str(tmp_path / "out"), "OMP_NUM_THREADS": "1",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_JOB_NODELIST": "localhost",
+        "OUT": str(tmp_path / "out"),
+        "OMP_NUM_THREADS": "1",
     }
-    python = [sys.executable, "-m", "wamrl.cli", "sft", "point", "--smoke", "--out", str(tmp_path / "base")]
+    python = [
+        sys.executable,
+        "-m",
+        "wamrl.cli",
+        "sft",
+        "point",
+        "--smoke",
+        "--out",
+        str(tmp_path / "base"),
+    ]
     subprocess.run(python, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
     (base,) = (tmp_path / "base").iterdir()
     script = next(p for p in EXAMPLES if p.name == "many_nodes.sbatch")
@@ -73,7 +89,19 @@ def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         shutil.copy(ROOT / name, tmp_path / name)
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
-    for tool in ("bash", "dirname", "cat", "sha256sum", "cut", "rm", "touch", "mktemp", "tail", "grep", "env"):
+    for tool in (
+        "bash",
+        "dirname",
+        "cat",
+        "sha256sum",
+        "cut",
+        "rm",
+        "touch",
+        "mktemp",
+        "tail",
+        "grep",
+        "env",
+    ):
         (bin_dir / tool).symlink_to(shutil.which(tool))
     fake(bin_dir / "id", "echo 1000")
     fake(bin_dir / "sudo", "exit 1")
@@ -89,7 +117,13 @@ def fake(path: Path, body: str) -> None:
 def setup(where: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
     command = ["bash", "scripts/setup.sh"]
     return subprocess.run(
-        command, cwd=where, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        command,
+        cwd=where,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -113,7 +147,10 @@ def test_setup_without_privileges_names_the_gl_packages(bare):
     venv_python.parent.mkdir(parents=True)
     (where / ".venv" / "pyvenv.cfg").write_text("")
     # a venv whose Python is fine, but finds no GL library (the only thing setup feeds it on standard input here)
-    fake(venv_python, f'if [ "$1" = - ]; then exit 1; elif [ "$1" = -m ]; then exit 0; fi; exec {sys.executable} "$@"')
+    fake(
+        venv_python,
+        f'if [ "$1" = - ]; then exit 1; elif [ "$1" = -m ]; then exit 0; fi; exec {sys.executable} "$@"',
+    )
     done = setup(where, env)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "apt-get install libegl1" in done.stderr and "must not be called" not in done.stderr

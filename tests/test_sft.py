@@ -56,11 +56,17 @@ def test_weights_of_clips_count_relatively():
 
     def loss(weight):
         with torch.no_grad():
-            return joint_loss(wam, replace(clip, weight=weight), SEEDS, 8, weight.sum().item())[1].item()
+            return joint_loss(wam, replace(clip, weight=weight), SEEDS, 8, weight.sum().item())[
+                1
+            ].item()
 
     one = torch.ones(8)
     parts = [loss(torch.eye(8)[i]) for i in range(8)]
-    assert loss(one) == pytest.approx(loss(7 * one), rel=1e-5) == pytest.approx(sum(parts) / 8, rel=1e-4)
+    assert (
+        loss(one)
+        == pytest.approx(loss(7 * one), rel=1e-5)
+        == pytest.approx(sum(parts) / 8, rel=1e-4)
+    )
     assert max(parts) > 1.1 * min(parts) and loss(0 * one) == 0
 
 
@@ -94,7 +100,9 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
 
 def test_a_loss_that_is_not_finite_is_refused_in_words():
     sft = SFT(tiny.fresh(), replace(CFG, lr=1e30, warmup=1), seed=0)
-    with pytest.raises(FloatingPointError, match="sft: the loss is not finite at step .*; lower sft.lr"):
+    with pytest.raises(
+        FloatingPointError, match="sft: the loss is not finite at step .*; lower sft.lr"
+    ):
         for _ in range(8):
             sft.step(tiny.demos().sample)
     assert math.isfinite(sft.done)

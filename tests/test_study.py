@@ -40,7 +40,11 @@ def prepare(study: StudyConfig, out: Path) -> Path:
         for split, name in (("demo", "demos"), ("heldout", "heldout")):
             episodes = demos.collect(replace(task.config.demos(split), n_workers=0))
             for seed in study.seeds:
-                demos.save(episodes, env_spec(task.config), Cell(task.name, "base", seed).folder(out) / name)
+                demos.save(
+                    episodes,
+                    env_spec(task.config),
+                    Cell(task.name, "base", seed).folder(out) / name,
+                )
     return out
 
 
@@ -68,7 +72,9 @@ def wait_until_free(out: Path, patience_s: float = 30) -> None:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def progress(out: Path) -> int:
@@ -89,14 +95,22 @@ def whole(tmp_path_factory) -> Path:
 
 def test_a_study_leaves_tables_figures_and_small_cells(whole):
     names = {p.name for p in whole.iterdir() if p.is_file()}
-    figures = {f"{kind}_{task}.png" for kind in ("arms", "horizon", "learning") for task in ("near", "far")}
+    figures = {
+        f"{kind}_{task}.png" for kind in ("arms", "horizon", "learning") for task in ("near", "far")
+    }
     assert names == {"study.json", "report.md", "results.csv", "comparisons.csv"} | figures
     table = rows(whole)
-    assert len(table) == 12 and [r["arm"] for r in table[:6]] == ["base"] * 2 + ["actor_success"] * 2 + ["wamrl"] * 2
+    assert (
+        len(table) == 12
+        and [r["arm"] for r in table[:6]] == ["base"] * 2 + ["actor_success"] * 2 + ["wamrl"] * 2
+    )
     for row in table:
         cell = Cell(row["task"], row["arm"], int(row["seed"]))
         summary = json.loads((cell.folder(whole) / "summary.json").read_text())
-        assert int(row["successes"]) == sum(summary["arms"]["after"]["success"]) and int(row["episodes"]) == 4
+        assert (
+            int(row["successes"]) == sum(summary["arms"]["after"]["success"])
+            and int(row["episodes"]) == 4
+        )
         assert (int(row["control_steps"]) == 0) == (row["arm"] == "base")
         assert int(row["control_steps"]) == summary["control_steps"]
     kept = {p.name for p in whole.rglob("checkpoints/*")}
@@ -114,14 +128,18 @@ def test_a_study_leaves_tables_figures_and_small_cells(whole):
 def test_control_steps_are_those_of_the_log(whole):
     folder = Cell("near", "wamrl", 1).folder(whole)
     logged = [r["rollout/steps"] for r in read_metrics(folder) if "rollout/steps" in r]
-    assert len(logged) == 2 and json.loads((folder / "summary.json").read_text())["control_steps"] == sum(logged)
+    assert len(logged) == 2 and json.loads((folder / "summary.json").read_text())[
+        "control_steps"
+    ] == sum(logged)
 
 
 def test_the_curve_begins_with_the_base_and_ends_with_the_result(whole):
     cell = Cell("near", "wamrl", 1)
     found = result(STUDY, cell, whole)
     base = result(STUDY, cell.base, whole)
-    episodes = [r["rollout/episodes"] for r in read_metrics(cell.folder(whole)) if "rollout/episodes" in r]
+    episodes = [
+        r["rollout/episodes"] for r in read_metrics(cell.folder(whole)) if "rollout/episodes" in r
+    ]
     assert [x for x, _ in found.evaluated] == [0, episodes[0], sum(episodes)]
     assert (found.evaluated[0][1], found.evaluated[-1][1]) == (base.rate, found.rate)
     assert len(found.curve) == 2 and base.evaluated == base.curve == ()
@@ -131,7 +149,9 @@ def test_every_arm_starts_from_the_same_base_and_states(whole):
     for cell in STUDY.cells():
         if cell.arm != "base":
             arms = json.loads((cell.folder(whole) / "summary.json").read_text())["arms"]
-            base = json.loads((cell.base.folder(whole) / "summary.json").read_text())["arms"]["after"]
+            base = json.loads((cell.base.folder(whole) / "summary.json").read_text())["arms"][
+                "after"
+            ]
             assert arms["before"] == base and arms["after"]["starts"] == base["starts"]
 
 
@@ -140,7 +160,15 @@ def test_killed_at_a_random_point_and_resumed_it_gives_the_same_table(whole, tmp
     out, target = tmp_path / "study", random.randint(1, 12)
     open_study(STUDY, out)
     prepare(STUDY, out)
-    command = [sys.executable, "-m", "wamrl.cli", "study", "tests.tiny_study:study", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "wamrl.cli",
+        "study",
+        "tests.tiny_study:study",
+        "--out",
+        str(out),
+    ]
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
         runner = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -178,13 +206,17 @@ def test_a_cell_stopped_between_iterations_resumes_bitwise(whole, tmp_path, monk
         if after == 1:
             patch.setattr(Learner, "iterate", stop)
         else:
-            patch.setattr("wamrl.study.cells.measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(
+                "wamrl.study.cells.measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
         with pytest.raises(KeyboardInterrupt):
             run_cell(STUDY, cell, tmp_path)
     assert checkpoint.load(checkpoint.latest(cell.folder(tmp_path)))["iteration"] == after
     assert not (cell.folder(tmp_path) / "summary.json").exists()
     assert run_cell(STUDY, cell, tmp_path)
-    ours, theirs = (json.loads((cell.folder(o) / "summary.json").read_text()) for o in (tmp_path, whole))
+    ours, theirs = (
+        json.loads((cell.folder(o) / "summary.json").read_text()) for o in (tmp_path, whole)
+    )
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
@@ -225,7 +257,9 @@ def test_an_error_in_one_arm_leaves_the_others_alone(whole, tmp_path, monkeypatc
 
 def test_arms_of_a_failed_base_are_named_and_not_started(tmp_path):
     study = replace(tiny_study.broken(), jobs=1)
-    failed = Runner(study, tmp_path, [sys.executable, "-c", "import sys; sys.exit('no simulator here')"]).run()
+    failed = Runner(
+        study, tmp_path, [sys.executable, "-c", "import sys; sys.exit('no simulator here')"]
+    ).run()
     assert {str(c) for c in failed} == {"near/base/0", "near/crash/0", "near/actor_success/0"}
     assert "no simulator here" in failed[Cell("near", "base", 0)]
     assert failed[Cell("near", "crash", 0)] == "its base failed"
@@ -240,7 +274,9 @@ def test_a_cell_killed_by_the_system_is_started_again_but_not_for_ever(tmp_path)
         failed = Runner(study, tmp_path / "study", [sys.executable, "-c", code]).run()
     finally:
         os.chdir(here)
-    assert (tmp_path / "starts").read_text() == "xxx" and "exit code -9" in failed[Cell("near", "base", 0)]
+    assert (tmp_path / "starts").read_text() == "xxx" and "exit code -9" in failed[
+        Cell("near", "base", 0)
+    ]
 
 
 def test_two_runners_never_run_one_cell(tmp_path):
@@ -264,7 +300,9 @@ def test_another_study_in_the_folder_is_refused(tmp_path):
         open_study(replace(STUDY, seeds=(0,)), tmp_path)
     near = STUDY.tasks[0]
     longer = replace(near.config, sft=replace(near.config.sft, steps=7))
-    with pytest.raises(ValueError, match=r"study.tasks.near.arms.actor_success.sft.steps is 6 there and 7 here"):
+    with pytest.raises(
+        ValueError, match=r"study.tasks.near.arms.actor_success.sft.steps is 6 there and 7 here"
+    ):
         open_study(replace(STUDY, tasks=(replace(near, config=longer), STUDY.tasks[1])), tmp_path)
     (tmp_path / "elsewhere" / "things").mkdir(parents=True)
     with pytest.raises(ValueError, match="no study.json"):
@@ -293,7 +331,9 @@ def test_unfair_and_impossible_studies_are_refused():
 
 def test_only_takes_the_bases_along():
     assert [str(c) for c in STUDY.cells("far/wamrl/1")] == ["far/base/1", "far/wamrl/1"]
-    assert {c.task for c in STUDY.cells("near/*/*")} == {"near"} and len(STUDY.cells("near/*/*")) == 6
+    assert {c.task for c in STUDY.cells("near/*/*")} == {"near"} and len(
+        STUDY.cells("near/*/*")
+    ) == 6
     assert [str(c) for c in STUDY.cells("*/base/0")] == ["near/base/0", "far/base/0"]
     some = replace(STUDY, tasks=(replace(STUDY.tasks[0], arms=("wamrl",)), STUDY.tasks[1]))
     assert "near/actor_success/0" not in map(str, some.cells()) and len(some.cells()) == 10
@@ -302,11 +342,15 @@ def test_only_takes_the_bases_along():
 def test_bad_words_get_one_sentence(tmp_path):
     assert "which study?" in refused("study")
     assert "unknown study 'nothing'" in refused("study", "nothing")
-    assert "no cell of" in refused("study", "tests.tiny_study:study", "--out", tmp_path / "a", "--only", "x/y/z")
+    assert "no cell of" in refused(
+        "study", "tests.tiny_study:study", "--out", tmp_path / "a", "--only", "x/y/z"
+    )
     assert "has no cell near/base/7" in refused(
         "study", "tests.tiny_study:study", "--out", tmp_path / "a", "--cell", "near/base/7"
     )
-    assert "finished yet" in refused("study", "tests.tiny_study:study", "--out", tmp_path / "a", "--report-only")
+    assert "finished yet" in refused(
+        "study", "tests.tiny_study:study", "--out", tmp_path / "a", "--report-only"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(cli.recipes(StudyConfig)))
@@ -319,16 +363,31 @@ def test_the_studies_of_the_package_are_fair_and_complete(name):
     for task in study.tasks:
         configs = {a.name: a.change(task.config) for a in study.arms_of(task)}
         halves = {
-            n: (c.train.reward.mode, c.train.actor.enabled, c.train.online.world, c.train.online.actor, c.flow.sde)
+            n: (
+                c.train.reward.mode,
+                c.train.actor.enabled,
+                c.train.online.world,
+                c.train.online.actor,
+                c.flow.sde,
+            )
             for n, c in configs.items()
         }
         assert halves["actor_success"] == ("success", True, False, False, "marginal")
         assert halves["actor_recon"] == ("paper", True, False, False, "marginal")
-        assert halves["video_sft"][1:4] == (False, True, False) and halves["bc_success"][1:4] == (False, False, True)
+        assert halves["video_sft"][1:4] == (False, True, False) and halves["bc_success"][1:4] == (
+            False,
+            False,
+            True,
+        )
         assert halves["wamrl_paper"] == ("paper", True, True, False, "plain")
-        assert halves["wamrl"] == halves["wamrl_no_kl"] == ("composite", True, True, True, "marginal")
+        assert (
+            halves["wamrl"] == halves["wamrl_no_kl"] == ("composite", True, True, True, "marginal")
+        )
         assert configs["wamrl"].train.online.kl > 0 == configs["wamrl_no_kl"].train.online.kl
-        assert configs["demos_only"].train.online.demo_share == 1 and not configs["demos_only"].train.actor.enabled
+        assert (
+            configs["demos_only"].train.online.demo_share == 1
+            and not configs["demos_only"].train.actor.enabled
+        )
 
 
 def test_another_reward_adds_two_arms_and_two_claims():
@@ -336,7 +395,8 @@ def test_another_reward_adds_two_arms_and_two_claims():
     study.validate()
     assert {"actor_recon_plain", "wamrl_plain"} <= {a.name for a in study.arms}
     assert [(c.arm, c.against) for c in study.claims if c.number == 7] == [
-        ("actor_recon", "actor_recon_plain"), ("wamrl", "wamrl_plain"),
+        ("actor_recon", "actor_recon_plain"),
+        ("wamrl", "wamrl_plain"),
     ]
     assert [c.number for c in study.claims] == sorted(c.number for c in study.claims)
 

@@ -41,12 +41,19 @@ VARIANTS = {
         actor=replace(ACTOR, algorithm="grpo"), reward=RewardConfig(mode="success"), groups=6
     ),
     "paper-ema": tiny.train_config(
-        reward=RewardConfig(mode="paper", scorer="ema"), online=replace(ONLINE, actor=False), ema=0.5
+        reward=RewardConfig(mode="paper", scorer="ema"),
+        online=replace(ONLINE, actor=False),
+        ema=0.5,
     ),
-    "world-only": tiny.train_config(actor=replace(ACTOR, enabled=False), online=replace(ONLINE, actor=False)),
+    "world-only": tiny.train_config(
+        actor=replace(ACTOR, enabled=False), online=replace(ONLINE, actor=False)
+    ),
     "all-noisy, denoised features, small buffer": replace(
-        tiny.train_config(online=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")),
-        model=LATE, flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
+        tiny.train_config(
+            online=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")
+        ),
+        model=LATE,
+        flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
     ),
 }
 
@@ -62,7 +69,9 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, pool, tmp_path):
     torch.randn(7)  # the global generator is nobody's state
     resumed = learner(cfg, seed=5)
     assert tiny.difference(resumed.state_dict(), straight.state_dict())
-    resumed.load_state_dict(checkpoint.load(tmp_path / "step"), checkpoint.load_parts(tmp_path / "step"))
+    resumed.load_state_dict(
+        checkpoint.load(tmp_path / "step"), checkpoint.load_parts(tmp_path / "step")
+    )
     again = [resumed.iterate(pool) for _ in range(2)]
     assert tiny.difference(straight.state_dict(), resumed.state_dict()) is None
     assert tiny.difference(straight.buffer.own_state(), resumed.buffer.own_state()) is None
@@ -80,19 +89,35 @@ def test_diagnostics_do_not_change_the_training(mode, pool):
     states = []
     for enabled in (True, False):
         run = learner(
-            tiny.train_config(reward=RewardConfig(mode=mode), diagnostics=DiagnosticsConfig(enabled=enabled, chunks=9))
+            tiny.train_config(
+                reward=RewardConfig(mode=mode),
+                diagnostics=DiagnosticsConfig(enabled=enabled, chunks=9),
+            )
         )
         torch.manual_seed(0)
         metrics = [run.iterate(pool) for _ in range(2)]
         assert any(k.startswith("diag/") for k in metrics[0]) == enabled
-        states.append({k: v for k, v in run.state_dict().items() if k != "diagnostics"} | {"torch": torch.rand(3)})
+        states.append(
+            {k: v for k, v in run.state_dict().items() if k != "diagnostics"}
+            | {"torch": torch.rand(3)}
+        )
     assert tiny.difference(*states) is None
 
 
 def test_the_saved_state_is_complete():
     """Every piece of the issue's list is in it: weights, optimisers, RNG, clip buffer, EMA, normalisers."""
     state = learner().state_dict()
-    assert {"wam", "frozen", "average", "starts", "reward", "actor", "online", "buffer", "generator"} <= state.keys()
+    assert {
+        "wam",
+        "frozen",
+        "average",
+        "starts",
+        "reward",
+        "actor",
+        "online",
+        "buffer",
+        "generator",
+    } <= state.keys()
     assert {"optimizer", "value_optimizer"} == state["actor"]["_extra_state"].keys()
     assert {"world_optimizer", "actor_optimizer"} == state["online"]["_extra_state"].keys()
     assert {"norm.count", "norm.mean", "norm.m2"} == state["reward"].keys()
@@ -126,20 +151,32 @@ def test_the_latent_kl_is_zero_at_the_start_and_grows(pool):
     metrics = [run.iterate(pool) for _ in range(3)]
     seen = [m for m in metrics if "world/video_loss" in m]
     assert len(seen) >= 2
-    assert all(seen[0][f"world/kl_mean/{tap}"] == 0 for tap in taps) and seen[0]["world/kl_variance"] == 0
+    assert (
+        all(seen[0][f"world/kl_mean/{tap}"] == 0 for tap in taps)
+        and seen[0]["world/kl_variance"] == 0
+    )
     assert all(m["world/kl_gradient_share"] > 0 for m in seen), "measured where there is drift"
-    assert all(seen[1][f"world/kl_mean/{tap}"] > 0 for tap in taps) and seen[1]["world/kl_variance"] > 0
+    assert (
+        all(seen[1][f"world/kl_mean/{tap}"] > 0 for tap in taps)
+        and seen[1]["world/kl_variance"] > 0
+    )
 
 
 def test_the_leash_holds(pool):
     """The same steps with a strong KL end nearer to the pretrained features."""
     drift = {}
     for strength in (0.0, 100.0):
-        run = learner(tiny.train_config(online=replace(ONLINE, steps=15, world_lr=1e-3, kl=strength, actor=False)))
+        run = learner(
+            tiny.train_config(
+                online=replace(ONLINE, steps=15, world_lr=1e-3, kl=strength, actor=False)
+            )
+        )
         sample = run.demos.sample
         run.online.update(run.wam, sample, sample, torch.Generator().manual_seed(0))
         clip = sample(64, torch.Generator().manual_seed(1))
-        z, old = (w.features(w.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen))
+        z, old = (
+            w.features(w.encode(clip.obs), torch.arange(64)).detach() for w in (run.wam, run.frozen)
+        )
         drift[strength] = run.online.kl(z, old)[0].mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]
 
@@ -242,7 +279,9 @@ def test_a_world_model_update_leaves_the_actors_ratio(pool):
     ],
 )
 def test_the_halves_switch_off_separately(name, actor, online, world_moves, actor_moves, pool):
-    run = learner(tiny.train_config(actor=replace(ACTOR, enabled=actor), online=replace(ONLINE, **online)))
+    run = learner(
+        tiny.train_config(actor=replace(ACTOR, enabled=actor), online=replace(ONLINE, **online))
+    )
     world, head, frozen = (tiny.snapshot(m) for m in (run.wam.world, run.wam.actor, run.frozen))
     metrics = [run.iterate(pool) for _ in range(2)]
     assert sum(m["rollout/success"] for m in metrics) > 0
@@ -257,7 +296,9 @@ def test_the_halves_switch_off_separately(name, actor, online, world_moves, acto
 
 def test_value_warm_up_leaves_the_actor(pool):
     run = learner(
-        tiny.train_config(actor=replace(ACTOR, value_warmup=1), online=replace(ONLINE, world=False, actor=False))
+        tiny.train_config(
+            actor=replace(ACTOR, value_warmup=1), online=replace(ONLINE, world=False, actor=False)
+        )
     )
     before = tiny.snapshot(run.wam)
     run.iterate(pool)
@@ -269,7 +310,8 @@ def test_value_warm_up_leaves_the_actor(pool):
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_without_any_success_training_goes_on(algorithm):
     cfg = replace(
-        tiny.train_config(actor=replace(ACTOR, algorithm=algorithm)), env=replace(tiny.ENV, radius=0.01, horizon=16)
+        tiny.train_config(actor=replace(ACTOR, algorithm=algorithm)),
+        env=replace(tiny.ENV, radius=0.01, horizon=16),
     )
     with cfg.pool().build() as pool:
         run = Learner(cfg, tiny.lively(), tiny.demos(), 16)
@@ -278,7 +320,9 @@ def test_without_any_success_training_goes_on(algorithm):
     assert not any("world/video_loss" in m for m in metrics)
     assert any(k.startswith("actor/") for k in metrics[0]) == (algorithm == "ppo")
     undefined = ("diag/auc", "diag/mean_success")  # NaN, as nothing has succeeded
-    assert all(math.isfinite(v) for m in metrics for k, v in m.items() if not k.startswith(undefined))
+    assert all(
+        math.isfinite(v) for m in metrics for k, v in m.items() if not k.startswith(undefined)
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(pool, tmp_path):
@@ -286,7 +330,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(pool,
     run.iterate(pool)
     path = checkpoint.save_step(tmp_path, 1, run.state_dict(), run.buffer.own_state())
     run.online.cfg = replace(ONLINE, world_lr=1e30)
-    with pytest.raises(FloatingPointError, match="online sft: the loss is not finite; lower world_lr or actor_lr"):
+    with pytest.raises(
+        FloatingPointError, match="online sft: the loss is not finite; lower world_lr or actor_lr"
+    ):
         for _ in range(3):
             run.online.update(run.wam, run.demos.sample, run.demos.sample, run.generator)
     assert checkpoint.latest(tmp_path) == path
@@ -305,8 +351,12 @@ def test_a_policy_of_nan_is_refused_in_words(pool):
 def test_co_training_reaches_the_world_model_only_if_shared():
     moved = {}
     for shared, actor in ((False, False), (False, True), (True, True)):
-        run = learner(tiny.train_config(online=replace(ONLINE, shared=shared, actor=actor, steps=1)))
-        run.online.update(run.wam, run.demos.sample, run.demos.sample, torch.Generator().manual_seed(0))
+        run = learner(
+            tiny.train_config(online=replace(ONLINE, shared=shared, actor=actor, steps=1))
+        )
+        run.online.update(
+            run.wam, run.demos.sample, run.demos.sample, torch.Generator().manual_seed(0)
+        )
         moved[shared, actor] = tiny.snapshot(run.wam.world)
     assert tiny.difference(moved[False, False], moved[False, True]) is None
     assert tiny.difference(moved[False, True], moved[True, True])
@@ -422,9 +472,17 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
     [
         (replace(tiny.CONFIG, flow=replace(tiny.CONFIG.flow, noise=0.0)), "silently zero"),
         (tiny.train_config(iterations=0), "must be >= 1"),
-        (tiny.train_config(actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)), "group >= 2"),
+        (
+            tiny.train_config(
+                actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)
+            ),
+            "group >= 2",
+        ),
         (tiny.train_config(online=OnlineSFTConfig(demo_share=1.1)), "online sft"),
-        (tiny.train_config(online=OnlineSFTConfig(kl_share=1.0)), "None keeps kl, kl=0 turns the KL off"),
+        (
+            tiny.train_config(online=OnlineSFTConfig(kl_share=1.0)),
+            "None keeps kl, kl=0 turns the KL off",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(cfg, sentence):
@@ -432,13 +490,17 @@ def test_impossible_settings_are_refused(cfg, sentence):
         learner(cfg)
 
 
-BUDGET = tiny.train_config(env_steps=3 * 260, starts=StartsConfig(group=2, revisit=0.5, capacity=50))
+BUDGET = tiny.train_config(
+    env_steps=3 * 260, starts=StartsConfig(group=2, revisit=0.5, capacity=50)
+)
 
 
 @pytest.mark.parametrize("radius", [0.01, 0.55, 9.0], ids=["never solved", "sometimes", "at once"])
 def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
     cfg = replace(BUDGET, env=replace(tiny.ENV, radius=radius, horizon=20))
-    cfg = tiny.train_config(cfg, actor=replace(ACTOR, enabled=False), online=replace(ONLINE, world=False, actor=False))
+    cfg = tiny.train_config(
+        cfg, actor=replace(ACTOR, enabled=False), online=replace(ONLINE, world=False, actor=False)
+    )
     with cfg.pool().build() as pool:
         run = Learner(cfg, tiny.lively(), tiny.demos(), 20)
         total = 0
@@ -450,19 +512,25 @@ def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
             assert 260 * k - 2 * 20 < total <= 260 * k
             assert metrics["rollout/episodes"] % 2 == 0
     fresh = int(run.starts.fresh)
-    assert (run.starts.tries[:fresh] > 0).all() and not run.starts.tries[fresh:].any(), "a start was skipped"
+    assert (run.starts.tries[:fresh] > 0).all() and not run.starts.tries[fresh:].any(), (
+        "a start was skipped"
+    )
 
 
 def test_under_a_budget_a_resumed_run_is_bitwise_the_uninterrupted_one(pool, tmp_path):
     for algorithm in ("ppo", "grpo"):
-        cfg = tiny.train_config(BUDGET, actor=replace(ACTOR, algorithm=algorithm), reward=RewardConfig(mode="success"))
+        cfg = tiny.train_config(
+            BUDGET, actor=replace(ACTOR, algorithm=algorithm), reward=RewardConfig(mode="success")
+        )
         straight = learner(cfg)
         straight.iterate(pool)
         checkpoint.save(tmp_path / algorithm, straight.state_dict(), straight.buffer.own_state())
         for _ in range(2):
             straight.iterate(pool)
         resumed = learner(cfg, seed=5)
-        resumed.load_state_dict(checkpoint.load(tmp_path / algorithm), checkpoint.load_parts(tmp_path / algorithm))
+        resumed.load_state_dict(
+            checkpoint.load(tmp_path / algorithm), checkpoint.load_parts(tmp_path / algorithm)
+        )
         assert 0 < resumed.steps_used < straight.steps_used
         for _ in range(2):
             resumed.iterate(pool)

@@ -32,17 +32,27 @@ torch.set_num_threads(1)  # bitwise comparisons, and a machine that others use
 ENV = EasyConfig()
 MODEL = WAMConfig(
     world=VideoDiTConfig(width=32, depth=2, heads=2, patch=8, taps=(1, 2)),
-    actor=ActionHeadConfig(width=32, heads=2), frame_offsets=(4, 8), chunk=8,
+    actor=ActionHeadConfig(width=32, heads=2),
+    frame_offsets=(4, 8),
+    chunk=8,
 )
 CONFIG = Config(
-    name="tiny", env=ENV, model=MODEL, flow=FlowConfig(steps=3, noise=0.5), data=DataConfig(episodes=6, heldout=2),
+    name="tiny",
+    env=ENV,
+    model=MODEL,
+    flow=FlowConfig(steps=3, noise=0.5),
+    data=DataConfig(episodes=6, heldout=2),
     sft=SFTConfig(steps=6, batch=8, warmup=2),
     train=TrainConfig(
-        iterations=3, groups=4, starts=StartsConfig(group=2),
+        iterations=3,
+        groups=4,
+        starts=StartsConfig(group=2),
         actor=ActorUpdateConfig(epochs=2, batch=16, value_warmup=0),
         online=OnlineSFTConfig(actor=True, steps=2, batch=8),
     ),
-    eval=EvalConfig(episodes=4, choose=4, during=4), vector=VectorConfig(n_envs=8, n_workers=1), threads=1,
+    eval=EvalConfig(episodes=4, choose=4, during=4),
+    vector=VectorConfig(n_envs=8, n_workers=1),
+    threads=1,
 )
 
 
@@ -60,13 +70,23 @@ def fresh(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
 @cache
 def demos() -> ClipDataset:
     episodes = collect(DemoConfig(env=ENV, episodes=12, n_workers=0))
-    return ClipDataset(InMemory(episodes), MODEL.history_offsets, MODEL.frame_offsets, MODEL.chunk, only_success=True)
+    return ClipDataset(
+        InMemory(episodes),
+        MODEL.history_offsets,
+        MODEL.frame_offsets,
+        MODEL.chunk,
+        only_success=True,
+    )
 
 
 def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
     """As `fresh`, but what starts at zero is random: features, imaginations and noise levels matter."""
     wam, g = fresh(seed, model), torch.Generator().manual_seed(seed)
-    for layer in (wam.world.head, wam.actor.head, *(block.modulation for block in wam.actor.blocks)):
+    for layer in (
+        wam.world.head,
+        wam.actor.head,
+        *(block.modulation for block in wam.actor.blocks),
+    ):
         layer.weight.data.normal_(0, 0.05, generator=g)
     wam.normalize.fit(*demos().statistics())
     return wam
@@ -86,7 +106,9 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
     """Names of parameters and buffers that are not bitwise what they were."""
-    return {k for k, v in module.state_dict().items() if k in before and not torch.equal(v, before[k])}
+    return {
+        k for k, v in module.state_dict().items() if k in before and not torch.equal(v, before[k])
+    }
 
 
 def difference(a, b, where: str = "") -> str | None:

@@ -57,10 +57,19 @@ def bench(o: Options) -> None:
             console.print(f"{name:<18} {benchmark.title}", markup=False)
         return
     kept = o.out is None and not o.quick
-    folder = o.out or ROOT / "benchmarks" / "results" / importlib.import_module("benchmarks.machine").slug()
-    failed = [] if o.report_only else [name for name in o.names or known if not run(name, folder, o.quick, kept, o.out)]
+    folder = (
+        o.out
+        or ROOT / "benchmarks" / "results" / importlib.import_module("benchmarks.machine").slug()
+    )
+    failed = (
+        []
+        if o.report_only
+        else [name for name in o.names or known if not run(name, folder, o.quick, kept, o.out)]
+    )
     if kept:
-        (ROOT / "docs" / "benchmarks.md").write_text(render(ROOT / "benchmarks" / "results"), encoding="utf-8")
+        (ROOT / "docs" / "benchmarks.md").write_text(
+            render(ROOT / "benchmarks" / "results"), encoding="utf-8"
+        )
         console.print("tables -> docs/benchmarks.md")
     if failed:
         raise RuntimeError(f"{', '.join(failed)} failed: see above")
@@ -69,7 +78,9 @@ def bench(o: Options) -> None:
 def benchmarks() -> dict:
     """Name -> Benchmark, from benchmarks/targets.py of the checkout."""
     if not (ROOT / "benchmarks" / "targets.py").is_file():
-        raise ValueError("the benchmarks are not part of the package: clone the repository and install it with pip -e")
+        raise ValueError(
+            "the benchmarks are not part of the package: clone the repository and install it with pip -e"
+        )
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     return importlib.import_module("benchmarks.targets").BENCHMARKS
@@ -83,8 +94,17 @@ def run(name: str, folder: Path, quick: bool, kept: bool, out: Path | None) -> b
     with tempfile.TemporaryDirectory() as draft:
         file = (folder if kept or out else Path(draft)).resolve() / f"{name}.json"
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--out", str(file), *(["--quick"] if quick else [])]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdin=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{name}",
+            "--out",
+            str(file),
+            *(["--quick"] if quick else []),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdin=subprocess.DEVNULL
+        )
         if done.returncode:
             return False
         console.print(table(json.loads(file.read_text(encoding="utf-8"))))
@@ -93,23 +113,39 @@ def run(name: str, folder: Path, quick: bool, kept: bool, out: Path | None) -> b
 
 def table(record: dict) -> Table:
     """The rows of one JSON file for the console."""
-    shown = Table(title=benchmarks()[record["name"]].title + (" (quick: not a measurement)" if record["quick"] else ""))
+    shown = Table(
+        title=benchmarks()[record["name"]].title
+        + (" (quick: not a measurement)" if record["quick"] else "")
+    )
     for column in COLUMNS:
         shown.add_column(column)
     for r in record["rows"]:
-        shown.add_row(*cells(record["name"], r)[:-1], style="" if verdict(record["name"], r) != "missed" else "red")
+        shown.add_row(
+            *cells(record["name"], r)[:-1],
+            style="" if verdict(record["name"], r) != "missed" else "red",
+        )
     return shown
 
 
 def cells(name: str, r: dict) -> tuple[str, ...]:
     """One row as text: `COLUMNS`, and the explanation of a miss or the row's note."""
     target = benchmarks()[name].targets.get(r["what"])
-    reason = [target.explanation or "not explained yet"] if target and verdict(name, r) == "missed" else []
+    reason = (
+        [target.explanation or "not explained yet"]
+        if target and verdict(name, r) == "missed"
+        else []
+    )
     remark = "; ".join([*reason, *filter(None, [r["note"]])])
     ours, peer, ratio = (pair(r[side]) for side in ("ours", "peer", "ratio"))
     unit = f" {r['unit']}"
     return (
-        r["what"], ours + unit, peer and peer + unit, ratio, str(target) if target else "", verdict(name, r), remark,
+        r["what"],
+        ours + unit,
+        peer and peer + unit,
+        ratio,
+        str(target) if target else "",
+        verdict(name, r),
+        remark,
     )
 
 
@@ -133,7 +169,11 @@ def render(results: Path) -> str:
     for folder in sorted(p for p in results.glob("*") if p.is_dir()):
         parts.append(f"## {folder.name}\n")
         for name in (n for n in known if (folder / f"{n}.json").is_file()):
-            parts.append(section(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), known[name]))
+            parts.append(
+                section(
+                    json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), known[name]
+                )
+            )
     return "\n".join(parts)
 
 

@@ -39,7 +39,9 @@ VERBS = {
     "check": "does my environment, model or reward keep its contract?",
 }
 SHARED = ("quickstart", "sft", "train", "eval")  # these can run on several ranks
-USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(f"  {v:<11} {t}" for v, t in VERBS.items())
+USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(
+    f"  {v:<11} {t}" for v, t in VERBS.items()
+)
 USAGE += "\n\nwamrl VERB RECIPE --help shows every option of that recipe; `wamrl list` the recipes."
 
 
@@ -74,18 +76,31 @@ def run(verb: str, args: list[str]) -> None:
         return data_verbs.run(args)
     if verb == "bench":
         return bench.bench(
-            tyro.cli(bench.Options, args=args, prog="wamrl bench", description=VERBS[verb],
-                     config=(tyro.conf.FlagCreatePairsOff,))
+            tyro.cli(
+                bench.Options,
+                args=args,
+                prog="wamrl bench",
+                description=VERBS[verb],
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
         )
-    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
+    name, rest = (
+        (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
+    )
     options = tyro.cli(
-        verbs.Options, default=verbs.Options(config=find_recipe(name)()), args=rest, prog=f"wamrl {verb} {name}",
-        description=VERBS[verb], config=(tyro.conf.FlagCreatePairsOff,),
+        verbs.Options,
+        default=verbs.Options(config=find_recipe(name)()),
+        args=rest,
+        prog=f"wamrl {verb} {name}",
+        description=VERBS[verb],
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     if options.smoke:
         options = replace(options, config=smoke(options.config))
     if options.ranks < 0:
-        raise ValueError(f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual")
+        raise ValueError(
+            f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual"
+        )
     n = options.ranks or (verbs.usual_ranks(options.config) if verb in SHARED else 1)
     started = int(os.environ.get("WORLD_SIZE", 1))
     if max(n, started) > 1 and verb not in SHARED:
@@ -101,16 +116,26 @@ def run(verb: str, args: list[str]) -> None:
 def run_study(args: list[str]) -> None:
     """`wamrl study NAME`; a cell's process gets the same words and `--cell`."""
     if not args or args[0].startswith("-"):
-        raise ValueError(f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function")
+        raise ValueError(
+            f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function"
+        )
     options = tyro.cli(
-        verbs.StudyOptions, args=args[1:], prog=f"wamrl study {args[0]}", description=VERBS["study"],
+        verbs.StudyOptions,
+        args=args[1:],
+        prog=f"wamrl study {args[0]}",
+        description=VERBS["study"],
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     study = find_recipe(args[0], StudyConfig)()
     if options.smoke:
         tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
         study = replace(study, name=f"{study.name}-smoke", tasks=tasks, seeds=study.seeds[:1])
-    verbs.study(study, options, [sys.executable, "-m", "wamrl.cli", "study", *args], f"wamrl study {' '.join(args)}")
+    verbs.study(
+        study,
+        options,
+        [sys.executable, "-m", "wamrl.cli", "study", *args],
+        f"wamrl study {' '.join(args)}",
+    )
 
 
 def find_recipe(name: str, kind: type = Config) -> Callable:
@@ -123,7 +148,9 @@ def find_recipe(name: str, kind: type = Config) -> Callable:
             raise ValueError(f"cannot import recipe {name}: {error}") from error
     if name not in (known := recipes(kind)):
         what = "recipe" if kind is Config else "study"
-        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(known)}, or give module:function")
+        raise ValueError(
+            f"unknown {what} {name!r}: choose one of {', '.join(known)}, or give module:function"
+        )
     return known[name]
 
 
@@ -154,8 +181,13 @@ def smoke(cfg: Config) -> Config:
         data=replace(cfg.data, episodes=4, heldout=2),
         sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
         train=replace(
-            cfg.train, iterations=2, groups=2, env_steps=0, starts=replace(cfg.train.starts, group=2),
-            actor=replace(cfg.train.actor, epochs=1), online=replace(cfg.train.online, steps=2, batch=16),
+            cfg.train,
+            iterations=2,
+            groups=2,
+            env_steps=0,
+            starts=replace(cfg.train.starts, group=2),
+            actor=replace(cfg.train.actor, epochs=1),
+            online=replace(cfg.train.online, steps=2, batch=16),
         ),
         eval=replace(cfg.eval, episodes=4, choose=4, during=4),
         rewards=replace(cfg.rewards, states=4, group=2),
@@ -175,7 +207,12 @@ def print_list() -> None:
     print("\nMetaWorld tasks (--env.task):")
     for name, task in metaworld_tasks.TASKS.items():
         marks = ", ".join(
-            m for m, on in (("staged: --env.stages 1..4", task.stageable), ("multi-phase", task.holds)) if on
+            m
+            for m, on in (
+                ("staged: --env.stages 1..4", task.stageable),
+                ("multi-phase", task.holds),
+            )
+            if on
         )
         print(f"  {name:<28} {task.instruction}{f'  [{marks}]' if marks else ''}")
     print("\nrobosuite tasks (--env.task of a robosuite recipe such as lift; docs/robosuite.md):")
@@ -185,7 +222,9 @@ def print_list() -> None:
     from wamrl.envs.libero_assets import SUITES
 
     suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
-    print(f"\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): {suites}")
+    print(
+        f"\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): {suites}"
+    )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ class TrainConfig:
         if not self.env_steps:
             return None
         done = iteration + 1
-        if (share := self.env_steps * done // self.iterations - used) < (least := self.starts.group * horizon):
+        if (share := self.env_steps * done // self.iterations - used) < (
+            least := self.starts.group * horizon
+        ):
             needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
                 f"train: env_steps={self.env_steps} leaves {share} control steps for iteration {done} and a group of "
@@ -95,7 +97,9 @@ class TrainConfig:
                 "give iterations * starts.group * horizon or more, or 0 for no budget"
             )
         if self.actor.algorithm == "grpo" and self.starts.group < 2:
-            raise ValueError("train: grpo compares episodes of one initial state; set train.starts.group >= 2")
+            raise ValueError(
+                "train: grpo compares episodes of one initial state; set train.starts.group >= 2"
+            )
         for part in (self.starts, self.reward, self.actor, self.online, self.diagnostics):
             part.validate()
 
@@ -129,13 +133,22 @@ class Config:
         n = self.data.episodes if split == "demo" else self.data.heldout
         # the first rank records while the others wait
         processes = self.vector.n_workers or all_cores()
-        return DemoConfig(env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes)
+        return DemoConfig(
+            env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes
+        )
 
     def pool(self) -> PoolConfig:
         m, v = self.model, self.vector
         n_workers = min(v.n_workers or workers(), v.n_envs)
         return PoolConfig(
-            env=self.env, n_envs=v.n_envs, n_workers=n_workers, lanes=v.lanes, backend=v.backend,
-            ray_address=v.ray_address, timeout_s=v.timeout_s, n_exec=m.chunk, frame_offsets=m.frame_offsets,
+            env=self.env,
+            n_envs=v.n_envs,
+            n_workers=n_workers,
+            lanes=v.lanes,
+            backend=v.backend,
+            ray_address=v.ray_address,
+            timeout_s=v.timeout_s,
+            n_exec=m.chunk,
+            frame_offsets=m.frame_offsets,
             history_offsets=m.history_offsets,
         )

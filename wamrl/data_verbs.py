@@ -65,9 +65,18 @@ def run(args: list[str]) -> None:
     """`wamrl data ARGS`."""
     verbs = {"convert": (Convert, convert), "inspect": (Inspect, inspect), "stats": (Stats, stats)}
     if not args or args[0] not in verbs:
-        raise ValueError(f"which one? wamrl data {' | '.join(verbs)}; --help shows the options of each")
+        raise ValueError(
+            f"which one? wamrl data {' | '.join(verbs)}; --help shows the options of each"
+        )
     options, action = verbs[args[0]]
-    action(tyro.cli(options, args=args[1:], prog=f"wamrl data {args[0]}", config=(tyro.conf.FlagCreatePairsOff,)))
+    action(
+        tyro.cli(
+            options,
+            args=args[1:],
+            prog=f"wamrl data {args[0]}",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    )
 
 
 def place(path: Path) -> Path:
@@ -85,25 +94,39 @@ def convert(o: Convert) -> None:
         )
     recording = open_dataset(src, views=o.views, image_hw=o.image_hw)
     if target == "wamrl":
-        spec = store.load_spec(src) if kind(src) == "wamrl" else spec_of(recording, src.resolve().name)
+        spec = (
+            store.load_spec(src) if kind(src) == "wamrl" else spec_of(recording, src.resolve().name)
+        )
         store.save_recording(recording, spec, o.dst)
     else:
         lerobot.write(
-            o.dst, recording.episodes(), views=recording.views, fps=_fps(o, recording), video=not o.image,
-            codec=o.codec, crf=o.crf,
-            robot_type=o.robot_type or (recording.info.robot_type if _is_lerobot(recording) else ""),
+            o.dst,
+            recording.episodes(),
+            views=recording.views,
+            fps=_fps(o, recording),
+            video=not o.image,
+            codec=o.codec,
+            crf=o.crf,
+            robot_type=o.robot_type
+            or (recording.info.robot_type if _is_lerobot(recording) else ""),
         )
     steps = sum(fact.length for fact in recording.facts)
-    console.print(f"wrote {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False)
+    console.print(
+        f"wrote {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False
+    )
     _print_notes(recording)
 
 
 def spec_of(recording: Recording, name: str) -> dict:
     """What our own store wants to know of the environment, as far as the recording tells."""
     return {
-        "name": name, "instruction": recording.facts[0].text, "views": list(recording.views),
-        "image_hw": list(recording.image_hw), "action_dim": recording.actions.shape[1],
-        "proprio_dim": recording.proprio.shape[1], "horizon": max(fact.length for fact in recording.facts),
+        "name": name,
+        "instruction": recording.facts[0].text,
+        "views": list(recording.views),
+        "image_hw": list(recording.image_hw),
+        "action_dim": recording.actions.shape[1],
+        "proprio_dim": recording.proprio.shape[1],
+        "horizon": max(fact.length for fact in recording.facts),
         "stages": max(1, *(fact.stages for fact in recording.facts)),
     }
 
@@ -117,7 +140,9 @@ def inspect(o: Inspect) -> None:
     console.print(table)
     features = Table("feature", "dtype", "shape")
     for key, feature in found["features"].items():
-        features.add_row(_text(key), _text(feature["dtype"]), " x ".join(map(str, feature["shape"])))
+        features.add_row(
+            _text(key), _text(feature["dtype"]), " x ".join(map(str, feature["shape"]))
+        )
     console.print(features)
 
 
@@ -138,7 +163,8 @@ def summary(path: Path) -> dict:
         "format": "HDF5" if kind(path) == "hdf5" else "wamrl's own",
         "episodes": len(recording),
         "frames": len(recording.proprio),
-        "features": features | {view: {"dtype": "uint8", "shape": [*hw, 3]} for view in recording.views},
+        "features": features
+        | {view: {"dtype": "uint8", "shape": [*hw, 3]} for view in recording.views},
         "views": list(recording.views),
         "tasks": dict(Counter(fact.text for fact in recording.facts)),
         "successes": sum(fact.success for fact in recording.facts),
@@ -153,11 +179,16 @@ def stats(o: Stats) -> None:
     for key, entry in found.items():
         names = [name for name in entry if name != "count"]
         table = Table(
-            title=_text(f"{key} ({int(entry['count'][0])})"), box=SIMPLE_HEAD, title_justify="left", padding=0
+            title=_text(f"{key} ({int(entry['count'][0])})"),
+            box=SIMPLE_HEAD,
+            title_justify="left",
+            padding=0,
         )
         for name in ("", *names):
             table.add_column(name, justify="right", no_wrap=True)
-        for number, values in enumerate(zip(*(np.ravel(entry[name]) for name in names), strict=True)):
+        for number, values in enumerate(
+            zip(*(np.ravel(entry[name]) for name in names), strict=True)
+        ):
             label = "RGB"[number] if entry["mean"].ndim == 3 else str(number)
             table.add_row(label, *(f"{value:.3g}" for value in values))
         console.print(table)
@@ -167,7 +198,9 @@ def stats(o: Stats) -> None:
 def _fps(o: Convert, recording: Recording) -> int:
     fps = o.fps or (recording.fps if _is_lerobot(recording) else None)
     if fps is None:
-        raise ValueError(f"{o.src} does not know its rate: give --fps, the control steps per second")
+        raise ValueError(
+            f"{o.src} does not know its rate: give --fps, the control steps per second"
+        )
     if fps != int(fps):
         raise ValueError(f"{o.src} has {fps} control steps per second: give --fps, a whole number")
     return int(fps)

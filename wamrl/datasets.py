@@ -40,7 +40,10 @@ def record(cfg: Config, run: Path) -> None:
             episodes = demonstrations.collect(plan, advance)
         demonstrations.save(episodes, spec, run / folder)
         wins = sum(e.success for e in episodes)
-        console.print(f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}", markup=False)
+        console.print(
+            f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}",
+            markup=False,
+        )
     dist.barrier()
 
 
@@ -61,9 +64,14 @@ def load_data(cfg: Config, place: Path) -> Data:
     _must_fit(episodes, spec, place)
     good = [number for number, fact in enumerate(episodes.facts) if fact.success]
     if len(good) < 2:
-        raise ValueError(f"{place} holds {len(good)} successful episodes: two are the least, one of them is held out")
+        raise ValueError(
+            f"{place} holds {len(good)} successful episodes: two are the least, one of them is held out"
+        )
     held = min(cfg.data.heldout, max(1, len(good) // 5))
-    return Data(demos=_clips(cfg, episodes, good[:-held]), heldout=_measured(_clips(cfg, episodes, good[-held:])))
+    return Data(
+        demos=_clips(cfg, episodes, good[:-held]),
+        heldout=_measured(_clips(cfg, episodes, good[-held:])),
+    )
 
 
 def env_spec(cfg: Config) -> EnvSpec:
@@ -88,16 +96,24 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
     with bar(f"keeping {folder.name}", len(played)) as advance:
         # all ranks do
         episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
-    for episode, success, start in zip(episodes, rollout.success.tolist(), rollout.starts, strict=True):
+    for episode, success, start in zip(
+        episodes, rollout.success.tolist(), rollout.starts, strict=True
+    ):
         if episode.success != success:
-            raise ValueError(f"the environment does not repeat itself: {start} ended in another way the second time")
+            raise ValueError(
+                f"the environment does not repeat itself: {start} ended in another way the second time"
+            )
     demonstrations.save(episodes, env_spec(cfg), folder)
-    console.print(f"{len(episodes)} episodes -> {folder} (export: wamrl data convert)", markup=False)
+    console.print(
+        f"{len(episodes)} episodes -> {folder} (export: wamrl data convert)", markup=False
+    )
 
 
 def _clips(cfg: Config, episodes: Recording, numbers: list[int] | None = None) -> ClipDataset:
     m = cfg.model
-    return ClipDataset(episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True, numbers=numbers)
+    return ClipDataset(
+        episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True, numbers=numbers
+    )
 
 
 def _measured(heldout: ClipDataset) -> Clip:
@@ -107,10 +123,13 @@ def _measured(heldout: ClipDataset) -> Clip:
 
 def _must_fit(episodes: Recording, spec: EnvSpec, place: Path) -> None:
     found = {
-        "cameras": (len(episodes.views), len(spec.views)), "image size": (episodes.image_hw, spec.image_hw),
+        "cameras": (len(episodes.views), len(spec.views)),
+        "image size": (episodes.image_hw, spec.image_hw),
         "state dimensions": (episodes.proprio.shape[1], spec.proprio_dim),
         "action dimensions": (episodes.actions.shape[1], spec.action_dim),
     }
     for what, (there, here) in found.items():
         if there != here:
-            raise ValueError(f"{place} does not fit {spec.name}: its {what} are {there}, the environment's {here}")
+            raise ValueError(
+                f"{place} does not fit {spec.name}: its {what} are {there}, the environment's {here}"
+            )

@@ -40,7 +40,9 @@ def deploy(
         rates = choose_sampler(wam, pool, cfg.eval, flow, seed=cfg.seed, on_done=advance)
     wam.sampler = next(iter(rates))
     shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    console.print(f"sampler {wam.sampler!r}, by {cfg.eval.choose} training states: {shown}", markup=False)
+    console.print(
+        f"sampler {wam.sampler!r}, by {cfg.eval.choose} training states: {shown}", markup=False
+    )
     return rates
 
 
@@ -111,5 +113,9 @@ def write_curve(run: Path) -> None:
     """learning_curve.png, of what the run has logged."""
     curves, thin = report.run_curves(read_metrics(run), SAMPLERS)
     report.learning_curve(
-        run / "learning_curve.png", curves, thin=thin, title=run.name, x_label="online episodes so far"
+        run / "learning_curve.png",
+        curves,
+        thin=thin,
+        title=run.name,
+        x_label="online episodes so far",
     )

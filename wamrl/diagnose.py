@@ -49,7 +49,9 @@ class DiagnosticsConfig:
                 f"level={self.level} between 0 and 1; enabled=False switches diagnostics off"
             )
 
-    def build(self, similarity: Similarity, imagine_steps: int, frozen: WAM, variance: Tensor) -> Diagnostics:
+    def build(
+        self, similarity: Similarity, imagine_steps: int, frozen: WAM, variance: Tensor
+    ) -> Diagnostics:
         """variance: the frozen model's feature variance per tap and channel, (taps, D)."""
         self.validate()
         return Diagnostics(self, similarity, imagine_steps, frozen, variance)
@@ -58,14 +60,29 @@ class DiagnosticsConfig:
 class Diagnostics:
     """The history that the alarm needs (checkpointed), and the last iteration's episode scores for the histograms."""
 
-    def __init__(self, cfg: DiagnosticsConfig, similarity: Similarity, steps: int, frozen: WAM, variance: Tensor):
-        self.cfg, self.similarity, self.steps, self.frozen, self.variance = cfg, similarity, steps, frozen, variance
+    def __init__(
+        self,
+        cfg: DiagnosticsConfig,
+        similarity: Similarity,
+        steps: int,
+        frozen: WAM,
+        variance: Tensor,
+    ):
+        self.cfg, self.similarity, self.steps, self.frozen, self.variance = (
+            cfg,
+            similarity,
+            steps,
+            frozen,
+            variance,
+        )
         self.history: list[dict[str, float]] = []  # the last `window` iterations, oldest first
         self.scores: dict[str, Tensor] = {}  # float64 (n,) per reward, of episodes with a score
         self.success = torch.zeros(0, dtype=torch.bool)  # (n,)
 
     @torch.no_grad()
-    def __call__(self, rollout: Rollout, wam: WAM, scorer: WAM, imagined: Tensor | None) -> dict[str, float]:
+    def __call__(
+        self, rollout: Rollout, wam: WAM, scorer: WAM, imagined: Tensor | None
+    ) -> dict[str, float]:
         """Metrics of one iteration over the episodes of all ranks, see docs/metrics.md.
 
         wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames (M, F, V, H, W, 3),
@@ -74,27 +91,43 @@ class Diagnostics:
         if not self.cfg.enabled:
             return {}
         whole, first = everywhere(rollout)
-        episode, (before, _) = dist.gathered(first + rollout.chunks.episode), dist.place(len(rollout.chunks))
+        episode, (before, _) = (
+            dist.gathered(first + rollout.chunks.episode),
+            dist.place(len(rollout.chunks)),
+        )
         rows = spread(episode, self.cfg.chunks)
         own = rows[(rows >= before) & (rows < before + len(rollout.chunks))] - before
         # a rank without any computes one that counts for nothing
         seen = own if len(own) else torch.tensor([0])
         chunks = rollout.chunks[seen]
-        frames = imagine(scorer, chunks, self.steps, scorer is wam) if imagined is None else imagined[seen]
+        frames = (
+            imagine(scorer, chunks, self.steps, scorer is wam)
+            if imagined is None
+            else imagined[seen]
+        )
         table, rewards = self._frames(chunks, frames, scorer)
-        table, rewards = ({k: dist.gathered(v[: len(own)]) for k, v in part.items()} for part in (table, rewards))
+        table, rewards = (
+            {k: dist.gathered(v[: len(own)]) for k, v in part.items()} for part in (table, rewards)
+        )
         metrics = summary(table, scorer.spec.frame_offsets)
-        metrics |= self._outcomes(whole, episode[rows], early(episode, whole.success)[rows], rewards)
+        metrics |= self._outcomes(
+            whole, episode[rows], early(episode, whole.success)[rows], rewards
+        )
         return metrics | self._drift(chunks[slice(0, len(own))], wam)
 
-    def _frames(self, chunks: Chunks, imagined: Tensor, scorer: WAM) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _frames(
+        self, chunks: Chunks, imagined: Tensor, scorer: WAM
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What is measured on each frame (m, F), and the raw rewards of each chunk (m,)."""
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
         real = chunks.verifiable
         table = {
-            "real": real, "error": (imagined - executed).square().mean((2, 3, 4, 5)),
-            "motion/executed": motion_energy(executed, last), "motion/imagined": motion_energy(imagined, last),
-            "sharpness/executed": sharpness(executed), "sharpness/imagined": sharpness(imagined),
+            "real": real,
+            "error": (imagined - executed).square().mean((2, 3, 4, 5)),
+            "motion/executed": motion_energy(executed, last),
+            "motion/imagined": motion_energy(imagined, last),
+            "sharpness/executed": sharpness(executed),
+            "sharpness/imagined": sharpness(imagined),
         }
         device = next(scorer.parameters()).device
         return table, raw_rewards(self.similarity, imagined, executed, last, real, device=device)
@@ -121,7 +154,10 @@ class Diagnostics:
 
     def _drift(self, chunks: Chunks, wam: WAM) -> dict[str, float]:
         """Mean of |z - z_frozen|^2 / var_frozen per tap; z as cached when acting, same input, same noise."""
-        device, total = self.variance.device, torch.zeros(len(self.variance), device=self.variance.device)
+        device, total = (
+            self.variance.device,
+            torch.zeros(len(self.variance), device=self.variance.device),
+        )
         for i in range(0, len(chunks), 64):
             part = chunks[slice(i, i + 64)]
             old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
@@ -157,10 +193,18 @@ class Diagnostics:
         return {"diag/p_rise": rise, "diag/p_fall": fall, "diag/alarm": alarm}
 
     def state_dict(self) -> dict:
-        return {"history": [dict(h) for h in self.history], "scores": dict(self.scores), "success": self.success}
+        return {
+            "history": [dict(h) for h in self.history],
+            "scores": dict(self.scores),
+            "success": self.success,
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        self.history, self.scores, self.success = list(state["history"]), dict(state["scores"]), state["success"]
+        self.history, self.scores, self.success = (
+            list(state["history"]),
+            dict(state["scores"]),
+            state["success"],
+        )
 
 
 def summary(table: dict[str, Tensor], offsets: tuple[int, ...]) -> dict[str, float]:
@@ -180,7 +224,11 @@ def trends(history: list[dict[str, float]]) -> tuple[float, float]:
     """p-values of rising reconstruction and of falling success; 1 while the history is too short to tell."""
     if len(history) < MIN_TREND:
         return 1.0, 1.0
-    kind = ("fresh", "fresh_trials") if all(h["fresh_trials"] > 0 for h in history) else ("success", "trials")
+    kind = (
+        ("fresh", "fresh_trials")
+        if all(h["fresh_trials"] > 0 for h in history)
+        else ("success", "trials")
+    )
     rates, trials = ([h[k] for h in history] for k in kind)
     return chance_of_rise([h["reconstruction"] for h in history]), chance_of_fall(rates, trials)
 

@@ -149,7 +149,9 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
         while parameters and (not bucket or size + parameters[0].numel() <= _BUCKET):
             bucket.append(parameters.pop(0))
             size += bucket[-1].numel()
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket])
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
+        )
         td.all_reduce(flat)
         for p, grad in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
             p.grad = grad.view_as(p).clone()

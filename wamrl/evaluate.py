@@ -170,6 +170,12 @@ def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
     rows = torch.linspace(0, count - 1, min(limit, count)).long() - before
     chunks = rollout.chunks[rows[(rows >= 0) & (rows < len(rollout.chunks))]]
     return Clip(
-        frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
-        actions=chunks.plan.actions, action_mask=chunks.mask, weight=torch.ones(len(chunks)), text=chunks.obs.text,
+        frames=chunks.obs.frames,
+        future=chunks.frames,
+        future_mask=chunks.verifiable,
+        proprio=chunks.obs.proprio,
+        actions=chunks.plan.actions,
+        action_mask=chunks.mask,
+        weight=torch.ones(len(chunks)),
+        text=chunks.obs.text,
     )

@@ -68,12 +68,16 @@ def load_wam(cfg: Config, path: Path) -> WAM:
             "name a run folder, or its checkpoints/base, best or final"
         )
     if (fault := difference(state["model"], resolved(cfg.model), "model")) is not None:
-        raise ValueError(f"{candidate} was made with another model ({fault}): use its recipe and options")
+        raise ValueError(
+            f"{candidate} was made with another model ({fault}): use its recipe and options"
+        )
     wam = build_wam(cfg)
     try:
         wam.load_state_dict(state["wam"])
     except RuntimeError as error:
-        raise ValueError(f"{candidate} does not fit the model ({str(error).splitlines()[-1].strip()})") from error
+        raise ValueError(
+            f"{candidate} does not fit the model ({str(error).splitlines()[-1].strip()})"
+        ) from error
     wam.sampler = state.get("sampler")  # older ones do not say
     return wam
 
@@ -114,7 +118,9 @@ def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
 
 def ratio_metrics(wam: WAM, data: Data, cfg: Config) -> dict[str, float]:
     ratio = heldout_ratio(wam, data.heldout, cfg.eval.imagine_steps)
-    return {f"heldout/copy_ratio/{o}": r for o, r in zip(wam.spec.frame_offsets, ratio, strict=True)}
+    return {
+        f"heldout/copy_ratio/{o}": r for o, r in zip(wam.spec.frame_offsets, ratio, strict=True)
+    }
 
 
 def heldout_ratio(wam: WAM, heldout: Clip, steps: int) -> list[float]:
@@ -149,7 +155,11 @@ class Arm:
     def summary(self, cfg: Config) -> dict:
         """For summary.json, see docs/metrics.md."""
         out = report.arm(
-            task=self.task, stages=self.goals, seed=cfg.seed, success=self.success.numpy(), length=self.length.numpy(),
+            task=self.task,
+            stages=self.goals,
+            seed=cfg.seed,
+            success=self.success.numpy(),
+            length=self.length.numpy(),
             error_over_copy=self.heldout,
         )
         return (
@@ -203,10 +213,16 @@ def measure(
     arm = Arm(
         task=pool.spec.name,
         goals=pool.spec.stages,
-        starts=torch.tensor([s.index for s in whole.starts]), success=whole.success, length=whole.length,
-        stages=whole.stages, sampler=wam.sampler, rates=rates,
+        starts=torch.tensor([s.index for s in whole.starts]),
+        success=whole.success,
+        length=whole.length,
+        stages=whole.stages,
+        sampler=wam.sampler,
+        rates=rates,
         heldout=dict(zip(offsets, held, strict=True)),
-        executed=dict(zip(offsets, real, strict=True)), attempts=whole.attempts, retries=whole.retries,
+        executed=dict(zip(offsets, real, strict=True)),
+        attempts=whole.attempts,
+        retries=whole.retries,
     )
     return arm, rollout
 
@@ -232,7 +248,9 @@ def improve(
     def keep_it(rollout: Rollout) -> None:
         if keep:
             part = f"-rank{dist.rank()}" if dist.world() > 1 else ""
-            keep_rollout(cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}{part}")
+            keep_rollout(
+                cfg, rollout, run / "rollouts" / f"iteration-{learner.iteration:04d}{part}"
+            )
 
     episodes = cfg.train.groups * cfg.train.starts.group
     # how many that makes depends on their length: shown as if all lasted to the horizon
@@ -249,12 +267,19 @@ def improve(
             require_finite(learner.wam)
             metrics |= watch()
             line = {k: metrics[k] for k in CONSOLE if k in metrics}
-            logger.log(learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line))
+            logger.log(
+                learner.iteration, metrics, summary_line(f"iteration {learner.iteration}:", line)
+            )
             if alarm := alarm_line(metrics):
                 console.print(alarm, style="bold red", markup=False)
             advance(1)
-            if learner.iteration % cfg.train.save_every == 0 or learner.iteration == cfg.train.iterations:
-                checkpoint.save_step(run, learner.iteration, learner.state_dict(), learner.buffer.own_state(), keep=2)
+            if (
+                learner.iteration % cfg.train.save_every == 0
+                or learner.iteration == cfg.train.iterations
+            ):
+                checkpoint.save_step(
+                    run, learner.iteration, learner.state_dict(), learner.buffer.own_state(), keep=2
+                )
                 if dist.main():
                     draw_diagnostics(run, learner)
     if watch.settled != learner.iteration:
@@ -265,24 +290,46 @@ def improve(
 
 def draw_diagnostics(run: Path, learner: Learner) -> None:
     """diagnostics.png: the diagnosed iterations so far; nothing if there are none."""
-    rows, seen = [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None], learner.diagnostics
+    rows, seen = (
+        [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None],
+        learner.diagnostics,
+    )
     if rows:
         scores = {name: score.numpy() for name, score in seen.scores.items()}
         title = f"{learner.cfg.name}, seed {learner.cfg.seed}"
-        report.diagnostics_figure(run / "diagnostics.png", rows, scores, seen.success.numpy(), title=title)
+        report.diagnostics_figure(
+            run / "diagnostics.png", rows, scores, seen.success.numpy(), title=title
+        )
 
 
 def require_finite(wam: WAM) -> None:
     """Nothing that is not a number is ever saved."""
     if not sharding.finite(wam.parameters()):
-        raise FloatingPointError("a weight is not finite any more: start from the base with lower learning rates")
+        raise FloatingPointError(
+            "a weight is not finite any more: start from the base with lower learning rates"
+        )
 
 
 CONSOLE = (
-    "rollout/success", "rollout/success_fresh", "rollout/undecided", "rollout/length", "actor/kl",
-    "actor/clip_fraction", "actor/explained_variance", "diag/auc/reconstruction", "cotrain/action_loss",
-    "world/video_loss", "time/rollout", "time/score", "time/actor", "time/online",
-    "eval/success", "eval/success_low", "eval/success_high", "eval/choose_success", "time/eval",
+    "rollout/success",
+    "rollout/success_fresh",
+    "rollout/undecided",
+    "rollout/length",
+    "actor/kl",
+    "actor/clip_fraction",
+    "actor/explained_variance",
+    "diag/auc/reconstruction",
+    "cotrain/action_loss",
+    "world/video_loss",
+    "time/rollout",
+    "time/score",
+    "time/actor",
+    "time/online",
+    "eval/success",
+    "eval/success_low",
+    "eval/success_high",
+    "eval/choose_success",
+    "time/eval",
 )
 
 
@@ -299,7 +346,10 @@ def compare(before: Arm, after: Arm) -> report.Paired:
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
     """Imagined next to executed frames: up to `most` episodes, half of them failures if there are enough."""
-    wins, losses = rollout.success.nonzero().flatten().tolist(), (~rollout.success).nonzero().flatten().tolist()
+    wins, losses = (
+        rollout.success.nonzero().flatten().tolist(),
+        (~rollout.success).nonzero().flatten().tolist(),
+    )
     half = max(most // 2, most - len(losses))
     chosen = (wins[:half] + losses)[:most]
     folder.mkdir(parents=True, exist_ok=True)

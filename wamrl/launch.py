@@ -51,7 +51,9 @@ def local_ranks(n: int, command: Sequence[str]) -> Iterator[None]:
 def _first_of(n: int, command: Sequence[str], folder: Path) -> Iterator[None]:
     before = torch.get_num_threads()
     shared = {
-        "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "OMP_NUM_THREADS": str(max(1, before // n)),
+        "WORLD_SIZE": str(n),
+        "LOCAL_WORLD_SIZE": str(n),
+        "OMP_NUM_THREADS": str(max(1, before // n)),
         dist.RENDEZVOUS: (folder / "rendezvous").as_uri(),
         **({"GLOO_SOCKET_IFNAME": _LOOPBACK[0]} if _LOOPBACK else {}),
     }
@@ -77,13 +79,18 @@ def _first_of(n: int, command: Sequence[str], folder: Path) -> Iterator[None]:
 class _Rank:
     """Another rank: a process with the same command line, whose complaints are kept in a file."""
 
-    def __init__(self, rank: int, command: Sequence[str], shared: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, rank: int, command: Sequence[str], shared: dict[str, str], folder: Path
+    ) -> None:
         self._rank, self._complaints = rank, folder / f"stderr-{rank}"
         self._line, theirs = socket.socketpair()
         mine = {"RANK": str(rank), "LOCAL_RANK": str(rank), _SOCKET: str(theirs.fileno())}
         with theirs, open(self._complaints, "wb") as stderr:
             self._process = subprocess.Popen(
-                command, env={**os.environ, **shared, **mine}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                command,
+                env={**os.environ, **shared, **mine},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
                 stderr=stderr,
             )
 
@@ -120,7 +127,10 @@ class _Rank:
     def words(self) -> str:
         """Its own sentence, or how it ended."""
         lines = self._complaints.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), f"exit code {self._process.returncode}")
+        last = next(
+            (line for line in reversed(lines) if line.strip()),
+            f"exit code {self._process.returncode}",
+        )
         if os.environ.get("WAMRL_TRACEBACK"):
             return "\n".join([f"rank {self._rank}:", *lines])
         if last.startswith(_SENTENCE):

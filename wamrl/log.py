@@ -24,7 +24,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from wamrl import dist
 
@@ -47,7 +54,9 @@ def new_run(root: Path | str, name: str, config: object) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror or error}; choose another run folder") from error
+            raise ValueError(
+                f"cannot write {path}: {error.strerror or error}; choose another run folder"
+            ) from error
     raise ValueError(f"{root} holds a thousand runs named {name}-{stamp}: choose another name")
 
 
@@ -55,7 +64,9 @@ def resolved(value: Any) -> Any:
     """A configuration as plain JSON: dataclasses with their class names, functions as "module:name"."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"class": kind} | {f.name: resolved(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": kind} | {
+            f.name: resolved(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(k): resolved(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -82,7 +93,9 @@ class Logger:
 
         self.path = Path(run_dir)
         if not (self.path / _CONFIG).is_file():
-            raise ValueError(f"{run_dir} is not a run folder (no {_CONFIG}): name one that `wamrl` has made")
+            raise ValueError(
+                f"{run_dir} is not a run folder (no {_CONFIG}): name one that `wamrl` has made"
+            )
         # seconds of the run before this process; its start
         self._before, self._begin = 0.0, time.monotonic()
         self._files = contextlib.ExitStack()
@@ -106,7 +119,9 @@ class Logger:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(json.dumps({"step": step, "seconds": round(self.seconds, 3)} | finite) + "\n")
+        self._file.write(
+            json.dumps({"step": step, "seconds": round(self.seconds, 3)} | finite) + "\n"
+        )
         self._file.flush()
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)
@@ -161,8 +176,15 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n=1: _shown[0].advance(task, n)
         _shown[0].remove_task(task)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
+    ) as progress:
         _shown.append(progress)
         try:
             task = progress.add_task(description, total=total)
@@ -202,7 +224,11 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    return (
+        f"{whole // 60}:{whole % 60:02d} min"
+        if whole < 3600
+        else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    )
 
 
 class Timer:

@@ -21,7 +21,15 @@ from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
 from wamrl.rewards.base import Similarity, SimilarityConfig
-from wamrl.rewards.diagnostics import AUC, Within, auc, early, episode_mean, raw_rewards, within_groups
+from wamrl.rewards.diagnostics import (
+    AUC,
+    Within,
+    auc,
+    early,
+    episode_mean,
+    raw_rewards,
+    within_groups,
+)
 from wamrl.rollout import Rollout, collect, imagine
 from wamrl.types import Start
 
@@ -66,31 +74,50 @@ class Study:
 
 
 def study(
-    cfg: RewardStudyConfig, wam: WAM, pool: Pool, flow: FlowConfig, *, seed: int, imagine_steps: int,
+    cfg: RewardStudyConfig,
+    wam: WAM,
+    pool: Pool,
+    flow: FlowConfig,
+    *,
+    seed: int,
+    imagine_steps: int,
     on_done: Callable[[int], None] = lambda n: None,
 ) -> Study:
     """Roll out, imagine once, score under every similarity that can be built."""
     similarities, missing = available(cfg.similarities)
     if not similarities:
-        reasons = "; ".join(f"{k}: {v}" for k, v in missing.items()) or "the recipe's rewards.similarities is empty"
+        reasons = (
+            "; ".join(f"{k}: {v}" for k, v in missing.items())
+            or "the recipe's rewards.similarities is empty"
+        )
         raise ValueError(f"no similarity to score with ({reasons})")
-    states = [Start(split="train", index=FIRST_START + i) for i in range(cfg.states) for _ in range(cfg.group)]
+    states = [
+        Start(split="train", index=FIRST_START + i)
+        for i in range(cfg.states)
+        for _ in range(cfg.group)
+    ]
     rollout = collect(wam, pool, states, flow, seed=seed, sampler="explore", on_done=on_done)
     imagined = imagine(wam, rollout.chunks, imagine_steps)
     rows, scores = [], {}
     for name, similarity in similarities.items():
-        for variant, reward in _raw(similarity, rollout, imagined, next(wam.parameters()).device).items():
+        for variant, reward in _raw(
+            similarity, rollout, imagined, next(wam.parameters()).device
+        ).items():
             row, scores[name, variant] = judge(name, variant, reward, rollout)
             rows.append(row)
     return Study(rows=rows, scores=scores, success=rollout.success.numpy(), missing=missing)
 
 
-def available(configs: tuple[SimilarityConfig, ...]) -> tuple[dict[str, Similarity], dict[str, str]]:
+def available(
+    configs: tuple[SimilarityConfig, ...],
+) -> tuple[dict[str, Similarity], dict[str, str]]:
     """Those that can be built, by name, and for each other one the reason (missing package or weights)."""
     built, missing = {}, {}
     for config in configs:
         if config.name in built or config.name in missing:
-            raise ValueError(f"rewards.similarities holds two named {config.name}: their rows could not be told apart")
+            raise ValueError(
+                f"rewards.similarities holds two named {config.name}: their rows could not be told apart"
+            )
         try:
             built[config.name] = config.build()
         except (ImportError, OSError, ValueError) as error:
@@ -98,7 +125,9 @@ def available(configs: tuple[SimilarityConfig, ...]) -> tuple[dict[str, Similari
     return built, missing
 
 
-def _raw(similarity: Similarity, rollout: Rollout, imagined: Tensor, device: torch.device) -> dict[str, Tensor]:
+def _raw(
+    similarity: Similarity, rollout: Rollout, imagined: Tensor, device: torch.device
+) -> dict[str, Tensor]:
     chunks = rollout.chunks
     executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
     return raw_rewards(similarity, imagined, executed, last, chunks.verifiable, device=device)
@@ -111,8 +140,12 @@ def judge(name: str, variant: str, reward: Tensor, rollout: Rollout) -> tuple[Ro
     whole, first = (episode_mean(reward, episode, use, n).numpy() for use in windows)
     success, states = rollout.success.numpy(), np.array([s.index for s in rollout.starts])
     row = Row(
-        reward=name, variant=variant, all_chunks=auc(whole, success, states), early_chunks=auc(first, success, states),
-        within=within_groups(first, success, states), mean_success=_mean(whole[success]),
+        reward=name,
+        variant=variant,
+        all_chunks=auc(whole, success, states),
+        early_chunks=auc(first, success, states),
+        within=within_groups(first, success, states),
+        mean_success=_mean(whole[success]),
         mean_failure=_mean(whole[~success]),
     )
     return row, first
@@ -123,7 +156,16 @@ def _mean(x: np.ndarray) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-COLUMNS = ("reward", "AUC, early chunks", "n", "AUC, same state", "AUC, all chunks", "n", "success", "failure")
+COLUMNS = (
+    "reward",
+    "AUC, early chunks",
+    "n",
+    "AUC, same state",
+    "AUC, all chunks",
+    "n",
+    "success",
+    "failure",
+)
 NOTES = """\
 AUC: the chance that a successful episode scores above a failed one, with its 95 % interval (Newcombe 2006, with the
 design effect of episodes that share an initial state). 0.5 is a coin; below 0.5 the reward prefers failures. An
@@ -147,9 +189,13 @@ def cells(row: Row) -> tuple[str, ...]:
     same = f"{interval(w.value, w.low, w.high)} ({w.groups} states)" if w.groups else "-"
     return (
         f"{row.reward} {row.variant}",
-        interval(first.value, first.low, first.high), f"{first.successes} + {first.failures}", same,
-        interval(whole.value, whole.low, whole.high), f"{whole.successes} + {whole.failures}",
-        f"{row.mean_success:.3g}", f"{row.mean_failure:.3g}",
+        interval(first.value, first.low, first.high),
+        f"{first.successes} + {first.failures}",
+        same,
+        interval(whole.value, whole.low, whole.high),
+        f"{whole.successes} + {whole.failures}",
+        f"{row.mean_success:.3g}",
+        f"{row.mean_failure:.3g}",
     )
 
 
@@ -165,7 +211,11 @@ def write(found: Study, folder: Path, title: str) -> None:
     lines = [f"# {title}", "", f"{n} exploring episodes, {wins} of them successful.", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in found.rows]
-    lines += ["", *(f"Not scored: **{name}**: {reason}\n" for name, reason in found.missing.items()), NOTES]
+    lines += [
+        "",
+        *(f"Not scored: **{name}**: {reason}\n" for name, reason in found.missing.items()),
+        NOTES,
+    ]
     (folder / "rewards.md").write_text("\n".join(lines), encoding="utf-8")
     flat = [flatten(row) for row in found.rows]
     with open(folder / "rewards.csv", "w", newline="", encoding="utf-8") as file:
@@ -173,14 +223,20 @@ def write(found: Study, folder: Path, title: str) -> None:
         writer.writeheader()
         writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in flat)
     content = {"episodes": n, "successes": wins, "rewards": flat, "missing": found.missing}
-    (folder / "rewards.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "rewards.json").write_text(
+        json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
     aucs = {(row.reward, row.variant): row.early_chunks.value for row in found.rows}
-    report.rewards_figure(folder / "rewards.png", found.scores, aucs, found.success, title=f"{title} (early chunks)")
+    report.rewards_figure(
+        folder / "rewards.png", found.scores, aucs, found.success, title=f"{title} (early chunks)"
+    )
 
 
 def flatten(row: Row) -> dict[str, str | float | int | None]:
     """{"reward", "variant", "all_chunks_value", ..., "mean_failure"}; NaN becomes None."""
     out = {}
     for key, value in asdict(row).items():
-        out |= {f"{key}_{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        out |= (
+            {f"{key}_{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in out.items()}

@@ -83,8 +83,16 @@ def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
 
 @torch.no_grad()
 def collect(
-    wam: WAM, pool: Pool, starts: Sequence[Start], flow: FlowConfig, *, seed: int, sampler: Sampler,
-    on_done: Callable[[int], None] = lambda n: None, max_steps: int | None = None, group: int = 1,
+    wam: WAM,
+    pool: Pool,
+    starts: Sequence[Start],
+    flow: FlowConfig,
+    *,
+    seed: int,
+    sampler: Sampler,
+    on_done: Callable[[int], None] = lambda n: None,
+    max_steps: int | None = None,
+    group: int = 1,
     cache_mb: float = math.inf,
 ) -> Rollout:
     """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
@@ -99,10 +107,14 @@ def collect(
     wam.eval()
     least = group * pool.spec.horizon
     if max_steps is not None and max_steps < least:
-        raise ValueError(f"{max_steps} control steps may not hold {group} episodes: allow {least} or more")
+        raise ValueError(
+            f"{max_steps} control steps may not hold {group} episodes: allow {least} or more"
+        )
     beside = pool.config.n_workers if pool.config.lanes > 1 else 0
     with threads_beside(beside):
-        return _Runner(wam, pool, list(starts), flow, seed, sampler, max_steps, group, cache_mb).run(on_done)
+        return _Runner(
+            wam, pool, list(starts), flow, seed, sampler, max_steps, group, cache_mb
+        ).run(on_done)
 
 
 @dataclass
@@ -124,8 +136,16 @@ class _Runner:
     """Which slot plays which episode, and the rows recorded so far."""
 
     def __init__(
-        self, wam: WAM, pool: Pool, starts: list[Start], flow: FlowConfig, seed: int, sampler: Sampler,
-        max_steps: int | None, group: int, cache_mb: float,
+        self,
+        wam: WAM,
+        pool: Pool,
+        starts: list[Start],
+        flow: FlowConfig,
+        seed: int,
+        sampler: Sampler,
+        max_steps: int | None,
+        group: int,
+        cache_mb: float,
     ):
         self.wam, self.pool, self.starts, self.flow, self.sampler = wam, pool, starts, flow, sampler
         self.device = next(wam.parameters()).device
@@ -136,7 +156,9 @@ class _Runner:
         self.cached, self.cache = 0, cache_mb * 1e6  # bytes of features
         self.admitted = 0 if max_steps is not None else len(starts)
         self.unused = 0  # control steps before the horizon at which finished episodes ended
-        self.length, self.stages, self.attempts, self.retries = torch.zeros(4, len(starts), dtype=torch.long)
+        self.length, self.stages, self.attempts, self.retries = torch.zeros(
+            4, len(starts), dtype=torch.long
+        )
         self.generators: dict[int, torch.Generator] = {}
         self.running: dict[int, int] = {}  # slot -> episode
         self.again: list[int] = []  # episodes whose worker was lost before they had begun
@@ -174,8 +196,14 @@ class _Runner:
             index = torch.tensor([self.running[s] for s in slots.tolist()])
             self.rows.append(
                 Chunks(
-                    obs=obs, plan=plan, frames=rows_of(out.frames, slots), verifiable=out.verifiable[slots],
-                    executed=out.executed[slots], success=out.success[slots], done=out.done[slots], episode=index,
+                    obs=obs,
+                    plan=plan,
+                    frames=rows_of(out.frames, slots),
+                    verifiable=out.verifiable[slots],
+                    executed=out.executed[slots],
+                    success=out.success[slots],
+                    done=out.done[slots],
+                    episode=index,
                     step=self.length[index],
                 )
             )
@@ -199,7 +227,10 @@ class _Runner:
         starts = self._refill([s for s in lane.slots if s not in self.running])
         lane.fresh = tuple(starts)
         size, spec = self.pool.config.n_envs, self.wam.spec
-        actions, active = torch.zeros(size, spec.chunk, spec.action_dim), torch.zeros(size, dtype=torch.bool)
+        actions, active = (
+            torch.zeros(size, spec.chunk, spec.action_dim),
+            torch.zeros(size, dtype=torch.bool),
+        )
         if len(ready):
             obs = lane.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
@@ -232,7 +263,9 @@ class _Runner:
         fresh = dict(zip(idle, [*again, *new], strict=False))
         self.running |= fresh
         for episode in fresh.values():
-            self.generators[episode] = episode_generator(self.seed, self.starts[episode], self.repeats[episode])
+            self.generators[episode] = episode_generator(
+                self.seed, self.starts[episode], self.repeats[episode]
+            )
         return {slot: self.starts[episode] for slot, episode in fresh.items()}
 
     def _admit(self, wanted: int) -> None:
@@ -247,7 +280,9 @@ class _Runner:
         chunks = Chunks.cat(self.rows)
         kept = [e for e in range(self.todo) if e not in self.lost]
         if not kept:
-            raise RuntimeError("every episode was lost with its worker: look at the workers' errors and the memory")
+            raise RuntimeError(
+                "every episode was lost with its worker: look at the workers' errors and the memory"
+            )
         renumber = torch.full((len(self.starts),), -1)
         renumber[kept] = torch.arange(len(kept))
         order = (chunks.episode * (int(self.length.max()) + 1) + chunks.step).argsort(stable=True)
@@ -256,10 +291,19 @@ class _Runner:
         success = torch.zeros(len(kept), dtype=torch.bool)
         success[chunks.episode[chunks.success]] = True
         return Rollout(
-            chunks=chunks, starts=[self.starts[e] for e in kept], success=success, length=self.length[kept],
-            stages=self.stages[kept], attempts=self.attempts[kept], retries=self.retries[kept], lost=len(self.lost),
-            started=self.todo, steps=int(self.length.sum()), frame_offsets=self.pool.config.frame_offsets,
-            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds), model_idle_s=model_idle_s,
+            chunks=chunks,
+            starts=[self.starts[e] for e in kept],
+            success=success,
+            length=self.length[kept],
+            stages=self.stages[kept],
+            attempts=self.attempts[kept],
+            retries=self.retries[kept],
+            lost=len(self.lost),
+            started=self.todo,
+            steps=int(self.length.sum()),
+            frame_offsets=self.pool.config.frame_offsets,
+            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
+            model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,
         )
 
@@ -273,9 +317,16 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
     table = dist.gathered(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
     columns = dict(zip(names, table.T[1:], strict=True))
     columns["success"] = columns["success"].bool()
-    lost, started, steps = dist.total(torch.tensor([rollout.lost, rollout.started, rollout.steps])).tolist()
+    lost, started, steps = dist.total(
+        torch.tensor([rollout.lost, rollout.started, rollout.steps])
+    ).tolist()
     whole = replace(
-        rollout, starts=[Start.of(s) for s in table[:, 0].tolist()], lost=lost, started=started, steps=steps, **columns
+        rollout,
+        starts=[Start.of(s) for s in table[:, 0].tolist()],
+        lost=lost,
+        started=started,
+        steps=steps,
+        **columns,
     )
     return whole, dist.place(len(rollout.starts))[0]
 
@@ -288,7 +339,9 @@ def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: in
     """
     wam.eval()
     device = next(wam.parameters()).device
-    exact = acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
+    exact = (
+        acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
+    )
 
     def part(p: Chunks) -> Tensor:
         features = p.plan.features.to(device) if exact else None
@@ -306,9 +359,14 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
     chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
     actions = chunks.plan.actions if actions is None else actions
     return Clip(
-        frames=chunks.obs.frames, future=chunks.frames, future_mask=chunks.verifiable, proprio=chunks.obs.proprio,
-        actions=actions.clamp(*rollout.bounds), action_mask=chunks.mask,
-        weight=weight[chunks.episode], text=chunks.obs.text,
+        frames=chunks.obs.frames,
+        future=chunks.frames,
+        future_mask=chunks.verifiable,
+        proprio=chunks.obs.proprio,
+        actions=actions.clamp(*rollout.bounds),
+        action_mask=chunks.mask,
+        weight=weight[chunks.episode],
+        text=chunks.obs.text,
     )
 
 
@@ -323,17 +381,23 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     """fresh: bool (E,), episodes on initial states that were never tried before."""
     again = rollout.retries > 0
     parts = {
-        "rollout/success_fresh": rollout.success[fresh], "rollout/undecided": undecided(rollout),
+        "rollout/success_fresh": rollout.success[fresh],
+        "rollout/undecided": undecided(rollout),
         "rollout/recovered": rollout.success[again],
     }
     return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
-        "rollout/attempts": rollout.attempts.float().mean().item(), "rollout/reattempted": again.float().mean().item(),
+        "rollout/attempts": rollout.attempts.float().mean().item(),
+        "rollout/reattempted": again.float().mean().item(),
         "rollout/fresh": float(fresh.sum()),
-        "rollout/success": rollout.success.float().mean().item(), "rollout/episodes": float(len(rollout.starts)),
-        "rollout/length": rollout.length.float().mean().item(), "rollout/stages": rollout.stages.float().mean().item(),
+        "rollout/success": rollout.success.float().mean().item(),
+        "rollout/episodes": float(len(rollout.starts)),
+        "rollout/length": rollout.length.float().mean().item(),
+        "rollout/stages": rollout.stages.float().mean().item(),
         "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
-        "time/model_idle": rollout.model_idle_s, "time/env_idle": rollout.env_idle_s,
-        "rollout/lost": float(rollout.lost), "rollout/steps": float(rollout.length.sum()),
+        "time/model_idle": rollout.model_idle_s,
+        "time/env_idle": rollout.env_idle_s,
+        "rollout/lost": float(rollout.lost),
+        "rollout/steps": float(rollout.length.sum()),
     }
 
 

@@ -43,8 +43,16 @@ class SFTConfig:
     save_every: int = 200  # steps between resumable checkpoints
 
     def validate(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.ema < 1 or self.lr <= 0:
-            raise ValueError("sft: steps >= 1, batch >= 1, micro >= 0, lr > 0 and 0 <= ema < 1 are needed")
+        if (
+            self.steps < 1
+            or self.batch < 1
+            or self.micro < 0
+            or not 0 <= self.ema < 1
+            or self.lr <= 0
+        ):
+            raise ValueError(
+                "sft: steps >= 1, batch >= 1, micro >= 0, lr > 0 and 0 <= ema < 1 are needed"
+            )
 
 
 def learning_rate(step: int, cfg: SFTConfig) -> float:
@@ -89,13 +97,17 @@ class SFT:
             group["lr"] = lr
         losses = self._gradients(sample)
         if not losses.isfinite().all():
-            raise FloatingPointError(f"sft: the loss is not finite at step {self.done}; lower sft.lr")
+            raise FloatingPointError(
+                f"sft: the loss is not finite at step {self.done}; lower sft.lr"
+            )
         norm = sharding.clip_gradients(self.wam.parameters(), self.cfg.grad_norm)
         self.optimizer.step()
         self.done += 1
         ema_update(self.average, self.wam, min(self.cfg.ema, self.done / (self.done + 10)))
         return {
-            "sft/video_loss": losses[0].item(), "sft/action_loss": losses[1].item(), "sft/grad_norm": norm,
+            "sft/video_loss": losses[0].item(),
+            "sft/action_loss": losses[1].item(),
+            "sft/grad_norm": norm,
             "sft/lr": lr,
         }
 
@@ -115,8 +127,11 @@ class SFT:
 
     def state_dict(self) -> dict:
         return {
-            "wam": self.wam.state_dict(), "average": self.average.state_dict(), "done": self.done,
-            "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+            "wam": self.wam.state_dict(),
+            "average": self.average.state_dict(),
+            "done": self.done,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict) -> None:

@@ -138,7 +138,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
     """The same for an optimiser, whose moments are sharded as its parameters are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments = {
-        i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in of.items()} for i, of in state["state"].items()
+        i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in of.items()}
+        for i, of in state["state"].items()
     }
     optimizer.load_state_dict({**state, "state": moments})
 
@@ -153,4 +154,3 @@ def _like(value, reference):
 def join(parts: list[Tensor]) -> Tensor:
     """The whole of a tensor from every rank's part (FSDP2 splits the first dimension)."""
     return torch.cat([p for p in parts if p.numel()] or parts[:1])
-

@@ -24,7 +24,15 @@ from wamrl.rewards.base import Scored
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorUpdate, Outcomes
-from wamrl.rollout import Rollout, collect, everywhere, imagine, rare_success_weight, rollout_metrics, success_clips
+from wamrl.rollout import (
+    Rollout,
+    collect,
+    everywhere,
+    imagine,
+    rare_success_weight,
+    rollout_metrics,
+    success_clips,
+)
 
 PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
 
@@ -41,20 +49,29 @@ class Learner:
         sharding.shard(*(self.worlds if cfg.train.online.shard else []))
         self.generator = torch.Generator().manual_seed(cfg.seed)
         self.starts = Starts(cfg.train.starts)
-        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk)).to(self.device)
+        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk)).to(
+            self.device
+        )
         self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
         self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
         self.buffer = ClipBuffer(cfg.train.online.capacity)
         self.diagnostics = cfg.train.diagnostics.build(
-            self.reward.similarity, cfg.train.reward.imagine_steps, self.frozen, self.online.kl.var_old
+            self.reward.similarity,
+            cfg.train.reward.imagine_steps,
+            self.frozen,
+            self.online.kl.var_old,
         )
         self.iteration, self.steps_used = 0, 0
         if cfg.train.groups < dist.world() or (cfg.train.env_steps and dist.world() > 1):
-            raise ValueError(f"train: {dist.world()} ranks need as many train.groups or more, and no train.env_steps")
+            raise ValueError(
+                f"train: {dist.world()} ranks need as many train.groups or more, and no train.env_steps"
+            )
         cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
-    def iterate(self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None) -> dict[str, float]:
+    def iterate(
+        self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None
+    ) -> dict[str, float]:
         train, metrics, timer = self.cfg.train, {}, Timer()
         flow = self.cfg.flow.at(self.iteration / max(1, train.iterations - 1))
         metrics["rollout/noise"] = flow.noise
@@ -64,7 +81,12 @@ class Learner:
         budget = train.share(self.iteration, self.steps_used, self.horizon)
         starts = self.starts.own(self.starts.next(train.groups, self.generator, max_steps=budget))
         noise = int(torch.randint(2**31, (), generator=self.generator))
-        options = {"sampler": "explore", "max_steps": budget, "group": train.starts.group, "cache_mb": train.cache_mb}
+        options = {
+            "sampler": "explore",
+            "max_steps": budget,
+            "group": train.starts.group,
+            "cache_mb": train.cache_mb,
+        }
         rollout = collect(self.wam, pool, starts, flow, seed=noise, on_done=on_done, **options)
         self.starts.put_back(starts[rollout.started :])
         whole, first = everywhere(rollout)
@@ -97,7 +119,9 @@ class Learner:
         if train.online.world or train.online.actor:
             self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:], cloned))
             if len(self.buffer) or train.online.demo_share == 1:
-                metrics |= self.online.update(self.wam, self.buffer.sample, self.demos.sample, self.generator)
+                metrics |= self.online.update(
+                    self.wam, self.buffer.sample, self.demos.sample, self.generator
+                )
         ema_update(self.average, self.wam, train.ema)
         self.iteration += 1
         metrics |= timer("online")
@@ -110,13 +134,20 @@ class Learner:
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
         acted = scorer is self.wam
-        imagined = imagine(scorer, chunks, cfg.imagine_steps, acted) if cfg.needs_imagination else None
+        imagined = (
+            imagine(scorer, chunks, cfg.imagine_steps, acted) if cfg.needs_imagination else None
+        )
         metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
         metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
         scored = Scored(
-            imagined=executed if imagined is None else imagined, executed=executed, last=last,
-            verifiable=chunks.verifiable, success=chunks.success, offsets=rollout.frame_offsets,
-            imagined_offsets=self.wam.spec.frame_offsets, executed_steps=chunks.executed,
+            imagined=executed if imagined is None else imagined,
+            executed=executed,
+            last=last,
+            verifiable=chunks.verifiable,
+            success=chunks.success,
+            offsets=rollout.frame_offsets,
+            imagined_offsets=self.wam.spec.frame_offsets,
+            executed_steps=chunks.executed,
         )
         return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
 

@@ -37,14 +37,18 @@ class Start:
     @property
     def seed(self) -> int:
         if self.split not in SPLITS or not 0 <= self.index < _SPLIT_SIZE:
-            raise ValueError(f"no such start: {self}; use a split of {SPLITS} and 0 <= index < {_SPLIT_SIZE}")
+            raise ValueError(
+                f"no such start: {self}; use a split of {SPLITS} and 0 <= index < {_SPLIT_SIZE}"
+            )
         return SPLITS.index(self.split) * _SPLIT_SIZE + self.index
 
     @classmethod
     def of(cls, seed: int) -> Start:
         """The start whose seed this is."""
         if not 0 <= seed < len(SPLITS) * _SPLIT_SIZE:
-            raise ValueError(f"no start has the seed {seed}: 0 <= seed < {len(SPLITS) * _SPLIT_SIZE}")
+            raise ValueError(
+                f"no start has the seed {seed}: 0 <= seed < {len(SPLITS) * _SPLIT_SIZE}"
+            )
         return cls(split=SPLITS[seed // _SPLIT_SIZE], index=seed % _SPLIT_SIZE)
 
 
@@ -60,7 +64,9 @@ class Batch:
 
     def to(self, device: torch.device | str):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()})
+        return type(self)(
+            **{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()}
+        )
 
     @classmethod
     def cat(cls, parts: list):

@@ -96,7 +96,9 @@ def sft(o: Options) -> None:
 
 def train(o: Options) -> None:
     if o.base is None and o.resume is None:
-        raise ValueError("train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN")
+        raise ValueError(
+            "train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN"
+        )
     run = open_run(o)
     base = o.base or run / "checkpoints" / "base"
     wam = load_wam(o.config, base)
@@ -129,7 +131,11 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
         deploy(cfg, wam, pool, flow)
         arm, rollout = measure(cfg, wam, pool, heldout, "model", flow)
     if o.keep_rollouts:
-        keep_rollout(cfg, rollout, run / "rollouts" / (f"eval-rank{dist.rank()}" if dist.world() > 1 else "eval"))
+        keep_rollout(
+            cfg,
+            rollout,
+            run / "rollouts" / (f"eval-rank{dist.rank()}" if dist.world() > 1 else "eval"),
+        )
     if not dist.main():
         return
     report.write_summary(run / "summary.json", {"model": arm.summary(cfg)}, {})
@@ -140,17 +146,29 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
 def rewards(o: Options) -> None:
     """One set of exploring rollouts under every similarity of `rewards.similarities`."""
     if o.base is None:
-        raise ValueError("rewards needs a model: give --base with a run folder or a checkpoint folder")
+        raise ValueError(
+            "rewards needs a model: give --base with a run folder or a checkpoint folder"
+        )
     cfg, wam = o.config, load_wam(o.config, o.base)
     run = open_run(o)
-    with open_pool(cfg) as pool, bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance:
+    with (
+        open_pool(cfg) as pool,
+        bar("exploring", cfg.rewards.states * cfg.rewards.group) as advance,
+    ):
         found = reward_study.study(
-            cfg.rewards, wam, pool, cfg.flow, seed=cfg.seed, imagine_steps=cfg.train.reward.imagine_steps,
+            cfg.rewards,
+            wam,
+            pool,
+            cfg.flow,
+            seed=cfg.seed,
+            imagine_steps=cfg.train.reward.imagine_steps,
             on_done=advance,
         )
     title = f"Rewards on {cfg.env.build().spec.name}"
     reward_study.write(found, run, title)
-    table = Table(title=f"{title}: {int(found.success.sum())} of {len(found.success)} episodes succeeded")
+    table = Table(
+        title=f"{title}: {int(found.success.sum())} of {len(found.success)} episodes succeeded"
+    )
     for column in reward_study.COLUMNS:
         table.add_column(column)
     for row in found.rows:
@@ -203,7 +221,9 @@ def open_run(o: Options) -> Path:
     import json
 
     if not (o.resume / "config.json").is_file():
-        raise ValueError(f"{o.resume} is not a run folder (no config.json): give one that wamrl has made")
+        raise ValueError(
+            f"{o.resume} is not a run folder (no config.json): give one that wamrl has made"
+        )
     saved = json.loads((o.resume / "config.json").read_text(encoding="utf-8"))
     for name in ("iterations", "env_steps"):  # a run may be prolonged
         saved["train"][name] = getattr(o.config.train, name)
@@ -241,7 +261,9 @@ def data_of(o: Options, run: Path) -> Data:
     if found:
         return load_data(o.config, Path(found))
     if o.data:
-        raise ValueError(f"{o.data} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}")
+        raise ValueError(
+            f"{o.data} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}"
+        )
     record(o.config, run)
     return load_data(o.config, run)
 
@@ -265,7 +287,9 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
                 before, rollout = measure(cfg, wam, pool, data.heldout, "before", flow)
                 if dist.main():
                     write_videos(cfg, wam, rollout, run / "videos" / "before")
-            checkpoint.save_named(run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__})
+            checkpoint.save_named(
+                run, "before", {k: getattr(before, k) for k in before.__dataclass_fields__}
+            )
         logger = stack.enter_context(Logger(run, resume_step=learner.iteration if resume else None))
         options = {"rates": rates, "keep": o.keep_rollouts}
         improve(cfg, learner, pool, run, logger, before.summary(cfg), **options)
@@ -281,14 +305,25 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
         return
     pair = compare(before, after)
     arms = {"before": before.summary(cfg), "after": after.summary(cfg)}
-    report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds)
+    report.write_summary(
+        run / "summary.json", arms, {"after - before": pair}, seconds=logger.seconds
+    )
     write_curve(run)
     print_table(cfg, arms, asdict(pair), run, logger.seconds)
 
 
 def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, seconds: float) -> None:
-    table = Table(title=f"{cfg.name}, seed {cfg.seed}, {arms['before']['episodes']} held-out initial states")
-    for column in ("", "success", "95 % interval", "sampler", "mean length", "world-model error / copying (held-out)"):
+    table = Table(
+        title=f"{cfg.name}, seed {cfg.seed}, {arms['before']['episodes']} held-out initial states"
+    )
+    for column in (
+        "",
+        "success",
+        "95 % interval",
+        "sampler",
+        "mean length",
+        "world-model error / copying (held-out)",
+    ):
         table.add_column(column)
     for name, a in arms.items():
         ratios = report.ratio_text(a["error_over_copy"])
@@ -302,4 +337,6 @@ def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, secon
         f"({pair['gained']} states gained, {pair['lost']} lost, McNemar p = {pair['p_value']:.3g})",
         markup=False,
     )
-    console.print(f"{duration(seconds)} online; videos, learning curve, summary -> {run}", markup=False)
+    console.print(
+        f"{duration(seconds)} online; videos, learning curve, summary -> {run}", markup=False
+    )

@@ -80,7 +80,9 @@ def break_file(path, how: str) -> None:
                 file["data/demo_1"] = h5py.ExternalLink("secret.hdf5", "/data/demo_0")
             case "external storage":
                 del demo["actions"]
-                demo.create_dataset("actions", (3, 7), np.float64, external=[("secret.bin", 0, 168)])
+                demo.create_dataset(
+                    "actions", (3, 7), np.float64, external=[("secret.bin", 0, 168)]
+                )
             case "virtual":
                 layout = h5py.VirtualLayout((3, 7), np.float64)
                 layout[:] = h5py.VirtualSource("secret.hdf5", "actions", (3, 7))
@@ -94,7 +96,9 @@ def break_file(path, how: str) -> None:
                 demo.create_dataset("actions", (3, 7), np.float64)
             case "unwritten pictures":
                 del obs["agentview_image"]
-                obs.create_dataset("agentview_image", (3, 4000, 4000, 3), np.uint8, chunks=(1, 100, 100, 3))
+                obs.create_dataset(
+                    "agentview_image", (3, 4000, 4000, 3), np.uint8, chunks=(1, 100, 100, 3)
+                )
             case "bad json":
                 file["data"].attrs["env_args"] = "{" * 100_000
             case "json list":

@@ -7,7 +7,10 @@ import h5py
 import numpy as np
 
 ENV_ARGS = {"env_name": "PickPlaceCan", "type": 1, "env_kwargs": {"robots": ["Panda"]}}
-PROBLEM = {"problem_name": "libero_tabletop_manipulation", "language_instruction": '"open the top drawer"'}
+PROBLEM = {
+    "problem_name": "libero_tabletop_manipulation",
+    "language_instruction": '"open the top drawer"',
+}
 
 
 def pictures(seed: int, rows: int, hw=(12, 16)) -> np.ndarray:
@@ -24,7 +27,10 @@ def robomimic(path: Path, lengths=(4, 3, 5), *, next_obs=True, compress=False, n
             demo = data.create_group(names[number] if names else f"demo_{number}")
             demo.attrs["num_samples"] = n
             demo["actions"] = np.random.default_rng(number).uniform(-1, 1, (n, 7))
-            demo["rewards"], demo["dones"] = np.eye(1, n, n - 1)[0], np.eye(1, n, n - 1, dtype=np.int64)[0]
+            demo["rewards"], demo["dones"] = (
+                np.eye(1, n, n - 1)[0],
+                np.eye(1, n, n - 1, dtype=np.int64)[0],
+            )
             demo["states"] = np.zeros((n, 32))
             moments = np.arange(n + 1.0)
             quaternion = np.random.default_rng(number).normal(size=(n + 1, 4))
@@ -50,9 +56,14 @@ def libero(path: Path, lengths=(4, 3), *, attrs=True, convention="opengl") -> Pa
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         if attrs:
-            data.attrs["problem_info"], data.attrs["macros_image_convention"] = json.dumps(PROBLEM), convention
+            data.attrs["problem_info"], data.attrs["macros_image_convention"] = (
+                json.dumps(PROBLEM),
+                convention,
+            )
             data.attrs["bddl_file_name"] = "libero/bddl_files/x.bddl"
-            data.attrs["env_args"] = json.dumps({"type": 1, "env_name": "Libero_Tabletop_Manipulation"})
+            data.attrs["env_args"] = json.dumps(
+                {"type": 1, "env_name": "Libero_Tabletop_Manipulation"}
+            )
         for number, n in enumerate(lengths):
             demo, rows = data.create_group(f"demo_{number}"), np.arange(float(n))
             demo["actions"] = np.repeat(10 * number + rows[:, None], 7, 1)
@@ -63,5 +74,8 @@ def libero(path: Path, lengths=(4, 3), *, attrs=True, convention="opengl") -> Pa
             demo["obs/ee_states"] = np.zeros((n, 6))
             demo["obs/gripper_states"] = np.stack([rows / 100, -rows / 100], 1)
             demo["obs/joint_states"] = np.zeros((n, 7))
-            demo["obs/agentview_rgb"], demo["obs/eye_in_hand_rgb"] = pictures(number, n), pictures(50 + number, n)
+            demo["obs/agentview_rgb"], demo["obs/eye_in_hand_rgb"] = (
+                pictures(number, n),
+                pictures(50 + number, n),
+            )
     return path

@@ -26,12 +26,19 @@ def episode(
     for step in range(steps + 1):
         for view in range(views):
             red, green = 60 + 40 * x + 12 * (step % 8), 40 + 50 * y + 60 * view
-            frames[step, view] = np.stack([red, green, np.full(hw, 30 + 25 * (number % 8))], axis=-1)
+            frames[step, view] = np.stack(
+                [red, green, np.full(hw, 30 + 25 * (number % 8))], axis=-1
+            )
     actions = rng.normal(size=(steps, action_dim)).astype(np.float32)
     return Episode(
-        frames=frames, proprio=rng.normal(size=(steps + 1, 3)).astype(np.float32), actions=actions,
+        frames=frames,
+        proprio=rng.normal(size=(steps + 1, 3)).astype(np.float32),
+        actions=actions,
         executed=actions + rng.normal(size=actions.shape).astype(np.float32),
-        success=bool(number % 2), stages=number % 3, seed=100 + number, text=f"task {number % 2}",
+        success=bool(number % 2),
+        stages=number % 3,
+        seed=100 + number,
+        text=f"task {number % 2}",
     )
 
 
@@ -41,7 +48,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def write_v21(root: Path, episodes: Sequence[Episode], views: Sequence[str], fps: int = 10, movie: bool = True) -> None:
+def write_v21(
+    root: Path, episodes: Sequence[Episode], views: Sequence[str], fps: int = 10, movie: bool = True
+) -> None:
     """All S + 1 frames and states of an episode become rows; the last action is repeated."""
     keys = [f"observation.images.{v}" for v in views]
     tasks = list(dict.fromkeys(e.text for e in episodes))
@@ -51,17 +60,31 @@ def write_v21(root: Path, episodes: Sequence[Episode], views: Sequence[str], fps
         rows = len(e.proprio)
         frame = np.arange(rows)
         columns = {
-            "observation.state": e.proprio, "action": np.concatenate([e.actions, e.actions[-1:]]),
-            "timestamp": (frame / fps).astype(np.float32), "frame_index": frame, "episode_index": np.full(rows, number),
-            "index": start + frame, "task_index": np.full(rows, tasks.index(e.text)), "next.done": frame == rows - 1,
+            "observation.state": e.proprio,
+            "action": np.concatenate([e.actions, e.actions[-1:]]),
+            "timestamp": (frame / fps).astype(np.float32),
+            "frame_index": frame,
+            "episode_index": np.full(rows, number),
+            "index": start + frame,
+            "task_index": np.full(rows, tasks.index(e.text)),
+            "next.done": frame == rows - 1,
         }
-        cells = {} if movie else {k: [images.encode(f) for f in e.frames[:, i]] for i, k in enumerate(keys)}
+        cells = (
+            {}
+            if movie
+            else {k: [images.encode(f) for f in e.frames[:, i]] for i, k in enumerate(keys)}
+        )
         path = root / f"data/chunk-000/episode_{number:06d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(layout.data_table(columns, cells), path)
         for i, key in enumerate(keys if movie else []):
             out = video.Writer(
-                root / f"videos/chunk-000/{key}/episode_{number:06d}.mp4", fps, e.frames.shape[2:4], "libsvtav1", 2, 30
+                root / f"videos/chunk-000/{key}/episode_{number:06d}.mp4",
+                fps,
+                e.frames.shape[2:4],
+                "libsvtav1",
+                2,
+                30,
             )
             out.add(e.frames[:, i])
             out.close()
@@ -73,20 +96,35 @@ def write_v21(root: Path, episodes: Sequence[Episode], views: Sequence[str], fps
     lines["tasks"] = [{"task_index": i, "task": t} for i, t in enumerate(tasks)]
     (root / "meta").mkdir()
     for name, entries in lines.items():
-        (root / f"meta/{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        (root / f"meta/{name}.jsonl").write_text(
+            "".join(json.dumps(entry) + "\n" for entry in entries)
+        )
     how = {"codec": "libsvtav1", "gop": 2, "crf": 30} if movie else None
     features = {
         "observation.state": layout.vector("float32", episodes[0].proprio.shape[1], None),
         "action": layout.vector("float32", episodes[0].actions.shape[1], None),
         **{key: layout.camera(episodes[0].frames.shape[2:4], fps, how) for key in keys},
-        **{key: layout.vector(dtype, 1, None) for key, dtype in layout.SCALARS.items() if key != "next.success"},
+        **{
+            key: layout.vector(dtype, 1, None)
+            for key, dtype in layout.SCALARS.items()
+            if key != "next.success"
+        },
     }
     info = {
-        "codebase_version": "v2.1", "robot_type": "made", "total_episodes": len(episodes), "total_frames": start,
-        "total_tasks": len(tasks), "total_videos": len(episodes) * len(keys) * movie, "total_chunks": 1,
-        "chunks_size": 1000, "fps": fps, "splits": {"train": f"0:{len(episodes)}"},
+        "codebase_version": "v2.1",
+        "robot_type": "made",
+        "total_episodes": len(episodes),
+        "total_frames": start,
+        "total_tasks": len(tasks),
+        "total_videos": len(episodes) * len(keys) * movie,
+        "total_chunks": 1,
+        "chunks_size": 1000,
+        "fps": fps,
+        "splits": {"train": f"0:{len(episodes)}"},
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4" if movie else None,
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+        if movie
+        else None,
         "features": features,
     }
     (root / "meta/info.json").write_text(json.dumps(info))

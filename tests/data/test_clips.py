@@ -16,9 +16,16 @@ def episode(steps: int, number: int, success: bool = True, size: int = 4) -> Epi
     seen = 10 * number + np.arange(steps + 1)
     acts = -np.repeat(seen[:steps, None], 2, 1).astype(np.float32)
     return Episode(
-        frames=np.broadcast_to(seen[:, None, None, None, None], (steps + 1, 1, size, size, 3)).astype(np.uint8),
+        frames=np.broadcast_to(
+            seen[:, None, None, None, None], (steps + 1, 1, size, size, 3)
+        ).astype(np.uint8),
         proprio=seen[:, None].astype(np.float32),
-        actions=acts, executed=acts + 1, success=success, stages=1, seed=number, text=f"task {number}",
+        actions=acts,
+        executed=acts + 1,
+        success=success,
+        stages=1,
+        seed=number,
+        text=f"task {number}",
     )
 
 
@@ -32,15 +39,22 @@ def test_every_clip_against_a_plain_loop():
     clip = data.at(torch.arange(len(steps)))
     for row, (e, s) in enumerate(steps):
         end = len(e.actions)
-        assert clip.frames[row, :, 0, 0, 0, 0].tolist() == [e.frames[max(0, s + h), 0, 0, 0, 0] for h in HISTORY]
-        assert clip.future[row, :, 0, 3, 3, 2].tolist() == [e.frames[min(end, s + f), 0, 0, 0, 0] for f in FUTURE]
+        assert clip.frames[row, :, 0, 0, 0, 0].tolist() == [
+            e.frames[max(0, s + h), 0, 0, 0, 0] for h in HISTORY
+        ]
+        assert clip.future[row, :, 0, 3, 3, 2].tolist() == [
+            e.frames[min(end, s + f), 0, 0, 0, 0] for f in FUTURE
+        ]
         assert clip.future_mask[row].tolist() == [s + f <= end for f in FUTURE]
         assert clip.proprio[row].tolist() == e.proprio[s].tolist()
         assert clip.action_mask[row].tolist() == [s + n < end for n in range(CHUNK)]
         wanted = [e.actions[s + n].tolist() if s + n < end else [0.0, 0.0] for n in range(CHUNK)]
         assert clip.actions[row].tolist() == wanted
         assert clip.text[row] == e.text and clip.weight[row] == 1
-    assert clip.frames.dtype == torch.uint8 and clip.actions.dtype == clip.proprio.dtype == torch.float32
+    assert (
+        clip.frames.dtype == torch.uint8
+        and clip.actions.dtype == clip.proprio.dtype == torch.float32
+    )
 
 
 def test_sampling_is_uniform_and_follows_the_generator():
@@ -52,7 +66,9 @@ def test_sampling_is_uniform_and_follows_the_generator():
 
 
 def test_only_success():
-    assert set(ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK, only_success=True)._text) == {"task 1", "task 9"}
+    assert set(
+        ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK, only_success=True)._text
+    ) == {"task 1", "task 9"}
     with pytest.raises(ValueError, match="none of 1 episodes"):
         ClipDataset(InMemory(EPISODES[1:2]), HISTORY, FUTURE, CHUNK, only_success=True)
 
@@ -83,7 +99,12 @@ def contents(buffer: ClipBuffer) -> list[int]:
 
 def test_buffer_keeps_the_latest():
     buffer = ClipBuffer(5)
-    for first, count, kept in ((0, 3, range(3)), (3, 1, range(4)), (4, 3, range(2, 7)), (7, 12, range(14, 19))):
+    for first, count, kept in (
+        (0, 3, range(3)),
+        (3, 1, range(4)),
+        (4, 3, range(2, 7)),
+        (7, 12, range(14, 19)),
+    ):
         buffer.append(clips(first, count))
         assert contents(buffer) == list(kept) and len(buffer) == len(kept)
     buffer.append(clips(19, 0))
@@ -101,7 +122,9 @@ def test_buffer_resumes_bitwise(filled):
         buffer.append(clips(20, 4))
     left, right = (b.sample(64, torch.Generator().manual_seed(1)) for b in (one, other))
     for name, value in vars(left).items():
-        assert value == right.text if name == "text" else torch.equal(value, getattr(right, name)), name
+        assert (
+            value == right.text if name == "text" else torch.equal(value, getattr(right, name))
+        ), name
     empty = ClipBuffer(5)
     empty.load_state_dict(ClipBuffer(5).state_dict(), [ClipBuffer(5).own_state()])
     assert len(empty) == 0

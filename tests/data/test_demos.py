@@ -73,7 +73,13 @@ def test_failures_are_kept_and_marked_or_dropped():
 
 
 def test_bad_configs_are_one_sentence():
-    for change in ({"episodes": 0}, {"noise": -1.0}, {"noise": float("nan")}, {"split": "test"}, {"n_workers": -1}):
+    for change in (
+        {"episodes": 0},
+        {"noise": -1.0},
+        {"noise": float("nan")},
+        {"split": "test"},
+        {"n_workers": -1},
+    ):
         with pytest.raises(ValueError):
             collect(replace(CONFIG, **change))
     with pytest.raises(ValueError, match="^no such scene: choose another$"):
@@ -154,11 +160,15 @@ DAMAGE = {
     "no spec": (lambda f: _sign(f, spec={}), "incomplete"),
     "no episodes": (lambda f: _sign(f, episodes=[]), "no episodes"),
     "absurd length": (
-        lambda f: _sign(f, episodes=[{"length": 10**15} | _FACTS]), "expected",
+        lambda f: _sign(f, episodes=[{"length": 10**15} | _FACTS]),
+        "expected",
     ),
     "odd episode": (lambda f: _sign(f, episodes=[{"length": -1} | _FACTS]), "impossible episode"),
     "NaN": (lambda f: _edit_tensors(f, _nan), "NaN"),
-    "other dtype": (lambda f: _edit_tensors(f, lambda t: t.update(frames=t["frames"].astype("f4"))), "float32"),
+    "other dtype": (
+        lambda f: _edit_tensors(f, lambda t: t.update(frames=t["frames"].astype("f4"))),
+        "float32",
+    ),
     "missing column": (lambda f: _edit_tensors(f, lambda t: t.pop("executed")), "missing"),
 }
 
@@ -190,7 +200,9 @@ def test_workers_import_no_torch_and_end_with_who_is_killed():
     recorder = subprocess.Popen([sys.executable, "-c", RECORDER], cwd=ROOT, stdout=subprocess.PIPE)
     recorder.stdout.readline()  # the first episode is there
     children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
-    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = [
+        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in workers]
     recorder.kill()
     recorder.wait()

@@ -14,7 +14,9 @@ from wamrl.images import resize  # noqa: E402
 
 def test_robomimic_with_the_frame_after_the_last_action(tmp_path):
     recording = open_hdf5(robomimic(tmp_path / "a.hdf5"))
-    assert isinstance(recording, Recording) and len(recording) == 3 and recording.image_hw == (12, 16)
+    assert (
+        isinstance(recording, Recording) and len(recording) == 3 and recording.image_hw == (12, 16)
+    )
     assert recording.views == ("agentview", "robot0_eye_in_hand")
     assert [f.length for f in recording.facts] == [4, 3, 5]
     assert all(f.success and f.stages == 1 and f.seed == -1 for f in recording.facts)
@@ -25,7 +27,9 @@ def test_robomimic_with_the_frame_after_the_last_action(tmp_path):
         n = len(episode.actions)
         want = np.stack([pictures(100 * number, n + 1), pictures(100 * number + 1, n + 1)], 1)
         assert np.array_equal(episode.frames, want)  # upright as they are
-        assert np.array_equal(episode.proprio[:, :2], np.stack([np.full(n + 1, number), np.arange(n + 1)], 1))
+        assert np.array_equal(
+            episode.proprio[:, :2], np.stack([np.full(n + 1, number), np.arange(n + 1)], 1)
+        )
         assert np.allclose(episode.actions, np.random.default_rng(number).uniform(-1, 1, (n, 7)))
         assert np.array_equal(episode.executed, episode.actions)
 
@@ -44,8 +48,17 @@ def test_frames_by_row_in_any_order(tmp_path, compress):
     recording = open_hdf5(robomimic(tmp_path / "a.hdf5", lengths, compress=compress))
     whole = np.concatenate([e.frames for e in recording.episodes()])
     rng = np.random.default_rng(0)
-    for rows in ([], [0], [4, 5], [161, 4, 4, 0], rng.integers(0, len(whole), 300), np.arange(len(whole))[::-1]):
-        assert np.array_equal(recording.frames(np.array(rows, np.int64)), whole[np.array(rows, int)])
+    for rows in (
+        [],
+        [0],
+        [4, 5],
+        [161, 4, 4, 0],
+        rng.integers(0, len(whole), 300),
+        np.arange(len(whole))[::-1],
+    ):
+        assert np.array_equal(
+            recording.frames(np.array(rows, np.int64)), whole[np.array(rows, int)]
+        )
     for rows in ([-1], [len(whole)]):
         with pytest.raises(IndexError):
             recording.frames(np.array(rows))
@@ -69,18 +82,24 @@ def test_quaternions_become_those_of_our_robosuite(tmp_path):
             for part in ("obs", "next_obs"):
                 demo[part]["robot0_eef_quat_site"] = demo[part]["robot0_eef_quat"][()]
     ours = open_hdf5(tmp_path / "a.hdf5").episode(0).proprio[:4, 3:7]
-    assert np.allclose(Rotation.from_quat(ours[:, [1, 2, 3, 0]]).as_matrix(), body.as_matrix(), atol=1e-6)
+    assert np.allclose(
+        Rotation.from_quat(ours[:, [1, 2, 3, 0]]).as_matrix(), body.as_matrix(), atol=1e-6
+    )
 
 
 def test_views_states_sizes_masks_and_texts_are_chosen(tmp_path):
     path = robomimic(tmp_path / "a.hdf5")
-    recording = open_hdf5(path, views=("wrist", "front"), image_hw=(6, 8), state_keys=("object", "robot0_eef_pos"))
+    recording = open_hdf5(
+        path, views=("wrist", "front"), image_hw=(6, 8), state_keys=("object", "robot0_eef_pos")
+    )
     assert recording.views == ("wrist", "front") and recording.proprio.shape == (15, 13)
     want = np.stack([resize(pictures(c, 5), (6, 8)) for c in (1, 0)], 1)
     assert np.array_equal(recording.episode(0).frames, want)
     assert open_hdf5(path, views=("agentview_image",)).views == ("agentview_image",)
     recording = open_hdf5(path, mask="train", text="put the can away")
-    assert [f.length for f in recording.facts] == [4, 5] and recording.facts[0].text == "put the can away"
+    assert [f.length for f in recording.facts] == [4, 5] and recording.facts[
+        0
+    ].text == "put the can away"
     for views in (("left",), ("front", "front"), ()):
         with pytest.raises(ValueError, match="choose from agentview, robot0_eye_in_hand"):
             open_hdf5(path, views=views)
@@ -93,7 +112,9 @@ def test_views_states_sizes_masks_and_texts_are_chosen(tmp_path):
 
 
 def test_episodes_are_sorted_by_number(tmp_path):
-    recording = open_hdf5(robomimic(tmp_path / "a.hdf5", (2, 3, 4), names=("demo_10", "demo_9", "demo_100")))
+    recording = open_hdf5(
+        robomimic(tmp_path / "a.hdf5", (2, 3, 4), names=("demo_10", "demo_9", "demo_100"))
+    )
     assert [f.length for f in recording.facts] == [3, 2, 4]
 
 
@@ -101,7 +122,8 @@ def test_libero_is_turned_as_openvla_turns_it(tmp_path):
     recording = open_hdf5(libero(tmp_path / "a.hdf5"))
     assert recording.views == ("agentview", "eye_in_hand") and recording.proprio.shape == (7, 8)
     assert [(f.length, f.success, f.text) for f in recording.facts] == [
-        (3, True, "open the top drawer"), (2, True, "open the top drawer"),
+        (3, True, "open the top drawer"),
+        (2, True, "open the top drawer"),
     ]
     episode = recording.episode(1)
     assert np.array_equal(episode.frames[:, 0], pictures(1, 3)[:, ::-1, ::-1])
@@ -162,7 +184,9 @@ def test_states_without_pictures_say_how_to_render_them(tmp_path):
         for demo in file["data"].values():
             for part in ("obs", "next_obs"):
                 del demo[part]["agentview_image"], demo[part]["robot0_eye_in_hand_image"]
-    with pytest.raises(ValueError, match="no pictures: render them first, with robomimic's dataset_states_to_obs"):
+    with pytest.raises(
+        ValueError, match="no pictures: render them first, with robomimic's dataset_states_to_obs"
+    ):
         open_hdf5(path)
 
 

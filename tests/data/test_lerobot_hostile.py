@@ -102,7 +102,18 @@ def test_info_json(copy: Callable, changes: dict, words: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "[]", "{", "[" * 100_000, '{"fps": NaN}', "\ud800", " " * ((1 << 24) + 1), "9" * 10_000]
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"fps": NaN}',
+        "\ud800",
+        " " * ((1 << 24) + 1),
+        "9" * 10_000,
+    ],
 )
 def test_info_json_that_is_none(copy: Callable, text: str | None):
     path = copy("video")
@@ -122,7 +133,11 @@ def feature(path: Path, key: str, **changes: object) -> None:
     ("column", "new", "words"),
     [
         ("action", lambda rows: [[np.nan, 0.0], *rows[1:]], ("NaN", "action")),
-        ("observation.state", lambda rows: [*rows[:-1], [np.inf] * 3], ("NaN", "observation.state")),
+        (
+            "observation.state",
+            lambda rows: [*rows[:-1], [np.inf] * 3],
+            ("NaN", "observation.state"),
+        ),
         ("action", pa.array([[1.0]] * 18), ("lengths",)),
         ("action", pa.array([["a", "b"]] * 18), ("expected numbers",)),
         ("action", pa.array([[1e300, 0.0]] * 18), ("NaN",)),
@@ -222,7 +237,12 @@ def test_sizes_that_are_not_as_promised(copy: Callable):
 
 
 def test_links_out_of_the_folder(copy: Callable):
-    for name, file in (("video", MP4), ("png", DATA), ("video", META), ("v21-png", "meta/episodes.jsonl")):
+    for name, file in (
+        ("video", MP4),
+        ("png", DATA),
+        ("video", META),
+        ("v21-png", "meta/episodes.jsonl"),
+    ):
         path = copy(name)
         outside = path.parent / "outside"
         shutil.move(path / file, outside)
@@ -240,17 +260,23 @@ def png_bomb(side: int) -> bytes:
     """A small PNG that says it is side x side."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = zlib.compress(bytes(side * 3 + 1) * 64)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("cell", [png_bomb(50_000), b"", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100), None])
+@pytest.mark.parametrize(
+    "cell", [png_bomb(50_000), b"", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100), None]
+)
 def test_images_that_are_none(copy: Callable, cell: bytes | None):
     path = copy("png")
-    edit_parquet(path / DATA, **{CAMERA: lambda rows: [*rows[:-1], {"bytes": cell, "path": "/etc/passwd"}]})
+    edit_parquet(
+        path / DATA, **{CAMERA: lambda rows: [*rows[:-1], {"bytes": cell, "path": "/etc/passwd"}]}
+    )
     refused(path, "an image is not readable")
 
 
@@ -260,7 +286,9 @@ def test_small_files_that_unpack_to_much(copy: Callable, monkeypatch):
     picture = b"\x89PNG" + bytes(1 << 20)
     table = pq.read_table(path / DATA)
     many = pa.array([{"bytes": picture, "path": ""}] * 18, table.schema.field(CAMERA).type)
-    pq.write_table(table.set_column(table.schema.get_field_index(CAMERA), CAMERA, many), path / DATA)
+    pq.write_table(
+        table.set_column(table.schema.get_field_index(CAMERA), CAMERA, many), path / DATA
+    )
     monkeypatch.setattr("wamrl.data.lerobot.tables.read_batches.__defaults__", (1 << 16, 4 << 20))
     assert (path / DATA).stat().st_size < 1 << 18
     refused(path, "a row group of more than")
@@ -297,7 +325,8 @@ def test_a_single_row_is_no_episode(copy: Callable, tmp_path: Path):
     assert len(open_lerobot(tmp_path / "one")) == 2  # ours has the frame behind it
     table = pq.read_table(tmp_path / "one" / META)
     pq.write_table(
-        table.drop_columns([c for c in table.column_names if c.startswith("wamrl/")]), tmp_path / "one" / META
+        table.drop_columns([c for c in table.column_names if c.startswith("wamrl/")]),
+        tmp_path / "one" / META,
     )
     refused(tmp_path / "one", "episode 0 has one row")
 
@@ -313,7 +342,10 @@ def test_no_dataset_at_all(tmp_path: Path):
 
 def test_without_pyarrow(originals: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for action in (lambda: open_lerobot(originals / "png"), lambda: write(tmp_path / "d", [], views=("a",), fps=1)):
+    for action in (
+        lambda: open_lerobot(originals / "png"),
+        lambda: write(tmp_path / "d", [], views=("a",), fps=1),
+    ):
         with pytest.raises(ValueError, match=r"wamrl\[data\]"):
             action()
 

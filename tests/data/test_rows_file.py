@@ -12,12 +12,18 @@ from safetensors.numpy import load_file, save_file
 
 from wamrl.data.rows_file import RowsFile, RowsWriter
 
-TABLES = {"frames": (np.uint8, (700, 3, 50)), "x": (np.float32, (40, 7)), "empty": (np.float32, (0, 2))}
+TABLES = {
+    "frames": (np.uint8, (700, 3, 50)),
+    "x": (np.float32, (40, 7)),
+    "empty": (np.float32, (0, 2)),
+}
 
 
 def content() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {name: (255 * rng.random(shape)).astype(dtype) for name, (dtype, shape) in TABLES.items()}
+    return {
+        name: (255 * rng.random(shape)).astype(dtype) for name, (dtype, shape) in TABLES.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +104,10 @@ print(int(peak() - before), sum(f.stat().st_size for f in folder.iterdir()) >> 2
 def test_a_dataset_larger_than_the_memory_that_is_used(tmp_path):
     """366 MB of frames are written and trained on; the process grows by a small part of that."""
     done = subprocess.run(
-        [sys.executable, "-c", STREAM, tmp_path / "big"], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", STREAM, tmp_path / "big"],
+        capture_output=True,
+        text=True,
+        timeout=120,
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr

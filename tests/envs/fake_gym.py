@@ -22,7 +22,9 @@ class TwoCameras(gymnasium.Env):
             self.action_space = spaces.Box(0, 5, (2,), dtype=np.int64)
         camera = spaces.Box(0, 255, (24, 48, 3), np.uint8)
         pixels = camera if kind == "one" else spaces.Dict({"wrist": camera, "front": camera})
-        self.observation_space = spaces.Dict({"pixels": pixels, "agent_pos": spaces.Box(-1e3, 1e3, (2,))})
+        self.observation_space = spaces.Dict(
+            {"pixels": pixels, "agent_pos": spaces.Box(-1e3, 1e3, (2,))}
+        )
         self.calls, self.render_mode, self._ever = [], render_mode, 0
 
     def picture(self, camera: int) -> np.ndarray:
@@ -31,7 +33,10 @@ class TwoCameras(gymnasium.Env):
 
     def _look(self):
         pixels = {"front": self.picture(0), "wrist": self.picture(1)}
-        return {"pixels": pixels["front"] if self.kind == "one" else pixels, "agent_pos": self._place.copy()}
+        return {
+            "pixels": pixels["front"] if self.kind == "one" else pixels,
+            "agent_pos": self._place.copy(),
+        }
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -43,7 +48,11 @@ class TwoCameras(gymnasium.Env):
         assert self.action_space.contains(action), action
         self._place, self._steps = self._place + action.ravel(), self._steps + 1
         won, lost = bool(self._place.sum() > self.goal), self._steps >= self.fails_at
-        info = {"is_success": np.bool_(won), "solved": won, "stages": int(self._place.sum() > self.goal / 2)}
+        info = {
+            "is_success": np.bool_(won),
+            "solved": won,
+            "stages": int(self._place.sum() > self.goal / 2),
+        }
         return self._look(), 0.0, lost, False, info
 
     def render(self):

@@ -30,7 +30,12 @@ class WalkEnv(Env):
     def __init__(self, config: WalkConfig) -> None:
         self._config = config
         self.spec = EnvSpec(
-            name="walk", instruction="walk", views=("a", "b"), image_hw=(6, 5), action_dim=3, proprio_dim=4,
+            name="walk",
+            instruction="walk",
+            views=("a", "b"),
+            image_hw=(6, 5),
+            action_dim=3,
+            proprio_dim=4,
             horizon=config.horizon,
         )
 
@@ -47,8 +52,12 @@ class WalkEnv(Env):
         success = bool(self._state[0] > self._config.solve_above)
         truncated = self._steps >= self._config.horizon and not success
         return StepResult(
-            success=success, terminated=success, truncated=truncated, stages=int(success),
-            attempts=self._steps // 3 + self._seed % 2, retries=self._steps // 7,
+            success=success,
+            terminated=success,
+            truncated=truncated,
+            stages=int(success),
+            attempts=self._steps // 3 + self._seed % 2,
+            retries=self._steps // 7,
         )
 
     def _fail(self) -> None:
@@ -63,7 +72,9 @@ class WalkEnv(Env):
                 raise ValueError("the scene fell apart: lower the action scale")
 
     def render(self) -> np.ndarray:
-        values = np.concatenate([[self._steps, self._seed % 251], np.abs(self._state * 1000) % 256]).astype(np.uint8)
+        values = np.concatenate(
+            [[self._steps, self._seed % 251], np.abs(self._state * 1000) % 256]
+        ).astype(np.uint8)
         return np.resize(values, (2, 6, 5, 3))
 
     def proprio(self) -> np.ndarray:

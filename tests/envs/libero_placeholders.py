@@ -30,18 +30,33 @@ SITES = """<site rgba="0 0 0 0" size="0.005" pos="0 0 {low}" name="bottom_site"/
 # folder -> name -> half sizes in metres of a box (those that LIBERO turns upright by itself lie here on their side)
 BOXES: dict[str, dict[str, tuple[float, float, float]]] = {
     "stable_hope_objects": {
-        "alphabet_soup": (0.033, 0.033, 0.042), "bbq_sauce": (0.03, 0.07, 0.02), "butter": (0.05, 0.012, 0.022),
-        "chocolate_pudding": (0.045, 0.03, 0.014), "cookies": (0.04, 0.02, 0.06), "cream_cheese": (0.05, 0.012, 0.022),
-        "ketchup": (0.03, 0.07, 0.02), "milk": (0.035, 0.09, 0.035), "new_salad_dressing": (0.03, 0.07, 0.02),
-        "orange_juice": (0.035, 0.09, 0.035), "salad_dressing": (0.03, 0.07, 0.02), "tomato_sauce": (0.033, 0.033, 0.042),
+        "alphabet_soup": (0.033, 0.033, 0.042),
+        "bbq_sauce": (0.03, 0.07, 0.02),
+        "butter": (0.05, 0.012, 0.022),
+        "chocolate_pudding": (0.045, 0.03, 0.014),
+        "cookies": (0.04, 0.02, 0.06),
+        "cream_cheese": (0.05, 0.012, 0.022),
+        "ketchup": (0.03, 0.07, 0.02),
+        "milk": (0.035, 0.09, 0.035),
+        "new_salad_dressing": (0.03, 0.07, 0.02),
+        "orange_juice": (0.035, 0.09, 0.035),
+        "salad_dressing": (0.03, 0.07, 0.02),
+        "tomato_sauce": (0.033, 0.033, 0.042),
     },
     "stable_scanned_objects": {
-        "akita_black_bowl": (0.05, 0.02, 0.05), "chefmate_8_frypan": (0.1, 0.02, 0.1), "plate": (0.09, 0.008, 0.09),
-        "glazed_rim_porcelain_ramekin": (0.04, 0.02, 0.04), "white_bowl": (0.05, 0.02, 0.05),
+        "akita_black_bowl": (0.05, 0.02, 0.05),
+        "chefmate_8_frypan": (0.1, 0.02, 0.1),
+        "plate": (0.09, 0.008, 0.09),
+        "glazed_rim_porcelain_ramekin": (0.04, 0.02, 0.04),
+        "white_bowl": (0.05, 0.02, 0.05),
     },
     "turbosquid_objects": {
-        "black_book": (0.07, 0.1, 0.015), "moka_pot": (0.04, 0.04, 0.07), "porcelain_mug": (0.04, 0.04, 0.045),
-        "red_coffee_mug": (0.04, 0.04, 0.045), "white_yellow_mug": (0.04, 0.04, 0.045), "wine_bottle": (0.03, 0.03, 0.1),
+        "black_book": (0.07, 0.1, 0.015),
+        "moka_pot": (0.04, 0.04, 0.07),
+        "porcelain_mug": (0.04, 0.04, 0.045),
+        "red_coffee_mug": (0.04, 0.04, 0.045),
+        "white_yellow_mug": (0.04, 0.04, 0.045),
+        "wine_bottle": (0.03, 0.03, 0.1),
         "yellow_book": (0.07, 0.1, 0.015),
     },
 }
@@ -49,19 +64,28 @@ BOXES: dict[str, dict[str, tuple[float, float, float]]] = {
 WALLED = {
     "stable_scanned_objects/basket": (0.075, 0.075, 0.15, "contain_region"),
     "turbosquid_objects/wooden_tray": (0.12, 0.16, 0.05, "contain_region"),
-    "turbosquid_objects/desk_caddy": (0.08, 0.2, 0.1, "back_contain_region front_contain_region "
-                                      "left_contain_region right_contain_region"),
+    "turbosquid_objects/desk_caddy": (
+        0.08,
+        0.2,
+        0.1,
+        "back_contain_region front_contain_region left_contain_region right_contain_region",
+    ),
 }
 SCENES = {
-    "libero_tabletop_base_style": "table", "libero_kitchen_tabletop_base_style": "table",
-    "libero_study_base_style": "study_table", "libero_living_room_tabletop_base_style": "living_room_table",
+    "libero_tabletop_base_style": "table",
+    "libero_kitchen_tabletop_base_style": "table",
+    "libero_study_base_style": "study_table",
+    "libero_living_room_tabletop_base_style": "living_room_table",
     "libero_floor_base_style": "floor",
 }
 
 
 def assets_for_tests() -> Path:
     """A complete folder: the official files at hand, if any, and placeholders. Made once per machine and version."""
-    folder = Path(tempfile.gettempdir()) / f"wamrl-libero-{'partial' if PARTIAL.exists() else 'none'}-assets"
+    folder = (
+        Path(tempfile.gettempdir())
+        / f"wamrl-libero-{'partial' if PARTIAL.exists() else 'none'}-assets"
+    )
     if not (folder / MARK).exists():
         folder.mkdir(exist_ok=True)
         if PARTIAL.exists():
@@ -86,8 +110,13 @@ def fill(folder: Path) -> list[str]:
                 continue
             data = png(path.name) if path.suffix == ".png" else mesh(root, node, path.suffix)
             _write(path, data, made, folder)
-    for style in ("light-gray-floor-tile", "seamless_wood_planks_floor", "gray_ceramic_tile", "light-gray-plaster",
-                  "yellow_linen_wall_texture"):
+    for style in (
+        "light-gray-floor-tile",
+        "seamless_wood_planks_floor",
+        "gray_ceramic_tile",
+        "light-gray-plaster",
+        "yellow_linen_wall_texture",
+    ):
         if not (path := folder / "textures" / f"{style}.png").exists():
             _write(path, png(style), made, folder)
     return made
@@ -96,7 +125,9 @@ def fill(folder: Path) -> list[str]:
 def _write(path: Path, data: bytes, made: list[str], folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    made.append(str(path.relative_to(folder.resolve() if path.is_relative_to(folder.resolve()) else folder)))
+    made.append(
+        str(path.relative_to(folder.resolve() if path.is_relative_to(folder.resolve()) else folder))
+    )
 
 
 # ---- meshes and textures
@@ -107,16 +138,32 @@ def numbers(node: ET.Element, name: str, default: str) -> np.ndarray:
 def rotation(quat: np.ndarray) -> np.ndarray:
     """The matrix, (3, 3), of a quaternion w, x, y, z."""
     w, x, y, z = quat / np.linalg.norm(quat)
-    return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
-FACES = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
-                  [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])
+FACES = np.array(
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
+)
 
 
 def mesh(root: ET.Element, asset: ET.Element, suffix: str) -> bytes:
@@ -124,13 +171,20 @@ def mesh(root: ET.Element, asset: ET.Element, suffix: str) -> bytes:
     boxes = [0.05 * CORNERS]
     for body in root.iter("body"):
         shown = [g for g in body.findall("geom") if g.get("mesh") == asset.get("name")]
-        solid = [g for g in body.findall("geom") if g.get("type") == "box" and g.get("group") == "0"]
+        solid = [
+            g for g in body.findall("geom") if g.get("type") == "box" and g.get("group") == "0"
+        ]
         if shown and solid:
             back = rotation(numbers(shown[0], "quat", "1 0 0 0")).T
             offset, scale = numbers(shown[0], "pos", "0 0 0"), numbers(asset, "scale", "1 1 1")
             boxes = [
-                (CORNERS * numbers(g, "size", "") @ rotation(numbers(g, "quat", "1 0 0 0")).T
-                 + numbers(g, "pos", "0 0 0") - offset) @ back.T / scale
+                (
+                    CORNERS * numbers(g, "size", "") @ rotation(numbers(g, "quat", "1 0 0 0")).T
+                    + numbers(g, "pos", "0 0 0")
+                    - offset
+                )
+                @ back.T
+                / scale
                 for g in solid
             ]
             break
@@ -143,11 +197,18 @@ def msh(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     """MuJoCo's own binary format: counts, vertices, normals (none), texture coordinates, faces."""
     counts = np.array([len(vertices), 0, len(vertices), len(faces)], np.int32)
     texture = (vertices[:, :2] * 5).astype(np.float32)
-    return counts.tobytes() + vertices.astype(np.float32).tobytes() + texture.tobytes() + faces.astype(np.int32).tobytes()
+    return (
+        counts.tobytes()
+        + vertices.astype(np.float32).tobytes()
+        + texture.tobytes()
+        + faces.astype(np.int32).tobytes()
+    )
 
 
 def stl(vertices: np.ndarray, faces: np.ndarray) -> bytes:
-    rows = np.zeros(len(faces), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("unused", "<u2")]))
+    rows = np.zeros(
+        len(faces), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("unused", "<u2")])
+    )
     rows["corners"] = vertices[faces]
     return b"\0" * 80 + np.array([len(faces)], "<u4").tobytes() + rows.tobytes()
 
@@ -169,7 +230,12 @@ def png(name: str, size: int = 64) -> bytes:
         return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
     head = size.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
 
 
 # ---- XMLs for scenes and objects that have none
@@ -202,22 +268,35 @@ def walled(width: float, depth: float, height: float, regions: str) -> str:
     names = regions.split()
     step = 2 * depth / len(names)
     for i, name in enumerate(names):
-        parts += site(name, (width * 0.85, step * 0.42, half * 0.9), (0, (i + 0.5) * step - depth, half + wall))
+        parts += site(
+            name,
+            (width * 0.85, step * 0.42, half * 0.9),
+            (0, (i + 0.5) * step - depth, half + wall),
+        )
     return parts
 
 
 def cabinet() -> str:
     parts = '<body name="base">' + site("top_side", (0.12, 0.09, 0.002), (0, 0.015, 0.222))
-    for half, pos in (((0.125, 0.095, 0.002), (0, 0.015, 0.219)), ((0.005, 0.095, 0.105), (-0.115, 0.015, 0.112)),
-                      ((0.005, 0.095, 0.105), (0.115, 0.015, 0.112)), ((0.12, 0.003, 0.105), (0, 0.11, 0.112)),
-                      ((0.12, 0.09, 0.003), (0, 0.015, 0.004))):
+    for half, pos in (
+        ((0.125, 0.095, 0.002), (0, 0.015, 0.219)),
+        ((0.005, 0.095, 0.105), (-0.115, 0.015, 0.112)),
+        ((0.005, 0.095, 0.105), (0.115, 0.015, 0.112)),
+        ((0.12, 0.003, 0.105), (0, 0.11, 0.112)),
+        ((0.12, 0.09, 0.003), (0, 0.015, 0.004)),
+    ):
         parts += box(half, pos)
     for level, z in (("top", 0.183), ("middle", 0.113), ("bottom", 0.045)):
-        parts += f'<body name="cabinet_{level}"><inertial pos="0 0 0" mass="3" diaginertia="1 1 1"/>'
+        parts += (
+            f'<body name="cabinet_{level}"><inertial pos="0 0 0" mass="3" diaginertia="1 1 1"/>'
+        )
         parts += f'<joint name="{level}_level" type="slide" axis="0 1 0" limited="true" range="-0.16 0.01" damping="50"/>'
         parts += site(f"{level}_region", (0.1, 0.075, 0.03), (0, 0.011, z))
-        for half, pos in (((0.105, 0.003, 0.03), (0, -0.072, z)), ((0.105, 0.08, 0.003), (0, 0.01, z - 0.028)),
-                          ((0.045, 0.008, 0.008), (0, -0.1, z))):
+        for half, pos in (
+            ((0.105, 0.003, 0.03), (0, -0.072, z)),
+            ((0.105, 0.08, 0.003), (0, 0.01, z - 0.028)),
+            ((0.045, 0.008, 0.008), (0, -0.1, z)),
+        ):
             parts += box(half, pos)
         parts += "</body>"
     return parts + "</body>\n"
@@ -226,9 +305,13 @@ def cabinet() -> str:
 def microwave() -> str:
     parts = '<body name="base">' + site("top_side", (0.12, 0.08, 0.005), (0, 0.01, 0.2))
     parts += site("heating_region", (0.12, 0.08, 0.08), (0, 0.01, 0.096))
-    for half, pos in (((0.15, 0.1, 0.01), (0, 0, 0.01)), ((0.15, 0.1, 0.01), (0, 0, 0.19)),
-                      ((0.01, 0.1, 0.09), (-0.14, 0, 0.1)), ((0.03, 0.1, 0.09), (0.12, 0, 0.1)),
-                      ((0.14, 0.01, 0.09), (0, 0.1, 0.1))):
+    for half, pos in (
+        ((0.15, 0.1, 0.01), (0, 0, 0.01)),
+        ((0.15, 0.1, 0.01), (0, 0, 0.19)),
+        ((0.01, 0.1, 0.09), (-0.14, 0, 0.1)),
+        ((0.03, 0.1, 0.09), (0.12, 0, 0.1)),
+        ((0.14, 0.01, 0.09), (0, 0.1, 0.1)),
+    ):
         parts += box(half, pos)
     parts += '<body name="door" pos="-0.15 -0.105 0.1"><inertial pos="0.12 0 0" mass="1" diaginertia="0.1 0.1 0.1"/>'
     parts += '<joint type="hinge" axis="0 0 1" limited="true" name="microjoint" range="-2.094 0" damping="0.5"/>'
@@ -236,29 +319,51 @@ def microwave() -> str:
 
 
 def stove() -> str:
-    parts = '<body name="base"><body name="burner" pos="0.15 0 0">' + site("cook_region", (0.075, 0.075, 0.0025), (0, 0, 0))
-    parts += box((0.095, 0.095, 0.02)) + '<site name="burner" pos="0 0 0.022" size="0.06 0.0005" type="cylinder" '
+    parts = '<body name="base"><body name="burner" pos="0.15 0 0">' + site(
+        "cook_region", (0.075, 0.075, 0.0025), (0, 0, 0)
+    )
+    parts += (
+        box((0.095, 0.095, 0.02))
+        + '<site name="burner" pos="0 0 0.022" size="0.06 0.0005" type="cylinder" '
+    )
     parts += 'rgba="0.9 0.05 0.05 1"/></body><body name="button"><inertial pos="0 0 0" mass="3" diaginertia="1 1 1"/>'
     parts += '<joint name="button" type="hinge" axis="0 0 1" limited="true" range="-0.005 2.1" damping="1"/>'
-    return parts + box((0.034, 0.034, 0.006), (0, 0, 0.006)) + box((0.008, 0.03, 0.012), (0, 0, 0.024)) + "</body></body>\n"
+    return (
+        parts
+        + box((0.034, 0.034, 0.006), (0, 0, 0.006))
+        + box((0.008, 0.03, 0.012), (0, 0, 0.024))
+        + "</body></body>\n"
+    )
 
 
 def shelf() -> str:
-    parts = site("top_side", (0.1, 0.1, 0.002), (0, 0, 0.25)) + site("top_region", (0.1, 0.1, 0.05), (0, 0, 0.19))
+    parts = site("top_side", (0.1, 0.1, 0.002), (0, 0, 0.25)) + site(
+        "top_region", (0.1, 0.1, 0.05), (0, 0, 0.19)
+    )
     parts += site("bottom_region", (0.1, 0.1, 0.05), (0, 0, 0.07))
     for z in (0.005, 0.125, 0.245):
         parts += box((0.12, 0.12, 0.005), (0, 0, z))
-    return parts + box((0.005, 0.12, 0.12), (-0.12, 0, 0.125)) + box((0.005, 0.12, 0.12), (0.12, 0, 0.125))
+    return (
+        parts
+        + box((0.005, 0.12, 0.12), (-0.12, 0, 0.125))
+        + box((0.005, 0.12, 0.12), (0.12, 0, 0.125))
+    )
 
 
 def rack() -> str:
-    return site("top_region", (0.1, 0.022, 0.0025), (0, 0, 0.2)) + box((0.1, 0.06, 0.01), (0, 0, 0.19)) + box((0.02, 0.05, 0.09), (0, 0, 0.09))
+    return (
+        site("top_region", (0.1, 0.022, 0.0025), (0, 0, 0.2))
+        + box((0.1, 0.06, 0.01), (0, 0, 0.19))
+        + box((0.02, 0.05, 0.09), (0, 0, 0.09))
+    )
 
 
 def scene(table: str) -> str:
     """Floor, one piece of furniture with its top where LIBERO expects it, two lights, four cameras."""
     floor = '<geom group="1" name="floor" size="3 3 .125" type="plane" material="floorplane"/>'
-    body = f'<body name="floor">{floor}</body>' if table in ("floor", "living_room_table") else floor
+    body = (
+        f'<body name="floor">{floor}</body>' if table in ("floor", "living_room_table") else floor
+    )
     if table == "table":
         body += '<body name="table" pos="0 0 0.4"><geom size="0.4 0.4 0.4" type="box" group="0" name="table_collision"/>'
         body += '<geom size="0.4 0.4 0.4" type="box" conaffinity="0" contype="0" group="1" name="table_visual" rgba="0.6 0.45 0.3 1"/>'
@@ -287,12 +392,20 @@ def xmls() -> dict[str, str]:
         for name, half in boxes.items():
             # LIBERO turns most of these by 90 degrees about x, so what becomes the height is y
             high = half[2] if folder == "turbosquid_objects" or half[0] == half[1] else half[1]
-            found[f"{folder}/{name}/{name}.xml"] = thing(name, box(half), -high, high, max(half[0], half[2]) * 0.7)
+            found[f"{folder}/{name}/{name}.xml"] = thing(
+                name, box(half), -high, high, max(half[0], half[2]) * 0.7
+            )
     for path, (width, depth, height, regions) in WALLED.items():
         name = path.split("/")[1]
-        found[f"{path}/{name}.xml"] = thing(name, walled(width, depth, height, regions), -0.0, height, width * 0.7)
-    for name, inside in (("white_cabinet", cabinet()), ("wooden_cabinet", cabinet()), ("microwave", microwave()),
-                         ("flat_stove", stove())):
+        found[f"{path}/{name}.xml"] = thing(
+            name, walled(width, depth, height, regions), -0.0, height, width * 0.7
+        )
+    for name, inside in (
+        ("white_cabinet", cabinet()),
+        ("wooden_cabinet", cabinet()),
+        ("microwave", microwave()),
+        ("flat_stove", stove()),
+    ):
         found[f"articulated_objects/{name}.xml"] = thing(name, inside, -0.0, 0.2, 0.1)
     for name, inside in (("wooden_two_layer_shelf", shelf()), ("wine_rack", rack())):
         found[f"turbosquid_objects/{name}/{name}.xml"] = thing(name, inside, -0.0, 0.2, 0.1)
@@ -301,5 +414,8 @@ def xmls() -> dict[str, str]:
 
 if __name__ == "__main__":
     files = fill(Path(sys.argv[1]))
-    kinds = {kind: sum(f.endswith(kind) for f in files) for kind in sorted({re.sub(r".*\.", ".", f) for f in files})}
+    kinds = {
+        kind: sum(f.endswith(kind) for f in files)
+        for kind in sorted({re.sub(r".*\.", ".", f) for f in files})
+    }
     print(f"{len(files)} placeholders: {kinds}")

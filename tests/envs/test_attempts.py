@@ -187,7 +187,10 @@ class TestMetaWorld:
         env = MetaWorldConfig(task="pick-place", stages=2, horizon=500).build()
         expert = env.expert()
         env.reset(0)
-        assert (result := until_over(env, expert)).success and (result.attempts, result.retries) == (1, 0)
+        assert (result := until_over(env, expert)).success and (
+            result.attempts,
+            result.retries,
+        ) == (1, 0)
         env.reset(0)
         while env.step(expert.action()).stages == 0:
             pass
@@ -202,7 +205,11 @@ class TestMetaWorld:
         expert = env.expert()
         while env.step(expert.action()).attempts == 0:  # leave the hand at the handle
             pass
-        assert self.counts(env, 3) == first == self.counts(MetaWorldConfig(task="drawer-open").build(), 3)
+        assert (
+            self.counts(env, 3)
+            == first
+            == self.counts(MetaWorldConfig(task="drawer-open").build(), 3)
+        )
 
     def test_the_quick_geometry_is_right(self):
         env, rng = MetaWorldConfig(task="reach").build(), np.random.default_rng(0)
@@ -211,7 +218,9 @@ class TestMetaWorld:
             env.step(rng.uniform(-1, 1, 4))
             assert np.allclose(env.sim.pinch(), env.sim.env.tcp_center, atol=1e-12)
             place = rng.uniform(-1, 1, 3)
-            back = data.xpos[part] + data.xmat[part].reshape(3, 3) @ np.array(env.sim.seen_from(part, place))
+            back = data.xpos[part] + data.xmat[part].reshape(3, 3) @ np.array(
+                env.sim.seen_from(part, place)
+            )
             assert np.allclose(back, place, atol=1e-12)
 
     def counts(self, env, seed: int) -> list[tuple[int, int]]:

@@ -17,7 +17,9 @@ from wamrl.images import resize
 from wamrl.recipes.gym import pusht
 from wamrl.types import Start
 
-TWO = GymConfig(id="wamrl_tests/TwoCameras-v0", module="tests.envs.fake_gym", instruction="go", image_size=8)
+TWO = GymConfig(
+    id="wamrl_tests/TwoCameras-v0", module="tests.envs.fake_gym", instruction="go", image_size=8
+)
 
 
 def fake(**kwargs) -> GymConfig:
@@ -48,7 +50,9 @@ def test_an_environment_of_lerobots_conventions_works_unchanged():
     assert env.spec.action_dim == 2 and env.spec.proprio_dim == 2 and env.spec.horizon == 7
     assert env.spec.action_low == (-1.0, 0.0) and env.spec.action_high == (3.0, 10.0)
     check_env(env)
-    assert pickle.loads(pickle.dumps(TWO)) == TWO and hash(TWO) == hash(pickle.loads(pickle.dumps(TWO)))
+    assert pickle.loads(pickle.dumps(TWO)) == TWO and hash(TWO) == hash(
+        pickle.loads(pickle.dumps(TWO))
+    )
 
 
 def test_frames_and_state_are_the_environments_own():
@@ -180,7 +184,12 @@ def test_a_missing_gym_pusht_names_the_extra(monkeypatch):
 
 def test_a_pool_of_processes_sees_what_one_environment_sees():
     config = PoolConfig(
-        env=fake(goal=40.0), n_envs=3, n_workers=2, n_exec=3, frame_offsets=(1, 3), history_offsets=(0,)
+        env=fake(goal=40.0),
+        n_envs=3,
+        n_workers=2,
+        n_exec=3,
+        frame_offsets=(1, 3),
+        history_offsets=(0,),
     )
     plan = np.random.default_rng(0).uniform(-2, 12, (3, 3, 2)).astype(np.float32)
     with config.build() as pool:
@@ -200,7 +209,11 @@ def test_a_pool_of_processes_sees_what_one_environment_sees():
 def test_pusht():
     pytest.importorskip("gym_pusht")
     env = pusht().env.build()
-    assert env.spec.action_high == (512.0, 512.0) and env.spec.horizon == 300 and env.spec.image_hw == (96, 96)
+    assert (
+        env.spec.action_high == (512.0, 512.0)
+        and env.spec.horizon == 300
+        and env.spec.image_hw == (96, 96)
+    )
     check_env(env)
     with pytest.raises(ValueError, match="bring demonstrations"):
         env.expert()

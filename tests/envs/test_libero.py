@@ -21,13 +21,17 @@ from wamrl.envs.libero_sim import SETTLE_STEPS, axis_angle
 from wamrl.types import SPLITS, Start
 
 HERE = importlib.util.find_spec("libero") is not None
-needs_libero = pytest.mark.skipif(not HERE, reason="needs pip install 'wamrl[libero]' in its own environment")
+needs_libero = pytest.mark.skipif(
+    not HERE, reason="needs pip install 'wamrl[libero]' in its own environment"
+)
 FRESH = "import tests.envs.test_libero as t; print(t.trace(t.make('object', 3), 300_000_005, True))"
 EVAL0 = Start(split="eval", index=0).seed
 
 
 def make(suite: str, task: int, **kw):
-    return LiberoConfig(suite=suite, task=task, assets=placeholders.assets_for_tests(), **kw).build()
+    return LiberoConfig(
+        suite=suite, task=task, assets=placeholders.assets_for_tests(), **kw
+    ).build()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,10 @@ def trace(env, seed: int, render: bool = False) -> str:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        (LiberoConfig(suite="kitchen"), "unknown LIBERO suite 'kitchen': choose one of spatial, object, goal, 10, 90"),
+        (
+            LiberoConfig(suite="kitchen"),
+            "unknown LIBERO suite 'kitchen': choose one of spatial, object, goal, 10, 90",
+        ),
         (LiberoConfig(suite="object", task=10), "has no task 10: choose 0 to 9"),
         (LiberoConfig(suite="90", task=-1), "choose 0 to 89"),
         (LiberoConfig(image_size=1024), "choose 16 to 480"),
@@ -73,7 +80,9 @@ def test_importing_needs_no_simulator():
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(libero_assets, "find_spec", lambda name: None)
     libero_assets.import_libero.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[libero\]' in an environment of its own"):
+    with pytest.raises(
+        ValueError, match=r"pip install 'wamrl\[libero\]' in an environment of its own"
+    ):
         LiberoConfig().build()
 
 
@@ -90,12 +99,19 @@ def test_the_config_file_has_the_five_keys_and_an_existing_one_is_kept(tmp_path)
 
 
 def test_a_missing_asset_is_named_in_one_sentence(tmp_path):
-    for error in (FileNotFoundError(2, "No such file", str(tmp_path / "scenes" / "a.xml")),
-                  ValueError(f"Error: Error opening file '{tmp_path}/scenes/a.xml': No such file")):
-        with pytest.raises(ValueError, match="scenes/a.xml is missing from .*download.*assets=PATH"):
+    for error in (
+        FileNotFoundError(2, "No such file", str(tmp_path / "scenes" / "a.xml")),
+        ValueError(f"Error: Error opening file '{tmp_path}/scenes/a.xml': No such file"),
+    ):
+        with pytest.raises(
+            ValueError, match="scenes/a.xml is missing from .*download.*assets=PATH"
+        ):
             with libero_assets.missing_assets_explained(tmp_path):
                 raise error
-    with pytest.raises(ValueError, match="^another$"), libero_assets.missing_assets_explained(tmp_path):
+    with (
+        pytest.raises(ValueError, match="^another$"),
+        libero_assets.missing_assets_explained(tmp_path),
+    ):
         raise ValueError("another")
 
 
@@ -124,7 +140,9 @@ def test_placeholders_fill_what_an_xml_names(tmp_path):
         '<geom type="box" size="1 2 3" pos="0 0 4" group="0"/></body></worldbody></mujoco>'
     )
     made = placeholders.fill(tmp_path)
-    assert "stable_scanned_objects/pot/t.png" in made and (folder / "t.png").read_bytes().startswith(b"\x89PNG")
+    assert "stable_scanned_objects/pot/t.png" in made and (
+        folder / "t.png"
+    ).read_bytes().startswith(b"\x89PNG")
     raw = (folder / "visual" / "pot.msh").read_bytes()
     counts = np.frombuffer(raw[:16], np.int32)
     vertices = np.frombuffer(raw[16 : 16 + 12 * counts[0]], np.float32).reshape(-1, 3)
@@ -135,7 +153,10 @@ def test_placeholders_fill_what_an_xml_names(tmp_path):
 # ---- the protocol
 def test_horizons_are_the_published_ones():
     """openpi examples/libero/main.py and OpenVLA run_libero_eval.py."""
-    assert HORIZONS == {"spatial": 220, "object": 280, "goal": 300, "10": 520, "90": 400} and SETTLE_STEPS == 10
+    assert (
+        HORIZONS == {"spatial": 220, "object": 280, "goal": 300, "10": 520, "90": 400}
+        and SETTLE_STEPS == 10
+    )
 
 
 @needs_libero
@@ -156,7 +177,9 @@ def test_tasks_are_in_the_official_order():
     for suite in libero_assets.SUITES:
         official = get_benchmark(f"libero_{suite}")()
         assert [t.name for t in libero_assets.tasks(suite)] == official.get_task_names()
-        assert [t.instruction for t in libero_assets.tasks(suite)] == [t.language for t in official.tasks]
+        assert [t.instruction for t in libero_assets.tasks(suite)] == [
+            t.language for t in official.tasks
+        ]
 
 
 @needs_libero
@@ -173,7 +196,9 @@ def test_an_init_state_file_cannot_run_code(tmp_path):
 
 
 @needs_libero
-@pytest.mark.parametrize(("suite", "task"), [(s, t) for s, n in libero_assets.SUITES.items() for t in (0, n - 1)])
+@pytest.mark.parametrize(
+    ("suite", "task"), [(s, t) for s, n in libero_assets.SUITES.items() for t in (0, n - 1)]
+)
 def test_tasks_load_reset_step_and_render(suite, task):
     env = make(suite, task)
     spec = env.spec
@@ -205,7 +230,9 @@ def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite,
         np.testing.assert_allclose(env.proprio(), official["state"][step], rtol=0, atol=1e-6)
         if step % 6 == 0:
             front, wrist = env.render()
-            assert np.array_equal(front, official["front"][step // 6]), "not what OpenVLA and openpi see"
+            assert np.array_equal(front, official["front"][step // 6]), (
+                "not what OpenVLA and openpi see"
+            )
             assert np.array_equal(wrist, official["wrist"][step // 6])
         assert not env.step(action).success
 
@@ -231,12 +258,16 @@ def official_episode(suite: str, task: int, folder: str) -> None:
     for step, action in enumerate(actions()):
         turn = quat2axisangle(obs["robot0_eef_quat"].copy())
         seen["qpos"].append(env.sim.data.qpos.copy())
-        seen["state"].append(np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]]))
+        seen["state"].append(
+            np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]])
+        )
         if step % 6 == 0:
             seen["front"].append(obs["agentview_image"][::-1, ::-1])
             seen["wrist"].append(obs["robot0_eye_in_hand_image"][::-1, ::-1])
         obs, *_ = env.step(action)
-    np.savez(Path(folder) / "official.npz", **{name: np.stack(values) for name, values in seen.items()})
+    np.savez(
+        Path(folder) / "official.npz", **{name: np.stack(values) for name, values in seen.items()}
+    )
 
 
 def quat2axisangle(quat):
@@ -259,7 +290,9 @@ def test_a_seed_gives_bitwise_the_same_episode_whatever_happened_before():
             break
     np.random.seed(3)
     assert trace(env, EVAL0 + 5, True) == first, "an earlier episode shows through"
-    there = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True).stdout.split()[-1]
+    there = subprocess.run(
+        [sys.executable, "-c", FRESH], capture_output=True, text=True, check=True
+    ).stdout.split()[-1]
     assert there == first, "a fresh process differs"
 
 
@@ -280,13 +313,17 @@ def test_turning_on_the_stove_does_not_outlive_the_episode():
 @needs_libero
 def test_only_the_eval_split_has_the_official_states(soup):
     nq = soup.sim.model.nq
-    official = {tuple(np.round(s[10 : 1 + nq], 3)) for s in libero_assets.init_states(soup.task.init_states)}
+    official = {
+        tuple(np.round(s[10 : 1 + nq], 3)) for s in libero_assets.init_states(soup.task.init_states)
+    }
     seen = set()
     for split in ("demo", "heldout", "train"):
         for index in range(4):
             before = np.random.get_state()[1].copy()
             soup.reset(Start(split=split, index=index).seed)
-            assert np.array_equal(before, np.random.get_state()[1]), "the caller's random state was touched"
+            assert np.array_equal(before, np.random.get_state()[1]), (
+                "the caller's random state was touched"
+            )
             seen.add(tuple(np.round(soup.sim.data.qpos[9:], 3)))
     assert len(seen) == 12 and not seen & official
 
@@ -341,7 +378,9 @@ def test_tasks_without_an_expert_say_so():
 
 @needs_libero
 def test_missing_assets_are_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"libero_floor_base_style.xml is missing from .*assets=PATH"):
+    with pytest.raises(
+        ValueError, match=r"libero_floor_base_style.xml is missing from .*assets=PATH"
+    ):
         LiberoConfig(assets=tmp_path).build()
 
 

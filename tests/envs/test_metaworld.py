@@ -23,7 +23,11 @@ def trace(env, seed: int, render: bool = True) -> str:
     for _ in range(15):
         result = env.step(rng.uniform(-1, 1, 4))
         digest.update(str(result).encode())
-        digest.update(env.proprio().tobytes() + env.sim.env.data.qpos.tobytes() + env.sim.env.data.qvel.tobytes())
+        digest.update(
+            env.proprio().tobytes()
+            + env.sim.env.data.qpos.tobytes()
+            + env.sim.env.data.qvel.tobytes()
+        )
         frame = env.render() if render else None
         digest.update(frame.tobytes() if render == "in digest" else b"")
     return digest.hexdigest()
@@ -62,7 +66,11 @@ def test_the_simulator_s_distribution_is_kept():
     env = MetaWorldConfig(task="push").build()
     env.reset(7)
     theirs = ENV_CLS_MAP["push-v3"]()
-    theirs._set_task_called, theirs._freeze_rand_vec, theirs._last_rand_vec = True, True, env.sim.env._last_rand_vec
+    theirs._set_task_called, theirs._freeze_rand_vec, theirs._last_rand_vec = (
+        True,
+        True,
+        env.sim.env._last_rand_vec,
+    )
     observation, _ = theirs.reset()
     np.testing.assert_allclose(env.sim.observation()[:18], observation[:18], atol=1e-3)
     np.testing.assert_allclose(env.sim.goal(), theirs._target_pos, atol=1e-4)
@@ -72,7 +80,9 @@ def test_terminated_and_truncated_stay_apart():
     env = MetaWorldConfig(task="reach", horizon=5).build()
     env.reset(0)
     results = [env.step(np.zeros(4)) for _ in range(5)]
-    assert [r.truncated for r in results] == [False] * 4 + [True] and not any(r.terminated for r in results)
+    assert [r.truncated for r in results] == [False] * 4 + [True] and not any(
+        r.terminated for r in results
+    )
     with pytest.raises(AssertionError, match="call reset"):
         env.step(np.zeros(4))
 
@@ -91,15 +101,28 @@ def test_pictures_are_upright_and_show_hand_goal_and_object():
     for seed in range(8):
         env.reset(seed)
         red, green, blue = (env.render()[0, ..., c].astype(int) for c in range(3))
-        goal, puck, finger = (green > 2 * red) & (green > 2 * blue), red > 200, (blue > 150) & (red < 80)
-        assert goal.sum() >= 10 and (puck & (green < 60)).sum() >= 4 and finger.sum() >= 8, f"seed {seed}"
+        goal, puck, finger = (
+            (green > 2 * red) & (green > 2 * blue),
+            red > 200,
+            (blue > 150) & (red < 80),
+        )
+        assert goal.sum() >= 10 and (puck & (green < 60)).sum() >= 4 and finger.sum() >= 8, (
+            f"seed {seed}"
+        )
         rows = np.arange(64)
-        assert rows @ finger.sum(1) / finger.sum() < rows @ goal.sum(1) / goal.sum() + 25, "upside down"
-        assert (red + green + blue)[:8].mean() < (red + green + blue)[-8:].mean(), "the dark sky is not on top"
+        assert rows @ finger.sum(1) / finger.sum() < rows @ goal.sum(1) / goal.sum() + 25, (
+            "upside down"
+        )
+        assert (red + green + blue)[:8].mean() < (red + green + blue)[-8:].mean(), (
+            "the dark sky is not on top"
+        )
 
 
 def test_thinning_leaves_physics_alone_and_tasks_can_alternate():
-    reach, door = (MetaWorldConfig(task=task, views=("front", "wrist")).build() for task in ("reach", "door-open"))
+    reach, door = (
+        MetaWorldConfig(task=task, views=("front", "wrist")).build()
+        for task in ("reach", "door-open")
+    )
     faces = reach.sim.env.model.mesh_facenum.sum()
     alone = reach.render()
     assert door.render().shape == alone.shape == (2, 64, 64, 3)
@@ -153,14 +176,23 @@ def test_the_next_button_stands_elsewhere_and_is_out_again():
 
 
 def test_the_contract_checker_passes():
-    check_env(MetaWorldConfig(task="push", stages=2, views=("front", "wrist"), image_size=48).build(), expert=True)
+    check_env(
+        MetaWorldConfig(task="push", stages=2, views=("front", "wrist"), image_size=48).build(),
+        expert=True,
+    )
 
 
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        (MetaWorldConfig(task="make-tea"), "unknown MetaWorld task 'make-tea': choose one of assembly"),
-        (MetaWorldConfig(task="drawer-open", stages=2), "choose one of reach, push, pick-place, button-press"),
+        (
+            MetaWorldConfig(task="make-tea"),
+            "unknown MetaWorld task 'make-tea': choose one of assembly",
+        ),
+        (
+            MetaWorldConfig(task="drawer-open", stages=2),
+            "choose one of reach, push, pick-place, button-press",
+        ),
         (MetaWorldConfig(task="reach", stages=9), "choose 1 to 4"),
         (MetaWorldConfig(image_size=4), "choose 16 to 512"),
         (MetaWorldConfig(views=("back",)), "choose one or more of"),

@@ -44,7 +44,9 @@ def test_the_picture_shows_where_things_are():
     assert blue[0] < 32 < blue[1] and green[1] < 32 < green[0], "x to the right, y upwards"
 
 
-@pytest.mark.parametrize("config", [PointConfig(stages=0), PointConfig(image_size=1), PointConfig(horizon=0)])
+@pytest.mark.parametrize(
+    "config", [PointConfig(stages=0), PointConfig(image_size=1), PointConfig(horizon=0)]
+)
 def test_bad_configs_are_refused(config):
     with pytest.raises(ValueError, match="is not possible"):
         config.build()

@@ -74,7 +74,9 @@ def test_a_lost_worker_is_replaced_and_takes_both_halves_along(cluster, fault):
         pool.send(actions(0), mask(1, 2))
         first, second = pool.receive(), pool.receive()
         assert first.lost.tolist() == [False, False, False, True, False] and first.executed[0] == 5
-        assert second.lost.tolist() == [False, False, True, False, False] and second.executed[1] == 5
+        assert (
+            second.lost.tolist() == [False, False, True, False, False] and second.executed[1] == 5
+        )
         pool.reset_slots([2, 3, 4], starts(3, first=20))
         assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
 
@@ -119,5 +121,7 @@ def test_without_a_cluster_it_says_how_to_start_one(cluster, monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("nobody")))
-    with pytest.raises(ValueError, match="no Ray cluster answers at 'auto' .*: start one with `ray start --head`"):
+    with pytest.raises(
+        ValueError, match="no Ray cluster answers at 'auto' .*: start one with `ray start --head`"
+    ):
         ray_workers.connect("auto")

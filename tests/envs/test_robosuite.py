@@ -74,7 +74,9 @@ def test_a_seed_gives_bitwise_the_same_episode_whatever_happened_before(task):
     for _ in range(50):  # long enough to hold something
         if env.step(expert.action()).terminated:
             break
-    assert trace(env, 5, render=False) == first, "an earlier episode shows through, or rendering changes something"
+    assert trace(env, 5, render=False) == first, (
+        "an earlier episode shows through, or rendering changes something"
+    )
     assert trace(env, 6) != first, "the seed is ignored"
 
 
@@ -102,7 +104,9 @@ def test_the_physics_and_the_controller_are_robosuite_s_own():
 def test_the_expert_solves_the_short_tasks(task):
     for index in (0, 1):
         result = play(build(task), Start(split="eval", index=index).seed)
-        assert result.success and result.terminated and result.stages == 1 and result.attempts >= 1, index
+        assert (
+            result.success and result.terminated and result.stages == 1 and result.attempts >= 1
+        ), index
 
 
 def test_the_expert_grasps_again_what_was_dropped():
@@ -148,9 +152,15 @@ def test_pictures_are_upright_and_show_the_thing():
         assert cube_seen(env).sum() >= 12, f"seed {seed}: the cube is not seen"
         assert rows @ table.sum(1) / table.sum() > 32, "the table is not below"
     before = rows @ cube_seen(env).sum(1) / cube_seen(env).sum()
-    env.sim.data.qpos[env.sim.model.joint("cube_joint0").qposadr[0] + np.arange(3)] += [0.1, 0.0, 0.1]
+    env.sim.data.qpos[env.sim.model.joint("cube_joint0").qposadr[0] + np.arange(3)] += [
+        0.1,
+        0.0,
+        0.1,
+    ]
     mujoco.mj_forward(env.sim.model, env.sim.data)
-    assert rows @ cube_seen(env).sum(1) / cube_seen(env).sum() < before - 3, "the raised cube is not higher up"
+    assert rows @ cube_seen(env).sum(1) / cube_seen(env).sum() < before - 3, (
+        "the raised cube is not higher up"
+    )
 
 
 def test_the_hand_moves_and_turns_as_the_action_says():

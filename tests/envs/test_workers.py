@@ -17,7 +17,12 @@ from wamrl.types import Outcome, Start
 
 N_EXEC, OFFSETS, HISTORY = 5, (2, 5, 8), (-7, -3, 0)
 CONFIG = PoolConfig(
-    env=WalkConfig(), n_envs=5, n_workers=2, n_exec=N_EXEC, frame_offsets=OFFSETS, history_offsets=HISTORY
+    env=WalkConfig(),
+    n_envs=5,
+    n_workers=2,
+    n_exec=N_EXEC,
+    frame_offsets=OFFSETS,
+    history_offsets=HISTORY,
 )
 
 
@@ -46,7 +51,10 @@ class ByHand:
                 break
         executed = len(self.frames) - 1 - begin
         seen = [offset <= executed for offset in OFFSETS]
-        picks = [self.frames[begin + o] if s else 0 * self.frames[0] for o, s in zip(OFFSETS, seen, strict=True)]
+        picks = [
+            self.frames[begin + o] if s else 0 * self.frames[0]
+            for o, s in zip(OFFSETS, seen, strict=True)
+        ]
         names = ("success", "terminated", "truncated", "stages", "attempts", "retries")
         flags = {name: getattr(result, name) for name in names}
         return flags | {"executed": executed, "verifiable": seen, "frames": np.stack(picks)}
@@ -105,7 +113,9 @@ def test_refilling_slots_leaves_the_others_alone():
         obs = pool.reset_slots([1, 3], starts(2, first=10))
         kept = torch.tensor([True, False, True, False, True])
         assert torch.equal(obs.frames[kept], before.frames[kept])
-        assert np.array_equal(obs.frames[3, -1], ByHand(CONFIG.env, starts(1, first=11)[0]).frames[0])
+        assert np.array_equal(
+            obs.frames[3, -1], ByHand(CONFIG.env, starts(1, first=11)[0]).frames[0]
+        )
         only = pool.step(actions(1), kept)
         assert only.executed.tolist() == [5, 0, 5, 0, 5] and pool.live.all()
 
@@ -123,7 +133,10 @@ def test_halves_sent_in_turn_equal_bare_environments():
         pool.send(actions(1), odd)
         for seed, half, other in ((0, even, odd), (1, odd, even)):
             out = pool.receive()
-            assert not out.executed[torch.from_numpy(other)].any() and not out.obs.frames[torch.from_numpy(other)].any()
+            assert (
+                not out.executed[torch.from_numpy(other)].any()
+                and not out.obs.frames[torch.from_numpy(other)].any()
+            )
             for i in np.flatnonzero(half):
                 assert np.array_equal(out.frames[i], hands[i].chunk(actions(seed)[i])["frames"])
                 assert np.array_equal(out.obs.frames[i], hands[i].history())
@@ -133,7 +146,9 @@ def test_halves_sent_in_turn_equal_bare_environments():
         out, fresh = pool.receive(), ByHand(CONFIG.env, starts(1, first=30)[0])
         assert np.array_equal(out.obs.frames[1], fresh.history()) and not out.frames[1].any()
         assert out.executed.tolist() == [0, 0, 0, 5, 0] and not out.done.any() and pool.live.all()
-        assert np.array_equal(pool.step(actions(4), mask(1)).frames[1], fresh.chunk(actions(4)[1])["frames"])
+        assert np.array_equal(
+            pool.step(actions(4), mask(1)).frames[1], fresh.chunk(actions(4)[1])["frames"]
+        )
 
 
 def test_a_buffer_shows_the_latest_outcome_and_all_others_stay_as_they_are():
@@ -153,7 +168,11 @@ def test_a_buffer_shows_the_latest_outcome_and_all_others_stay_as_they_are():
                 seen.append((out, copied(out)))
             kept.append([copy for _, copy in seen])
             stay = [all(map(torch.equal, copied(out), copy)) for out, copy in seen]
-            assert stay[-2:] == [True, True] and (all(stay) or buffered) and not (all(stay) and buffered)
+            assert (
+                stay[-2:] == [True, True]
+                and (all(stay) or buffered)
+                and not (all(stay) and buffered)
+            )
     for one, other in zip(*kept, strict=True):
         assert all(map(torch.equal, one, other))
 
@@ -167,7 +186,10 @@ def test_a_slot_is_not_sent_twice():
     with CONFIG.build() as pool:
         pool.reset(starts(5))
         pool.send(actions(0), mask(0, 1))
-        for again in (lambda: pool.send(actions(0), mask(1, 2)), lambda: pool.reset_slots([1], starts(1))):
+        for again in (
+            lambda: pool.send(actions(0), mask(1, 2)),
+            lambda: pool.reset_slots([1], starts(1)),
+        ):
             with pytest.raises(ValueError, match="none that is sent and not received"):
                 again()
         # waits for what is on its way
@@ -184,10 +206,18 @@ def test_a_lost_worker_takes_both_halves_along():
         assert pool.receive().lost.tolist() == [False, False, True, False, False]
         pool.send(actions(0), mask(0), {2: starts(1, first=8)[0]})  # to the new worker
         second = pool.receive()
-        assert second.lost.tolist() == [False, False, False, True, True] and second.executed.tolist() == [0, 5, 0, 0, 0]
+        assert second.lost.tolist() == [
+            False,
+            False,
+            False,
+            True,
+            True,
+        ] and second.executed.tolist() == [0, 5, 0, 0, 0]
         third = pool.receive()
         assert not third.lost.any() and pool.live.tolist() == [True, True, True, False, False]
-        assert np.array_equal(third.obs.frames[2], ByHand(CONFIG.env, starts(1, first=8)[0]).history())
+        assert np.array_equal(
+            third.obs.frames[2], ByHand(CONFIG.env, starts(1, first=8)[0]).history()
+        )
 
 
 @pytest.mark.parametrize("fault", ["kill", "hang"])
@@ -200,7 +230,13 @@ def test_lost_worker_is_replaced_and_its_episodes_are_marked(fault):
         outcome = pool.step(actions(0), pool.live)
         # the second worker owns slots 2, 3, 4
         assert outcome.lost.tolist() == [False, False, True, True, True]
-        assert outcome.done.tolist() == outcome.lost.tolist() and outcome.executed.tolist() == [5, 5, 0, 0, 0]
+        assert outcome.done.tolist() == outcome.lost.tolist() and outcome.executed.tolist() == [
+            5,
+            5,
+            0,
+            0,
+            0,
+        ]
         assert pool.live.tolist() == [True, True, False, False, False]
         assert pool.pids[0] == pids[0] and pool.pids[1] != pids[1] and not _alive(pids[1])
         pool.reset_slots([2, 3, 4], starts(3, first=20))
@@ -217,12 +253,19 @@ def test_worker_lost_between_chunks_is_told_once_by_the_next_step():
         pool.reset_slots([0], starts(1, first=7))  # noticed here: slot 1 ran in the same process
         assert pool.live.all()
         outcome = pool.step(actions(0), pool.live)
-        assert outcome.lost.tolist() == [False, True, False, False, False] and outcome.executed[0] == 5
-        assert not pool.live[1] and not pool.step(actions(1), torch.ones(5, dtype=torch.bool)).lost.any()
+        assert (
+            outcome.lost.tolist() == [False, True, False, False, False] and outcome.executed[0] == 5
+        )
+        assert (
+            not pool.live[1]
+            and not pool.step(actions(1), torch.ones(5, dtype=torch.bool)).lost.any()
+        )
 
 
 def test_worker_that_always_dies_is_given_up():
-    config = replace(CONFIG, n_workers=1, n_envs=1, env=WalkConfig(fault="kill", bad_seeds=(starts(1)[0].seed,)))
+    config = replace(
+        CONFIG, n_workers=1, n_envs=1, env=WalkConfig(fault="kill", bad_seeds=(starts(1)[0].seed,))
+    )
     with config.build() as pool:
         for _ in range(4):
             pool.reset(starts(1))
@@ -250,8 +293,13 @@ def test_bad_input_is_one_sentence():
     with pytest.raises(ValueError, match="^no such scene: choose another$"):
         replace(CONFIG, env=WalkConfig(fault="build")).build()
     for change in (
-        {"n_workers": 6}, {"n_exec": 0}, {"frame_offsets": (0, 4)}, {"frame_offsets": (4, 2)},
-        {"history_offsets": (-2,)}, {"history_offsets": (0, -2)}, {"timeout_s": 0.0},
+        {"n_workers": 6},
+        {"n_exec": 0},
+        {"frame_offsets": (0, 4)},
+        {"frame_offsets": (4, 2)},
+        {"history_offsets": (-2,)},
+        {"history_offsets": (0, -2)},
+        {"timeout_s": 0.0},
     ):
         with pytest.raises(ValueError):
             replace(CONFIG, **change).validate()
@@ -289,7 +337,9 @@ def test_nothing_is_left_behind():
     assert "wamrl-pool" not in Path("/proc/self/maps").read_text()
 
 
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "raise KeyError('a bug of the caller')", "sys.exit(3)"])
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), 9)", "raise KeyError('a bug of the caller')", "sys.exit(3)"]
+)
 def test_workers_end_with_their_parent_even_inside_a_hung_environment(end):
     code = f"""
 import os, sys, threading, time
@@ -301,7 +351,9 @@ pool.send(actions(0), pool.live)
 time.sleep(0.3)
 {end}
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2, done.stderr
     deadline = time.monotonic() + 5

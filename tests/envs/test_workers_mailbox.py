@@ -89,7 +89,9 @@ class Clock:
 
         begin = self.now
         self.patience.wait(there, sleep)
-        assert self.now >= end and (not looks or looks[-1] < begin + SPIN_S + 2e-6), "looked for too long"
+        assert self.now >= end and (not looks or looks[-1] < begin + SPIN_S + 2e-6), (
+            "looked for too long"
+        )
         return bool(looks)
 
 
@@ -124,7 +126,10 @@ def test_a_worker_that_is_lost_while_we_look_is_noticed(fault):
             process._patience._rest = 0
         begin = time.monotonic()
         outcome = pool.step(actions(0), pool.live)
-        assert outcome.lost.tolist() == [False, False, True, True, True] and time.monotonic() - begin < 20
+        assert (
+            outcome.lost.tolist() == [False, False, True, True, True]
+            and time.monotonic() - begin < 20
+        )
         pool.reset_slots([2, 3, 4], starts(3, first=20))
         assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
 

@@ -15,9 +15,11 @@ from wamrl.recipes.point import point
 @pytest.mark.parametrize("sigma", [1.0, 0.0])
 @pytest.mark.parametrize("name", ["nano", "point", "tiny"])
 def test_what_ships_passes(name, sigma):
-    cfg, hw = {"nano": (WAMConfig(), (64, 64)), "point": (point().model, (32, 32)), "tiny": (tiny.MODEL, (16, 16))}[
-        name
-    ]
+    cfg, hw = {
+        "nano": (WAMConfig(), (64, 64)),
+        "point": (point().model, (32, 32)),
+        "tiny": (tiny.MODEL, (16, 16)),
+    }[name]
     cfg = replace(cfg, world=replace(cfg.world, feature_sigma=sigma))
     torch.manual_seed(0)
     check_wam(cfg.build(views=1, image_hw=hw, action_dim=2, proprio_dim=4))
@@ -26,7 +28,9 @@ def test_what_ships_passes(name, sigma):
 def test_a_trained_head_and_several_views_pass():
     check_wam(tiny.lively())
     check_wam(
-        replace(tiny.MODEL, history_offsets=(-4, 0)).build(views=2, image_hw=(16, 8), action_dim=3, proprio_dim=1)
+        replace(tiny.MODEL, history_offsets=(-4, 0)).build(
+            views=2, image_hw=(16, 8), action_dim=3, proprio_dim=1
+        )
     )
 
 
@@ -90,7 +94,10 @@ def loss_without_mask(wam):
 def action_loss_without_mask(wam):
     plain = type(wam).action_loss
     wam.action_loss = types.MethodType(
-        lambda self, clip, *args: plain(self, replace(clip, action_mask=torch.ones_like(clip.action_mask)), *args), wam
+        lambda self, clip, *args: plain(
+            self, replace(clip, action_mask=torch.ones_like(clip.action_mask)), *args
+        ),
+        wam,
     )
 
 

@@ -76,10 +76,14 @@ def test_marginal_variance_is_kept_and_the_plain_sde_is_caught(steps, shift):
         cfg = FlowConfig(steps=steps, shift=shift, noise=0.5, sde=sde, noisy="all")
         x = torch.randn(400, 10, 10, generator=g)  # 40,000 samples
         eps = torch.randn(400, steps, 10, 10, generator=g)
-        return sde_sample(gaussian_velocity, x, cfg, noisy_steps(cfg, len(x), g), eps)[0].var().item()
+        return (
+            sde_sample(gaussian_velocity, x, cfg, noisy_steps(cfg, len(x), g), eps)[0].var().item()
+        )
 
     x = torch.randn(40_000, 1, 1, generator=torch.Generator().manual_seed(1))
-    assert ode_sample(gaussian_velocity, x, time_grid(steps, shift)).var().item() == pytest.approx(STD**2, rel=0.04)
+    assert ode_sample(gaussian_velocity, x, time_grid(steps, shift)).var().item() == pytest.approx(
+        STD**2, rel=0.04
+    )
     assert variance("marginal") == pytest.approx(STD**2, rel=0.03)
     assert variance("plain") > 1.5 * STD**2
 

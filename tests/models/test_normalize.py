@@ -19,8 +19,12 @@ STATES = 2
 def data(seed: int = 0, rows: int = 4000):
     """States and chunks in three very different units; a quarter of the actions are masked, and absurd."""
     g = torch.Generator().manual_seed(seed)
-    states = torch.randn(rows, STATES, generator=g) * torch.tensor([100.0, 1e-6]) + torch.tensor([250.0, 3.0])
-    actions = torch.rand(rows, 4, 3, generator=g) * torch.tensor([512.0, 2, 0.04]) - torch.tensor([0.0, 1, 0])
+    states = torch.randn(rows, STATES, generator=g) * torch.tensor([100.0, 1e-6]) + torch.tensor(
+        [250.0, 3.0]
+    )
+    actions = torch.rand(rows, 4, 3, generator=g) * torch.tensor([512.0, 2, 0.04]) - torch.tensor(
+        [0.0, 1, 0]
+    )
     mask = torch.rand(rows, 4, generator=g) < 0.75
     return states, torch.where(mask[..., None], actions, torch.tensor(1e9)), mask, states
 
@@ -50,7 +54,8 @@ def test_statistics_are_numpys_over_unmasked_actions():
     rows = actions[mask].numpy().astype(np.float64)
     low, high = np.quantile(rows, [0.01, 0.99], axis=0)
     want = {
-        "mean_std": (rows.mean(0), rows.std(0)), "quantiles": ((low + high) / 2, (high - low) / 2),
+        "mean_std": (rows.mean(0), rows.std(0)),
+        "quantiles": ((low + high) / 2, (high - low) / 2),
         "min_max": ((rows.max(0) + rows.min(0)) / 2, (rows.max(0) - rows.min(0)) / 2),
     }
     for method, (shift, scale) in want.items():
@@ -63,7 +68,9 @@ def test_statistics_are_numpys_over_unmasked_actions():
 def test_kept_dimensions_go_by_their_bounds():
     norm = NormalizeConfig(actions="quantiles", keep=(2,)).build(LOW, HIGH, STATES)
     norm.fit(*data())
-    ends = norm.actions(torch.tensor([[[0.0, 0, 0.0], [0.0, 0, 0.04]]]), torch.zeros(1, STATES))[0, :, 2]
+    ends = norm.actions(torch.tensor([[[0.0, 0, 0.0], [0.0, 0, 0.04]]]), torch.zeros(1, STATES))[
+        0, :, 2
+    ]
     assert ends.tolist() == pytest.approx([-1, 1])
 
 
@@ -122,11 +129,19 @@ def test_units_change_neither_the_loss_nor_the_log_probability():
     other, clip = scaled(), tiny.demos().at(torch.arange(0, 60, 5))
     stretched = replace(clip, actions=256 * (clip.actions + 1))
     noise = torch.arange(3 * len(clip)).view(3, -1)
-    losses = [joint_loss(w, c, noise, len(clip), 1.0) for w, c in ((plain, clip), (other, stretched))]
+    losses = [
+        joint_loss(w, c, noise, len(clip), 1.0) for w, c in ((plain, clip), (other, stretched))
+    ]
     assert torch.allclose(*losses, rtol=1e-4)
     flow, seeds = FlowConfig(steps=3, noise=0.5, noisy="all"), torch.arange(len(clip))
     one, two = (
-        w.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(len(clip))], sampler="explore")
+        w.act(
+            clip.obs,
+            seeds,
+            flow,
+            [torch.Generator().manual_seed(i) for i in range(len(clip))],
+            sampler="explore",
+        )
         for w in (plain, other)
     )
     assert torch.allclose(256 * (one.actions + 1), two.actions, rtol=1e-3, atol=0.05)

@@ -23,7 +23,9 @@ def with_(clip, **changes):
     return replace(clip, **changes)
 
 
-@pytest.mark.parametrize(("views", "hw", "channels"), [(1, (16, 16), 3), (2, (24, 16), 3), (3, (8, 32), 3)])
+@pytest.mark.parametrize(
+    ("views", "hw", "channels"), [(1, (16, 16), 3), (2, (24, 16), 3), (3, (8, 32), 3)]
+)
 def test_unpatch_inverts_patches(views, hw, channels):
     world = tiny.MODEL.build(views=views, image_hw=hw, action_dim=2, proprio_dim=4).world
     x = torch.randn(2, 3, views, *hw, channels)
@@ -39,7 +41,9 @@ def test_an_untrained_model_imagines_the_last_frame(steps):
     wam = tiny.fresh(model=replace(tiny.MODEL, history_offsets=(-2, 0)))
     obs = probe(wam).obs
     imagined = wam.imagine(obs, torch.arange(3), steps)
-    assert torch.allclose(imagined, obs.frames[:, -1:].float().expand(-1, 2, -1, -1, -1, -1) / 255, atol=1e-5)
+    assert torch.allclose(
+        imagined, obs.frames[:, -1:].float().expand(-1, 2, -1, -1, -1, -1) / 255, atol=1e-5
+    )
 
 
 def test_the_context_does_not_see_the_future():
@@ -77,9 +81,13 @@ def test_frames_beyond_the_end_carry_no_loss():
     def loss(c):
         return wam.world.loss(c, context, torch.arange(len(c)))
 
-    assert torch.equal(loss(clip), loss(other)) and loss(clip)[2] == 0 and (loss(clip)[:2] > 0).all()
+    assert (
+        torch.equal(loss(clip), loss(other)) and loss(clip)[2] == 0 and (loss(clip)[:2] > 0).all()
+    )
     unmasked = replace(clip, future_mask=torch.ones_like(clip.future_mask))
-    assert not torch.allclose(loss(unmasked), loss(replace(other, future_mask=unmasked.future_mask)))
+    assert not torch.allclose(
+        loss(unmasked), loss(replace(other, future_mask=unmasked.future_mask))
+    )
 
 
 def test_patches_that_are_predicted_to_move_weigh_more():
@@ -133,7 +141,9 @@ def test_features_depend_on_the_own_row_only(sigma):
     obs, seeds = probe(wam).obs, torch.tensor([4, 8, 15])
     every = wam.features(wam.encode(obs), seeds)
     order = torch.tensor([2, 0, 1])
-    assert torch.allclose(wam.features(wam.encode(obs[order]), seeds[order]), every[order], atol=1e-5)
+    assert torch.allclose(
+        wam.features(wam.encode(obs[order]), seeds[order]), every[order], atol=1e-5
+    )
     one = obs[slice(1, 2)]
     assert torch.allclose(wam.features(wam.encode(one), seeds[1:2]), every[1:2], atol=1e-5)
     assert not torch.allclose(every[0], every[1], atol=1e-3)
@@ -160,7 +170,11 @@ def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
     assert (wam.world.patch_noisy.weight.grad is not None) == (sigma < 1)
     assert calls[-1] == (sigma, True) and not any(grad for _, grad in calls[:-1])
     levels = [s for s, _ in calls]
-    assert len(levels) == (1 if sigma == 1 else 4) and levels == sorted(levels, reverse=True) and levels[0] == 1.0
+    assert (
+        len(levels) == (1 if sigma == 1 else 4)
+        and levels == sorted(levels, reverse=True)
+        and levels[0] == 1.0
+    )
     assert wam.spec.imagine_causes_action == (sigma < 1)
 
 
@@ -188,7 +202,9 @@ def test_the_context_holds_the_pass_at_pure_noise(fraction):
         (features.square().sum() + loss.sum()).backward()
         velocity = wam.world.velocity(wam.world.noise(seeds), 1.0, context)
         zero = torch.zeros(())
-        gradients = [p.grad if p.grad is not None else zero.expand_as(p) for p in wam.world.parameters()]
+        gradients = [
+            p.grad if p.grad is not None else zero.expand_as(p) for p in wam.world.parameters()
+        ]
         found.append([features, loss, velocity, *gradients])
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found, strict=True))
     assert wam.world.patch_noisy.weight.grad.abs().sum() > 0 or fraction == 1
@@ -204,7 +220,9 @@ def test_features_at_pure_noise_hold_the_imagination():
     wanted = wam.imagine(clip.obs, seeds, 1)
     assert torch.allclose(wam.imagine(clip.obs, seeds, 1, features), wanted, atol=1e-6)
     assert not torch.allclose(wam.imagine(clip.obs, seeds, 1, features.flip(0)), wanted, atol=1e-2)
-    assert torch.equal(wam.imagine(clip.obs, seeds, 2, features.flip(0)), wam.imagine(clip.obs, seeds, 2))
+    assert torch.equal(
+        wam.imagine(clip.obs, seeds, 2, features.flip(0)), wam.imagine(clip.obs, seeds, 2)
+    )
     for other in (at_sigma(0.5), at_sigma(1.0, taps=(1,))):
         assert tiny.lively(model=other).world.from_features(features, clip.obs) is None
 
@@ -216,7 +234,9 @@ def test_the_instruction_and_the_state_reach_the_features():
     def read(o):
         return wam.features(wam.encode(o), torch.arange(3))
 
-    assert not torch.allclose(read(obs), read(replace(obs, text=("open the drawer",) * 3)), atol=1e-4)
+    assert not torch.allclose(
+        read(obs), read(replace(obs, text=("open the drawer",) * 3)), atol=1e-4
+    )
     assert not torch.allclose(read(obs), read(replace(obs, proprio=obs.proprio + 1)), atol=1e-4)
     mixed = read(replace(obs, text=("probe", "open the drawer", "")))
     assert torch.allclose(mixed[:1], read(obs)[:1], atol=1e-5)
@@ -227,15 +247,21 @@ def test_folding_repeats_equals_separate_calls():
     features = torch.randn(3, 2, 5, 32, generator=g)
     condition = wam.actor.condition(features, torch.randn(3, 4, generator=g))
     a, sigma = torch.randn(3, 4, 8, 2, generator=g), torch.rand(3, 4, generator=g)
-    folded = wam.actor.velocity(a.flatten(0, 1), sigma.flatten(), condition, repeat=4).unflatten(0, (3, 4))
+    folded = wam.actor.velocity(a.flatten(0, 1), sigma.flatten(), condition, repeat=4).unflatten(
+        0, (3, 4)
+    )
     for j in range(4):
-        assert torch.allclose(folded[:, j], wam.actor.velocity(a[:, j], sigma[:, j], condition), atol=1e-5)
+        assert torch.allclose(
+            folded[:, j], wam.actor.velocity(a[:, j], sigma[:, j], condition), atol=1e-5
+        )
 
 
 def test_every_tap_reaches_the_actions():
     wam = tiny.lively()
     features = torch.randn(1, 2, 5, 32, requires_grad=True)
-    velocity = wam.actor.velocity(torch.randn(1, 8, 2), torch.ones(1), wam.actor.condition(features, torch.zeros(1, 4)))
+    velocity = wam.actor.velocity(
+        torch.randn(1, 8, 2), torch.ones(1), wam.actor.condition(features, torch.zeros(1, 4))
+    )
     velocity.square().sum().backward()
     assert (features.grad.abs().sum((0, 2, 3)) > 0).all()
 
@@ -257,10 +283,14 @@ def test_actions_beyond_the_end_carry_no_loss():
     assert torch.equal(a, b) and torch.equal(a, c)
 
 
-@pytest.mark.parametrize(("width", "depth", "heads", "named"), [(768, 12, 12, 1e8), (2304, 28, 24, 2e9)])
+@pytest.mark.parametrize(
+    ("width", "depth", "heads", "named"), [(768, 12, 12, 1e8), (2304, 28, 24, 2e9)]
+)
 def test_the_same_classes_scale_to_the_named_sizes(width, depth, heads, named):
     """`VideoDiTConfig` promises these; counted without memory."""
-    world = VideoDiTConfig(width=width, depth=depth, heads=heads, taps=(depth // 3, 2 * depth // 3, depth))
+    world = VideoDiTConfig(
+        width=width, depth=depth, heads=heads, taps=(depth // 3, 2 * depth // 3, depth)
+    )
     cfg = WAMConfig(world=world, actor=ActionHeadConfig(width=256))
     with torch.device("meta"):
         wam = cfg.build(views=2, image_hw=(256, 256), action_dim=7, proprio_dim=9)
@@ -300,7 +330,9 @@ def test_recomputed_activations_give_the_same_gradients():
         wam = tiny.lively(model=at_sigma(1.0, recompute=recompute))
         clip, seeds = probe(wam), torch.arange(3)
         context = wam.encode(clip.obs)
-        (wam.video_loss(clip, context, seeds).sum() + wam.features(context, seeds).square().sum()).backward()
+        (
+            wam.video_loss(clip, context, seeds).sum() + wam.features(context, seeds).square().sum()
+        ).backward()
         found.append([p.grad for p in wam.world.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)) and len(found[0]) > 20
 
@@ -312,14 +344,22 @@ def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
     clip, seeds = probe(wam), torch.arange(3)
     context = wam.encode(clip.obs)
     features, loss = wam.features(context, seeds), wam.video_loss(clip, context, seeds)
-    assert features.dtype == loss.dtype == torch.float32 and all(p.dtype == torch.float32 for p in wam.parameters())
+    assert features.dtype == loss.dtype == torch.float32 and all(
+        p.dtype == torch.float32 for p in wam.parameters()
+    )
     wanted = plain.features(plain.encode(clip.obs), seeds)
     assert 1e-5 < (features - wanted).abs().mean() / wanted.abs().mean() < 0.02
     assert torch.allclose(loss, plain.video_loss(clip, plain.encode(clip.obs), seeds), rtol=0.1)
     loss.sum().backward()
     assert wam.world.blocks[0].mlp[0].weight.grad.dtype == torch.float32
     flow = FlowConfig(steps=3, noisy="all")
-    plan = wam.act(clip.obs, seeds, flow, [torch.Generator().manual_seed(i) for i in range(3)], sampler="explore")
+    plan = wam.act(
+        clip.obs,
+        seeds,
+        flow,
+        [torch.Generator().manual_seed(i) for i in range(3)],
+        sampler="explore",
+    )
     assert (wam.log_prob(plan, flow) - plan.chain_log_prob).abs().max() < 1e-4
     assert wam.imagine(clip.obs, seeds).dtype == torch.float32
 
@@ -346,7 +386,9 @@ def test_noise_that_nobody_looks_at_is_not_drawn(monkeypatch):
         wam = tiny.lively(model=at_sigma(sigma))
         monkeypatch.setattr(type(wam.world), "sees_pure_noise", sees)
         plain = wam.world.noise
-        monkeypatch.setattr(wam.world, "noise", lambda seeds, plain=plain: drawn.append(1) or plain(seeds))
+        monkeypatch.setattr(
+            wam.world, "noise", lambda seeds, plain=plain: drawn.append(1) or plain(seeds)
+        )
         wam.features(wam.encode(probe(wam).obs), torch.arange(3))
         drawn.append(0)
     assert drawn == [0, 1, 0, 1, 0]

@@ -12,12 +12,22 @@ DIFFERENCE, RATE = (-1, 1), (0, 1)
 
 def test_one_seed_is_the_plain_percentile_bootstrap():
     rng = np.random.default_rng(1)
-    for change in (rng.choice([-1, 0, 1], 150, p=[0.1, 0.6, 0.3]), rng.normal(0.2, 0.3, 80).clip(-1, 1)):
-        ends = bootstrap((change,), np.mean, n_resamples=20_000, method="percentile", rng=rng).confidence_interval
+    for change in (
+        rng.choice([-1, 0, 1], 150, p=[0.1, 0.6, 0.3]),
+        rng.normal(0.2, 0.3, 80).clip(-1, 1),
+    ):
+        ends = bootstrap(
+            (change,), np.mean, n_resamples=20_000, method="percentile", rng=rng
+        ).confidence_interval
         ours = hierarchical([[change]], bounds=DIFFERENCE)
         assert ours.value == pytest.approx(change.mean())
         assert (ours.low, ours.high) == pytest.approx((ends.low, ends.high), abs=0.01)
-        assert (ours.tasks, ours.seeds, ours.episodes, ours.method) == (1, 1, len(change), "bootstrap")
+        assert (ours.tasks, ours.seeds, ours.episodes, ours.method) == (
+            1,
+            1,
+            len(change),
+            "bootstrap",
+        )
 
 
 def test_seeds_that_disagree_widen_the_interval():
@@ -42,14 +52,20 @@ def test_two_levels_of_variance_add_up():
 
 def test_tasks_and_seeds_weigh_equally_whatever_their_size():
     e = hierarchical([[np.ones(10), np.zeros(90)], [np.array([1.0, 0, 0, 0])]], bounds=RATE)
-    assert e.value == pytest.approx((0.5 + 0.25) / 2) and (e.tasks, e.seeds, e.episodes) == (2, 1, 104)
+    assert e.value == pytest.approx((0.5 + 0.25) / 2) and (e.tasks, e.seeds, e.episodes) == (
+        2,
+        1,
+        104,
+    )
 
 
 def test_no_spread_gives_an_exact_interval_and_not_a_point():
     for n in (4, 300):
         share = 1 - 0.025 ** (1 / n)
         same = hierarchical([[np.zeros(n)]], bounds=DIFFERENCE)
-        assert (same.low, same.value, same.high) == pytest.approx((-share, 0, share)) and same.method == "exact"
+        assert (same.low, same.value, same.high) == pytest.approx(
+            (-share, 0, share)
+        ) and same.method == "exact"
         won = hierarchical([[np.ones(n // 2), np.ones(n // 2)]], bounds=RATE)
         assert (won.low, won.high) == pytest.approx((binomtest(n, n).proportion_ci().low, 1))
 
@@ -59,7 +75,9 @@ def test_the_interval_covers_what_it_says():
     rng, hits, n = np.random.default_rng(3), 0, 200
     for i in range(n):
         p = rng.normal(0, 0.08, 10)
-        seeds = [rng.choice([-1, 0, 1], 60, p=[0.2 - x / 2, 0.6, 0.2 + x / 2]) for x in p.clip(-0.3, 0.3)]
+        seeds = [
+            rng.choice([-1, 0, 1], 60, p=[0.2 - x / 2, 0.6, 0.2 + x / 2]) for x in p.clip(-0.3, 0.3)
+        ]
         e = hierarchical([seeds], bounds=DIFFERENCE, resamples=600, seed=i)
         hits += e.low <= 0 <= e.high
     assert 0.90 <= hits / n <= 1.0
@@ -77,7 +95,15 @@ def test_the_same_seed_gives_the_same_interval():
 #                                  random_state=np.random.RandomState(0))   # x: (seeds, tasks)
 RLIABLE = [
     (
-        np.array([[0.595, 0.32, 0.11], [0.64, 0.41, 0.05], [0.7, 0.28, 0.19], [0.555, 0.37, 0.08], [0.83, 0.3, 0.02]]),
+        np.array(
+            [
+                [0.595, 0.32, 0.11],
+                [0.64, 0.41, 0.05],
+                [0.7, 0.28, 0.19],
+                [0.555, 0.37, 0.08],
+                [0.83, 0.3, 0.02],
+            ]
+        ),
         (0.34777778, 0.31777778, 0.381125),
     ),
     ((np.arange(60).reshape(10, 6) * 37 % 101) / 101.0, (0.49009901, 0.38943894, 0.59174917)),
@@ -105,7 +131,15 @@ def test_mcnemar_is_a_fair_coin_over_discordant_pairs():
 
 
 def estimate(low: float, high: float, seeds: int = 3) -> Estimate:
-    return Estimate(value=(low + high) / 2, low=low, high=high, tasks=2, seeds=seeds, episodes=600, method="bootstrap")
+    return Estimate(
+        value=(low + high) / 2,
+        low=low,
+        high=high,
+        tasks=2,
+        seeds=seeds,
+        episodes=600,
+        method="bootstrap",
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +164,10 @@ def test_the_rule_of_the_claims(low, high, gain, no_gain):
 def test_a_claim_is_one_sentence_with_its_n():
     claim = Claim(number=4, text="joint helps", arm="wamrl", against="base", kinds=("staged",))
     text = sentence(claim, estimate(0.01, 0.20), 0.05)
-    assert "**supported** at n = 600 pairs of episodes, 2 tasks x 3 seeds: +10.5 [+1.0, +20.0] points." in text
+    assert (
+        "**supported** at n = 600 pairs of episodes, 2 tasks x 3 seeds: +10.5 [+1.0, +20.0] points."
+        in text
+    )
     assert "Claim 4" in text and "`wamrl` - `base`" in text
     assert "fewer than 3 seeds" in sentence(claim, estimate(0.01, 0.20, seeds=2), 0.05)
     assert "not tested" in sentence(claim, None, 0.05) and "staged" in sentence(claim, None, 0.05)

@@ -26,10 +26,20 @@ WINS = {"base": 8, "actor_success": 10, "wamrl": 16}
 def cell(task="reach", arm="base", seed=0, n=20, kind="staged", **changes) -> CellResult:
     success = (np.arange(n) + 3 * seed) % n < WINS[arm]
     base = CellResult(
-        task=task, kind=kind, arm=arm, seed=seed, starts=np.arange(n), success=success,
-        stages_done=np.where(success, 2, np.arange(n) % 2), goals=2, mean_length=30.0,
-        sampler="zero", control_steps=0 if arm == "base" else 500, seconds=61.0,
-        error_over_copy={"4": 0.5, "8": None}, recovery=None,
+        task=task,
+        kind=kind,
+        arm=arm,
+        seed=seed,
+        starts=np.arange(n),
+        success=success,
+        stages_done=np.where(success, 2, np.arange(n) % 2),
+        goals=2,
+        mean_length=30.0,
+        sampler="zero",
+        control_steps=0 if arm == "base" else 500,
+        seconds=61.0,
+        error_over_copy={"4": 0.5, "8": None},
+        recovery=None,
         curve=() if arm == "base" else ((0.0, 0.3), (250.0, 0.5)),
     )
     return replace(base, **changes)
@@ -44,7 +54,11 @@ def test_pairs_are_the_states_that_both_arms_finished():
     results = Results([*CELLS[:3], lost], list(ARMS), ("reach",))
     ((seed, (before, after)),) = results.pairs("reach", "actor_success", "base").items()
     # 1, 5, 19
-    assert seed == 0 and before.tolist() == [True, True, False] and after.tolist() == [False, True, True]
+    assert (
+        seed == 0
+        and before.tolist() == [True, True, False]
+        and after.tolist() == [False, True, True]
+    )
     assert results.difference(["reach"], "actor_success", "base").episodes == 3
     assert results.difference(["reach"], "wamrl", "base") is None
 
@@ -53,21 +67,36 @@ def test_the_pooled_comparison_is_the_mean_over_seeds():
     table = comparison_rows(RESULTS)
     row = next(r for r in table if (r["arm"], r["against"], r["seed"]) == ("wamrl", "base", "all"))
     assert (row["before"], row["after"], row["difference"]) == pytest.approx((0.4, 0.8, 0.4))
-    assert row["gained"] - row["lost"] == 24 and row["episodes"] == 60 and row["low"] <= 0.4 <= row["high"]
+    assert (
+        row["gained"] - row["lost"] == 24
+        and row["episodes"] == 60
+        and row["low"] <= 0.4 <= row["high"]
+    )
     assert row["p_holm"] >= row["p_value"] and "hierarchical" in row["method"]
-    assert [r["seed"] for r in table if (r["arm"], r["against"]) == ("wamrl", "base")] == [0, 1, 2, "all"]
+    assert [r["seed"] for r in table if (r["arm"], r["against"]) == ("wamrl", "base")] == [
+        0,
+        1,
+        2,
+        "all",
+    ]
     assert not [r for r in table if r["arm"] == "base" or r["arm"] == r["against"]]
 
 
 def test_holm_corrects_over_the_arms_of_a_task():
     pooled = [r for r in comparison_rows(RESULTS) if r["seed"] == "all" and r["against"] == "base"]
     small, large = sorted(pooled, key=lambda r: r["p_value"])
-    assert small["p_holm"] == pytest.approx(min(1, 2 * small["p_value"])) and large["p_holm"] >= large["p_value"]
+    assert (
+        small["p_holm"] == pytest.approx(min(1, 2 * small["p_value"]))
+        and large["p_holm"] >= large["p_value"]
+    )
 
 
 def test_the_horizon_ends_in_success():
     first, last = (RESULTS.rate("reach", "wamrl", k) for k in (1, 2))
-    assert last.value == pytest.approx(0.8) == RESULTS.rate("reach", "wamrl").value and first.value > last.value
+    assert (
+        last.value == pytest.approx(0.8) == RESULTS.rate("reach", "wamrl").value
+        and first.value > last.value
+    )
 
 
 def test_a_mean_ratio_needs_every_seed():
@@ -77,17 +106,34 @@ def test_a_mean_ratio_needs_every_seed():
 
 def test_a_row_of_the_results():
     row = result_row(cell(recovery=(5, 2)))
-    assert (row["successes"], row["episodes"], row["rate"], row["control_steps"]) == (8, 20, "0.400000", 0)
+    assert (row["successes"], row["episodes"], row["rate"], row["control_steps"]) == (
+        8,
+        20,
+        "0.400000",
+        0,
+    )
     assert (row["reattempted"], row["recovered"], row["error_over_copy"]) == (5, 2, "+4:0.5000")
-    assert float(row["wilson_low"]) < 0.4 < float(row["wilson_high"]) and result_row(cell())["recovered"] == ""
+    assert (
+        float(row["wilson_low"]) < 0.4 < float(row["wilson_high"])
+        and result_row(cell())["recovered"] == ""
+    )
 
 
 def test_recovery_is_counted_where_attempts_are():
     after = {
-        "starts": [0, 1, 2, 3], "success": [1, 0, 1, 1], "stages": 1, "mean_length": 3.0, "error_over_copy": {},
+        "starts": [0, 1, 2, 3],
+        "success": [1, 0, 1, 1],
+        "stages": 1,
+        "mean_length": 3.0,
+        "error_over_copy": {},
         "attempts": [1, 2, 3, 2],
     }
-    summary = {"arms": {"after": after}, "stages_done": [1, 0, 1, 1], "control_steps": 9, "seconds": 1.0}
+    summary = {
+        "arms": {"after": after},
+        "stages_done": [1, 0, 1, 1],
+        "control_steps": 9,
+        "seconds": 1.0,
+    }
     names = {"task": "reach", "kind": "short", "arm": "base", "seed": 0, "curve": []}
     assert from_summary(summary, **names).recovery == (3, 2)
     after |= {"reattempted": 2, "recovered": 1}  # what the evaluation itself says comes first
@@ -101,19 +147,41 @@ def test_recovery_is_counted_where_attempts_are():
 
 def test_a_table_has_every_arm_and_difference():
     lines = task_table(RESULTS, "reach", comparison_rows(RESULTS)).splitlines()
-    assert len(lines) == 5 and "40.0, 40.0, 40.0" in lines[2] and "+40.0 [" in lines[4] and "+30.0 [" in lines[4]
+    assert (
+        len(lines) == 5
+        and "40.0, 40.0, 40.0" in lines[2]
+        and "+40.0 [" in lines[4]
+        and "+30.0 [" in lines[4]
+    )
 
 
 def test_an_arm_keeps_its_colour_when_others_are_missing():
     style = styles([f"arm{i}" for i in range(14)])
-    assert len({s["color"] for s in style.values()}) == len({s["marker"] for s in style.values()}) == 14
+    assert (
+        len({s["color"] for s in style.values()})
+        == len({s["marker"] for s in style.values()})
+        == 14
+    )
     assert styles(list(ARMS))["wamrl"] == styles([*ARMS, "more"])["wamrl"]
 
 
 def text(**changes) -> StudyText:
-    claims = (Claim(number=5, text="joint beats actor-only", arm="wamrl", against="actor_success", kinds=("staged",)),)
+    claims = (
+        Claim(
+            number=5,
+            text="joint beats actor-only",
+            arm="wamrl",
+            against="actor_success",
+            kinds=("staged",),
+        ),
+    )
     base = StudyText(
-        name="made-up", arms=ARMS, tasks=("reach", "press"), claims=claims, margin=0.05, command="wamrl study made-up",
+        name="made-up",
+        arms=ARMS,
+        tasks=("reach", "press"),
+        claims=claims,
+        margin=0.05,
+        command="wamrl study made-up",
         missing=(),
     )
     return replace(base, **changes)
@@ -121,7 +189,11 @@ def text(**changes) -> StudyText:
 
 def test_the_report_of_a_half_finished_study(tmp_path):
     """One task without any finished arm, one without anything."""
-    write_study(tmp_path, [*CELLS, cell(task="press", kind="short", goals=1)], text(missing=("press/wamrl/0",)))
+    write_study(
+        tmp_path,
+        [*CELLS, cell(task="press", kind="short", goals=1)],
+        text(missing=("press/wamrl/0",)),
+    )
     report = (tmp_path / "report.md").read_text()
     assert "10 of 11 cells" in report and "press/wamrl/0" in report and "Claim 5" in report
     assert "**supported**" in report and "at n = 60 pairs" in report
@@ -146,7 +218,9 @@ def test_learning_curves_are_the_evaluations_where_there_are_any(tmp_path, monke
         drawn["words"] = (axes.get_xlabel(), title)
 
     monkeypatch.setattr("wamrl.report.study_plots._finish", look)
-    learning_plot(tmp_path / "l.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS)))
+    learning_plot(
+        tmp_path / "l.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS))
+    )
     x_label, title = drawn["words"]
     assert len(drawn["lines"]) == 2
     expected = [[0, 20], [64, 60], [128, 80]] if during else [[0, 30], [250, 50]]

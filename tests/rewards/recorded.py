@@ -33,7 +33,9 @@ class Recorded:
         return torch.stack([torch.stack(row) for row in rows])
 
     def _frame(self, start: int, k: int) -> Tensor:
-        return self.frames[max(start, k)] if k < len(self.frames) else torch.zeros_like(self.frames[0])
+        return (
+            self.frames[max(start, k)] if k < len(self.frames) else torch.zeros_like(self.frames[0])
+        )
 
     def scored(self, imagined: Tensor | None = None) -> Scored:
         """As the loop would score it, had the world model imagined `imagined`, or by default what then happened."""
@@ -41,9 +43,14 @@ class Recorded:
         success = torch.zeros(len(steps), dtype=torch.bool)
         success[-1] = self.success
         return Scored(
-            imagined=self.seen() if imagined is None else imagined, executed=self.seen(),
-            last=self.frames[list(self.chunks)], verifiable=torch.tensor(OFFSETS) <= steps[:, None], success=success,
-            offsets=OFFSETS, imagined_offsets=OFFSETS, executed_steps=steps,
+            imagined=self.seen() if imagined is None else imagined,
+            executed=self.seen(),
+            last=self.frames[list(self.chunks)],
+            verifiable=torch.tensor(OFFSETS) <= steps[:, None],
+            success=success,
+            offsets=OFFSETS,
+            imagined_offsets=OFFSETS,
+            executed_steps=steps,
         )
 
 
@@ -60,5 +67,9 @@ def together(parts: list[Scored]) -> tuple[Scored, Tensor, Tensor]:
     """Episodes in one batch: (scored, episode's success (M,), episode (M,))."""
     episode = torch.cat([torch.full((len(p.success),), i) for i, p in enumerate(parts)])
     won = torch.cat([p.success.any().expand(len(p.success)) for p in parts])
-    joined = {k: torch.cat([getattr(p, k) for p in parts]) for k, v in vars(parts[0]).items() if isinstance(v, Tensor)}
+    joined = {
+        k: torch.cat([getattr(p, k) for p in parts])
+        for k, v in vars(parts[0]).items()
+        if isinstance(v, Tensor)
+    }
     return Scored(**joined, offsets=OFFSETS, imagined_offsets=OFFSETS), won, episode

@@ -36,7 +36,9 @@ def test_auc_is_scipys_u_over_m_n_with_ties(cases):
         assert found.value == pytest.approx(u / (success.sum() * (~success).sum()), abs=1e-12)
         assert 0 <= found.low <= found.value <= found.high <= 1
         turned = auc(-score, success)  # what is good for one outcome is bad for the other
-        assert (turned.value, turned.low) == pytest.approx((1 - found.value, 1 - found.high), abs=1e-6)
+        assert (turned.value, turned.low) == pytest.approx(
+            (1 - found.value, 1 - found.high), abs=1e-6
+        )
     else:
         assert np.isnan([found.value, found.low, found.high]).all()
 
@@ -67,7 +69,9 @@ def test_the_interval_is_about_as_wide_as_delongs_where_that_is_sound():
     success = rng.random(400) < 0.4
     score = _scores(rng, success)
     found = auc(score, success)
-    assert (found.high - found.low) / (2 * 1.96 * delong(score, success)) == pytest.approx(1, abs=0.12)
+    assert (found.high - found.low) / (2 * 1.96 * delong(score, success)) == pytest.approx(
+        1, abs=0.12
+    )
 
 
 def _scores(rng: np.random.Generator, success: np.ndarray) -> np.ndarray:
@@ -78,7 +82,11 @@ def _scores(rng: np.random.Generator, success: np.ndarray) -> np.ndarray:
 def test_the_interval_covers_the_truth_about_95_times_in_100(m, n, shift):
     from scipy.stats import norm
 
-    rng, truth, success = np.random.default_rng(1), norm.cdf(shift / np.sqrt(2)), np.arange(m + n) < m
+    rng, truth, success = (
+        np.random.default_rng(1),
+        norm.cdf(shift / np.sqrt(2)),
+        np.arange(m + n) < m,
+    )
     inside = 0
     for _ in range(400):
         found = auc(rng.normal(size=m + n) + shift * success, success)
@@ -108,8 +116,12 @@ def test_clusters_of_one_change_nothing_and_copies_add_nothing():
     copies = auc(np.tile(score, 5), np.tile(success, 5), np.tile(np.arange(60), 5))
     assert copies.value == pytest.approx(plain.value)
     assert copies.high - copies.low == pytest.approx(plain.high - plain.low, rel=0.1)
-    perfect = auc(np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20).astype(bool), np.repeat(np.arange(8), 5))
-    assert perfect.low == pytest.approx(auc(np.repeat([0.0, 1], 4), np.repeat([0, 1], 4).astype(bool)).low)
+    perfect = auc(
+        np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20).astype(bool), np.repeat(np.arange(8), 5)
+    )
+    assert perfect.low == pytest.approx(
+        auc(np.repeat([0.0, 1], 4), np.repeat([0, 1], 4).astype(bool)).low
+    )
 
 
 def test_within_groups_compares_only_within():
@@ -137,7 +149,10 @@ def test_within_groups_by_hand():
 
 
 def test_episode_mean():
-    score, episode = torch.tensor([1.0, 3.0, torch.nan, 5.0, torch.nan]), torch.tensor([0, 0, 0, 2, 3])
+    score, episode = (
+        torch.tensor([1.0, 3.0, torch.nan, 5.0, torch.nan]),
+        torch.tensor([0, 0, 0, 2, 3]),
+    )
     found = episode_mean(score, episode, torch.ones(5, dtype=torch.bool), 4)
     assert found[0] == 2 and found[2] == 5 and found[[1, 3]].isnan().all()
     assert episode_mean(score, episode, torch.tensor([1, 0, 1, 1, 1]).bool(), 4)[0] == 1
@@ -148,7 +163,9 @@ def test_early_gives_every_episode_the_same_chunks_and_never_its_last():
     success = count < 9
     episode = torch.arange(len(count)).repeat_interleave(count)
     quick = early(episode, success)  # the quickest success ended in its first chunk
-    assert torch.bincount(episode[quick], minlength=len(count)).tolist() == [int(c > 1) for c in count]
+    assert torch.bincount(episode[quick], minlength=len(count)).tolist() == [
+        int(c > 1) for c in count
+    ]
     assert quick.nonzero().flatten()[:3].tolist() == [0, 9, 13]
     count[3] = 4
     episode = torch.arange(len(count)).repeat_interleave(count)
@@ -173,7 +190,12 @@ def test_a_score_that_knows_only_the_length_is_exposed_by_the_early_window():
     score = -torch.cat([torch.arange(c) for c in count.tolist()]).float()
     whole = episode_mean(score, episode, torch.ones_like(episode, dtype=torch.bool), 40)
     assert auc(whole.numpy(), success.numpy()).value == 1
-    assert auc(episode_mean(score, episode, early(episode, success), 40).numpy(), success.numpy()).value == 0.5
+    assert (
+        auc(
+            episode_mean(score, episode, early(episode, success), 40).numpy(), success.numpy()
+        ).value
+        == 0.5
+    )
 
 
 # --- frames
@@ -190,8 +212,12 @@ def test_raw_rewards_are_what_the_reward_is_made_of():
     found = raw_rewards(PixelMSE(), u, w, w0, real, batch=32)
     copied = w0[:, None].expand_as(w)
     known = real.any(1)
-    assert torch.allclose(found["reconstruction"][known], reconstruction(PixelMSE(), u, w, w0, real)[known])
-    assert torch.allclose(found["copy"][known], reconstruction(PixelMSE(), copied, w, w0, real)[known])
+    assert torch.allclose(
+        found["reconstruction"][known], reconstruction(PixelMSE(), u, w, w0, real)[known]
+    )
+    assert torch.allclose(
+        found["copy"][known], reconstruction(PixelMSE(), copied, w, w0, real)[known]
+    )
     assert torch.allclose(found["gain"][known], (found["reconstruction"] - found["copy"])[known])
     assert not known.all() and all(r[~known].isnan().all() for r in found.values())
     other = w.clone()
@@ -203,7 +229,9 @@ def test_raw_rewards_are_what_the_reward_is_made_of():
 def test_motion_energy_of_still_frames_is_zero():
     u, _, w0, _ = frames()
     assert (motion_energy(w0[:, None].expand_as(u), w0) == 0).all()
-    assert torch.allclose(motion_energy(w0[:, None] + 0.1, w0), torch.full((70, 1), 0.01), atol=1e-6)
+    assert torch.allclose(
+        motion_energy(w0[:, None] + 0.1, w0), torch.full((70, 1), 0.01), atol=1e-6
+    )
 
 
 def test_sharpness_falls_under_blur_and_is_zero_for_ramps():
@@ -212,7 +240,9 @@ def test_sharpness_falls_under_blur_and_is_zero_for_ramps():
     sharp = np.zeros((1, 1, 1, 32, 32, 3), np.float32)
     sharp[..., 8:20, 10:24, :] = 1
     values = [
-        sharpness(torch.from_numpy(gaussian_filter(sharp, (0, 0, 0, s, s, 0)) if s else sharp)).item()
+        sharpness(
+            torch.from_numpy(gaussian_filter(sharp, (0, 0, 0, s, s, 0)) if s else sharp)
+        ).item()
         for s in (0, 0.5, 1, 2)
     ]
     assert values == sorted(values, reverse=True) and values[0] > 5 * values[2] > 0
@@ -232,7 +262,9 @@ def test_only_verifiable_frames_are_averaged():
 
 def test_chance_of_rise_is_scipys_slope_test():
     values = [0.1, 0.3, 0.2, 0.5, 0.6]
-    assert chance_of_rise(values) == linregress(range(5), values, alternative="greater").pvalue < 0.05
+    assert (
+        chance_of_rise(values) == linregress(range(5), values, alternative="greater").pvalue < 0.05
+    )
     assert chance_of_rise(values[::-1]) > 0.95 and chance_of_rise([1.0] * 5) == 1
 
 

@@ -11,7 +11,10 @@ from safetensors.torch import load_file, save_file
 from wamrl.rewards.features import MEAN, STD, DINOv2Config, VJEPA2Config
 from wamrl.rewards.reward import check_reward
 
-DINO, JEPA = DINOv2Config(weights=None, size=56, batch=5), VJEPA2Config(weights=None, size=64, batch=5)
+DINO, JEPA = (
+    DINOv2Config(weights=None, size=56, batch=5),
+    VJEPA2Config(weights=None, size=64, batch=5),
+)
 both = pytest.mark.parametrize("config", [DINO, JEPA], ids=["dinov2", "vjepa2"])
 
 
@@ -42,16 +45,24 @@ def folders(tmp_path_factory):
 @both
 def test_it_keeps_the_contract(config):
     check_reward(config, shape=(3, 2, 2, 24, 32))
-    assert config.name.endswith("-random") and replace(config, weights="somewhere").name + "-random" == config.name
+    assert (
+        config.name.endswith("-random")
+        and replace(config, weights="somewhere").name + "-random" == config.name
+    )
 
 
 def test_dinov2_is_the_cosine_distance_of_patches():
     """Against transformers called by hand, on frames that need no resizing."""
     similarity = DINO.build()
-    a, b = (torch.rand(1, 1, 1, 56, 56, 3, generator=torch.Generator().manual_seed(i)) for i in (3, 4))
+    a, b = (
+        torch.rand(1, 1, 1, 56, 56, 3, generator=torch.Generator().manual_seed(i)) for i in (3, 4)
+    )
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     with torch.no_grad():
-        p, q = (similarity.net(((x[0, 0] - mean) / std).permute(0, 3, 1, 2)).last_hidden_state[0] for x in (a, b))
+        p, q = (
+            similarity.net(((x[0, 0] - mean) / std).permute(0, 3, 1, 2)).last_hidden_state[0]
+            for x in (a, b)
+        )
     assert p.shape == (1 + 16, 64)  # class token, 4 x 4 patches
     expected = 1 - torch.cosine_similarity(p[1:], q[1:], dim=-1).mean()
     assert similarity.distance(a, b, a[:, 0]).item() == pytest.approx(expected.item(), rel=1e-4)
@@ -59,9 +70,14 @@ def test_dinov2_is_the_cosine_distance_of_patches():
 
 def test_vjepa2_sees_the_present_and_one_frame():
     similarity = JEPA.build()
-    a, b, last = (torch.rand(1, 1, 1, 64, 64, 3, generator=torch.Generator().manual_seed(i)) for i in (3, 4, 5))
+    a, b, last = (
+        torch.rand(1, 1, 1, 64, 64, 3, generator=torch.Generator().manual_seed(i))
+        for i in (3, 4, 5)
+    )
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    clips = [((torch.cat([last[0, 0], x[0, 0]]) - mean) / std).permute(0, 3, 1, 2)[None] for x in (a, b)]
+    clips = [
+        ((torch.cat([last[0, 0], x[0, 0]]) - mean) / std).permute(0, 3, 1, 2)[None] for x in (a, b)
+    ]
     with torch.no_grad():
         p, q = (similarity.net(c, skip_predictor=True).last_hidden_state[0] for c in clips)
     assert p.shape == (16, 64)  # one tubelet of 4 x 4 patches
@@ -87,7 +103,9 @@ def test_nearer_frames_are_nearer(config):
 def test_batches_and_mixed_precision_change_nothing(config):
     expected = config.build().distance(A, B, LAST)
     for batch in (1, 64):
-        assert torch.allclose(replace(config, batch=batch).build().distance(A, B, LAST), expected, atol=1e-5)
+        assert torch.allclose(
+            replace(config, batch=batch).build().distance(A, B, LAST), expected, atol=1e-5
+        )
     with torch.autocast("cpu", torch.bfloat16):
         got = config.build().distance(A, B, LAST)
     assert got.dtype == torch.float32 and torch.equal(got, expected)
@@ -132,7 +150,9 @@ def test_sizes_that_do_not_divide_are_refused(config):
 @both
 def test_no_network_is_one_sentence(config, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="nobody/nothing is not in the local cache.*: give a local folder") as caught:
+    with pytest.raises(
+        ValueError, match="nobody/nothing is not in the local cache.*: give a local folder"
+    ) as caught:
         replace(config, weights="nobody/nothing").build()
     assert "\n" not in str(caught.value)
 
@@ -151,7 +171,10 @@ def test_a_hub_that_does_not_answer_is_not_asked_again(config, monkeypatch, capl
 def test_a_folder_with_something_else_is_refused(config, folders, tmp_path):
     (other,) = (folder for kind, folder in folders.items() if kind is not type(config))
     for folder, reason in ((tmp_path, "no config.json"), (other, "model_type in config.json")):
-        with pytest.raises(ValueError, match=f"{reason}.*: give a local folder with config.json and model.safetensors"):
+        with pytest.raises(
+            ValueError,
+            match=f"{reason}.*: give a local folder with config.json and model.safetensors",
+        ):
             replace(config, weights=str(folder)).build()
 
 

@@ -18,7 +18,10 @@ from wamrl.rewards.reward import RewardConfig
 
 torch.set_num_threads(1)
 SIMILARITIES = (
-    PixelConfig(), OpticalFlowConfig(), DINOv2Config(weights=None, size=56), VJEPA2Config(weights=None, size=64)
+    PixelConfig(),
+    OpticalFlowConfig(),
+    DINOv2Config(weights=None, size=56),
+    VJEPA2Config(weights=None, size=64),
 )
 every = pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda c: c.name)
 MAX_CHUNKS = 5  # 40 control steps in chunks of 8
@@ -38,8 +41,12 @@ def episodes() -> dict[str, list[Recorded]]:
         "failure": to_the_wrong_place,
         "still": lambda env: np.zeros(2),
     }
-    found = {name: [record(env, seed, policy) for seed in SEEDS] for name, policy in policies.items()}
-    assert all(e.success for e in found["success"]) and not any(e.success for e in found["failure"] + found["still"])
+    found = {
+        name: [record(env, seed, policy) for seed in SEEDS] for name, policy in policies.items()
+    }
+    assert all(e.success for e in found["success"]) and not any(
+        e.success for e in found["failure"] + found["still"]
+    )
     return found
 
 
@@ -53,7 +60,11 @@ def totals(parts: list[Scored], similarity, **config) -> Tensor:
 def raw(parts: list[Scored], similarity, mode: str = "composite") -> Tensor:
     """Before normalisation, of the chunks with a verifiable frame."""
     scored, _, _ = together(parts)
-    return RewardConfig(similarity=similarity, mode=mode).build(MAX_CHUNKS).raw(scored)[scored.verifiable.any(1)]
+    return (
+        RewardConfig(similarity=similarity, mode=mode)
+        .build(MAX_CHUNKS)
+        .raw(scored)[scored.verifiable.any(1)]
+    )
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
@@ -77,7 +88,9 @@ def test_standing_still_does_not_beat_success(similarity, failures_only):
     """Those who stay are imagined perfectly, those who succeed as badly as can be."""
     good, still = episodes()["success"], episodes()["still"]
     worst = [e.scored(1 - e.seen()) for e in good]
-    total = totals(worst + [e.scored() for e in still], similarity, shaping=0.49, failures_only=failures_only)
+    total = totals(
+        worst + [e.scored() for e in still], similarity, shaping=0.49, failures_only=failures_only
+    )
     won, stayed = total.split(len(good))
     assert won.min() > stayed.max() and won.min() > 0.5 > stayed.max()
 
@@ -89,7 +102,9 @@ def test_standing_still_as_imagined_earns_nothing(similarity):
     still = [e.scored() for e in episodes()["still"]]
     assert (raw(still, similarity) == 0).all() and raw(good, similarity).mean() > 0
     assert raw(still, similarity, "paper").mean() > raw(good, similarity, "paper").mean()
-    shaping = totals(good + still, similarity, shaping=0.4) - torch.tensor([1.0] * len(good) + [0.0] * len(still))
+    shaping = totals(good + still, similarity, shaping=0.4) - torch.tensor(
+        [1.0] * len(good) + [0.0] * len(still)
+    )
     per_chunk = torch.tensor([len(s.success) for s in good + still])
     moved, stayed = (shaping / per_chunk).split(len(good))
     assert moved.mean() > stayed.mean()
@@ -99,7 +114,9 @@ def test_standing_still_as_imagined_earns_nothing(similarity):
 def test_standing_still_while_motion_was_imagined_is_punished(similarity):
     """The world model imagines the expert's way; who does not go loses against the copy."""
     good, still = episodes()["success"], episodes()["still"]
-    imagined = [torch.cat([g.seen(), s.seen()])[: len(s.seen())] for g, s in zip(good, still, strict=True)]
+    imagined = [
+        torch.cat([g.seen(), s.seen()])[: len(s.seen())] for g, s in zip(good, still, strict=True)
+    ]
     first = [raw([s.scored(i)], similarity)[0] for s, i in zip(still, imagined, strict=True)]
     assert torch.stack(first).max() < 0
 
@@ -126,7 +143,9 @@ def test_a_faithfully_imagined_failure_is_ranked_below_a_success(similarity):
     good, bad = episodes()["success"], episodes()["failure"]
     faithful, late = [e.scored() for e in bad], [e.scored(e.seen(-4)) for e in good]
     for parts, failures_only in ((late, False), ([e.scored(1 - e.seen()) for e in good], True)):
-        won, lost = totals(parts + faithful, similarity, shaping=0.49, failures_only=failures_only).split(len(good))
+        won, lost = totals(
+            parts + faithful, similarity, shaping=0.49, failures_only=failures_only
+        ).split(len(good))
         assert won.min() > lost.max()
     paper = totals(late + faithful, similarity, mode="paper", paper_scale="centred")
     won, lost = paper.split(len(good))
@@ -141,7 +160,10 @@ def test_blur_does_not_pay(similarity):
     """Every blur costs, the stronger the more; a right imagination is the best, also where blur helps a wrong one."""
     good = episodes()["success"]
     right = raw([e.scored() for e in good], similarity)
-    blurs = [raw([e.scored(blurred(e.seen(), s)) for e in good], similarity) for s in (0.5, 1.0, 2.0, 4.0)]
+    blurs = [
+        raw([e.scored(blurred(e.seen(), s)) for e in good], similarity)
+        for s in (0.5, 1.0, 2.0, 4.0)
+    ]
     for x in blurs:
         assert (x <= right).all()
     means = [x.mean() for x in (right, *blurs)]
@@ -161,9 +183,15 @@ def test_blur_does_not_pay(similarity):
 @cache
 def robot() -> dict[str, list[Recorded]]:
     env = MetaWorldConfig(task="button-press").build()
-    policies = {"success": lambda env: env.expert().action(), "failure": lambda env: -env.expert().action()}
+    policies = {
+        "success": lambda env: env.expert().action(),
+        "failure": lambda env: -env.expert().action(),
+    }
     try:
-        found = {name: [record(env, seed, policy) for seed in (0, 1)] for name, policy in policies.items()}
+        found = {
+            name: [record(env, seed, policy) for seed in (0, 1)]
+            for name, policy in policies.items()
+        }
     finally:
         env.close()
     assert all(e.success for e in found["success"]) and not any(e.success for e in found["failure"])
@@ -174,7 +202,9 @@ def robot() -> dict[str, list[Recorded]]:
 def test_a_robot_that_fails_as_imagined_is_ranked_below_one_that_succeeds(similarity):
     good, bad = robot()["success"], robot()["failure"]
     chunks = max(len(e.chunks) for e in good + bad)
-    scored, won, episode = together([e.scored(1 - e.seen()) for e in good] + [e.scored() for e in bad])
+    scored, won, episode = together(
+        [e.scored(1 - e.seen()) for e in good] + [e.scored() for e in bad]
+    )
     reward = RewardConfig(similarity=similarity, shaping=0.49).build(chunks)(scored, won, episode)
     total = torch.zeros(4).index_add_(0, episode, reward)
     assert total[:2].min() > total[2:].max()

@@ -14,7 +14,10 @@ from wamrl.rollout import Rollout, rollout_metrics
 from wamrl.train import Learner
 
 SIMILARITIES = (
-    PixelConfig(), OpticalFlowConfig(), DINOv2Config(weights=None, size=28), VJEPA2Config(weights=None, size=32)
+    PixelConfig(),
+    OpticalFlowConfig(),
+    DINOv2Config(weights=None, size=28),
+    VJEPA2Config(weights=None, size=32),
 )
 
 

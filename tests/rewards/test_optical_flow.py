@@ -41,7 +41,10 @@ def test_the_flow_is_that_of_the_disc():
     assert flow.shape == (2, 128, 128)
     changed = (first - second).abs().sum((0, 1)) > 0.5
     inside = changed & (torch.arange(128) < 64 + 8)  # where the disc was, not what it uncovers
-    assert flow[0][inside].median() == pytest.approx(4.0, abs=0.5) and abs(flow[1][inside].median()) < 0.3
+    assert (
+        flow[0][inside].median() == pytest.approx(4.0, abs=0.5)
+        and abs(flow[1][inside].median()) < 0.3
+    )
     assert flow[:, :20].abs().mean() < 0.3  # a corner without motion
 
 
@@ -59,7 +62,9 @@ def test_distances_are_in_image_widths():
     # px, to the right and down
     brighter = OpticalFlow(lambda first, second: 64 * second[:, :2], 128)
     frames = torch.zeros(1, 1, 1, 64, 64, 3)
-    assert brighter.distance(frames + 0.5, frames, frames[:, 0]).item() == pytest.approx(2 * (32 / 128) ** 2)
+    assert brighter.distance(frames + 0.5, frames, frames[:, 0]).item() == pytest.approx(
+        2 * (32 / 128) ** 2
+    )
 
 
 def test_the_number_of_threads_does_not_matter():
@@ -90,7 +95,9 @@ def test_a_missing_opencv_names_the_extra(monkeypatch):
 
 def test_a_missing_torchvision_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ValueError, match="needs a torchvision that loads .* or choose backend='dis'"):
+    with pytest.raises(
+        ValueError, match="needs a torchvision that loads .* or choose backend='dis'"
+    ):
         OpticalFlowConfig(backend="raft").build()
 
 
@@ -106,7 +113,9 @@ class Shift(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
         assert first.shape[2] % 8 == first.shape[3] % 8 == 0 and min(first.shape[2:]) >= 128
-        assert first.min() >= -1 and first.max() <= 1 and (first.min() < -0.5 or second.min() < -0.5)
+        assert (
+            first.min() >= -1 and first.max() <= 1 and (first.min() < -0.5 or second.min() < -0.5)
+        )
         assert len(first) <= 3 and not self.training
         flow = (second - first).mean(1, keepdim=True).expand(-1, 2, -1, -1) * self.scale
         return [flow * 100, flow]
@@ -124,7 +133,9 @@ def raft(monkeypatch):
             raise OSError("no network")
         return Shift()
 
-    package, models, flow = (type(sys)(f"torchvision{x}") for x in ("", ".models", ".models.optical_flow"))
+    package, models, flow = (
+        type(sys)(f"torchvision{x}") for x in ("", ".models", ".models.optical_flow")
+    )
     flow.raft_small = flow.raft_large = build
     flow.Raft_Small_Weights = flow.Raft_Large_Weights = Weights
     package.models, models.optical_flow = models, flow
@@ -151,7 +162,9 @@ def test_raft_reads_local_weights(raft, tmp_path, suffix):
 
 
 def test_raft_without_weights_says_where_to_get_them(raft, tmp_path):
-    with pytest.raises(ValueError, match="could not be downloaded: get https://example.org/raft.pth elsewhere"):
+    with pytest.raises(
+        ValueError, match="could not be downloaded: get https://example.org/raft.pth elsewhere"
+    ):
         OpticalFlowConfig(backend="raft").build()
     config = OpticalFlowConfig(backend="raft", weights=str(tmp_path / "none.pth"))
     with pytest.raises(ValueError, match="no RAFT weights at"):
@@ -159,7 +172,9 @@ def test_raft_without_weights_says_where_to_get_them(raft, tmp_path):
     for suffix in ("pth", "safetensors"):
         bad = tmp_path / f"bad.{suffix}"
         bad.write_bytes(b"x" * 64)
-        with pytest.raises(ValueError, match="does not hold the weights of torchvision's raft_small"):
+        with pytest.raises(
+            ValueError, match="does not hold the weights of torchvision's raft_small"
+        ):
             replace(config, weights=str(bad)).build()
     torch.save({"other": torch.ones(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="does not hold the weights"):

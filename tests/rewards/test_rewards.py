@@ -18,9 +18,13 @@ def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
     g = torch.Generator().manual_seed(seed)
     frames = [torch.rand(m, f, 1, 4, 4, 3, generator=g) for _ in range(2)]
     plain = Scored(
-        imagined=frames[0], executed=frames[1], last=torch.rand(m, 1, 4, 4, 3, generator=g),
-        verifiable=torch.ones(m, f, dtype=torch.bool), success=torch.zeros(m, dtype=torch.bool),
-        offsets=tuple(range(4, 4 * f + 1, 4)), imagined_offsets=tuple(range(4, 4 * f + 1, 4)),
+        imagined=frames[0],
+        executed=frames[1],
+        last=torch.rand(m, 1, 4, 4, 3, generator=g),
+        verifiable=torch.ones(m, f, dtype=torch.bool),
+        success=torch.zeros(m, dtype=torch.bool),
+        offsets=tuple(range(4, 4 * f + 1, 4)),
+        imagined_offsets=tuple(range(4, 4 * f + 1, 4)),
         executed_steps=torch.full((m,), 4 * f),
     )
     return replace(plain, **changes)
@@ -30,7 +34,9 @@ def score(reward: Reward, s: Scored, won: bool | torch.Tensor = False) -> torch.
     """The rewards of `s`, taken as one episode, or as one per chunk where `won` differs between chunks."""
     m = len(s.success)
     one = isinstance(won, bool)
-    return reward(s, torch.full((m,), won) if one else won, torch.zeros(m).long() if one else torch.arange(m))
+    return reward(
+        s, torch.full((m,), won) if one else won, torch.zeros(m).long() if one else torch.arange(m)
+    )
 
 
 # --- the checker
@@ -130,7 +136,11 @@ def test_misaligned_frames_are_refused():
     ):
         with pytest.raises(AssertionError, match=match):
             replace(s, **change)
-    replace(s, executed_steps=torch.tensor([8, 4, 0]), verifiable=torch.tensor([[1, 1], [1, 0], [0, 0]]).bool())
+    replace(
+        s,
+        executed_steps=torch.tensor([8, 4, 0]),
+        verifiable=torch.tensor([[1, 1], [1, 0], [0, 0]]).bool(),
+    )
 
 
 # --- what counts
@@ -156,7 +166,14 @@ def test_frames_that_are_not_verifiable_have_no_influence(mode):
 
 def test_chunks_without_a_verifiable_frame_do_not_enter_the_statistics():
     reward = RewardConfig(mode="paper").build(4)
-    score(reward, scored(4, 2, verifiable=torch.tensor([[True, True], [False, False], [True, False], [False, False]])))
+    score(
+        reward,
+        scored(
+            4,
+            2,
+            verifiable=torch.tensor([[True, True], [False, False], [True, False], [False, False]]),
+        ),
+    )
     assert reward.norm.count == 2
 
 
@@ -164,7 +181,10 @@ def test_success_mode_is_success_alone():
     s = scored(success=torch.tensor([1, 0, 0, 1, 0, 0]).bool())
     reward = RewardConfig(mode="success").build(4)
     assert score(reward, s, s.success).tolist() == [1, 0, 0, 1, 0, 0] and reward.norm.count == 0
-    assert not reward.cfg.needs_imagination and not RewardConfig(mode="composite", shaping=0.0).needs_imagination
+    assert (
+        not reward.cfg.needs_imagination
+        and not RewardConfig(mode="composite", shaping=0.0).needs_imagination
+    )
     assert RewardConfig(mode="paper", shaping=0.0).needs_imagination
 
 
@@ -292,14 +312,18 @@ def test_the_shaping_of_an_episode_stays_below_half_the_success_gap(
     scale, shaping, max_chunks, seed, failures_only, history
 ):
     """Whatever the frames are, and were before (`history`): the worst success beats the best failure."""
-    reward = RewardConfig(mode="composite", shaping=shaping, failures_only=failures_only).build(max_chunks)
+    reward = RewardConfig(mode="composite", shaping=shaping, failures_only=failures_only).build(
+        max_chunks
+    )
     if history is not None:  # every chunk is now an outlier in the same direction
         reward.norm.update(history + torch.linspace(-1e-3, 1e-3, 1000))
     g = torch.Generator().manual_seed(seed)
     totals = {}
     for won in (True, False):
         s = scored(max_chunks, 2, seed=seed + won)
-        outlier = torch.where(torch.rand(max_chunks, generator=g) < 0.3, scale, 1.0).view(-1, 1, 1, 1, 1, 1)
+        outlier = torch.where(torch.rand(max_chunks, generator=g) < 0.3, scale, 1.0).view(
+            -1, 1, 1, 1, 1, 1
+        )
         success = torch.zeros(max_chunks, dtype=torch.bool)
         success[-1] = won
         s = replace(s, imagined=s.imagined * outlier, success=success)
@@ -349,7 +373,9 @@ def test_running_norm_is_numpys_mean_and_standard_deviation(batches):
         norm.update(torch.tensor(b))
     if len(everything):
         assert norm.mean.item() == pytest.approx(everything.mean(), abs=1e-6)
-        assert (norm.m2 / norm.count).sqrt().item() == pytest.approx(everything.std(), rel=1e-6, abs=1e-5)
+        assert (norm.m2 / norm.count).sqrt().item() == pytest.approx(
+            everything.std(), rel=1e-6, abs=1e-5
+        )
     assert norm.count == len(everything)
 
 

@@ -11,7 +11,10 @@ def brute_force(rewards, values, bootstrap, gamma, lam):
     """A_t = sum_k (gamma lam)^k delta_{t+k} of one episode."""
     nexts = [*values[1:], bootstrap]
     deltas = [r + gamma * n - v for r, n, v in zip(rewards, nexts, values, strict=True)]
-    return [sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, len(deltas))) for t in range(len(deltas))]
+    return [
+        sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, len(deltas)))
+        for t in range(len(deltas))
+    ]
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(0.99, 0.95), (1.0, 1.0), (0.9, 0.0), (0.0, 0.5)])
@@ -19,12 +22,16 @@ def test_gae_on_ragged_episodes(gamma, lam):
     rng = np.random.default_rng(0)
     lengths = [1, 5, 2, 1, 7]
     episode = torch.repeat_interleave(torch.arange(5), torch.tensor(lengths))
-    reward, value, after = (torch.tensor(rng.normal(size=16), dtype=torch.float32) for _ in range(3))
+    reward, value, after = (
+        torch.tensor(rng.normal(size=16), dtype=torch.float32) for _ in range(3)
+    )
     advantage, returns = gae(reward, value, episode, after, gamma, lam)
     wanted, at = [], 0
     for n in lengths:
         rows = slice(at, at + n)
-        wanted += brute_force(reward[rows].tolist(), value[rows].tolist(), after[at + n - 1].item(), gamma, lam)
+        wanted += brute_force(
+            reward[rows].tolist(), value[rows].tolist(), after[at + n - 1].item(), gamma, lam
+        )
         at += n
     assert np.allclose(advantage, wanted, atol=1e-5)
     assert torch.allclose(returns, advantage + value)
@@ -38,7 +45,9 @@ def test_lambda_one_without_value_is_the_discounted_return():
 
 def test_the_bootstrap_counts_at_the_last_row_only():
     reward, value = torch.zeros(3), torch.zeros(3)
-    advantage, _ = gae(reward, value, torch.tensor([0, 0, 1]), torch.tensor([100.0, 1.0, 2.0]), 1.0, 1.0)
+    advantage, _ = gae(
+        reward, value, torch.tensor([0, 0, 1]), torch.tensor([100.0, 1.0, 2.0]), 1.0, 1.0
+    )
     assert advantage.tolist() == [1.0, 1.0, 2.0]
 
 

@@ -30,7 +30,11 @@ def test_only_undecided_states_are_visited_again():
     for seed in range(20):
         starts = seen()
         chosen = starts.next(8, torch.Generator().manual_seed(seed))
-        assert len(chosen) == 16 and chosen[::2] == chosen[1::2] and all(s.split == "train" for s in chosen)
+        assert (
+            len(chosen) == 16
+            and chosen[::2] == chosen[1::2]
+            and all(s.split == "train" for s in chosen)
+        )
         again = {s.index for s in chosen if s.index < 5}
         assert again == {2, 3}  # both that are mixed, though half of eight were wanted
         assert [s.index for s in chosen[4::2]] == list(range(5, 11))
@@ -75,7 +79,9 @@ def test_unseen_states_are_those_never_tried():
     assert starts.unseen(first).all()
     starts.observe(first, torch.tensor([True, False, True, False]))
     second = starts.next(4, torch.Generator().manual_seed(0))
-    assert starts.unseen(second).tolist() == [s.index not in {f.index for f in first} for s in second]
+    assert starts.unseen(second).tolist() == [
+        s.index not in {f.index for f in first} for s in second
+    ]
     assert 0 < starts.unseen(second).sum() < len(second)
 
 
@@ -87,7 +93,11 @@ def test_under_a_budget_the_first_groups_are_mixed_as_if_no_more_had_been_drawn(
     assert len(many) == 24
     for n, starts in enumerate(few):
         first = many[: 2 * n]
-        assert sum(s.index < 5 for s in first) == sum(s.index < 5 for s in starts) == 2 * min(int(n * revisit), 2)
+        assert (
+            sum(s.index < 5 for s in first)
+            == sum(s.index < 5 for s in starts)
+            == 2 * min(int(n * revisit), 2)
+        )
         assert [s for s in first if s.index >= 5] == [s for s in starts if s.index >= 5]
 
 

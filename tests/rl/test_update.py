@@ -37,8 +37,15 @@ def test_the_loss_is_the_dual_clipped_surrogate():
     ("ratio", "advantage", "flows"),
     [
         # good: may grow to 1.4
-        (1.0, 1.0, True), (1.35, 1.0, True), (1.45, 1.0, False), (0.5, 1.0, True),
-        (1.0, -1.0, True), (0.95, -1.0, True), (0.85, -1.0, False), (1.9, -1.0, True), (2.1, -1.0, False),
+        (1.0, 1.0, True),
+        (1.35, 1.0, True),
+        (1.45, 1.0, False),
+        (0.5, 1.0, True),
+        (1.0, -1.0, True),
+        (0.95, -1.0, True),
+        (0.85, -1.0, False),
+        (1.9, -1.0, True),
+        (2.1, -1.0, False),
     ],
 )
 def test_where_the_gradient_flows(ratio, advantage, flows):
@@ -61,7 +68,9 @@ def test_only_executed_actions_count():
     assert torch.equal(chunk_log_prob(other, mask)[1], out[1])
 
 
-def synthetic(wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one") -> tuple[ActorBatch, object]:
+def synthetic(
+    wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one"
+) -> tuple[ActorBatch, object]:
     """Chunks of a random observation each; half of them good, half bad."""
     flow = replace(tiny.CONFIG.flow, noisy=noisy)
     obs = type(probe(wam).obs).cat([probe(wam, seed + i).obs for i in range(n // 3)])
@@ -93,7 +102,10 @@ def learner(wam, **changes) -> ActorUpdate:
 def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
     wam = tiny.lively()
     batch, flow = synthetic(wam, noisy=noisy)
-    update, g = learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0, warmup=0), torch.Generator().manual_seed(0)
+    update, g = (
+        learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0, warmup=0),
+        torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         before = chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask)
     metrics = update.step(wam, batch, flow, g, policy=True)
@@ -101,7 +113,11 @@ def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
         gain = (chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask) - before).mean(1)
     good = batch.advantage > 0
     assert gain[good].mean() > 0.005 > -0.005 > gain[~good].mean()
-    assert metrics["actor/first_log_ratio"] < 1e-4 and metrics["actor/kl"] > 0 and metrics["actor/grad_norm"] > 0
+    assert (
+        metrics["actor/first_log_ratio"] < 1e-4
+        and metrics["actor/kl"] > 0
+        and metrics["actor/grad_norm"] > 0
+    )
 
 
 def test_the_update_refuses_a_changed_actor_or_changed_features():
@@ -111,7 +127,9 @@ def test_the_update_refuses_a_changed_actor_or_changed_features():
     assert learner(wam).step(wam, batch, flow, g, policy=False)["actor/first_log_ratio"] < 1e-4
     features = batch.plan.features.flip(-1)
     with pytest.raises(RuntimeError, match="changed between rollout and update"):
-        learner(wam).step(wam, replace(batch, plan=replace(batch.plan, features=features)), flow, g, policy=True)
+        learner(wam).step(
+            wam, replace(batch, plan=replace(batch.plan, features=features)), flow, g, policy=True
+        )
     # another noise level scores otherwise
     with pytest.raises(RuntimeError, match="before the first update"):
         learner(wam).step(wam, batch, replace(flow, noise=0.4), g, policy=True)
@@ -212,7 +230,9 @@ def test_features_that_were_not_kept_are_computed_again(sigma):
             batch = replace(batch, plan=batch.plan.forget())
             assert batch.plan.features.nbytes == 0
         metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
-        assert metrics["actor/first_log_ratio"] < 1e-4 and all(p.grad is None for p in wam.world.parameters())
+        assert metrics["actor/first_log_ratio"] < 1e-4 and all(
+            p.grad is None for p in wam.world.parameters()
+        )
         updated[kept] = [p.detach().clone() for p in wam.actor.parameters()]
     assert max((a - b).abs().max() for a, b in zip(*updated.values(), strict=True)) < 1e-5
 
@@ -256,7 +276,9 @@ def test_a_loss_that_is_not_finite_is_refused_in_words():
 def test_a_single_chunk_can_be_updated_on():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    metrics = learner(wam).step(wam, batch[slice(0, 1)], flow, torch.Generator().manual_seed(0), policy=True)
+    metrics = learner(wam).step(
+        wam, batch[slice(0, 1)], flow, torch.Generator().manual_seed(0), policy=True
+    )
     assert all(math.isfinite(v) for v in metrics.values())
 
 
@@ -272,9 +294,18 @@ def test_optimisers_come_back_bitwise():
 
 
 @pytest.mark.parametrize(
-    "change", [
-        {"clip": 0.0}, {"clip_high": 0.1}, {"epochs": 0}, {"gamma": 1.1}, {"lam": -0.1}, {"batch": 0},
-        {"target_kl": 0.0}, {"min_scale": 0.0}, {"warmup": -1}, {"value_epochs": 0},
+    "change",
+    [
+        {"clip": 0.0},
+        {"clip_high": 0.1},
+        {"epochs": 0},
+        {"gamma": 1.1},
+        {"lam": -0.1},
+        {"batch": 0},
+        {"target_kl": 0.0},
+        {"min_scale": 0.0},
+        {"warmup": -1},
+        {"value_epochs": 0},
     ],
 )
 def test_impossible_settings_are_refused(change):

@@ -74,17 +74,37 @@ def _read(path: Path, name: str) -> dict:
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of wamrl: {_ADVICE}")
     if tree.get("version") != VERSION:
-        raise ValueError(f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
+        raise ValueError(
+            f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}"
+        )
     try:
-        parts = [load_file(file) for file in sorted(Path(path).glob("shards-*.safetensors"))] if name == _STATE else []
-        state = decode(tree["state"], load_file(Path(path) / f"{_TENSORS.get(name, name)}.safetensors"), parts)
+        parts = (
+            [load_file(file) for file in sorted(Path(path).glob("shards-*.safetensors"))]
+            if name == _STATE
+            else []
+        )
+        state = decode(
+            tree["state"], load_file(Path(path) / f"{_TENSORS.get(name, name)}.safetensors"), parts
+        )
         assert isinstance(state, dict), "a state is a dict"
         return state
-    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise ValueError(f"{path} is not readable ({type(error).__name__}: {error}): {_ADVICE}") from error
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as error:
+        raise ValueError(
+            f"{path} is not readable ({type(error).__name__}: {error}): {_ADVICE}"
+        ) from error
 
 
-def save_step(run_dir: Path, step: int, state: dict, own: dict | None = None, keep: int = 3) -> Path:
+def save_step(
+    run_dir: Path, step: int, state: dict, own: dict | None = None, keep: int = 3
+) -> Path:
     """Write run_dir/checkpoints/step-<step> and delete all but the last `keep` of these; `best` and `final` stay."""
     path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
     save(path, state, own)
@@ -103,7 +123,9 @@ def save_named(run_dir: Path, name: str, state: dict) -> Path:
 def latest(run_dir: Path) -> Path:
     """The checkpoint of the highest step; ValueError if there is none."""
     if not (steps := _steps(run_dir)):
-        raise ValueError(f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming")
+        raise ValueError(
+            f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming"
+        )
     return steps[-1]
 
 
@@ -111,7 +133,12 @@ def rng_state() -> dict:
     """The states of the global generators of torch (CPU and CUDA), numpy and python."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     numpy_state = np.random.get_state(legacy=False)
-    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy_state, "python": random.getstate()}
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": numpy_state,
+        "python": random.getstate(),
+    }
 
 
 def set_rng_state(state: dict) -> None:
@@ -124,4 +151,6 @@ def set_rng_state(state: dict) -> None:
 
 def _steps(run_dir: Path) -> list[Path]:
     found = (Path(run_dir) / "checkpoints").glob("step-*")
-    return sorted((p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:]))
+    return sorted(
+        (p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:])
+    )

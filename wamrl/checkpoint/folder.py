@@ -62,13 +62,17 @@ def check_folder(path: Path, what: str, advice: str) -> None:
     if not path.is_dir():
         raise ValueError(f"there is no {what} at {path}: {advice}")
     listed = read_json(path / MANIFEST, what, advice)
-    if not isinstance(listed, dict) or not all(isinstance(v, str) and Path(k).name == k for k, v in listed.items()):
+    if not isinstance(listed, dict) or not all(
+        isinstance(v, str) and Path(k).name == k for k, v in listed.items()
+    ):
         raise ValueError(f"{path / MANIFEST} is not the manifest of a {what}: {advice}")
     for name, digest in listed.items():
         if not (path / name).is_file():
             raise ValueError(f"{path / name} is missing: {advice}")
         if sha256(path / name) != digest:
-            raise ValueError(f"{path / name} is corrupt (its sha256 is not the recorded one): {advice}")
+            raise ValueError(
+                f"{path / name} is corrupt (its sha256 is not the recorded one): {advice}"
+            )
 
 
 def read_json(path: Path, what: str, advice: str):
@@ -78,9 +82,13 @@ def read_json(path: Path, what: str, advice: str):
             raise ValueError("it is absurdly large")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} is not a {what} ({path.name} is missing): {advice}") from None
+        raise ValueError(
+            f"{path.parent} is not a {what} ({path.name} is missing): {advice}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable as part of a {what} ({error}): {advice}") from error
+        raise ValueError(
+            f"{path} is not readable as part of a {what} ({error}): {advice}"
+        ) from error
 
 
 def sha256(path: Path) -> str:

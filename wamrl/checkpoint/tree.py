@@ -25,32 +25,57 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if bad := [k for k in value if type(k) not in (*_PLAIN, float)]:
             raise ValueError(f"cannot save {where}: its key {bad[0]!r} is not a string or a number")
-        return {"dict": [[encode(k, where, tensors), encode(v, f"{where}.{k}", tensors)] for k, v in value.items()]}
+        return {
+            "dict": [
+                [encode(k, where, tensors), encode(v, f"{where}.{k}", tensors)]
+                for k, v in value.items()
+            ]
+        }
     if type(value) in (list, tuple):
-        return {type(value).__name__: [encode(v, f"{where}.{i}", tensors) for i, v in enumerate(value)]}
+        return {
+            type(value).__name__: [encode(v, f"{where}.{i}", tensors) for i, v in enumerate(value)]
+        }
     if isinstance(value, DTensor):
         return {"shards": where}  # see `shards`
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return _encode_array(value, where, tensors)
-    raise ValueError(f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint keeps")
+    raise ValueError(
+        f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint keeps"
+    )
 
 
 def shards(value: Any, where: str) -> dict[str, Tensor]:
     """This rank's part of every sharded tensor, by the place that `encode` names."""
     if isinstance(value, DTensor):
         return {where: sharding.local(value.detach()).cpu()}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
     return {name: part for k, v in items for name, part in shards(v, f"{where}.{k}").items()}
 
 
-def _encode_array(value: Tensor | np.ndarray | np.generic, where: str, tensors: dict[str, Tensor]) -> dict:
+def _encode_array(
+    value: Tensor | np.ndarray | np.generic, where: str, tensors: dict[str, Tensor]
+) -> dict:
     # {"a.b": x, "a": {"b": y}} is possible
     name = where if where not in tensors else f"{where}#{len(tensors)}"
     try:
-        tensors[name] = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+        tensors[name] = (
+            value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot save {where}: {error}") from error
-    tag = "tensor" if isinstance(value, Tensor) else "array" if isinstance(value, np.ndarray) else "scalar"
+    tag = (
+        "tensor"
+        if isinstance(value, Tensor)
+        else "array"
+        if isinstance(value, np.ndarray)
+        else "scalar"
+    )
     return {tag: name}
 
 
@@ -60,7 +85,11 @@ def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
-        whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        whole = (
+            tensor.is_contiguous()
+            and storage.nbytes() == tensor.nbytes
+            and storage.data_ptr() not in seen
+        )
         seen.add(storage.data_ptr())
         out[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
     return out

@@ -39,11 +39,19 @@ class ClipDataset:
         asked = range(len(recording)) if numbers is None else numbers
         used = [number for number in asked if recording.facts[number].success or not only_success]
         if not used:
-            raise ValueError(f"none of {len(asked)} episodes can be used: record more, or use failures as well")
+            raise ValueError(
+                f"none of {len(asked)} episodes can be used: record more, or use failures as well"
+            )
         self.episodes, self._recording = len(used), recording
-        self._history, self._future = torch.tensor(history_offsets), torch.tensor(frame_offsets, dtype=torch.int64)
+        self._history, self._future = (
+            torch.tensor(history_offsets),
+            torch.tensor(frame_offsets, dtype=torch.int64),
+        )
         self._ahead = torch.arange(chunk)
-        self._proprio, self._actions = torch.from_numpy(recording.proprio), torch.from_numpy(recording.actions)
+        self._proprio, self._actions = (
+            torch.from_numpy(recording.proprio),
+            torch.from_numpy(recording.actions),
+        )
         self._text = [recording.facts[number].text for number in used]
         lengths = torch.tensor([fact.length for fact in recording.facts])
         begins, lengths = (lengths.cumsum(0) - lengths)[used], lengths[used]
@@ -69,7 +77,9 @@ class ClipDataset:
         left, now = self._left[steps_B][:, None], self._frame_row[steps_B][:, None]
         past = torch.maximum(self._history, -self._time[steps_B][:, None])
         rows = torch.cat([now + past, now + torch.minimum(self._future, left)], 1)
-        frames = torch.from_numpy(self._recording.frames(rows.flatten().numpy())).unflatten(0, rows.shape)
+        frames = torch.from_numpy(self._recording.frames(rows.flatten().numpy())).unflatten(
+            0, rows.shape
+        )
         past, future = frames.split([len(self._history), len(self._future)], 1)
         actions, action_mask = self._chunks(steps_B)
         return Clip(
@@ -89,7 +99,11 @@ class ClipDataset:
         Every state from which a clip can begin; chunks of up to `most` of them, evenly spaced.
         """
         steps = torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).long()
-        return self._proprio[self._frame_row], *self._chunks(steps), self._proprio[self._frame_row[steps]]
+        return (
+            self._proprio[self._frame_row],
+            *self._chunks(steps),
+            self._proprio[self._frame_row[steps]],
+        )
 
     def _chunks(self, steps_B: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (B, N, A) from the given control steps on, and their mask (B, N)."""
@@ -127,7 +141,9 @@ class ClipBuffer:
         """Add the rows of `clip` in order, dropping the oldest ones; shapes must be those of the first append."""
         data = {name: getattr(clip, name).cpu() for name in _TENSORS}
         if not self._data:
-            self._data = {k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in data.items()}
+            self._data = {
+                k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in data.items()
+            }
         self._check(data)
         before, count = dist.place(len(clip))
         places = (self._next + torch.arange(count)) % self.capacity
@@ -145,7 +161,9 @@ class ClipBuffer:
     def sample(self, batch: int, generator: torch.Generator, part: slice = slice(None)) -> Clip:
         """`batch` clips, uniform, with replacement; of these, the ones in `part`. ValueError if there is none yet."""
         if not self._text:
-            raise ValueError("no clip was collected yet (no success?): start from a stronger base or roll out more")
+            raise ValueError(
+                "no clip was collected yet (no success?): start from a stronger base or roll out more"
+            )
         index = torch.randint(len(self), (batch,), generator=generator)
         columns = {name: self._fetch(column, index)[part] for name, column in self._data.items()}
         return Clip(**columns, text=tuple(self._text[i] for i in index[part].tolist()))
@@ -165,7 +183,10 @@ class ClipBuffer:
     def own_state(self) -> dict:
         """This rank's clips and their places."""
         places = self._mine.nonzero().flatten()
-        return {"places": places, "data": {name: column[places] for name, column in self._data.items()}}
+        return {
+            "places": places,
+            "data": {name: column[places] for name, column in self._data.items()},
+        }
 
     def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
         """Take over a state of a buffer with the same capacity. parts: the `own_state` of all ranks that saved it."""
@@ -180,7 +201,9 @@ class ClipBuffer:
             self._mine[places] = True
             for name, column in part["data"].items():
                 if name not in self._data:
-                    self._data[name] = torch.empty(self.capacity, *column.shape[1:], dtype=column.dtype)
+                    self._data[name] = torch.empty(
+                        self.capacity, *column.shape[1:], dtype=column.dtype
+                    )
                 self._data[name][places] = column[: len(places)]
 
     def _check(self, data: dict[str, Tensor]) -> None:

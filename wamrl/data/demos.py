@@ -49,7 +49,9 @@ class DemoConfig:
     def validate(self) -> None:
         self.env.validate()
         if self.episodes < 1 or self.first < 0 or self.n_workers < 0:
-            raise ValueError("demonstrations: episodes >= 1, first >= 0 and n_workers >= 0 are needed")
+            raise ValueError(
+                "demonstrations: episodes >= 1, first >= 0 and n_workers >= 0 are needed"
+            )
         if not 0 <= self.noise <= 2:
             raise ValueError(
                 f"noise={self.noise} is not possible: choose a standard deviation from 0 to 2 (0.3 is usual)"
@@ -68,15 +70,21 @@ def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -
     ValueError when the environment cannot be built, has no expert, or no episode is left.
     """
     cfg.validate()
-    episodes = _play(cfg.env, cfg.n_workers, [(start.seed, cfg.noise) for start in cfg.starts], progress)
+    episodes = _play(
+        cfg.env, cfg.n_workers, [(start.seed, cfg.noise) for start in cfg.starts], progress
+    )
     kept = [episode for episode in episodes if cfg.keep_failures or episode.success]
     if not kept:
-        raise ValueError(f"the expert failed in all {cfg.episodes} episodes: lower the noise or raise the horizon")
+        raise ValueError(
+            f"the expert failed in all {cfg.episodes} episodes: lower the noise or raise the horizon"
+        )
     return kept
 
 
 def replay(
-    env: EnvConfig, n_workers: int, played: Sequence[tuple[Start, np.ndarray]],
+    env: EnvConfig,
+    n_workers: int,
+    played: Sequence[tuple[Start, np.ndarray]],
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Episode]:
     """Episodes that were played before, with every frame: from each start the executed actions, float32 (S, A).
@@ -86,12 +94,17 @@ def replay(
     episodes = _play(env, n_workers, [(start.seed, actions) for start, actions in played], progress)
     for episode, (start, actions) in zip(episodes, played, strict=True):
         if len(episode.actions) != len(actions):
-            raise ValueError(f"the environment does not repeat itself: the episode of {start} became shorter")
+            raise ValueError(
+                f"the environment does not repeat itself: the episode of {start} became shorter"
+            )
     return episodes
 
 
 def _play(
-    env: EnvConfig, n_workers: int, jobs: list[tuple[int, float | np.ndarray]], progress: Callable[[int], None]
+    env: EnvConfig,
+    n_workers: int,
+    jobs: list[tuple[int, float | np.ndarray]],
+    progress: Callable[[int], None],
 ) -> list[Episode]:
     gather = _in_processes if n_workers else _in_place
     return [Episode(**fields) for fields in gather(env, n_workers, jobs, progress)]
@@ -108,7 +121,9 @@ def _in_place(config: EnvConfig, _: int, jobs: list, progress: Callable[[int], N
     return rows
 
 
-def _in_processes(config: EnvConfig, n_workers: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
+def _in_processes(
+    config: EnvConfig, n_workers: int, jobs: list, progress: Callable[[int], None]
+) -> list[dict]:
     spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch threads and EGL
     with ProcessPoolExecutor(min(n_workers, len(jobs)), spawn, end_with_the_parent) as pool:
         try:
@@ -118,7 +133,9 @@ def _in_processes(config: EnvConfig, n_workers: int, jobs: list, progress: Calla
                 future.result()
                 progress(1)
         except BrokenProcessPool as error:
-            raise RuntimeError("a recording process died: look at its message above and the free memory") from error
+            raise RuntimeError(
+                "a recording process died: look at its message above and the free memory"
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return [future.result() for future in todo]

@@ -66,7 +66,9 @@ def replay(env: Env, seed: int, actions: np.ndarray) -> dict:
 
     def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
         if step == len(actions):
-            raise ValueError(f"{env.spec.name} does not repeat itself: the episode of seed {seed} became longer")
+            raise ValueError(
+                f"{env.spec.name} does not repeat itself: the episode of seed {seed} became longer"
+            )
         return (env.spec.clip(actions[step]),) * 2
 
     return _play(env, seed, decide)
@@ -85,5 +87,10 @@ def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndar
         success |= result.success
         end = result.terminated or result.truncated
     columns = {"frames": frames, "proprio": proprio, "actions": labels, "executed": executed}
-    facts = {"success": bool(success), "stages": int(result.stages), "seed": seed, "text": env.spec.instruction}
+    facts = {
+        "success": bool(success),
+        "stages": int(result.stages),
+        "seed": seed,
+        "text": env.spec.instruction,
+    }
     return {name: np.stack(rows) for name, rows in columns.items()} | facts

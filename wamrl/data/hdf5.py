@@ -27,8 +27,13 @@ _RUN = 64  # frames that are read from disk at once
 
 
 def open_hdf5(
-    path: Path | str, *, views: Sequence[str] | None = None, state_keys: Sequence[str] | None = None,
-    image_hw: tuple[int, int] | None = None, mask: str = "", text: str = "",
+    path: Path | str,
+    *,
+    views: Sequence[str] | None = None,
+    state_keys: Sequence[str] | None = None,
+    image_hw: tuple[int, int] | None = None,
+    mask: str = "",
+    text: str = "",
 ) -> Hdf5Recording:
     """Open a file of demonstrations; numbers are read now, frames when somebody asks for them.
 
@@ -77,8 +82,14 @@ class Hdf5Recording(Recording):
     """See `open_hdf5`. The file stays open until `close`, or until the recording is forgotten."""
 
     def __init__(
-        self, path: Path, file: h5py.File, views: Sequence[str] | None, state_keys: Sequence[str] | None,
-        image_hw: tuple[int, int] | None, mask: str, text: str,
+        self,
+        path: Path,
+        file: h5py.File,
+        views: Sequence[str] | None,
+        state_keys: Sequence[str] | None,
+        image_hw: tuple[int, int] | None,
+        mask: str,
+        text: str,
     ) -> None:
         self._path, self._file = path, file
         data = h5.subgroup(file, "data")
@@ -88,11 +99,19 @@ class Hdf5Recording(Recording):
         keys = h5.names(h5.subgroup(first, "obs"))
         cameras = pick_cameras(self._layout, keys, None if views is None else tuple(views), path)
         states = self._layout.state_keys if state_keys is None else tuple(state_keys)
-        self._demos = [_check_demo(h5.subgroup(data, name), states, list(cameras.values())) for name in chosen]
+        self._demos = [
+            _check_demo(h5.subgroup(data, name), states, list(cameras.values())) for name in chosen
+        ]
         self.views, self.image_hw = tuple(cameras), image_hw or _common_size(self._demos, path)
         self._read_numbers(states)
         self.facts = [
-            Facts(length=d.length, success=d.success, stages=int(d.success), seed=-1, text=text or self._layout.text)
+            Facts(
+                length=d.length,
+                success=d.success,
+                stages=int(d.success),
+                seed=-1,
+                text=text or self._layout.text,
+            )
             for d in self._demos
         ]
         self._ends = np.cumsum([fact.length + 1 for fact in self.facts])
@@ -100,10 +119,14 @@ class Hdf5Recording(Recording):
     def _read_numbers(self, keys: tuple[str, ...]) -> None:
         wanted = [d for demo in self._demos for d in (demo.actions, *demo.states)]
         if (total := sum(dataset.size for dataset in wanted)) > h5.MAX_NUMBERS:
-            raise ValueError(f"{self._path} holds {total} numbers, more than fit in memory: split it")
+            raise ValueError(
+                f"{self._path} holds {total} numbers, more than fit in memory: split it"
+            )
         widths = {tuple(d.shape[1:] for d in (demo.actions, *demo.states)) for demo in self._demos}
         if len(widths) > 1 or not keys:
-            raise ValueError(f"{self._path}: its episodes have states or actions of different widths, or none at all")
+            raise ValueError(
+                f"{self._path}: its episodes have states or actions of different widths, or none at all"
+            )
         rows = [self._states(demo, keys) for demo in self._demos]
         labels = [_labels(demo, self._layout) for demo in self._demos]
         self.proprio, self.actions = np.concatenate(rows), np.concatenate(labels)
@@ -157,10 +180,14 @@ def _demo_names(file: h5py.File, data: h5py.Group, mask: str, path: Path) -> lis
     if mask:
         asked = h5.read_names(h5.column(h5.subgroup(file, "mask"), mask))
         if strangers := sorted(set(asked) - found):
-            raise ValueError(f"{path}: mask/{mask} names episodes that are not there, such as {strangers[0]!r}")
+            raise ValueError(
+                f"{path}: mask/{mask} names episodes that are not there, such as {strangers[0]!r}"
+            )
         found = set(asked)
     if not found:
-        raise ValueError(f"{path} holds no episodes: give a file of robomimic or LIBERO with at least one")
+        raise ValueError(
+            f"{path} holds no episodes: give a file of robomimic or LIBERO with at least one"
+        )
     digits = {name: re.search(r"\d{1,18}$", name) for name in found}
     return sorted(found, key=lambda name: (int(digits[name][0]) if digits[name] else -1, name))
 
@@ -171,17 +198,27 @@ def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) ->
     n = len(actions)
     where = f"{demo.name.lstrip('/')}"
     if (told := h5.attribute(demo, "num_samples", n)) != n:
-        raise ValueError(f"{where} says num_samples={told}, but has {n} actions: write the file again")
+        raise ValueError(
+            f"{where} says num_samples={told}, but has {n} actions: write the file again"
+        )
     if actions.ndim != 2 or actions.dtype.kind != "f":
-        raise ValueError(f"{where}/actions is {actions.dtype} {actions.shape}: floats (n, A) are needed")
+        raise ValueError(
+            f"{where}/actions is {actions.dtype} {actions.shape}: floats (n, A) are needed"
+        )
     after = h5.subgroup(demo, "next_obs") if h5.member(demo, "next_obs") is not None else None
-    if after is not None and not all(h5.member(after, key) is not None for key in (*states, *images)):
+    if after is not None and not all(
+        h5.member(after, key) is not None for key in (*states, *images)
+    ):
         after = None
     if n < 2 and after is None:
-        raise ValueError(f"{where} has one row only: without next_obs no action has a frame after it, leave it out")
+        raise ValueError(
+            f"{where} has one row only: without next_obs no action has a frame after it, leave it out"
+        )
     wins = next((key for key in ("rewards", "dones") if h5.member(demo, key) is not None), None)
     if wins is None:
-        raise ValueError(f"{where} has neither rewards nor dones: nobody knows whether it succeeded")
+        raise ValueError(
+            f"{where} has neither rewards nor dones: nobody knows whether it succeeded"
+        )
     found = _Demo(
         actions=actions,
         states=[h5.numbers(obs, key, n) for key in states],
@@ -206,5 +243,7 @@ def _common_size(demos: list[_Demo], path: Path) -> tuple[int, int]:
     sizes = {image.shape[1:3] for demo in demos for image in demo.images}
     if len(sizes) > 1:
         listed = ", ".join(f"{h} x {w}" for h, w in sorted(sizes))
-        raise ValueError(f"{path}: its pictures differ in size ({listed}): give image_hw, or choose views")
+        raise ValueError(
+            f"{path}: its pictures differ in size ({listed}): give image_hw, or choose views"
+        )
     return sizes.pop()

@@ -31,7 +31,9 @@ def sentences(path: Path) -> Iterator[None]:
         yield
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is truncated or broken ({reason}): copy or download it again") from error
+        raise ValueError(
+            f"{path} is truncated or broken ({reason}): copy or download it again"
+        ) from error
 
 
 def open_file(path: Path) -> h5py.File:
@@ -39,7 +41,9 @@ def open_file(path: Path) -> h5py.File:
     try:
         import h5py
     except ImportError as error:
-        raise ValueError("HDF5 files need h5py, which is not installed: run pip install 'wamrl[data]'") from error
+        raise ValueError(
+            "HDF5 files need h5py, which is not installed: run pip install 'wamrl[data]'"
+        ) from error
     if not path.is_file():
         raise ValueError(f"there is no file {path}: name an HDF5 file of robomimic or LIBERO")
     if not h5py.is_hdf5(path):
@@ -50,7 +54,9 @@ def open_file(path: Path) -> h5py.File:
 
 def names(group: h5py.Group, limit: int = 10_000) -> list[str]:
     if len(group) > limit:
-        raise ValueError(f"{_place(group)} has {len(group)} members, at most {limit} are read: split the file")
+        raise ValueError(
+            f"{_place(group)} has {len(group)} members, at most {limit} are read: split the file"
+        )
     return list(group)
 
 
@@ -61,7 +67,9 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     if not group.id.links.exists(name.encode()):
         return None
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise ValueError(f"{_place(group)}/{name} is a link to elsewhere: copy the data into the file")
+        raise ValueError(
+            f"{_place(group)}/{name} is a link to elsewhere: copy the data into the file"
+        )
     return group[name]
 
 
@@ -86,18 +94,32 @@ def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datase
         raise ValueError(f"{where} is missing or no dataset: there is {known}")
     if found.is_virtual or found.external:
         raise ValueError(f"{where} lies in another file: copy the data into this one")
-    if not 1 <= found.ndim <= 4 or not 1 <= found.shape[0] <= MAX_ROWS or max(found.shape[1:], default=1) > MAX_SIDE:
-        raise ValueError(f"{where} declares the impossible shape {found.shape}: write the file again")
+    if (
+        not 1 <= found.ndim <= 4
+        or not 1 <= found.shape[0] <= MAX_ROWS
+        or max(found.shape[1:], default=1) > MAX_SIDE
+    ):
+        raise ValueError(
+            f"{where} declares the impossible shape {found.shape}: write the file again"
+        )
     if rows is not None and found.shape[0] != rows:
-        raise ValueError(f"{where} has {found.shape[0]} rows, but the episode has {rows} actions: write the file again")
+        raise ValueError(
+            f"{where} has {found.shape[0]} rows, but the episode has {rows} actions: write the file again"
+        )
     if found.chunks is None:
         whole = found.id.get_storage_size() >= found.nbytes
     else:
-        whole = found.id.get_num_chunks() == prod(ceil(n / c) for n, c in zip(found.shape, found.chunks, strict=True))
+        whole = found.id.get_num_chunks() == prod(
+            ceil(n / c) for n, c in zip(found.shape, found.chunks, strict=True)
+        )
         if prod(found.chunks) * found.dtype.itemsize > MAX_CHUNK:
-            raise ValueError(f"{where} is stored in chunks of {found.chunks}, too large to read: write it again")
+            raise ValueError(
+                f"{where} is stored in chunks of {found.chunks}, too large to read: write it again"
+            )
     if not whole:
-        raise ValueError(f"{where} declares shape {found.shape}, but not all of it was written: write the file again")
+        raise ValueError(
+            f"{where} declares shape {found.shape}, but not all of it was written: write the file again"
+        )
     return found
 
 
@@ -105,7 +127,9 @@ def numbers(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datas
     """A `column` of numbers, (n,) or (n, k)."""
     found = column(group, name, rows)
     if found.dtype.kind not in "fiub" or found.ndim > 2 or 0 in found.shape:
-        raise ValueError(f"{_place(group)}/{name} is {found.dtype} {found.shape}: numbers (n,) or (n, k) are needed")
+        raise ValueError(
+            f"{_place(group)}/{name} is {found.dtype} {found.shape}: numbers (n,) or (n, k) are needed"
+        )
     return found
 
 
@@ -124,7 +148,9 @@ def read_numbers(dataset: h5py.Dataset) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = dataset[()].astype(np.float32).reshape(dataset.shape[0], -1)
     if not np.isfinite(values).all():
-        raise ValueError(f"{dataset.name.lstrip('/')} holds NaN or infinity: leave that episode out")
+        raise ValueError(
+            f"{dataset.name.lstrip('/')} holds NaN or infinity: leave that episode out"
+        )
     return values
 
 
@@ -132,8 +158,14 @@ def read_names(dataset: h5py.Dataset) -> list[str]:
     """A dataset of short strings."""
     import h5py
 
-    if dataset.ndim != 1 or not h5py.check_string_dtype(dataset.dtype) or dataset.nbytes > MAX_NUMBERS:
-        raise ValueError(f"{dataset.name.lstrip('/')} is {dataset.dtype} {dataset.shape}: names of episodes are needed")
+    if (
+        dataset.ndim != 1
+        or not h5py.check_string_dtype(dataset.dtype)
+        or dataset.nbytes > MAX_NUMBERS
+    ):
+        raise ValueError(
+            f"{dataset.name.lstrip('/')} is {dataset.dtype} {dataset.shape}: names of episodes are needed"
+        )
     return [n.decode("utf-8", "replace") for n in dataset[()].tolist()]
 
 
@@ -144,7 +176,9 @@ def facts(group: h5py.Group, name: str) -> dict:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{_place(group)}: its {name} is not readable JSON: write the file again") from error
+        raise ValueError(
+            f"{_place(group)}: its {name} is not readable JSON: write the file again"
+        ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{_place(group)}: its {name} is not a JSON object: write the file again")
     return found

@@ -58,8 +58,12 @@ def _libero(data: h5py.Group, path: Path) -> Layout:
         text = re.sub(r"^.*SCENE\d+_", "", path.stem.removesuffix("_demo")).replace("_", " ")
     convention = attribute(data, "macros_image_convention", "")
     return Layout(
-        suffix="_rgb", state_keys=("ee_pos", "ee_ori", "gripper_states"), flip=(convention != "opencv", True),
-        late=bool(convention), panda=False, text=text,
+        suffix="_rgb",
+        state_keys=("ee_pos", "ee_ori", "gripper_states"),
+        flip=(convention != "opencv", True),
+        late=bool(convention),
+        panda=False,
+        text=text,
     )
 
 
@@ -70,21 +74,34 @@ def _robomimic(data: h5py.Group, keys: list[str]) -> Layout:
     site = "robot0_eef_quat_site" in keys  # robosuite >= 1.5
     panda = not site and kwargs.get("robots") in ("Panda", ["Panda"])
     return Layout(
-        suffix="_image", flip=(False, False), late=False, panda=panda,
-        state_keys=("robot0_eef_pos", "robot0_eef_quat_site" if site else "robot0_eef_quat", "robot0_gripper_qpos"),
+        suffix="_image",
+        flip=(False, False),
+        late=False,
+        panda=panda,
+        state_keys=(
+            "robot0_eef_pos",
+            "robot0_eef_quat_site" if site else "robot0_eef_quat",
+            "robot0_gripper_qpos",
+        ),
         text=" ".join(words).lower() or "do the task",
     )
 
 
-def pick_cameras(layout: Layout, keys: list[str], views: tuple[str, ...] | None, path: Path) -> dict[str, str]:
+def pick_cameras(
+    layout: Layout, keys: list[str], views: tuple[str, ...] | None, path: Path
+) -> dict[str, str]:
     """View -> key, in order. A view is a key, a key without its ending, or our environments' "front" or "wrist"."""
-    known = {key.removesuffix(layout.suffix): key for key in sorted(keys) if key.endswith(layout.suffix)}
+    known = {
+        key.removesuffix(layout.suffix): key for key in sorted(keys) if key.endswith(layout.suffix)
+    }
     found = {}
     for view in known if views is None else views:
         wanted = (view.removesuffix(layout.suffix), *_OURS.get(view, ()))
         name = next((name for name in wanted if name in known), None)
         if name is None or view in found:
-            raise ValueError(f"{path} has no camera {view!r} (or it was named twice): choose from {', '.join(known)}")
+            raise ValueError(
+                f"{path} has no camera {view!r} (or it was named twice): choose from {', '.join(known)}"
+            )
         found[view] = known[name]
     if not found:
         raise ValueError(f"views of {path} are empty: choose from {', '.join(known)}")

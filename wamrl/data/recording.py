@@ -56,11 +56,19 @@ class Recording(ABC):
     def episode(self, number: int) -> Episode:
         """One episode, in memory."""
         before, fact = int(self._begins[number]), self.facts[number]
-        acts, seen = slice(before, before + fact.length), slice(before + number, before + number + fact.length + 1)
+        acts, seen = (
+            slice(before, before + fact.length),
+            slice(before + number, before + number + fact.length + 1),
+        )
         return Episode(
-            frames=self.frames(np.arange(seen.start, seen.stop)), proprio=self.proprio[seen],
-            actions=self.actions[acts], executed=self.executed[acts], success=fact.success, stages=fact.stages,
-            seed=fact.seed, text=fact.text,
+            frames=self.frames(np.arange(seen.start, seen.stop)),
+            proprio=self.proprio[seen],
+            actions=self.actions[acts],
+            executed=self.executed[acts],
+            success=fact.success,
+            stages=fact.stages,
+            seed=fact.seed,
+            text=fact.text,
         )
 
     @cached_property
@@ -79,10 +87,14 @@ class InMemory(Recording):
 
     def __init__(self, episodes: Sequence[Episode], views: tuple[str, ...] = ()) -> None:
         self.facts = [
-            Facts(length=len(e.actions), success=e.success, stages=e.stages, seed=e.seed, text=e.text) for e in episodes
+            Facts(
+                length=len(e.actions), success=e.success, stages=e.stages, seed=e.seed, text=e.text
+            )
+            for e in episodes
         ]
         self.proprio, self.actions, self.executed = (
-            np.concatenate([getattr(e, name) for e in episodes]) for name in ("proprio", "actions", "executed")
+            np.concatenate([getattr(e, name) for e in episodes])
+            for name in ("proprio", "actions", "executed")
         )
         self._frames = np.concatenate([np.ascontiguousarray(e.frames) for e in episodes])
         self.views = views or tuple(f"view{i}" for i in range(self._frames.shape[1]))

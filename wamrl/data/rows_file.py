@@ -32,7 +32,11 @@ class RowsWriter:
         header, end = {}, 0
         for name, (dtype, shape) in tables.items():
             size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-            header[name] = {"dtype": _NAMES[np.dtype(dtype)], "shape": shape, "data_offsets": (end, end + size)}
+            header[name] = {
+                "dtype": _NAMES[np.dtype(dtype)],
+                "shape": shape,
+                "data_offsets": (end, end + size),
+            }
             end += size
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8, as safetensors does it
@@ -44,9 +48,16 @@ class RowsWriter:
 
     def append(self, name: str, rows: np.ndarray) -> None:
         dtype, shape = self._tables[name]
-        assert rows.dtype == dtype and rows.shape[1:] == shape[1:], (name, rows.dtype, rows.shape, shape)
+        assert rows.dtype == dtype and rows.shape[1:] == shape[1:], (
+            name,
+            rows.dtype,
+            rows.shape,
+            shape,
+        )
         assert self._written[name] + len(rows) <= shape[0], f"{name} is full"
-        self._file.seek(self._begin[name] + self._written[name] * (rows[0].nbytes if len(rows) else 0))
+        self._file.seek(
+            self._begin[name] + self._written[name] * (rows[0].nbytes if len(rows) else 0)
+        )
         self._file.write(np.ascontiguousarray(rows).data)
         self._written[name] += len(rows)
 
@@ -60,7 +71,9 @@ class RowsWriter:
 
     def __exit__(self, kind: type | None, *_) -> None:
         self.close()
-        assert kind or all(self._written[name] == shape[0] for name, (_, shape) in self._tables.items()), self._written
+        assert kind or all(
+            self._written[name] == shape[0] for name, (_, shape) in self._tables.items()
+        ), self._written
 
 
 class RowsFile:
@@ -68,7 +81,9 @@ class RowsFile:
 
     def __init__(self, path: Path) -> None:
         with safe_open(path, framework="numpy") as checked:
-            self.shapes = {name: tuple(checked.get_slice(name).get_shape()) for name in checked.keys()}
+            self.shapes = {
+                name: tuple(checked.get_slice(name).get_shape()) for name in checked.keys()
+            }
         self._file = open(path, "rb", buffering=0)
         (length,) = struct.unpack("<Q", self._file.read(8))
         header = json.loads(self._file.read(length))
@@ -82,19 +97,29 @@ class RowsFile:
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start to stop of a table."""
         out = np.empty((stop - start, *self.shapes[name][1:]), self.dtypes[name])
-        view, row = memoryview(out).cast("B") if out.size else memoryview(b""), self._row_bytes(name)
+        view, row = (
+            memoryview(out).cast("B") if out.size else memoryview(b""),
+            self._row_bytes(name),
+        )
         done = 0
         while done < len(view):
-            got = os.preadv(self._file.fileno(), [view[done:]], self._begin[name] + start * row + done)
+            got = os.preadv(
+                self._file.fileno(), [view[done:]], self._begin[name] + start * row + done
+            )
             if got == 0:
-                raise ValueError(f"{self._file.name} has become shorter while it was read: put it back and start again")
+                raise ValueError(
+                    f"{self._file.name} has become shorter while it was read: put it back and start again"
+                )
             done += got
         return out
 
     def take(self, name: str, rows: np.ndarray) -> np.ndarray:
         """The given rows of a table, int64 (n,), in any order, repeats allowed."""
         unique, back = np.unique(rows, return_inverse=True)
-        parts = [self.read(name, int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in self._runs(name, unique)]
+        parts = [
+            self.read(name, int(run[0]), int(run[-1]) + 1)[run - run[0]]
+            for run in self._runs(name, unique)
+        ]
         return np.concatenate(parts)[back]
 
     def _runs(self, name: str, unique: np.ndarray) -> Iterator[np.ndarray]:

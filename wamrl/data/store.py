@@ -32,7 +32,12 @@ FORMAT, VERSION = "wamrl-episodes", 1
 _TENSORS, _INDEX = "episodes.safetensors", "index.json"
 _MAX_INDEX_BYTES = 1 << 28  # a million episodes
 _ADVICE = "record the demonstrations again with `wamrl demos`, or name another folder"
-_COLUMNS = {"frames": np.uint8, "proprio": np.float32, "actions": np.float32, "executed": np.float32}
+_COLUMNS = {
+    "frames": np.uint8,
+    "proprio": np.float32,
+    "actions": np.float32,
+    "executed": np.float32,
+}
 _FACTS = {"length": int, "success": bool, "stages": int, "seed": int, "text": str}
 
 
@@ -50,7 +55,11 @@ def save_recording(
     index = {"format": FORMAT, "version": VERSION, "spec": json.loads(json.dumps(spec))}
     index["episodes"] = [asdict(fact) for fact in recording.facts]
     shapes = _shapes(index, "these episodes")
-    _check_numbers({name: getattr(recording, name) for name in ("proprio", "actions", "executed")}, shapes, str(path))
+    _check_numbers(
+        {name: getattr(recording, name) for name in ("proprio", "actions", "executed")},
+        shapes,
+        str(path),
+    )
 
     def fill(file: RowsWriter) -> None:
         for episode in recording.episodes():
@@ -62,7 +71,9 @@ def save_recording(
                 file.append(name, getattr(episode, name))
             progress(1)
 
-    _write(Path(path), index, {name: (dtype, shapes[name]) for name, dtype in _COLUMNS.items()}, fill)
+    _write(
+        Path(path), index, {name: (dtype, shapes[name]) for name, dtype in _COLUMNS.items()}, fill
+    )
 
 
 class Stored(Recording):
@@ -71,7 +82,9 @@ class Stored(Recording):
     def __init__(self, file: RowsFile, index: dict) -> None:
         self._file = file
         self.facts = [Facts(**{name: row[name] for name in _FACTS}) for row in index["episodes"]]
-        self.proprio, self.actions, self.executed = (file.all(name) for name in ("proprio", "actions", "executed"))
+        self.proprio, self.actions, self.executed = (
+            file.all(name) for name in ("proprio", "actions", "executed")
+        )
         self.views, self.image_hw = tuple(index["spec"]["views"]), tuple(index["spec"]["image_hw"])
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
@@ -87,7 +100,9 @@ def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
     path = Path(path)
     index = _read_index(path)
     if spec is not None and (keys := _differing(spec, index["spec"])):
-        raise ValueError(f"{path} was recorded in another environment (it differs in {', '.join(keys)}): {_ADVICE}")
+        raise ValueError(
+            f"{path} was recorded in another environment (it differs in {', '.join(keys)}): {_ADVICE}"
+        )
     try:
         if _file_digest(path / _TENSORS) != index.get("sha256_tensors"):
             raise ValueError("corrupt: its sha256 is not the recorded one")
@@ -98,9 +113,15 @@ def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
     for name, dtype in _COLUMNS.items():
         if file.shapes.get(name) != shapes[name] or file.dtypes[name] != dtype:
             found = f"{file.dtypes[name]} {file.shapes[name]}" if name in file.shapes else "missing"
-            raise ValueError(f"{path}: {name} is {found}, expected {np.dtype(dtype)} {shapes[name]}: {_ADVICE}")
+            raise ValueError(
+                f"{path}: {name} is {found}, expected {np.dtype(dtype)} {shapes[name]}: {_ADVICE}"
+            )
     stored = Stored(file, index)
-    _check_numbers({name: getattr(stored, name) for name in ("proprio", "actions", "executed")}, shapes, str(path))
+    _check_numbers(
+        {name: getattr(stored, name) for name in ("proprio", "actions", "executed")},
+        shapes,
+        str(path),
+    )
     return stored
 
 
@@ -163,19 +184,33 @@ def _read_index(path: Path) -> dict:
             raise ValueError(f"it has {size} bytes")
         index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"there are no demonstrations in {path} (no {_INDEX}): {_ADVICE}") from None
+        raise ValueError(
+            f"there are no demonstrations in {path} (no {_INDEX}): {_ADVICE}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}/{_INDEX} is not readable ({error}): {_ADVICE}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not a folder of demonstrations: {_ADVICE}")
     if index.get("version") != VERSION:
-        raise ValueError(f"{path} has version {index.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}")
+        raise ValueError(
+            f"{path} has version {index.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}"
+        )
     if index.get("sha256_index") != _index_digest(index):
-        raise ValueError(f"{path}/{_INDEX} is corrupt (its sha256 is not the recorded one): {_ADVICE}")
-    if not isinstance(index.get("spec"), dict) or not isinstance(index.get("episodes"), list) or not index["episodes"]:
+        raise ValueError(
+            f"{path}/{_INDEX} is corrupt (its sha256 is not the recorded one): {_ADVICE}"
+        )
+    if (
+        not isinstance(index.get("spec"), dict)
+        or not isinstance(index.get("episodes"), list)
+        or not index["episodes"]
+    ):
         raise ValueError(f"{path}/{_INDEX} names no environment or no episodes: {_ADVICE}")
     for row in index["episodes"]:
-        if not isinstance(row, dict) or any(type(row.get(k)) is not t for k, t in _FACTS.items()) or row["length"] < 1:
+        if (
+            not isinstance(row, dict)
+            or any(type(row.get(k)) is not t for k, t in _FACTS.items())
+            or row["length"] < 1
+        ):
             raise ValueError(f"{path}/{_INDEX} describes an impossible episode: {_ADVICE}")
     return index
 
@@ -192,13 +227,19 @@ def _shapes(index: dict, where: str) -> dict[str, tuple[int, ...]]:
             "executed": (steps, spec["action_dim"]),
         }
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{where}: the environment's spec is incomplete ({error}): {_ADVICE}") from error
+        raise ValueError(
+            f"{where}: the environment's spec is incomplete ({error}): {_ADVICE}"
+        ) from error
 
 
-def _check_numbers(columns: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], where: str) -> None:
+def _check_numbers(
+    columns: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], where: str
+) -> None:
     for name, array in columns.items():
         if array.shape != shapes[name] or array.dtype != np.float32:
             expected = f"float32 {shapes[name]}"
-            raise ValueError(f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}: {_ADVICE}")
+            raise ValueError(
+                f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}: {_ADVICE}"
+            )
         if not np.isfinite(array).all():
             raise ValueError(f"{where}: {name} holds NaN or infinity: {_ADVICE}")

@@ -26,7 +26,10 @@ class EnvSpec:
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest action, float32 (A,) each."""
-        low, high = self.action_low or (-1.0,) * self.action_dim, self.action_high or (1.0,) * self.action_dim
+        low, high = (
+            self.action_low or (-1.0,) * self.action_dim,
+            self.action_high or (1.0,) * self.action_dim,
+        )
         return np.array(low, np.float32), np.array(high, np.float32)
 
     def clip(self, action: np.ndarray) -> np.ndarray:
@@ -75,7 +78,9 @@ class Env(ABC):
         """The robot's own state, float32 (P,). No privileged object state, save a goal that no camera can see."""
 
     def expert(self) -> Expert:
-        raise ValueError(f"{self.spec.name} has no scripted expert: bring demonstrations of your own")
+        raise ValueError(
+            f"{self.spec.name} has no scripted expert: bring demonstrations of your own"
+        )
 
     def close(self) -> None:
         """Free what the environment holds."""

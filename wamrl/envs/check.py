@@ -34,33 +34,66 @@ def _need(holds: bool, fault: str) -> None:
 
 def _check_spec(spec: EnvSpec) -> None:
     _need(isinstance(spec, EnvSpec), "env.spec must be an EnvSpec")
-    _need(bool(spec.name) and bool(spec.instruction), "spec.name and spec.instruction must not be empty")
-    _need(len(spec.views) > 0 and len(set(spec.views)) == len(spec.views), "spec.views must name each camera once")
-    _need(len(spec.image_hw) == 2 and min(spec.image_hw) > 0, "spec.image_hw must be two positive numbers")
+    _need(
+        bool(spec.name) and bool(spec.instruction),
+        "spec.name and spec.instruction must not be empty",
+    )
+    _need(
+        len(spec.views) > 0 and len(set(spec.views)) == len(spec.views),
+        "spec.views must name each camera once",
+    )
+    _need(
+        len(spec.image_hw) == 2 and min(spec.image_hw) > 0,
+        "spec.image_hw must be two positive numbers",
+    )
     for name in ("action_dim", "proprio_dim", "horizon", "stages"):
         value = getattr(spec, name)
-        _need(isinstance(value, int) and value > 0, f"spec.{name} must be a positive int, not {value!r}")
+        _need(
+            isinstance(value, int) and value > 0,
+            f"spec.{name} must be a positive int, not {value!r}",
+        )
     low, high = spec.bounds
-    _need(low.shape == high.shape == (spec.action_dim,), "action_low and action_high need one value per action")
-    _need(bool(np.isfinite([low, high]).all() and (low < high).all()), "action_low must lie below action_high")
+    _need(
+        low.shape == high.shape == (spec.action_dim,),
+        "action_low and action_high need one value per action",
+    )
+    _need(
+        bool(np.isfinite([low, high]).all() and (low < high).all()),
+        "action_low must lie below action_high",
+    )
 
 
 def _check_frame(env: Env) -> np.ndarray:
     """The present frame, after checking that it is what the spec says."""
     frame, want = env.render(), (len(env.spec.views), *env.spec.image_hw, 3)
-    _need(isinstance(frame, np.ndarray) and frame.dtype == np.uint8, "render() must return a uint8 array")
-    _need(frame.shape == want, f"render() returned shape {frame.shape}, but the spec says {want} = (V, H, W, 3)")
+    _need(
+        isinstance(frame, np.ndarray) and frame.dtype == np.uint8,
+        "render() must return a uint8 array",
+    )
+    _need(
+        frame.shape == want,
+        f"render() returned shape {frame.shape}, but the spec says {want} = (V, H, W, 3)",
+    )
     for name, view in zip(env.spec.views, frame, strict=True):
         _need(view.max() > 0, f"the frame of view {name!r} is black: nothing is drawn")
-        _need(view.min() < view.max(), f"the frame of view {name!r} has one colour only: nothing is drawn")
+        _need(
+            view.min() < view.max(),
+            f"the frame of view {name!r} has one colour only: nothing is drawn",
+        )
     return frame
 
 
 def _check_proprio(env: Env) -> np.ndarray:
     """The present proprioception, after checking that it is what the spec says."""
     state, want = env.proprio(), (env.spec.proprio_dim,)
-    _need(isinstance(state, np.ndarray) and state.dtype == np.float32, "proprio() must return a float32 array")
-    _need(state.shape == want, f"proprio() returned shape {state.shape}, but spec.proprio_dim says {want}")
+    _need(
+        isinstance(state, np.ndarray) and state.dtype == np.float32,
+        "proprio() must return a float32 array",
+    )
+    _need(
+        state.shape == want,
+        f"proprio() returned shape {state.shape}, but spec.proprio_dim says {want}",
+    )
     _need(bool(np.isfinite(state).all()), "proprio() contains NaN or infinity")
     return state
 
@@ -70,15 +103,29 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
     before = action.copy()
     result = env.step(action)
     _need(np.array_equal(before, action), "step() changes the action array that it is given")
-    _need(isinstance(result, StepResult), f"step() must return a StepResult, not {type(result).__name__}")
+    _need(
+        isinstance(result, StepResult),
+        f"step() must return a StepResult, not {type(result).__name__}",
+    )
     flags = (result.success, result.terminated, result.truncated)
-    _need(all(isinstance(flag, bool) for flag in flags), "success, terminated and truncated must be Python bools")
-    _need(not (result.terminated and result.truncated), "terminated and truncated came together: the end has one cause")
-    _need(isinstance(result.stages, int) and 0 <= result.stages <= env.spec.stages,
-          f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}")
+    _need(
+        all(isinstance(flag, bool) for flag in flags),
+        "success, terminated and truncated must be Python bools",
+    )
+    _need(
+        not (result.terminated and result.truncated),
+        "terminated and truncated came together: the end has one cause",
+    )
+    _need(
+        isinstance(result.stages, int) and 0 <= result.stages <= env.spec.stages,
+        f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}",
+    )
     _need(result.stages >= last.stages, f"stages went back from {last.stages} to {result.stages}")
     _check_attempts(result, last)
-    _need(not result.success or result.stages == env.spec.stages, "success came before all stages were done")
+    _need(
+        not result.success or result.stages == env.spec.stages,
+        "success came before all stages were done",
+    )
     late = f"the episode goes on after spec.horizon={env.spec.horizon} control steps: truncated never became True"
     _need(steps + 1 < env.spec.horizon or result.terminated or result.truncated, late)
     early = f"truncated after {steps + 1} control steps, but spec.horizon={env.spec.horizon}"
@@ -88,11 +135,22 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
 
 def _check_attempts(result: StepResult, last: StepResult) -> None:
     counts = (result.attempts, result.retries)
-    _need(all(isinstance(count, int) and count >= 0 for count in counts), "attempts and retries must be ints >= 0")
-    _need(result.attempts >= last.attempts, f"attempts went back from {last.attempts} to {result.attempts}")
-    _need(result.retries >= last.retries, f"retries went back from {last.retries} to {result.retries}")
+    _need(
+        all(isinstance(count, int) and count >= 0 for count in counts),
+        "attempts and retries must be ints >= 0",
+    )
+    _need(
+        result.attempts >= last.attempts,
+        f"attempts went back from {last.attempts} to {result.attempts}",
+    )
+    _need(
+        result.retries >= last.retries, f"retries went back from {last.retries} to {result.retries}"
+    )
     new, again = result.attempts - last.attempts, result.retries - last.retries
-    _need(new <= 1, f"attempts rose by {new} in one control step (in an episode's first: it must start from 0)")
+    _need(
+        new <= 1,
+        f"attempts rose by {new} in one control step (in an episode's first: it must start from 0)",
+    )
     _need(again <= new, "retries rose without attempts: every retry is an attempt as well")
 
 
@@ -120,24 +178,39 @@ def _same(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
 def _check_reset(env: Env) -> None:
     first, other = _trace(env, _SEEDS[0]), _trace(env, _SEEDS[1])
     again = _trace(env, _SEEDS[0])
-    _need(all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True)),
-          "reset(seed) is not reproducible: the same seed gave another first frame or proprioception")
-    _need(_same(first, again), "the same seed and the same actions led elsewhere: something survives reset()")
-    _need(not _same(first[:2], other[:2]), "two different seeds gave the same start: reset() ignores its seed")
+    _need(
+        all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True)),
+        "reset(seed) is not reproducible: the same seed gave another first frame or proprioception",
+    )
+    _need(
+        _same(first, again),
+        "the same seed and the same actions led elsewhere: something survives reset()",
+    )
+    _need(
+        not _same(first[:2], other[:2]),
+        "two different seeds gave the same start: reset() ignores its seed",
+    )
     env.reset(_SEEDS[0])
     frame, state = env.render(), env.proprio()
     kept = frame.copy(), state.copy()
-    _need(np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
-          "looking twice without a step shows different things: render() or proprio() changes the state")
+    _need(
+        np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
+        "looking twice without a step shows different things: render() or proprio() changes the state",
+    )
     env.step(env.spec.bounds[1])
     env.render(), env.proprio()
-    _need(np.array_equal(frame, kept[0]) and np.array_equal(state, kept[1]),
-          "an array that was handed out changed later: render() and proprio() must return copies")
+    _need(
+        np.array_equal(frame, kept[0]) and np.array_equal(state, kept[1]),
+        "an array that was handed out changed later: render() and proprio() must return copies",
+    )
 
 
 def _check_clipping(env: Env) -> None:
     inside, outside = _trace(env, _SEEDS[0], 1.0), _trace(env, _SEEDS[0], 5.0)
-    _need(_same(inside, outside), "actions beyond the bounds are not clipped: five times the bounds acted differently")
+    _need(
+        _same(inside, outside),
+        "actions beyond the bounds are not clipped: five times the bounds acted differently",
+    )
 
 
 def _check_clock(env: Env, limit: int) -> None:
@@ -154,8 +227,14 @@ def _check_expert(env: Env) -> None:
     expert, result = env.expert(), _NOTHING_YET
     for step in range(env.spec.horizon):
         action = expert.action()
-        good = isinstance(action, np.ndarray) and action.dtype == np.float32 and action.shape == (env.spec.action_dim,)
-        _need(good, f"the expert's action must be a float32 array of shape ({env.spec.action_dim},)")
+        good = (
+            isinstance(action, np.ndarray)
+            and action.dtype == np.float32
+            and action.shape == (env.spec.action_dim,)
+        )
+        _need(
+            good, f"the expert's action must be a float32 array of shape ({env.spec.action_dim},)"
+        )
         inside = np.isfinite(action).all() and np.array_equal(env.spec.clip(action), action)
         _need(bool(inside), "the expert's action is outside the bounds")
         result = _step(env, action, step, result)

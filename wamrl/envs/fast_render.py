@@ -69,7 +69,9 @@ class Marker:
     rgba: tuple[float, float, float, float] = (0.0, 0.9, 0.1, 1.0)
 
 
-def shared_renderer(key: str, model: Any, height: int, width: int, look: Look = _AS_IT_IS) -> FastRenderer:
+def shared_renderer(
+    key: str, model: Any, height: int, width: int, look: Look = _AS_IT_IS
+) -> FastRenderer:
     """The process's renderer for this kind of model; `key` names the model, so equal keys must mean equal meshes."""
     full = (os.getpid(), key, height, width, look)
     if full not in _renderers:
@@ -86,9 +88,16 @@ class FastRenderer:
         self._mj = mujoco
         self._gl = _gl_context()
         self._model = drawing_copy(model, height, width, look)
-        self._scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + self._model.nsite + 64)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX,
-                     mujoco.mjtRndFlag.mjRND_HAZE, mujoco.mjtRndFlag.mjRND_FOG):
+        self._scene = mujoco.MjvScene(
+            self._model, maxgeom=self._model.ngeom + self._model.nsite + 64
+        )
+        for flag in (
+            mujoco.mjtRndFlag.mjRND_SHADOW,
+            mujoco.mjtRndFlag.mjRND_REFLECTION,
+            mujoco.mjtRndFlag.mjRND_SKYBOX,
+            mujoco.mjtRndFlag.mjRND_HAZE,
+            mujoco.mjtRndFlag.mjRND_FOG,
+        ):
             self._scene.flags[flag] = 0
         self._option = mujoco.MjvOption()
         # the simulators' sites are debugging aids; goals are drawn as markers
@@ -101,13 +110,17 @@ class FastRenderer:
         self._viewport = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.zeros((height, width, 3), np.uint8)
 
-    def render(self, model: Any, data: Any, camera: Camera | Fixed, markers: tuple[Marker, ...] = ()) -> np.ndarray:
+    def render(
+        self, model: Any, data: Any, camera: Camera | Fixed, markers: tuple[Marker, ...] = ()
+    ) -> np.ndarray:
         """One frame, uint8 (H, W, 3), row 0 on top. `data` is read, never written."""
         mj = self._mj
         for name in _CARRIED:
             getattr(self._model, name)[:] = getattr(model, name)
         self._aim(data, camera)
-        mj.mjv_updateScene(self._model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._scene)
+        mj.mjv_updateScene(
+            self._model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._scene
+        )
         for marker in markers:
             self._draw_marker(marker)
         self._gl.make_current()
@@ -125,7 +138,9 @@ class FastRenderer:
         origin = data.body(camera.body).xpos if camera.body else 0.0
         self._camera.lookat[:] = origin + np.asarray(camera.lookat)
         self._camera.distance, self._camera.azimuth, self._camera.elevation = (
-            camera.distance, camera.azimuth, camera.elevation,
+            camera.distance,
+            camera.azimuth,
+            camera.elevation,
         )
 
     def _draw_marker(self, marker: Marker) -> None:
@@ -134,12 +149,18 @@ class FastRenderer:
         self._draw(shape.mjGEOM_SPHERE, (marker.radius,) * 3, (x, y, z), marker.rgba)
         if z > 2 * marker.radius:
             self._draw(shape.mjGEOM_CYLINDER, (0.006, z / 2, 0), (x, y, z / 2), marker.rgba)
-            self._draw(shape.mjGEOM_CYLINDER, (marker.radius / 2, 0.002, 0), (x, y, 0.002), marker.rgba)
+            self._draw(
+                shape.mjGEOM_CYLINDER, (marker.radius / 2, 0.002, 0), (x, y, 0.002), marker.rgba
+            )
 
     def _draw(self, shape: Any, size: tuple, position: tuple, rgba: tuple) -> None:
         geom = self._scene.geoms[self._scene.ngeom]
         self._mj.mjv_initGeom(
-            geom, shape, np.array(size, np.float64), np.array(position, np.float64), np.eye(3).flatten(),
+            geom,
+            shape,
+            np.array(size, np.float64),
+            np.array(position, np.float64),
+            np.eye(3).flatten(),
             np.array(rgba, np.float32),
         )
         geom.emission = 0.6  # the goal must not vanish in the shade
@@ -174,7 +195,9 @@ def _free() -> None:
         context.free()
 
 
-def drawing_copy(model: Any, height: int, width: int, look: Look = _AS_IT_IS, cell: float = 0.02) -> Any:
+def drawing_copy(
+    model: Any, height: int, width: int, look: Look = _AS_IT_IS, cell: float = 0.02
+) -> Any:
     """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects, for the renderer only."""
     import mujoco
 

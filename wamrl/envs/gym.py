@@ -15,7 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, StepResult
-from wamrl.envs.gym_parts import NOTHING, RENDER, TERMINATED, action_box, connect, draw, image_keys, lookup, state_keys
+from wamrl.envs.gym_parts import (
+    NOTHING,
+    RENDER,
+    TERMINATED,
+    action_box,
+    connect,
+    draw,
+    image_keys,
+    lookup,
+    state_keys,
+)
 from wamrl.images import resize
 
 
@@ -49,17 +59,25 @@ class GymConfig(EnvConfig):
             if not getattr(self, name).strip():
                 raise ValueError(f"env.{name} is empty: say what it is")
         if not 8 <= self.image_size <= 512:
-            raise ValueError(f"image_size={self.image_size} is not possible: choose 8 to 512 pixels")
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 8 to 512 pixels"
+            )
         if len(set(self.views)) < len(self.views) or not all(self.views):
             raise ValueError(f"views={self.views} is not possible: name every camera once")
         if self.image_keys and len(self.image_keys) != len(self.views):
-            raise ValueError(f"{len(self.image_keys)} image_keys for {len(self.views)} views: give one path per view")
+            raise ValueError(
+                f"{len(self.image_keys)} image_keys for {len(self.views)} views: give one path per view"
+            )
         if NOTHING in self.state_keys and len(self.state_keys) > 1:
-            raise ValueError(f"state_keys={self.state_keys} is not possible: {NOTHING!r} stands alone")
+            raise ValueError(
+                f"state_keys={self.state_keys} is not possible: {NOTHING!r} stands alone"
+            )
         if self.stages < 1:
             raise ValueError(f"stages={self.stages} is not possible: choose 1 or more")
         if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
         if "render_mode" in dict(self.kwargs):
             raise ValueError("render_mode is always rgb_array: leave it out of env.kwargs")
 
@@ -83,9 +101,16 @@ class GymEnv(Env):
         self._images = tuple(found.values())
         self._states = config.state_keys or state_keys(self._seen)
         self.spec = EnvSpec(
-            name=config.id, instruction=config.instruction, views=tuple(found),
-            image_hw=(config.image_size, config.image_size), action_dim=len(low), proprio_dim=len(self.proprio()),
-            horizon=horizon, stages=config.stages, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()),
+            name=config.id,
+            instruction=config.instruction,
+            views=tuple(found),
+            image_hw=(config.image_size, config.image_size),
+            action_dim=len(low),
+            proprio_dim=len(self.proprio()),
+            horizon=horizon,
+            stages=config.stages,
+            action_low=tuple(low.tolist()),
+            action_high=tuple(high.tolist()),
         )
         self.reset(0)
         self.render()
@@ -102,17 +127,27 @@ class GymEnv(Env):
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
         action = np.asarray(action, np.float32)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), f"bad action {action}"
+        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
+            f"bad action {action}"
+        )
         sent = action.astype(self._box.dtype).reshape(self._box.shape)
-        observation, _, ended, early, info = self.env.step(np.clip(sent, self._box.low, self._box.high))
+        observation, _, ended, early, info = self.env.step(
+            np.clip(sent, self._box.low, self._box.high)
+        )
         self._observe(observation)
         self._steps += 1
-        success = bool(ended) if self._config.success_key == TERMINATED else self._told(info, self._config.success_key)
+        success = (
+            bool(ended)
+            if self._config.success_key == TERMINATED
+            else self._told(info, self._config.success_key)
+        )
         self._done = self._count(info, bool(success))
         terminated = bool(ended or success)
         truncated = not terminated and bool(early or self._steps >= self.spec.horizon)
         self._over = terminated or truncated
-        return StepResult(success=bool(success), terminated=terminated, truncated=truncated, stages=self._done)
+        return StepResult(
+            success=bool(success), terminated=terminated, truncated=truncated, stages=self._done
+        )
 
     def _count(self, info: dict, success: bool) -> int:
         """Sub-goals completed so far; never fewer than before, all only with success."""
@@ -141,9 +176,19 @@ class GymEnv(Env):
 
     def _picture(self, key: str) -> np.ndarray:
         picture = draw(self.env) if key == RENDER else lookup(self._seen, key)
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-            raise ValueError(f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 (H, W, 3)")
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.dtype != np.uint8
+            or picture.shape[2:] != (3,)
+        ):
+            found = (
+                f"{picture.dtype} {picture.shape}"
+                if isinstance(picture, np.ndarray)
+                else type(picture).__name__
+            )
+            raise ValueError(
+                f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 (H, W, 3)"
+            )
         return picture
 
     def proprio(self) -> np.ndarray:

@@ -28,31 +28,49 @@ def connect(name: str, module: str, kwargs: dict[str, Any]) -> tuple[gymnasium.E
         limit = gymnasium.spec(name).max_episode_steps
     except ImportError as error:
         advice = "pip install 'wamrl[gym]' brings gym_pusht; for others install the package that holds it"
-        raise ValueError(f"cannot import {module or name} for {name} ({error}): {advice}") from error
+        raise ValueError(
+            f"cannot import {module or name} for {name} ({error}): {advice}"
+        ) from error
     except gymnasium.error.Error as error:
         advice = "" if module else ", or set env.module to the module that registers it"
-        raise ValueError(f"gymnasium knows no {name!r} ({error}): correct env.id{advice}") from error
+        raise ValueError(
+            f"gymnasium knows no {name!r} ({error}): correct env.id{advice}"
+        ) from error
     try:
-        env = gymnasium.make(name, max_episode_steps=-1, disable_env_checker=True, render_mode="rgb_array", **kwargs)
+        env = gymnasium.make(
+            name, max_episode_steps=-1, disable_env_checker=True, render_mode="rgb_array", **kwargs
+        )
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise ValueError(f"{name} needs a package that is not installed ({error}): install it") from error
+        raise ValueError(
+            f"{name} needs a package that is not installed ({error}): install it"
+        ) from error
     except (TypeError, ValueError, gymnasium.error.Error) as error:
-        raise ValueError(f"{name} cannot be made with {kwargs} and render_mode='rgb_array': {error}") from error
+        raise ValueError(
+            f"{name} cannot be made with {kwargs} and render_mode='rgb_array': {error}"
+        ) from error
     return env, limit
 
 
-def action_box(env: gymnasium.Env, name: str) -> tuple[gymnasium.spaces.Box, np.ndarray, np.ndarray]:
+def action_box(
+    env: gymnasium.Env, name: str
+) -> tuple[gymnasium.spaces.Box, np.ndarray, np.ndarray]:
     """The environment's action space, and its bounds flattened, float32 (A,) each."""
     import gymnasium
 
     space = env.action_space
     if not isinstance(space, gymnasium.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"{name} has actions {space}: a World-Action model needs continuous ones (a Box of floats)")
+        raise ValueError(
+            f"{name} has actions {space}: a World-Action model needs continuous ones (a Box of floats)"
+        )
     low, high = space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError(f"{name} has actions without bounds ({space}): wrap it to give it finite ones")
+        raise ValueError(
+            f"{name} has actions without bounds ({space}): wrap it to give it finite ones"
+        )
     if not (len(low) and (low < high).all()):
-        raise ValueError(f"{name} has an empty action space ({space}): every action needs low < high")
+        raise ValueError(
+            f"{name} has an empty action space ({space}): every action needs low < high"
+        )
     return space, low, high
 
 
@@ -70,7 +88,9 @@ def lookup(observation: Any, path: str) -> Any:
     for key in path.split("/") if path else ():
         if not isinstance(observation, dict) or key not in observation:
             known = ", ".join(map(str, observation)) if isinstance(observation, dict) else "no keys"
-            raise ValueError(f"the observation has no {path!r}: there are {known} where {key!r} was looked for")
+            raise ValueError(
+                f"the observation has no {path!r}: there are {known} where {key!r} was looked for"
+            )
         observation = observation[key]
     return observation
 
@@ -83,7 +103,9 @@ def image_keys(observation: Any, views: tuple[str, ...], keys: tuple[str, ...]) 
     if isinstance(pixels, dict):
         return {view: f"pixels/{view}" for view in views or pixels}
     if len(views) > 1:
-        raise ValueError(f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as well")
+        raise ValueError(
+            f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as well"
+        )
     single = "pixels" if pixels is not None else "" if _is_picture(observation) else RENDER
     return {views[0] if views else "image": single}
 
@@ -97,4 +119,8 @@ def state_keys(observation: Any) -> tuple[str, ...]:
 
 
 def _is_picture(observation: Any) -> bool:
-    return isinstance(observation, np.ndarray) and observation.dtype == np.uint8 and observation.ndim == 3
+    return (
+        isinstance(observation, np.ndarray)
+        and observation.dtype == np.uint8
+        and observation.ndim == 3
+    )

@@ -49,15 +49,29 @@ class LiberoConfig(EnvConfig):
 
     def validate(self) -> None:
         if self.suite not in SUITES:
-            raise ValueError(f"unknown LIBERO suite {self.suite!r}: choose one of {', '.join(SUITES)}")
+            raise ValueError(
+                f"unknown LIBERO suite {self.suite!r}: choose one of {', '.join(SUITES)}"
+            )
         if not 0 <= self.task < SUITES[self.suite]:
-            raise ValueError(f"suite {self.suite!r} has no task {self.task}: choose 0 to {SUITES[self.suite] - 1}")
+            raise ValueError(
+                f"suite {self.suite!r} has no task {self.task}: choose 0 to {SUITES[self.suite] - 1}"
+            )
         if not 16 <= self.image_size <= 480:
-            raise ValueError(f"image_size={self.image_size} is not possible: choose 16 to 480 pixels")
-        if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= set(VIEWS):
-            raise ValueError(f"views={self.views} is not possible: choose one or more of {tuple(VIEWS)}, each once")
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 16 to 480 pixels"
+            )
+        if (
+            not self.views
+            or len(set(self.views)) < len(self.views)
+            or not set(self.views) <= set(VIEWS)
+        ):
+            raise ValueError(
+                f"views={self.views} is not possible: choose one or more of {tuple(VIEWS)}, each once"
+            )
         if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
         if self.assets is not None and not self.assets.is_dir():
             raise ValueError(NO_FOLDER.format(path=self.assets))
 
@@ -101,7 +115,9 @@ class LiberoEnv(Env):
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
         action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), f"bad action {action}"
+        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
+            f"bad action {action}"
+        )
         self._solved = self.sim.step(action)
         self._steps += 1
         done = max(self._stages, sum(self._solved))
@@ -111,19 +127,27 @@ class LiberoEnv(Env):
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(
-            success=success, terminated=success, truncated=truncated, stages=self._stages,
-            attempts=self._attempts.begun, retries=self._attempts.retries,
+            success=success,
+            terminated=success,
+            truncated=truncated,
+            stages=self._stages,
+            attempts=self._attempts.begun,
+            retries=self._attempts.retries,
         )
 
     def _holds(self) -> bool:
         """Is an object that is not yet where the goal wants it between the fingers?"""
-        placed = {goal[1] for goal, solved in zip(self.sim.goals, self._solved, strict=True) if solved}
+        placed = {
+            goal[1] for goal, solved in zip(self.sim.goals, self._solved, strict=True) if solved
+        }
         return any(self.sim.held(name) for name in self.sim.movable() if name not in placed)
 
     def render(self) -> np.ndarray:
         sim, size = self.sim, self.spec.image_hw[0]
         draw = official_renderer(self.spec.name, sim.model).render
-        return np.stack([draw(sim.model, sim.seen, VIEWS[view], size)[::-1, ::-1] for view in self.spec.views])
+        return np.stack(
+            [draw(sim.model, sim.seen, VIEWS[view], size)[::-1, ::-1] for view in self.spec.views]
+        )
 
     def proprio(self) -> np.ndarray:
         return self.sim.proprio().astype(np.float32)

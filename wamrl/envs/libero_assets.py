@@ -60,8 +60,15 @@ def write_config(folder: Path, package: Path) -> Path:
     if not path.exists():
         import yaml  # a dependency of libero
 
-        parts = {"bddl_files": "bddl_files", "init_states": "init_files", "datasets": "../datasets", "assets": "assets"}
-        paths = {"benchmark_root": str(package)} | {key: str(package / part) for key, part in parts.items()}
+        parts = {
+            "bddl_files": "bddl_files",
+            "init_states": "init_files",
+            "datasets": "../datasets",
+            "assets": "assets",
+        }
+        paths = {"benchmark_root": str(package)} | {
+            key: str(package / part) for key, part in parts.items()
+        }
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".config-{os.getpid()}.yaml"  # several workers may come here at once
         draft.write_text(yaml.safe_dump(paths))
@@ -102,7 +109,10 @@ def tasks(suite: str) -> list[Task]:
     name = f"libero_{suite}"
     return [
         Task(
-            suite=suite, index=index, name=task.name, instruction=task.language,
+            suite=suite,
+            index=index,
+            name=task.name,
+            instruction=task.language,
             bddl=package / "bddl_files" / name / task.bddl_file,
             init_states=package / "init_files" / name / task.init_states_file,
         )
@@ -121,9 +131,16 @@ def init_states(path: Path) -> np.ndarray:
     import torch
 
     allowed: list = [
-        (np._core.multiarray._reconstruct if hasattr(np, "_core") else np.core.multiarray._reconstruct,
-         "numpy.core.multiarray._reconstruct"),
-        np.ndarray, np.dtype, type(np.dtype(np.float64)), (codecs.encode, "_codecs.encode"),
+        (
+            np._core.multiarray._reconstruct
+            if hasattr(np, "_core")
+            else np.core.multiarray._reconstruct,
+            "numpy.core.multiarray._reconstruct",
+        ),
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.float64)),
+        (codecs.encode, "_codecs.encode"),
     ]
     with torch.serialization.safe_globals(allowed):
         return np.asarray(torch.load(path, weights_only=True), np.float64)
@@ -146,7 +163,9 @@ def missing_assets_explained(folder: Path) -> Any:
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
-        named = getattr(error, "filename", None) or next(iter(re.findall(r"'([^']+\.\w+)'", str(error))), None)
+        named = getattr(error, "filename", None) or next(
+            iter(re.findall(r"'([^']+\.\w+)'", str(error))), None
+        )
         if named is None or Path(named).exists():
             raise
         file = os.path.relpath(named, folder) if Path(named).is_relative_to(folder) else named

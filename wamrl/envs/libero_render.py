@@ -48,7 +48,9 @@ class OfficialRenderer:
         self._gl.make_current()
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
         self._camera.fixedcamid = model.camera(camera).id
-        mj.mjv_updateScene(model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._scene)
+        mj.mjv_updateScene(
+            model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._scene
+        )
         view, pixels = mj.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
         mj.mjr_render(view, self._scene, self._drawing)
         mj.mjr_readPixels(pixels, None, view, self._drawing)

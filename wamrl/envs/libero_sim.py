@@ -23,7 +23,18 @@ SETTLE_STEPS = 10
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float64)  # nothing moves, gripper open
 CONTROL_HZ = 20
 _KEPT = ("body_pos", "body_quat", "site_rgba")  # of the model: what LIBERO changes in an episode
-_SEEN = ("qpos", "xpos", "xquat", "xmat", "xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat")
+_SEEN = (
+    "qpos",
+    "xpos",
+    "xquat",
+    "xmat",
+    "xipos",
+    "ximat",
+    "geom_xpos",
+    "geom_xmat",
+    "site_xpos",
+    "site_xmat",
+)
 # of the data: what a picture is made from
 _SEEN += ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 
@@ -53,12 +64,16 @@ class Simulation:
         self.env.visualize(vis_settings=dict.fromkeys(self.env._visualizations, False))
         self.env._observables = {}
         self._kept = {name: getattr(self.model, name).copy() for name in _KEPT}
-        self._shown = {name: dict(self._sites_of(name)) for name in self.env.visualization_sites_list}
+        self._shown = {
+            name: dict(self._sites_of(name)) for name in self.env.visualization_sites_list
+        }
         self._robot = self.env.robots[0]
         self._substeps = int(self.env.control_timestep / self.env.model_timestep)
         self._eef_body = self.model.body(self._robot.robot_model.eef_name).id
-        self._fingers = tuple(self._ids(self._robot.gripper.important_geoms[f"{side}_finger"])
-                              for side in ("left", "right"))
+        self._fingers = tuple(
+            self._ids(self._robot.gripper.important_geoms[f"{side}_finger"])
+            for side in ("left", "right")
+        )
         self.goals: list[list[str]] = self.env.parsed_problem["goal_state"]
 
     def _sites_of(self, name: str) -> dict:
@@ -168,7 +183,9 @@ class Simulation:
             if model.body_parentid[child] in family:
                 family.add(child)
         solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
-        return frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in family and solid[i])
+        return frozenset(
+            i for i in range(model.ngeom) if model.geom_bodyid[i] in family and solid[i]
+        )
 
     def movable(self) -> tuple[str, ...]:
         """The objects that the goal wants somewhere, in its order."""
@@ -210,8 +227,16 @@ def _build(task: Task, assets: Path) -> Any:
     with missing_assets_explained(assets), numpy_seeded(0):
         return _until_placed(
             lambda: TASK_MAPPING[problem](
-                str(task.bddl), robots=["Panda"], controller_configs=controller, gripper_types="default",
-                initialization_noise=None, use_camera_obs=False, has_renderer=False, has_offscreen_renderer=False,
-                control_freq=CONTROL_HZ, ignore_done=True, hard_reset=False,
+                str(task.bddl),
+                robots=["Panda"],
+                controller_configs=controller,
+                gripper_types="default",
+                initialization_noise=None,
+                use_camera_obs=False,
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                control_freq=CONTROL_HZ,
+                ignore_done=True,
+                hard_reset=False,
             )
         )

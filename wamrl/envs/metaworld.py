@@ -48,13 +48,25 @@ class MetaWorldConfig(EnvConfig):
             raise ValueError(f"stages={self.stages} is not possible: choose 1 to {MAX_STAGES}")
         if self.stages > 1 and not TASKS[self.task].stageable:
             names = ", ".join(name for name, task in TASKS.items() if task.stageable)
-            raise ValueError(f"task {self.task!r} has one stage only: set stages=1 or choose one of {names}")
+            raise ValueError(
+                f"task {self.task!r} has one stage only: set stages=1 or choose one of {names}"
+            )
         if not 16 <= self.image_size <= 512:
-            raise ValueError(f"image_size={self.image_size} is not possible: choose 16 to 512 pixels")
-        if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= set(VIEWS):
-            raise ValueError(f"views={self.views} is not possible: choose one or more of {VIEWS}, each once")
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 16 to 512 pixels"
+            )
+        if (
+            not self.views
+            or len(set(self.views)) < len(self.views)
+            or not set(self.views) <= set(VIEWS)
+        ):
+            raise ValueError(
+                f"views={self.views} is not possible: choose one or more of {VIEWS}, each once"
+            )
         if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
 
     def build(self) -> MetaWorldEnv:
         self.validate()
@@ -107,8 +119,12 @@ class MetaWorldEnv(Env):
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(
-            success=success, terminated=success, truncated=truncated, stages=self._done,
-            attempts=self._attempts.begun, retries=self._attempts.retries,
+            success=success,
+            terminated=success,
+            truncated=truncated,
+            stages=self._done,
+            attempts=self._attempts.begun,
+            retries=self._attempts.retries,
         )
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:
@@ -128,10 +144,17 @@ class MetaWorldEnv(Env):
         renderer = shared_renderer(f"metaworld/{self._name}", self.sim.env.model, size, size, LOOK)
         markers = (Marker(position=tuple(self.sim.goal())),) if self._task.marker else ()
         draw = renderer.render
-        return np.stack([draw(self.sim.env.model, self.sim.env.data, camera, markers) for camera in self._cameras])
+        return np.stack(
+            [
+                draw(self.sim.env.model, self.sim.env.data, camera, markers)
+                for camera in self._cameras
+            ]
+        )
 
     def proprio(self) -> np.ndarray:
-        return np.concatenate([self._hand, [self.sim.gripper()], self._hand - self._last_hand]).astype(np.float32)
+        return np.concatenate(
+            [self._hand, [self.sim.gripper()], self._hand - self._last_hand]
+        ).astype(np.float32)
 
     def expert(self) -> Expert:
         return make_expert(self._name, self.sim, self.spec.stages)

@@ -77,6 +77,9 @@ class Touch(Watch):
         sim = self._sim
         if (part := sim.touched(self._body)) is not None:
             self._place = part, sim.seen_from(part, sim.hand())
-        elif self._place is not None and dist(self._place[1], sim.seen_from(self._place[0], sim.hand())) > LEAVE:
+        elif (
+            self._place is not None
+            and dist(self._place[1], sim.seen_from(self._place[0], sim.hand())) > LEAVE
+        ):
             self._place = None
         return self._place is not None

@@ -18,7 +18,9 @@ import numpy as np
 
 from wamrl.envs.metaworld_success import SUCCESS
 
-_MISSING = "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
+_MISSING = (
+    "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
+)
 
 HOP = 0.15  # metres between successive goals; success needs 0.05 to 0.07
 DOWN = np.array([1.0, 0.0, 1.0, 0.0])  # quaternion of the hand's target: fingers down
@@ -208,7 +210,9 @@ class Simulation:
     def _parts(self, body: str) -> frozenset[int]:
         """The geoms of a body and of all bodies below it."""
         model = self.env.model
-        return frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in self._family(body))
+        return frozenset(
+            i for i in range(model.ngeom) if model.geom_bodyid[i] in self._family(body)
+        )
 
     def goal(self) -> np.ndarray:
         """The present goal, float64 (3,), metres."""

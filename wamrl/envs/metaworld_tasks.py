@@ -30,9 +30,19 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "reach": Task(
-        instruction="move the gripper to the green ball", horizon=60, marker=True, stageable=True, front=AHEAD
+        instruction="move the gripper to the green ball",
+        horizon=60,
+        marker=True,
+        stageable=True,
+        front=AHEAD,
     ),
-    "push": Task(instruction="push the puck to the green ball", horizon=120, marker=True, stageable=True, front=AHEAD),
+    "push": Task(
+        instruction="push the puck to the green ball",
+        horizon=120,
+        marker=True,
+        stageable=True,
+        front=AHEAD,
+    ),
     "pick-place": Task(
         instruction="pick up the puck and hold it at the green ball",
         horizon=120,
@@ -93,9 +103,14 @@ TASKS: dict[str, Task] = {
         touch="puck_channel",
         front=replace(BEHIND, lookat=(0.0, 0.7, 0.06), distance=0.8),
     ),
-    "coffee-button": Task(instruction="press the button of the coffee machine", horizon=80, touch="coffee_machine"),
+    "coffee-button": Task(
+        instruction="press the button of the coffee machine", horizon=80, touch="coffee_machine"
+    ),
     "assembly": Task(
-        instruction="put the ring over the peg", horizon=180, holds=True, front=replace(AHEAD, distance=0.7)
+        instruction="put the ring over the peg",
+        horizon=180,
+        holds=True,
+        front=replace(AHEAD, distance=0.7),
     ),
     "shelf-place": Task(
         instruction="put the cube on the shelf",

@@ -39,9 +39,13 @@ class PointConfig(EnvConfig):
         if not 1 <= self.stages <= MAX_STAGES:
             raise ValueError(f"stages={self.stages} is not possible: choose 1 to {MAX_STAGES}")
         if not 8 <= self.image_size <= 512:
-            raise ValueError(f"image_size={self.image_size} is not possible: choose 8 to 512 pixels")
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 8 to 512 pixels"
+            )
         if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
 
     def build(self) -> PointEnv:
         self.validate()
@@ -91,15 +95,22 @@ class PointEnv(Env):
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(
-            success=success, terminated=success, truncated=truncated, stages=self._done,
-            attempts=self._attempts.begun, retries=self._attempts.retries,
+            success=success,
+            terminated=success,
+            truncated=truncated,
+            stages=self._done,
+            attempts=self._attempts.begun,
+            retries=self._attempts.retries,
         )
 
     def render(self) -> np.ndarray:
         size = self.spec.image_hw[0]
         x, y, board = _canvas(size)
         picture = board.copy()
-        for centre, radius, colour in ((self.goal, RADIUS + 0.06, _GREEN), (self.position, 0.15, _BLUE)):
+        for centre, radius, colour in (
+            (self.goal, RADIUS + 0.06, _GREEN),
+            (self.position, 0.15, _BLUE),
+        ):
             distance = np.hypot(x - centre[0], y - centre[1])
             # soft edge of one pixel
             cover = np.clip((radius - distance) * size / 2 + 0.5, 0.0, 1.0)[..., None]

@@ -30,7 +30,9 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        ray.init(
+            address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+        )
     except Exception as error:
         raise ValueError(
             f"no Ray cluster answers at {address!r} ({type(error).__name__}): start one with `ray start --head`, or "
@@ -63,7 +65,10 @@ class _Remote:
         kind, value = answer_to(self._worker, (verb, items))
         if kind == "error":
             return kind, value
-        return kind, (value, {name: array[rows] for name, array in self._arrays.items() if name != "actions"})
+        return kind, (
+            value,
+            {name: array[rows] for name, array in self._arrays.items() if name != "actions"},
+        )
 
 
 class RayProcess:
@@ -73,7 +78,9 @@ class RayProcess:
         import ray
 
         # One core each, on as many machines as there are; a node that is lost must not take the driver's retries along.
-        make = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(_Remote)
+        make = ray.remote(
+            num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )(_Remote)
         self._ray, self._actor, self._memory_fd = ray, make.remote(), memory_fd
         self._sent: deque[tuple] = deque()  # reference of the answer, slots
         self._count, self._pid = len(slots), 0
@@ -96,7 +103,9 @@ class RayProcess:
         if verb in ("step", "reset"):
             (items,) = rest
             slots = [slot for slot, _ in items]
-            self._sent.append((self._actor.chunk.remote(verb, items, self._arrays["actions"][slots]), slots))
+            self._sent.append(
+                (self._actor.chunk.remote(verb, items, self._arrays["actions"][slots]), slots)
+            )
             return
         if verb == "attach":
             layout: Layout = rest[0]
@@ -124,7 +133,11 @@ class RayProcess:
     def gather(processes: Sequence[RayProcess], timeout_s: float) -> list:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
         waiting = [process._sent[0][0] for process in processes]
-        ready = set(processes[0]._ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s)[0]) if waiting else ()
+        ready = (
+            set(processes[0]._ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s)[0])
+            if waiting
+            else ()
+        )
         answers = []
         for process, reference in zip(processes, waiting, strict=True):
             try:

@@ -44,11 +44,21 @@ class RobosuiteConfig(EnvConfig):
         if self.task not in TASKS:
             raise ValueError(f"unknown robosuite task {self.task!r}: choose one of {known_tasks()}")
         if not 16 <= self.image_size <= 512:
-            raise ValueError(f"image_size={self.image_size} is not possible: choose 16 to 512 pixels")
-        if not self.views or len(set(self.views)) < len(self.views) or not set(self.views) <= set(VIEWS):
-            raise ValueError(f"views={self.views} is not possible: choose one or more of {VIEWS}, each once")
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 16 to 512 pixels"
+            )
+        if (
+            not self.views
+            or len(set(self.views)) < len(self.views)
+            or not set(self.views) <= set(VIEWS)
+        ):
+            raise ValueError(
+                f"views={self.views} is not possible: choose one or more of {VIEWS}, each once"
+            )
         if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} is not possible: give at least 1 control step, or None")
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
 
     def build(self) -> RobosuiteEnv:
         self.validate()
@@ -84,7 +94,9 @@ class RobosuiteEnv(Env):
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
         action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), f"bad action {action}"
+        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
+            f"bad action {action}"
+        )
         success = self.sim.step(action)
         placed = self.sim.placed()
         done = max(self._done, sum(placed))
@@ -93,8 +105,12 @@ class RobosuiteEnv(Env):
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(
-            success=success, terminated=success, truncated=truncated, stages=self._done,
-            attempts=self._attempts.begun, retries=self._attempts.retries,
+            success=success,
+            terminated=success,
+            truncated=truncated,
+            stages=self._done,
+            attempts=self._attempts.begun,
+            retries=self._attempts.retries,
         )
 
     def render(self) -> np.ndarray:
@@ -104,7 +120,9 @@ class RobosuiteEnv(Env):
 
     def proprio(self) -> np.ndarray:
         position, _ = self.sim.hand.pose()
-        return np.concatenate([position, self.sim.quaternion(), self.sim.fingers()]).astype(np.float32)
+        return np.concatenate([position, self.sim.quaternion(), self.sim.fingers()]).astype(
+            np.float32
+        )
 
     def expert(self) -> Expert:
         return make_expert(self.sim)

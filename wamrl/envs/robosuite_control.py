@@ -35,7 +35,9 @@ class Panda:
         low, high = model.actuator_ctrlrange.T.copy()
         self._low, self._high = low[:ARM], high[:ARM]
         self._middle, self._half = ((high + low) / 2)[ARM:], ((high - low) / 2)[ARM:]
-        assert model.nu == ARM + 2 and all(model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM))
+        assert model.nu == ARM + 2 and all(
+            model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM)
+        )
         self.rest()
 
     def rest(self) -> None:
@@ -45,12 +47,16 @@ class Panda:
 
     def pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) in metres and rotation (3, 3) of the point between the fingertips; copies."""
-        return self._data.site_xpos[self.site].copy(), self._data.site_xmat[self.site].reshape(3, 3).copy()
+        return self._data.site_xpos[self.site].copy(), self._data.site_xmat[self.site].reshape(
+            3, 3
+        ).copy()
 
     def drive(self, action: np.ndarray) -> None:
         """One control step (50 ms) with float (7,) in [-1, 1]."""
         mj, model, data = self._mj, self._model, self._data
-        self.fingers = np.clip(self.fingers + np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0)
+        self.fingers = np.clip(
+            self.fingers + np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0
+        )
         data_fingers = self._middle + self._half * self.fingers
         goal = None
         for _ in range(SUBSTEPS):
@@ -68,11 +74,15 @@ class Panda:
         self._mj.mj_fullM(model, self._mass, data.qM)
         mass, J, dq = self._mass[:ARM, :ARM], jacobian[:, :ARM], data.qvel[:ARM]
         turned = data.site_xmat[self.site].reshape(3, 3)
-        error = np.concatenate([x_goal - data.site_xpos[self.site], turn_error(turned_goal, turned)])
+        error = np.concatenate(
+            [x_goal - data.site_xpos[self.site], turn_error(turned_goal, turned)]
+        )
         wish = KP * error - KD * (J @ dq)
         JM = np.linalg.solve(mass, J.T).T  # J M^-1
         inertia = JM @ J.T  # inverse of the hand's inertia
-        force = np.concatenate([np.linalg.solve(inertia[:3, :3], wish[:3]), np.linalg.solve(inertia[3:, 3:], wish[3:])])
+        force = np.concatenate(
+            [np.linalg.solve(inertia[:3, :3], wish[:3]), np.linalg.solve(inertia[3:, 3:], wish[3:])]
+        )
         pose = mass @ (NULL_KP * (self._posture - data.qpos[:ARM]) - NULL_KD * dq)
         return J.T @ (force - np.linalg.solve(inertia, JM @ pose)) + pose + data.qfrc_bias[:ARM]
 

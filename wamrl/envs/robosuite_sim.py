@@ -17,7 +17,10 @@ from wamrl.envs.robosuite_control import Panda
 from wamrl.envs.robosuite_tasks import Task
 
 _MISSING = "this environment needs robosuite and MuJoCo, which are not installed: run pip install 'wamrl[robosuite]'"
-_FINGERS = (("finger1_collision", "finger1_pad_collision"), ("finger2_collision", "finger2_pad_collision"))
+_FINGERS = (
+    ("finger1_collision", "finger1_pad_collision"),
+    ("finger2_collision", "finger2_pad_collision"),
+)
 
 
 @cache
@@ -40,9 +43,18 @@ def make(task: Task) -> Any:
     from robosuite.controllers import load_composite_controller_config
 
     return suite.make(
-        task.env, robots="Panda", seed=0, control_freq=20, ignore_done=True, hard_reset=False, renderer="mujoco",
+        task.env,
+        robots="Panda",
+        seed=0,
+        control_freq=20,
+        ignore_done=True,
+        hard_reset=False,
+        renderer="mujoco",
         controller_configs=load_composite_controller_config(controller="BASIC", robot="Panda"),
-        has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False, use_object_obs=False,
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        use_object_obs=False,
     )
 
 
@@ -56,7 +68,9 @@ class Simulation:
         self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
         self.hand = Panda(self.model, self.data)
         prefix = "gripper0_right_"
-        self._fingers = [frozenset(self.model.geom(prefix + name).id for name in names) for names in _FINGERS]
+        self._fingers = [
+            frozenset(self.model.geom(prefix + name).id for name in names) for names in _FINGERS
+        ]
         self._sliders = [self.model.joint(f"{prefix}finger_joint{i}").qposadr[0] for i in (1, 2)]
 
     def reset(self, seed: int) -> None:
@@ -114,4 +128,6 @@ class Simulation:
         """The colliding geoms of a thing, ids in the model's order."""
         root = self.model.body(f"{body}_main").id
         geoms = range(self.model.ngeom)
-        return tuple(i for i in geoms if self.model.geom_bodyid[i] == root and self.model.geom_contype[i])
+        return tuple(
+            i for i in geoms if self.model.geom_bodyid[i] == root and self.model.geom_contype[i]
+        )

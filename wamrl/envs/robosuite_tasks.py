@@ -26,12 +26,22 @@ class Task:
 
 
 TASKS: dict[str, Task] = {
-    "lift": Task(env="Lift", instruction="lift the red cube", horizon=70, things=("cube",), front=TABLE),
+    "lift": Task(
+        env="Lift", instruction="lift the red cube", horizon=70, things=("cube",), front=TABLE
+    ),
     "stack": Task(
-        env="Stack", instruction="put the red cube on the green cube", horizon=120, things=("cubeA",), front=TABLE
+        env="Stack",
+        instruction="put the red cube on the green cube",
+        horizon=120,
+        things=("cubeA",),
+        front=TABLE,
     ),
     "pick-place-can": Task(
-        env="PickPlaceCan", instruction="put the can into its bin", horizon=230, things=("Can",), front=BINS
+        env="PickPlaceCan",
+        instruction="put the can into its bin",
+        horizon=230,
+        things=("Can",),
+        front=BINS,
     ),
     "nut-assembly-square": Task(
         env="NutAssemblySquare",

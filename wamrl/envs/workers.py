@@ -57,16 +57,24 @@ class PoolConfig:
     def validate(self) -> None:
         self.env.validate()
         if not 1 <= self.n_workers <= self.n_envs:
-            raise ValueError(f"n_workers={self.n_workers} is not possible: choose 1 to n_envs={self.n_envs}")
+            raise ValueError(
+                f"n_workers={self.n_workers} is not possible: choose 1 to n_envs={self.n_envs}"
+            )
         if self.lanes < 1:
             raise ValueError(f"lanes={self.lanes} is not possible: choose 2 (usual) or 1")
         if self.n_exec < 1 or self.timeout_s <= 0:
-            raise ValueError(f"n_exec={self.n_exec}, timeout_s={self.timeout_s}: both must be positive")
+            raise ValueError(
+                f"n_exec={self.n_exec}, timeout_s={self.timeout_s}: both must be positive"
+            )
         frames, history = self.frame_offsets, self.history_offsets
         if list(frames) != sorted(set(frames)) or any(f < 1 for f in frames):
-            raise ValueError(f"frame_offsets={frames} is not possible: give ascending control steps >= 1")
+            raise ValueError(
+                f"frame_offsets={frames} is not possible: give ascending control steps >= 1"
+            )
         if list(history) != sorted(set(history)) or history[-1:] != (0,):
-            raise ValueError(f"history_offsets={history} is not possible: give ascending control steps that end with 0")
+            raise ValueError(
+                f"history_offsets={history} is not possible: give ascending control steps that end with 0"
+            )
 
     def build(self) -> Pool:
         self.validate()
@@ -114,7 +122,9 @@ class Pool:
     def reset(self, starts: Sequence[Start | None]) -> Obs:
         """Start one episode per slot (None: the slot idles), dropping those that still run; Obs of all B slots."""
         if len(starts) != self.config.n_envs:
-            raise ValueError(f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None")
+            raise ValueError(
+                f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None"
+            )
         while self._sent:  # what an interrupted rollout left behind
             self.receive()
         self._live[:] = False
@@ -141,7 +151,10 @@ class Pool:
         return fresh.outcome.obs
 
     def step(
-        self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, buffer: OutcomeBuffer | None = None
+        self,
+        actions_BNA: Tensor | np.ndarray,
+        active_B: Tensor | np.ndarray,
+        buffer: OutcomeBuffer | None = None,
     ) -> Outcome:
         """Execute the first n_exec actions in every active slot; float32 (B, N >= n_exec, A), bool (B,).
 
@@ -153,7 +166,10 @@ class Pool:
         return self.receive(buffer)
 
     def send(
-        self, actions_BNA: Tensor | np.ndarray, active_B: Tensor | np.ndarray, starts: Mapping[int, Start] = _NONE
+        self,
+        actions_BNA: Tensor | np.ndarray,
+        active_B: Tensor | np.ndarray,
+        starts: Mapping[int, Start] = _NONE,
     ) -> None:
         """Begin `step` and return at once. starts: slots in which a new episode begins meanwhile, instead of a step."""
         active = _array(active_B).astype(bool).reshape(self.config.n_envs) & self._live
@@ -162,7 +178,9 @@ class Pool:
         self._require_here(sent)
         running = [slot for slot in slots if slot not in self._lost]
         self._write_actions(actions_BNA, running)
-        self._team.send("step", dict.fromkeys(running) | {slot: start.seed for slot, start in starts.items()})
+        self._team.send(
+            "step", dict.fromkeys(running) | {slot: start.seed for slot, start in starts.items()}
+        )
         # the workers run: what does not concern them is done from here on
         ran = seen = self._rows(slots)
         if starts:
@@ -218,19 +236,27 @@ class Pool:
     def _require_here(self, slots: list[int]) -> None:
         top = self.config.n_envs - 1
         if slots and (min(slots) < 0 or max(slots) > top or not self._away.isdisjoint(slots)):
-            raise ValueError(f"slots {slots}: choose from 0 to {top}, none that is sent and not received")
+            raise ValueError(
+                f"slots {slots}: choose from 0 to {top}, none that is sent and not received"
+            )
 
     def _write_actions(self, actions: Tensor | np.ndarray, slots: list[int]) -> None:
         """The first n_exec of each slot, into the shared block."""
         array, n_exec, dim = _array(actions), self.config.n_exec, self.spec.action_dim
-        fits = array.ndim == 3 and array.shape[::2] == (self.config.n_envs, dim) and array.shape[1] >= n_exec
+        fits = (
+            array.ndim == 3
+            and array.shape[::2] == (self.config.n_envs, dim)
+            and array.shape[1] >= n_exec
+        )
         if array.dtype != np.float32 or not fits:
             wanted = f"float32 ({self.config.n_envs}, N >= {n_exec}, {dim})"
             raise ValueError(f"actions are {array.dtype} {array.shape}: the pool needs {wanted}")
         rows = slots if len(slots) < self.config.n_envs else slice(None)
         chosen = array[rows, :n_exec]
         if np.count_nonzero(np.isfinite(chosen)) < chosen.size:
-            raise ValueError("actions contain NaN or infinity: the policy has diverged; lower the learning rate")
+            raise ValueError(
+                "actions contain NaN or infinity: the policy has diverged; lower the learning rate"
+            )
         self._team.arrays["actions"][rows] = chosen
 
 

@@ -49,7 +49,12 @@ def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
             if message[0] == "attach":
                 _, layout, first = message
                 arrays = layout.views(map_block(memory_fd, layout))
-                message = ("attach", layout, first, {k: v[first : first + worker.count] for k, v in arrays.items()})
+                message = (
+                    "attach",
+                    layout,
+                    first,
+                    {k: v[first : first + worker.count] for k, v in arrays.items()},
+                )
             pipe.send(answer_to(worker, message))
         else:
             break
@@ -93,7 +98,9 @@ def _receive(pipe: Connection) -> tuple | None:
         except (EOFError, OSError):
             os._exit(1)
         except Exception as error:  # the message came, but does not unpickle
-            pipe.send(("error", ValueError(f"the worker cannot load the environment's config: {error}")))
+            pipe.send(
+                ("error", ValueError(f"the worker cannot load the environment's config: {error}"))
+            )
 
 
 def _end_with(pipe_fd: int) -> None:
@@ -109,7 +116,9 @@ def _portable(error: Exception) -> Exception:
     """As a class that the pool can unpickle: ValueError keeps its one sentence, a bug gets its traceback."""
     if isinstance(error, ValueError):
         return ValueError(str(error))
-    return RuntimeError(f"an environment failed with {type(error).__name__}: {error}\n{traceback.format_exc()}")
+    return RuntimeError(
+        f"an environment failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"
+    )
 
 
 class Worker:
@@ -129,7 +138,8 @@ class Worker:
     def attach(self, layout: Layout, first: int, arrays: dict[str, np.ndarray]) -> None:
         """arrays: those of `layout`, with the rows of our slots only."""
         self._slots = {
-            first + i: _Slot(env, layout, {k: v[i] for k, v in arrays.items()}) for i, env in enumerate(self._envs)
+            first + i: _Slot(env, layout, {k: v[i] for k, v in arrays.items()})
+            for i, env in enumerate(self._envs)
         }
 
     def reset(self, items: list[tuple[int, int]]) -> float:
@@ -159,7 +169,9 @@ class _Slot:
         steps, back, horizon = range(layout.n_exec + 1), layout.history_offsets, env.spec.horizon
         self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
         # Control steps of a chunk after which somebody looks, now or, from the end of this or a later chunk, back.
-        self._seen = [k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps]
+        self._seen = [
+            k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps
+        ]
         # and those of the episode that its end looks back to
         self._late = {horizon + h for h in back}
         self._back = back[:-1]  # the last one is 0, now
@@ -217,5 +229,7 @@ class _Slot:
     def _checked(self, array: np.ndarray, like: np.ndarray, what: str) -> np.ndarray:
         if array.shape != like.shape or array.dtype != like.dtype:
             found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
-            raise ValueError(f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the env")
+            raise ValueError(
+                f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the env"
+            )
         return array

@@ -70,7 +70,9 @@ class Mailbox:
         """The worker's side: the items of an order. A later one may be being written beside it, to other slots."""
         words = self._words[_ORDERS:].tolist()
         rows = enumerate(zip(words[::2], words[1::2], strict=True), start=self._first)
-        return [(slot, None if todo == _STEP else todo) for slot, (of, todo) in rows if of == number]
+        return [
+            (slot, None if todo == _STEP else todo) for slot, (of, todo) in rows if of == number
+        ]
 
     def finish(self, seconds: float) -> None:
         """The worker's side: the oldest order is done, and took so long."""

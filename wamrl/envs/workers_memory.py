@@ -48,7 +48,10 @@ class Layout:
 
     def local(self, count: int) -> dict[str, np.ndarray]:
         """Arrays of our own for `count` slots, by name."""
-        return {name: np.zeros((count, *shape[1:]), dtype) for name, (dtype, shape) in self.fields().items()}
+        return {
+            name: np.zeros((count, *shape[1:]), dtype)
+            for name, (dtype, shape) in self.fields().items()
+        }
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,8 @@ class OutcomeBuffer:
     def __init__(self, layout: Layout) -> None:
         batch, fields = layout.n_envs, layout.fields()
         self._frames, self._obs_frames, self._proprio = (
-            np.empty(shape, dtype) for dtype, shape in map(fields.get, ("frames", "obs_frames", "obs_proprio"))
+            np.empty(shape, dtype)
+            for dtype, shape in map(fields.get, ("frames", "obs_frames", "obs_proprio"))
         )
         self._facts = np.empty(fields["facts"][1][::-1], np.int64)
         self._flags, self._lost = np.empty((3, batch), bool), np.empty(batch, bool)
@@ -31,13 +32,22 @@ class OutcomeBuffer:
         success, terminated, truncated = map(tensor, self._flags)
         text = (layout.spec.instruction,) * batch
         self.outcome = Outcome(
-            frames=tensor(self._frames), verifiable=tensor(self._verifiable), executed=executed, success=success,
-            terminated=terminated, truncated=truncated, stages=stages, attempts=attempts, retries=retries,
+            frames=tensor(self._frames),
+            verifiable=tensor(self._verifiable),
+            executed=executed,
+            success=success,
+            terminated=terminated,
+            truncated=truncated,
+            stages=stages,
+            attempts=attempts,
+            retries=retries,
             lost=tensor(self._lost),
             obs=Obs(frames=tensor(self._obs_frames), proprio=tensor(self._proprio), text=text),
         )
 
-    def write(self, block: Mapping[str, np.ndarray], ran: np.ndarray, seen: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    def write(
+        self, block: Mapping[str, np.ndarray], ran: np.ndarray, seen: np.ndarray, lost: np.ndarray
+    ) -> np.ndarray:
         """Copy the rows of slots that executed a chunk (ran) and that have an observation (seen), zero in the others.
 
         All bool (B,); returns the slots whose episodes are over. Slots not named may be being written to meanwhile.

@@ -42,7 +42,14 @@ class Process:
         with theirs:
             self._popen = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory_fd), json.dumps(sys.path)),
+                    *(
+                        sys.executable,
+                        "-c",
+                        _COMMAND,
+                        str(theirs.fileno()),
+                        str(memory_fd),
+                        json.dumps(sys.path),
+                    ),
                     json.dumps([slots.start, len(slots), box_fd, *bells]),
                 ],
                 pass_fds=files,
@@ -78,7 +85,10 @@ class Process:
         if not _all_done(processes):  # one patience for all: they are waited for together
             wait = processes[0]._patience.wait
             wait(lambda: _all_done(processes), lambda: silent.extend(_sleep(processes, deadline)))
-        lost = {process: WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s") for process in silent}
+        lost = {
+            process: WorkerLost(f"worker {process.pid} did not answer for {timeout_s:g} s")
+            for process in silent
+        }
         return [lost.get(process) or process._take() for process in processes]
 
     def _is_done(self) -> bool:
@@ -122,7 +132,9 @@ def _all_done(processes: Sequence[Process]) -> bool:
 def _sleep(processes: Sequence[Process], deadline: float) -> list[Process]:
     """Wait until each has an answer for `_take`, at most until `deadline` (monotonic); those that have none."""
     late, poll = [process for process in processes if not process._is_done()], select.poll()
-    owner = {fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)}
+    owner = {
+        fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)
+    }
     for fd in owner:
         poll.register(fd, select.POLLIN)  # a closed pipe counts as ready, too
     while late:

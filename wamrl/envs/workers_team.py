@@ -21,7 +21,14 @@ class Team:
     """Processes 0..W-1 with their shares of the slots; `arrays` is the shared block (see `Layout`)."""
 
     def __init__(
-        self, env: EnvConfig, *, kind: type, n_envs: int, n_workers: int, timeout_s: float, n_exec: int,
+        self,
+        env: EnvConfig,
+        *,
+        kind: type,
+        n_envs: int,
+        n_workers: int,
+        timeout_s: float,
+        n_exec: int,
         **offsets: tuple[int, ...],
     ) -> None:
         """kind: of the workers, `workers_process.Process` or what has its methods."""
@@ -44,7 +51,9 @@ class Team:
                     f"{self.spec.name}: build() made a different spec in each worker: make it deterministic"
                 )
             self.layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
-            self.arrays: dict[str, np.ndarray] = self.layout.views(map_block(self._memory[0], self.layout))
+            self.arrays: dict[str, np.ndarray] = self.layout.views(
+                map_block(self._memory[0], self.layout)
+            )
             self._attach(range(n_workers))
         except BaseException:
             self.close()
@@ -74,7 +83,9 @@ class Team:
         A lost worker takes all that was sent to it along: later answers are not waited for.
         """
         verb, busy = self._sent.popleft()
-        answers = self._answers(lambda: self._kind.gather([self._processes[i] for i in busy], self._timeout_s))
+        answers = self._answers(
+            lambda: self._kind.gather([self._processes[i] for i in busy], self._timeout_s)
+        )
         gone: dict[int, WorkerLost] = {}
         for i, answer in zip(busy, answers, strict=True):
             if isinstance(answer, WorkerLost):
@@ -87,7 +98,9 @@ class Team:
         for i, loss in gone.items():
             if self._losses[i] == _MAX_LOSSES:
                 self.close()
-                raise RuntimeError(f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory")
+                raise RuntimeError(
+                    f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory"
+                )
         if not gone:
             return set()
         self._replace(gone)
@@ -107,7 +120,9 @@ class Team:
         for i in workers:
             self._processes[i].kill()
             self._processes[i] = self._kind(self._memory[0], self._shares[i])
-        self._sent = deque((verb, [i for i in busy if i not in workers]) for verb, busy in self._sent)
+        self._sent = deque(
+            (verb, [i for i in busy if i not in workers]) for verb, busy in self._sent
+        )
         self._build(list(workers))
         self._attach(list(workers))
 
@@ -123,7 +138,9 @@ class Team:
         for answer in answers:
             if isinstance(answer, WorkerLost):
                 self.close()
-                raise RuntimeError(f"{answer} while it built the environments: look at its stderr and the free memory")
+                raise RuntimeError(
+                    f"{answer} while it built the environments: look at its stderr and the free memory"
+                )
         return answers
 
     def _ask(self, workers: Sequence[int], messages: list[tuple], timeout_s: float) -> list:
@@ -155,8 +172,12 @@ class Team:
 def _check_portable(env: EnvConfig) -> None:
     if type(env).__module__ == "__main__":
         name = type(env).__name__
-        raise ValueError(f"{name} is defined in the running script: put it into a module that workers can import")
+        raise ValueError(
+            f"{name} is defined in the running script: put it into a module that workers can import"
+        )
     try:
         pickle.dumps(env)
     except Exception as error:
-        raise ValueError(f"the env config cannot travel to a worker: {error}; keep it plain data") from error
+        raise ValueError(
+            f"the env config cannot travel to a worker: {error}; keep it plain data"
+        ) from error

@@ -19,7 +19,9 @@ class ActionHeadConfig:
 
     def validate(self) -> None:
         if self.width % self.heads or self.blocks_per_tap < 1:
-            raise ValueError(f"action head: heads must divide width and blocks_per_tap be >= 1, got {self}")
+            raise ValueError(
+                f"action head: heads must divide width and blocks_per_tap be >= 1, got {self}"
+            )
 
     def build(self, spec: WAMSpec, feature_dim: int) -> ActionHead:
         self.validate()
@@ -55,22 +57,29 @@ class ActionHead(Actor):
         self.time = mlp(d, d)
         self.proprio = mlp(spec.proprio_dim, d, d)
         self.blocks = nn.ModuleList(
-            ActionBlock(d, cfg.heads, feature_dim) for _ in range(len(spec.taps) * cfg.blocks_per_tap)
+            ActionBlock(d, cfg.heads, feature_dim)
+            for _ in range(len(spec.taps) * cfg.blocks_per_tap)
         )
         self.norm = nn.LayerNorm(d)
         self.head = zero_(nn.Linear(d, spec.action_dim))
 
-    def condition(self, features: Tensor, proprio: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def condition(
+        self, features: Tensor, proprio: Tensor
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Embedded proprioception (B, width) and each block's keys and values of its tap."""
         taps = [features[:, i // self.per_tap] for i in range(len(self.blocks))]
-        pairs = [b.cross.keys_values(b.feature_norm(t)) for b, t in zip(self.blocks, taps, strict=True)]
+        pairs = [
+            b.cross.keys_values(b.feature_norm(t)) for b, t in zip(self.blocks, taps, strict=True)
+        ]
         return self.proprio(proprio), pairs
 
     def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
         state, pairs = condition
         if repeat > 1:
             state = state.repeat_interleave(repeat, 0)
-            pairs = [(k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)) for k, v in pairs]
+            pairs = [
+                (k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)) for k, v in pairs
+            ]
         c = state + self.time(sinusoid(sigma, self.width))
         x = self.action(a) + self.position
         for block, (k, v) in zip(self.blocks, pairs, strict=True):

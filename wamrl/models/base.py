@@ -49,16 +49,24 @@ class WAMSpec:
         return self.feature_sigma < 1
 
     def validate(self) -> None:
-        if list(self.history_offsets) != sorted(self.history_offsets) or self.history_offsets[-1:] != (0,):
-            raise ValueError(f"history_offsets={self.history_offsets} must ascend and end with 0 (the present frame)")
+        if list(self.history_offsets) != sorted(self.history_offsets) or self.history_offsets[
+            -1:
+        ] != (0,):
+            raise ValueError(
+                f"history_offsets={self.history_offsets} must ascend and end with 0 (the present frame)"
+            )
         if (
             not self.frame_offsets
             or min(self.frame_offsets) < 1
             or list(self.frame_offsets) != sorted(self.frame_offsets)
         ):
-            raise ValueError(f"frame_offsets={self.frame_offsets} must be positive control steps, ascending")
+            raise ValueError(
+                f"frame_offsets={self.frame_offsets} must be positive control steps, ascending"
+            )
         if not 0 <= self.feature_sigma <= 1:
-            raise ValueError(f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure noise)")
+            raise ValueError(
+                f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure noise)"
+            )
 
 
 class WorldModel(nn.Module, ABC):
@@ -135,7 +143,12 @@ class Plan(Batch):
 
     @property
     def chain(self) -> Chain:
-        return Chain(x=self.chain_x, x_next=self.chain_x_next, step=self.chain_step, log_prob=self.chain_log_prob)
+        return Chain(
+            x=self.chain_x,
+            x_next=self.chain_x_next,
+            step=self.chain_step,
+            log_prob=self.chain_log_prob,
+        )
 
     def some(self, count: int, generator: torch.Generator) -> Plan:
         """With `count` random transitions of each chunk's chain: the update costs so much less, and
@@ -167,8 +180,13 @@ class WAM(nn.Module):
     """
 
     def __init__(
-        self, world: WorldModel, actor: Actor, feature_steps: int = 2, normalize: Normalization | None = None,
-        feature_dtype: torch.dtype = torch.float32, compute: torch.dtype = torch.float32,
+        self,
+        world: WorldModel,
+        actor: Actor,
+        feature_steps: int = 2,
+        normalize: Normalization | None = None,
+        feature_dtype: torch.dtype = torch.float32,
+        compute: torch.dtype = torch.float32,
     ):
         """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer.
 
@@ -177,11 +195,18 @@ class WAM(nn.Module):
         """
         super().__init__()
         world.spec.validate()
-        self.world, self.actor, self.spec, self.feature_steps = world, actor, world.spec, feature_steps
+        self.world, self.actor, self.spec, self.feature_steps = (
+            world,
+            actor,
+            world.spec,
+            feature_steps,
+        )
         self.feature_dtype, self.compute = feature_dtype, compute
         self.sampler: Sampler | None = None  # to deploy, saved beside the weights; None: not chosen
         one = [1.0] * self.spec.action_dim
-        self.normalize = normalize or NormalizeConfig().build([-x for x in one], one, self.spec.proprio_dim)
+        self.normalize = normalize or NormalizeConfig().build(
+            [-x for x in one], one, self.spec.proprio_dim
+        )
 
     def encode(self, obs: Obs):
         """The world model's context of B observations, raw units."""
@@ -224,13 +249,19 @@ class WAM(nn.Module):
         return replace(plan, features=features)
 
     @torch.no_grad()
-    def imagine(self, obs: Obs, seeds: Tensor, steps: int = 2, features: Tensor | None = None) -> Tensor:
+    def imagine(
+        self, obs: Obs, seeds: Tensor, steps: int = 2, features: Tensor | None = None
+    ) -> Tensor:
         """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at.
 
         features: those that this very model read at `obs` and `seeds`; where they hold the answer, no pass is needed.
         """
         with self._precision():
-            z = self.world.from_features(features, obs) if features is not None and steps == 1 else None
+            z = (
+                self.world.from_features(features, obs)
+                if features is not None and steps == 1
+                else None
+            )
         if z is None:
             context = self.encode(obs)
             with self._precision():
@@ -260,7 +291,9 @@ class WAM(nn.Module):
             return self.actor.velocity(a, sigma, condition)
 
         def draw(*lead):
-            return torch.stack([torch.randn(*lead, *shape, generator=g) for g in generators]).to(device)
+            return torch.stack([torch.randn(*lead, *shape, generator=g) for g in generators]).to(
+                device
+            )
 
         from_zero = sampler == "zero" or (sampler == "explore" and flow.start == "zero")
         x = torch.zeros(len(generators), *shape, device=device) if from_zero else draw()
@@ -272,16 +305,23 @@ class WAM(nn.Module):
             none = actions.new_zeros(len(x), 0, *shape)
             chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
         return Plan(
-            features=features.to(self.feature_dtype), proprio=state, seed=seeds,
-            actions=self.normalize.raw_actions(actions, obs.proprio), chain_x=chain.x, chain_x_next=chain.x_next,
-            chain_step=chain.step, chain_log_prob=chain.log_prob,
+            features=features.to(self.feature_dtype),
+            proprio=state,
+            seed=seeds,
+            actions=self.normalize.raw_actions(actions, obs.proprio),
+            chain_x=chain.x,
+            chain_x_next=chain.x_next,
+            chain_step=chain.step,
+            chain_log_prob=chain.log_prob,
         )
 
     def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
         """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""
         condition = self.actor.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
-        return chain_log_prob(lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow)
+        return chain_log_prob(
+            lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow
+        )
 
     @torch.no_grad()
     def noise_free(self, plan: Plan, flow: FlowConfig, obs: Obs) -> Tensor:
@@ -298,7 +338,10 @@ class WAM(nn.Module):
 
     def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
         """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
-        a, state = self.normalize.actions(clip.actions, clip.proprio), self.normalize.state(clip.proprio)
+        a, state = (
+            self.normalize.actions(clip.actions, clip.proprio),
+            self.normalize.state(clip.proprio),
+        )
         sigma, eps = draws(seeds, 1, a.shape[1:], a.device)
         sigma = sigma.squeeze(1).to(a.device)
         x = a + (eps - a) * sigma.view(-1, 1, 1)

@@ -51,20 +51,26 @@ class FlowConfig:
 
     def validate(self) -> None:
         if self.noise_end is not None and self.noise_end <= 0:
-            raise ValueError(f"flow: noise_end={self.noise_end} must be > 0, or None for no annealing")
+            raise ValueError(
+                f"flow: noise_end={self.noise_end} must be > 0, or None for no annealing"
+            )
         if self.sde == "preserving" and (self.noise > 1 or self.noisy != "all_but_last"):
             raise ValueError(
                 "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step has no noise"
             )
         if self.steps < 1 or self.shift <= 0:
-            raise ValueError(f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}")
+            raise ValueError(
+                f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}"
+            )
         if self.noise <= 0:
             raise ValueError(
                 f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is silently zero; "
                 "set flow.noise > 0 (0.2 to 0.8 is usual)"
             )
         if self.noisy == "all_but_last" and self.steps < 2:
-            raise ValueError("noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or noisy='all'")
+            raise ValueError(
+                "noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or noisy='all'"
+            )
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
@@ -118,7 +124,9 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tens
 
 
 @lru_cache
-def _coefficients(levels: tuple[float, ...], noise: float, sde: str, device: torch.device) -> Tensor:
+def _coefficients(
+    levels: tuple[float, ...], noise: float, sde: str, device: torch.device
+) -> Tensor:
     """Those of all steps, (4, K): worked out once, since most of the time of so little arithmetic is calling it."""
     grid = torch.tensor(levels)
     s, s_next = grid[:-1], grid[1:]
@@ -155,7 +163,9 @@ def sde_step(
     both of the shape of x; the caller sums over the executed actions and the real action dims.
     """
     x, v = x.float(), v.float()
-    c_x, c_v, std, at_mean = sde_coefficients(step, grid, noise, sde).view(4, -1, *[1] * (x.dim() - 1)).unbind()
+    c_x, c_v, std, at_mean = (
+        sde_coefficients(step, grid, noise, sde).view(4, -1, *[1] * (x.dim() - 1)).unbind()
+    )
     mean = torch.addcmul(c_x * x, c_v, v)
     if x_next is None:
         eps = torch.randn_like(x) if eps is None else eps
@@ -194,7 +204,9 @@ def noisy_steps(cfg: FlowConfig, batch: int, generator: torch.Generator | None) 
     return torch.arange(last).expand(batch, last)
 
 
-def sde_sample(velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, eps: Tensor) -> tuple[Tensor, Chain]:
+def sde_sample(
+    velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, eps: Tensor
+) -> tuple[Tensor, Chain]:
     """Denoise x (B, N, A) from pure noise with the steps `noisy` (B, J) stochastic and the others ODE.
 
     eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
@@ -206,7 +218,9 @@ def sde_sample(velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, ep
     for i in range(cfg.steps):  # never asks for a value, so that a GPU need not be waited for
         v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
         hit, slot = (noisy == i).any(1), (noisy == i).int().argmax(1)
-        x_noisy, log_prob = sde_step(x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot])
+        x_noisy, log_prob = sde_step(
+            x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot]
+        )
         new = torch.stack([x, x_noisy, log_prob], 1)
         table[row, slot] = torch.where(expand(hit, new), new, table[row, slot])
         x = torch.where(expand(hit, x), x_noisy, x + float(grid[i + 1] - grid[i]) * v)

@@ -16,7 +16,9 @@ VOCABULARY = 4096
 
 def sinusoid(values: Tensor, dim: int, scale: float = 1000.0) -> Tensor:
     """Sinusoidal features (B, dim) of float values (B,)."""
-    freqs = torch.exp(-math.log(10_000.0) * torch.arange(dim // 2, device=values.device) / (dim // 2))
+    freqs = torch.exp(
+        -math.log(10_000.0) * torch.arange(dim // 2, device=values.device) / (dim // 2)
+    )
     angles = scale * values.float()[:, None] * freqs
     return torch.cat([angles.cos(), angles.sin()], -1)
 

@@ -40,21 +40,34 @@ class NormalizeConfig:
 
     def validate(self) -> None:
         if self.states == "bounds":
-            raise ValueError("model.normalize: states have no bounds; choose mean_std, min_max or quantiles")
+            raise ValueError(
+                "model.normalize: states have no bounds; choose mean_std, min_max or quantiles"
+            )
         relative = [action for action, _ in self.delta]
         if len(set(relative)) < len(relative) or set(relative) & set(self.keep):
-            raise ValueError("model.normalize: name each action dimension once in delta, and not in keep as well")
+            raise ValueError(
+                "model.normalize: name each action dimension once in delta, and not in keep as well"
+            )
         if self.delta and self.actions == "bounds":
-            raise ValueError("model.normalize: the bounds hold for whole actions; with delta choose actions=quantiles")
+            raise ValueError(
+                "model.normalize: the bounds hold for whole actions; with delta choose actions=quantiles"
+            )
 
     def build(self, low: Sequence[float], high: Sequence[float], state_dim: int) -> Normalization:
         """low, high: lowest and highest action that the environment accepts, A numbers each."""
         self.validate()
         low, high = [float(x) for x in low], [float(x) for x in high]
-        if any(not math.isfinite(a) or not math.isfinite(b) or not a < b for a, b in zip(low, high, strict=True)):
-            raise ValueError("model.normalize: the action bounds must be finite, each low below its high")
+        if any(
+            not math.isfinite(a) or not math.isfinite(b) or not a < b
+            for a, b in zip(low, high, strict=True)
+        ):
+            raise ValueError(
+                "model.normalize: the action bounds must be finite, each low below its high"
+            )
         named = [*self.keep, *(action for action, _ in self.delta)]
-        if any(not 0 <= i < len(low) for i in named) or any(not 0 <= s < state_dim for _, s in self.delta):
+        if any(not 0 <= i < len(low) for i in named) or any(
+            not 0 <= s < state_dim for _, s in self.delta
+        ):
             raise ValueError(
                 f"model.normalize: keep and delta name dimensions that {len(low)} actions, {state_dim} states have not"
             )
@@ -86,7 +99,10 @@ class Normalization(nn.Module):
             return
         shift, scale = _statistics(self._relative(actions, present, -1)[mask], self.cfg.actions)
         free = [i for i in range(actions.shape[-1]) if i not in self.cfg.keep]
-        self.action_shift[free], self.action_scale[free] = shift[free].to(states), scale[free].to(states)
+        self.action_shift[free], self.action_scale[free] = (
+            shift[free].to(states),
+            scale[free].to(states),
+        )
 
     def state(self, proprio: Tensor) -> Tensor:
         """(B, P) raw -> as the model sees it."""

@@ -41,10 +41,23 @@ class VideoDiTConfig:
     motion_weight: float = 4.0  # extra loss weight of patches that are predicted to move
 
     def validate(self) -> None:
-        if self.width % self.heads or not self.taps or max(self.taps) > self.depth or min(self.taps) < 1:
-            raise ValueError(f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got {self}")
-        if not 0 < self.sigma_floor <= 1 or not 0 <= self.noise_fraction <= 1 or self.motion_weight < 0:
-            raise ValueError("video model: sigma_floor in (0, 1], noise_fraction in [0, 1], motion_weight >= 0")
+        if (
+            self.width % self.heads
+            or not self.taps
+            or max(self.taps) > self.depth
+            or min(self.taps) < 1
+        ):
+            raise ValueError(
+                f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got {self}"
+            )
+        if (
+            not 0 < self.sigma_floor <= 1
+            or not 0 <= self.noise_fraction <= 1
+            or self.motion_weight < 0
+        ):
+            raise ValueError(
+                "video model: sigma_floor in (0, 1], noise_fraction in [0, 1], motion_weight >= 0"
+            )
 
     def build(self, spec: WAMSpec) -> VideoDiT:
         self.validate()
@@ -65,7 +78,9 @@ class Context:
     def rows(self, index: Tensor) -> Context:
         """The environments of an int64 index."""
         layers = [(k[index], v[index]) for k, v in self.layers]
-        return Context(last=self.last[index], tokens=self.tokens[index], layers=layers, taps=self.taps[index])
+        return Context(
+            last=self.last[index], tokens=self.tokens[index], layers=layers, taps=self.taps[index]
+        )
 
 
 class Block(nn.Module):
@@ -78,13 +93,19 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.offset = nn.Parameter(torch.zeros(6, 1, width))
 
-    def forward(self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple]:
+    def forward(
+        self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple]:
         """x (B, L, D), modulation (B, 6, D); attends to `past` and itself. Returns x and its own keys and values."""
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, modulation, past, use_reentrant=False, preserve_rng_state=False)
+            return checkpoint(
+                self._forward, x, modulation, past, use_reentrant=False, preserve_rng_state=False
+            )
         return self._forward(x, modulation, past)
 
-    def _forward(self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple]:
+    def _forward(
+        self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple]:
         s1, c1, g1, s2, c2, g2 = (modulation.unsqueeze(2) + self.offset).unbind(1)
         h = modulate(self.norm(x), s1, c1)
         own = k, v = self.attention.keys_values(h)
@@ -101,9 +122,14 @@ class VideoDiT(WorldModel):
         super().__init__()
         (h, w), p = spec.image_hw, cfg.patch
         if h % p or w % p:
-            raise ValueError(f"image {h}x{w} is not divisible into patches of {p}; change image_size or patch")
+            raise ValueError(
+                f"image {h}x{w} is not divisible into patches of {p}; change image_size or patch"
+            )
         self.cfg, self.spec, self.feature_dim = cfg, spec, cfg.width
-        frames, patches = len(spec.history_offsets) + len(spec.frame_offsets), spec.views * (h // p) * (w // p)
+        frames, patches = (
+            len(spec.history_offsets) + len(spec.frame_offsets),
+            spec.views * (h // p) * (w // p),
+        )
         d, pixels = cfg.width, 3 * p * p
         self.text = TextEmbedding(d)
         self.proprio = mlp(spec.proprio_dim, d, d)
@@ -137,7 +163,9 @@ class VideoDiT(WorldModel):
         return replace(context, pure=self._future(None, x.new_ones(1), context))
 
     def velocity(self, z: Tensor, sigma: float, context: Context) -> Tensor:
-        clean = self._unpatch(context.last + self._residual(self._at(z, sigma, context)[0]), z.shape)
+        clean = self._unpatch(
+            context.last + self._residual(self._at(z, sigma, context)[0]), z.shape
+        )
         return (z - clean) / max(sigma, 1e-3)  # no larger: the last Euler step ends at `clean`
 
     def features(self, z: Tensor | None, sigma: float, context: Context) -> Tensor:
@@ -166,7 +194,9 @@ class VideoDiT(WorldModel):
         residual = self._residual(self._at_each(target, eps, sigma, context))
         motion = residual.detach().square().mean(-1)  # (B, F, patches)
         relative = motion / (motion.mean((1, 2), keepdim=True) + 1e-3)  # 0 while it copies
-        error = (residual - moved).square().mean(-1) * (1 + self.cfg.motion_weight * relative.clamp(max=8))
+        error = (residual - moved).square().mean(-1) * (
+            1 + self.cfg.motion_weight * relative.clamp(max=8)
+        )
         weight = sigma.to(error.device).clamp(min=self.cfg.sigma_floor) ** -2
         error = error.mean(-1) * clip.future_mask * weight[:, None]
         return error.sum(-1) / clip.future_mask.sum(-1).clamp(min=1)
@@ -195,9 +225,13 @@ class VideoDiT(WorldModel):
         rows = rows if len(rows) else torch.arange(min(1, len(sigma)))
         sigma, rows = sigma[rows].to(target.device), rows.to(target.device)
         noisy = interpolate(target[rows], eps[rows], sigma)
-        return context.pure[0].index_copy(0, rows, self._future(noisy, sigma, context.rows(rows))[0])
+        return context.pure[0].index_copy(
+            0, rows, self._future(noisy, sigma, context.rows(rows))[0]
+        )
 
-    def _future(self, noisy: Tensor | None, sigma: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
+    def _future(
+        self, noisy: Tensor | None, sigma: Tensor, context: Context
+    ) -> tuple[Tensor, list[Tensor]]:
         """Tokens (B, F * patches, D) after the last block, and those of every tap.
 
         noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,); None: pure noise, of which nothing is seen.
@@ -223,7 +257,10 @@ class VideoDiT(WorldModel):
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1]; rearranged as bytes, a quarter of the memory."""
-        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (frames.shape, self.spec)
+        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (
+            frames.shape,
+            self.spec,
+        )
         return self._patches(frames).float() / 127.5 - 1
 
     def _patches(self, x: Tensor) -> Tensor:

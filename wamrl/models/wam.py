@@ -35,18 +35,31 @@ class WAMConfig:
         self.actor.validate()
         self.normalize.validate()
         if self.chunk < 1 or self.feature_steps < 1:
-            raise ValueError(f"model: chunk={self.chunk} and feature_steps={self.feature_steps} must be >= 1")
+            raise ValueError(
+                f"model: chunk={self.chunk} and feature_steps={self.feature_steps} must be >= 1"
+            )
 
     def build(
-        self, *, views: int, image_hw: tuple[int, int], action_dim: int, proprio_dim: int,
+        self,
+        *,
+        views: int,
+        image_hw: tuple[int, int],
+        action_dim: int,
+        proprio_dim: int,
         bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> WAM:
         """bounds: lowest and highest action, A numbers each; None: -1 and 1."""
         self.validate()
         spec = WAMSpec(
-            views=views, image_hw=image_hw, history_offsets=self.history_offsets, frame_offsets=self.frame_offsets,
-            chunk=self.chunk, action_dim=action_dim, proprio_dim=proprio_dim,
-            taps=tuple(f"block{i}" for i in self.world.taps), feature_sigma=self.world.feature_sigma,
+            views=views,
+            image_hw=image_hw,
+            history_offsets=self.history_offsets,
+            frame_offsets=self.frame_offsets,
+            chunk=self.chunk,
+            action_dim=action_dim,
+            proprio_dim=proprio_dim,
+            taps=tuple(f"block{i}" for i in self.world.taps),
+            feature_sigma=self.world.feature_sigma,
         )
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)

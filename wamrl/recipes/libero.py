@@ -29,7 +29,11 @@ def _libero(name: str, env: LiberoConfig) -> Config:
     return Config(
         name=name,
         env=env,
-        model=WAMConfig(world=VideoDiTConfig(width=256, depth=8, taps=(2, 5, 8)), frame_offsets=(5, 10), chunk=10),
+        model=WAMConfig(
+            world=VideoDiTConfig(width=256, depth=8, taps=(2, 5, 8)),
+            frame_offsets=(5, 10),
+            chunk=10,
+        ),
         flow=FlowConfig(noise=0.3),
         data=DataConfig(episodes=50, heldout=10, noise=0.2),
         sft=SFTConfig(steps=5000),

@@ -70,7 +70,9 @@ def quickstart() -> Config:
 
 def actor_only() -> Config:
     """Control: as quickstart, but only the actor's policy gradient on sparse success (piRL)."""
-    return _variant("actor-only", online=replace(quickstart().train.online, world=False, actor=False))
+    return _variant(
+        "actor-only", online=replace(quickstart().train.online, world=False, actor=False)
+    )
 
 
 def actor_clone() -> Config:
@@ -86,13 +88,17 @@ def joint() -> Config:
 def world_only() -> Config:
     """Control: as quickstart, but only the video SFT of the world model, with latent KL."""
     train = quickstart().train
-    return _variant("world-only", actor=_off(train.actor), online=replace(train.online, actor=False))
+    return _variant(
+        "world-only", actor=_off(train.actor), online=replace(train.online, actor=False)
+    )
 
 
 def clone_successes() -> Config:
     """Control: as quickstart, but the actor only clones its own successes; no policy gradient, no video SFT."""
     train = quickstart().train
-    return _variant("clone-successes", actor=_off(train.actor), online=replace(train.online, world=False))
+    return _variant(
+        "clone-successes", actor=_off(train.actor), online=replace(train.online, world=False)
+    )
 
 
 def demos_only() -> Config:

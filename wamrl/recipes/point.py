@@ -20,8 +20,10 @@ def point() -> Config:
         name="point",
         env=PointConfig(),
         model=WAMConfig(
-            world=VideoDiTConfig(width=64, depth=3, heads=4, patch=8, taps=(1, 3)), actor=ActionHeadConfig(width=64),
-            frame_offsets=(4, 8), chunk=8,
+            world=VideoDiTConfig(width=64, depth=3, heads=4, patch=8, taps=(1, 3)),
+            actor=ActionHeadConfig(width=64),
+            frame_offsets=(4, 8),
+            chunk=8,
         ),
         data=DataConfig(episodes=20, heldout=6),
         sft=SFTConfig(steps=150, batch=32),

@@ -17,7 +17,9 @@ from wamrl.sft import SFTConfig
 
 # Two views are twice the tokens, so the model is smaller than `nano`; a grasp wants chunks of 0.4 s.
 MODEL = WAMConfig(
-    world=VideoDiTConfig(width=96, depth=4, taps=(2, 3, 4)), actor=ActionHeadConfig(width=96), chunk=8,
+    world=VideoDiTConfig(width=96, depth=4, taps=(2, 3, 4)),
+    actor=ActionHeadConfig(width=96),
+    chunk=8,
     frame_offsets=(4, 8),
 )
 
@@ -52,7 +54,9 @@ def nut_assembly() -> Config:
     return _recipe("nut-assembly", demos=60, steps=1200, evaluated=50)
 
 
-def _recipe(task: str, *, demos: int, steps: int, iterations: int = 40, evaluated: int = 100) -> Config:
+def _recipe(
+    task: str, *, demos: int, steps: int, iterations: int = 40, evaluated: int = 100
+) -> Config:
     return Config(
         name=task,
         env=RobosuiteConfig(task=task, views=("front", "wrist")),

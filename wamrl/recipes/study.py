@@ -65,7 +65,9 @@ def bc_success(cfg: Config) -> Config:
 
 
 def demos_only(cfg: Config) -> Config:
-    return _online(_halves(cfg, mode="success", actor=False, world=True, cotrain=True), demo_share=1.0)
+    return _online(
+        _halves(cfg, mode="success", actor=False, world=True, cotrain=True), demo_share=1.0
+    )
 
 
 def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) -> Config:
@@ -74,7 +76,9 @@ def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) 
     return replace(
         cfg,
         train=replace(
-            train, reward=replace(train.reward, mode=mode), actor=replace(train.actor, enabled=actor),
+            train,
+            reward=replace(train.reward, mode=mode),
+            actor=replace(train.actor, enabled=actor),
             online=replace(train.online, world=world, actor=cotrain),
         ),
     )
@@ -86,34 +90,82 @@ def _online(cfg: Config, **changes) -> Config:
 
 def _scored_by(cfg: Config, change, similarity: SimilarityConfig) -> Config:
     cfg = change(cfg)
-    return replace(cfg, train=replace(cfg.train, reward=replace(cfg.train.reward, similarity=similarity)))
+    return replace(
+        cfg, train=replace(cfg.train, reward=replace(cfg.train.reward, similarity=similarity))
+    )
 
 
 ARMS = (
-    Arm(name="actor_success", tests="actor-only RL: PPO on sparse success (piRL)", change=actor_success),
-    Arm(name="actor_recon", tests="actor-only RL: PPO on the paper's reconstruction reward", change=actor_recon),
-    Arm(name="video_sft", tests="the world model alone: video SFT on successes, with KL", change=video_sft),
-    Arm(name="bc_success", tests="no RL, no video: the actor clones its own successes", change=bc_success),
-    Arm(name="demos_only", tests="no online data: as many SFT steps on the demonstrations", change=demos_only),
-    Arm(name="wamrl_paper", tests="the paper's joint method: reconstruction, plain SDE", change=wamrl_paper),
-    Arm(name="joint", tests="PPO on sparse success and video SFT with KL, no cloning", change=joint),
-    Arm(name="actor_clone", tests="ours without the world model: PPO and cloning", change=actor_clone),
+    Arm(
+        name="actor_success",
+        tests="actor-only RL: PPO on sparse success (piRL)",
+        change=actor_success,
+    ),
+    Arm(
+        name="actor_recon",
+        tests="actor-only RL: PPO on the paper's reconstruction reward",
+        change=actor_recon,
+    ),
+    Arm(
+        name="video_sft",
+        tests="the world model alone: video SFT on successes, with KL",
+        change=video_sft,
+    ),
+    Arm(
+        name="bc_success",
+        tests="no RL, no video: the actor clones its own successes",
+        change=bc_success,
+    ),
+    Arm(
+        name="demos_only",
+        tests="no online data: as many SFT steps on the demonstrations",
+        change=demos_only,
+    ),
+    Arm(
+        name="wamrl_paper",
+        tests="the paper's joint method: reconstruction, plain SDE",
+        change=wamrl_paper,
+    ),
+    Arm(
+        name="joint", tests="PPO on sparse success and video SFT with KL, no cloning", change=joint
+    ),
+    Arm(
+        name="actor_clone",
+        tests="ours without the world model: PPO and cloning",
+        change=actor_clone,
+    ),
     Arm(name="wamrl", tests="ours: PPO, video SFT with KL, cloning of successes", change=wamrl),
     Arm(name="wamrl_no_kl", tests="ours without the KL", change=wamrl_no_kl),
 )
 # What the claims about long tasks need.
 LONG_ARMS = (
-    "actor_success", "joint", "wamrl", "actor_clone", "actor_recon", "wamrl_paper", "demos_only",
+    "actor_success",
+    "joint",
+    "wamrl",
+    "actor_clone",
+    "actor_recon",
+    "wamrl_paper",
+    "demos_only",
 )
 
 CLAIMS = (
     *(
-        Claim(number=1, text="actor-only RL helps the short task", arm=arm, against="base", kinds=SHORT)
+        Claim(
+            number=1,
+            text="actor-only RL helps the short task",
+            arm=arm,
+            against="base",
+            kinds=SHORT,
+        )
         for arm in ("actor_success", "actor_recon")
     ),
     *(
         Claim(
-            number=2, text="actor-only RL does not help the long tasks", arm=arm, against="base", kinds=LONG,
+            number=2,
+            text="actor-only RL does not help the long tasks",
+            arm=arm,
+            against="base",
+            kinds=LONG,
             expects="no gain",
         )
         for arm in ("actor_success", "actor_recon")
@@ -122,14 +174,42 @@ CLAIMS = (
         claim
         for arm in ("wamrl_paper", "joint", "wamrl")
         for claim in (
-            Claim(number=3, text="joint optimisation helps the short task", arm=arm, against="base", kinds=SHORT),
-            Claim(number=4, text="joint optimisation helps the long tasks", arm=arm, against="base", kinds=LONG),
-            Claim(number=5, text="joint beats actor-only on long tasks", arm=arm, against="actor_success", kinds=LONG),
+            Claim(
+                number=3,
+                text="joint optimisation helps the short task",
+                arm=arm,
+                against="base",
+                kinds=SHORT,
+            ),
+            Claim(
+                number=4,
+                text="joint optimisation helps the long tasks",
+                arm=arm,
+                against="base",
+                kinds=LONG,
+            ),
+            Claim(
+                number=5,
+                text="joint beats actor-only on long tasks",
+                arm=arm,
+                against="actor_success",
+                kinds=LONG,
+            ),
         )
     ),
     Claim(number=6, text="the KL helps", arm="wamrl", against="wamrl_no_kl"),
-    Claim(number=8, text="online data beat as many SFT steps on the demonstrations", arm="wamrl", against="demos_only"),
-    Claim(number=9, text="RL and video SFT add to cloning own successes", arm="wamrl", against="bc_success"),
+    Claim(
+        number=8,
+        text="online data beat as many SFT steps on the demonstrations",
+        arm="wamrl",
+        against="demos_only",
+    ),
+    Claim(
+        number=9,
+        text="RL and video SFT add to cloning own successes",
+        arm="wamrl",
+        against="bc_success",
+    ),
     Claim(number=10, text="video SFT adds to RL and cloning", arm="wamrl", against="actor_clone"),
 )
 
@@ -160,9 +240,13 @@ def reward_claims(rewards: dict[str, SimilarityConfig]) -> tuple[Claim, ...]:
     )
 
 
-def _study(name: str, tasks: tuple[StudyTask, ...], rewards: dict[str, SimilarityConfig]) -> StudyConfig:
+def _study(
+    name: str, tasks: tuple[StudyTask, ...], rewards: dict[str, SimilarityConfig]
+) -> StudyConfig:
     claims = sorted(CLAIMS + reward_claims(rewards), key=lambda c: c.number)
-    return StudyConfig(name=name, tasks=tasks, arms=ARMS + reward_arms(rewards), claims=tuple(claims))
+    return StudyConfig(
+        name=name, tasks=tasks, arms=ARMS + reward_arms(rewards), claims=tuple(claims)
+    )
 
 
 def press_once() -> Config:
@@ -246,4 +330,6 @@ def point() -> StudyConfig:
 
 def _sized(cfg: Config, *, evaluated: int) -> Config:
     """A cell has one core: one simulator process, which works while the model waits."""
-    return replace(cfg, eval=EvalConfig(episodes=evaluated), vector=replace(cfg.vector, n_workers=1))
+    return replace(
+        cfg, eval=EvalConfig(episodes=evaluated), vector=replace(cfg.vector, n_workers=1)
+    )

@@ -54,7 +54,9 @@ def sentence(claim: Claim, estimate: Estimate | None, margin: float) -> str:
     head = f"**Claim {claim.number}** ({claim.text}; `{claim.arm}` - `{claim.against}`): "
     word = verdict(estimate, claim.expects, margin)
     if estimate is None:
-        return f"{head}**{word}**: no {' or '.join(claim.kinds)} task has finished cells of both arms."
+        return (
+            f"{head}**{word}**: no {' or '.join(claim.kinds)} task has finished cells of both arms."
+        )
     few = f"; fewer than {MIN_SEEDS} seeds decide nothing" if estimate.seeds < MIN_SEEDS else ""
     return (
         f"{head}**{word}** at n = {estimate.episodes} pairs of episodes, {plural(estimate.tasks, 'task')} x "

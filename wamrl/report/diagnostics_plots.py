@@ -14,7 +14,11 @@ WON, LOST, BLUE, GREY = "#009e73", "#d55e00", "#0072b2", "#888888"
 
 
 def diagnostics_figure(
-    path: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, np.ndarray], success: np.ndarray, *,
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, np.ndarray],
+    success: np.ndarray,
+    *,
     title: str = "",
 ) -> None:
     """A PNG of the online loop so far.
@@ -24,15 +28,29 @@ def diagnostics_figure(
     """
     rows = [r for r in rows if r.get("diag/mean/reconstruction") is not None]
     if not rows:
-        raise ValueError("no iteration was diagnosed: run at least one with train.diagnostics.enabled")
+        raise ValueError(
+            "no iteration was diagnosed: run at least one with train.diagnostics.enabled"
+        )
     figure = _figure((15.5, 7.2))
     panels = figure.subplots(2, 4).ravel()
     _auc(panels[0], rows)
     _hack(panels[1], rows)
     pair = {"executed": "C0", "imagined": "C1"}
-    _lines(panels[2], rows, {f"diag/motion/{k}": (k, c) for k, c in pair.items()}, "motion energy (MSE to last frame)")
-    _lines(panels[3], rows, {f"diag/sharpness/{k}": (k, c) for k, c in pair.items()}, "sharpness (Laplacian variance)")
-    _lines(panels[4], rows, _family(rows, "world/copy_ratio/", "+"), "imagination error / copy error")
+    _lines(
+        panels[2],
+        rows,
+        {f"diag/motion/{k}": (k, c) for k, c in pair.items()},
+        "motion energy (MSE to last frame)",
+    )
+    _lines(
+        panels[3],
+        rows,
+        {f"diag/sharpness/{k}": (k, c) for k, c in pair.items()},
+        "sharpness (Laplacian variance)",
+    )
+    _lines(
+        panels[4], rows, _family(rows, "world/copy_ratio/", "+"), "imagination error / copy error"
+    )
     panels[4].axhline(1, color=GREY, linewidth=1, linestyle=":")
     _lines(panels[5], rows, _family(rows, "diag/drift/"), "feature drift |z - z₀|² / var₀")
     for axes in panels[:6]:
@@ -50,7 +68,14 @@ def _lines(axes, rows: Sequence[Mapping], curves: dict[str, tuple[str, str]], ti
     """One line per metric: key -> (label, colour); an iteration without the number leaves a gap."""
     x = [r["step"] for r in rows]
     for key, (label, colour) in curves.items():
-        axes.plot(x, [_number(r.get(key)) for r in rows], marker="o", markersize=3.5, label=label, color=colour)
+        axes.plot(
+            x,
+            [_number(r.get(key)) for r in rows],
+            marker="o",
+            markersize=3.5,
+            label=label,
+            color=colour,
+        )
     _dress(axes, title)
     if curves:
         axes.legend(frameon=False, fontsize=8)
@@ -62,8 +87,12 @@ def _auc(axes, rows: Sequence[Mapping]) -> None:
         for window, style in (("", "-"), ("_early", "--")):
             y = [_number(r.get(f"diag/auc{window}/{name}")) for r in rows]
             label = name + (" (early chunks)" if window else "")
-            axes.plot(x, y, style, marker="" if window else "o", markersize=3.5, color=colour, label=label)
-        low, high = ([_number(r.get(f"diag/auc_{end}/{name}")) for r in rows] for end in ("low", "high"))
+            axes.plot(
+                x, y, style, marker="" if window else "o", markersize=3.5, color=colour, label=label
+            )
+        low, high = (
+            [_number(r.get(f"diag/auc_{end}/{name}")) for r in rows] for end in ("low", "high")
+        )
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=3)
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
     _dress(axes, "AUC for success, bars: 95 %")
@@ -74,10 +103,18 @@ def _auc(axes, rows: Sequence[Mapping]) -> None:
 def _hack(axes, rows: Sequence[Mapping]) -> None:
     """Reconstruction (left) against success (right), iterations with an alarm marked."""
     x = [r["step"] for r in rows]
-    (left,) = axes.plot(x, [_number(r.get("diag/mean/reconstruction")) for r in rows], marker="o", color=BLUE, ms=3.5)
+    (left,) = axes.plot(
+        x,
+        [_number(r.get("diag/mean/reconstruction")) for r in rows],
+        marker="o",
+        color=BLUE,
+        ms=3.5,
+    )
     other, fresh = axes.twinx(), "rollout/success_fresh"
     kind = fresh if any(r.get(fresh) is not None for r in rows) else "rollout/success"
-    (right,) = other.plot(x, [100 * _number(r.get(kind)) for r in rows], marker="s", color=WON, ms=3.5)
+    (right,) = other.plot(
+        x, [100 * _number(r.get(kind)) for r in rows], marker="s", color=WON, ms=3.5
+    )
     other.set_ylim(0, 100)
     lines, names = [left, right], ["reconstruction (left)", "success, % (right)"]
     for i, r in enumerate(r for r in rows if r.get("diag/alarm")):
@@ -103,11 +140,16 @@ def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
         return
     low, high = np.quantile(score, [0.01, 0.99])
     edges = np.linspace(low, high, 21) if high > low else np.linspace(low - 0.5, low + 0.5, 21)
-    for part, colour, name in ((score[success], WON, "success"), (score[~success], LOST, "failure")):
+    for part, colour, name in (
+        (score[success], WON, "success"),
+        (score[~success], LOST, "failure"),
+    ):
         if len(part):
             share = np.full(len(part), 100 / len(part))
             inside = np.clip(part, edges[0], edges[-1])
-            axes.hist(inside, edges, weights=share, color=colour, alpha=0.5, label=f"{name} ({len(part)})")
+            axes.hist(
+                inside, edges, weights=share, color=colour, alpha=0.5, label=f"{name} ({len(part)})"
+            )
     axes.set(xlabel="mean raw reward of an episode", ylabel="episodes, %")
     axes.ticklabel_format(axis="x", scilimits=(-2, 3))
     axes.xaxis.get_major_locator().set_params(nbins=5)
@@ -115,8 +157,12 @@ def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
 
 
 def rewards_figure(
-    path: Path, scores: Mapping[tuple[str, str], np.ndarray], aucs: Mapping[tuple[str, str], float],
-    success: np.ndarray, *, title: str = "",
+    path: Path,
+    scores: Mapping[tuple[str, str], np.ndarray],
+    aucs: Mapping[tuple[str, str], float],
+    success: np.ndarray,
+    *,
+    title: str = "",
 ) -> None:
     """A PNG: per reward (row) the histograms of its variants by outcome, and their ROC curves.
 
@@ -125,7 +171,9 @@ def rewards_figure(
     """
     names, variants = (list(dict.fromkeys(key[i] for key in scores)) for i in (0, 1))
     figure = _figure((3.7 * (len(variants) + 1), 0.5 + 3.1 * len(names)))
-    for row, name in zip(figure.subplots(len(names), len(variants) + 1, squeeze=False), names, strict=True):
+    for row, name in zip(
+        figure.subplots(len(names), len(variants) + 1, squeeze=False), names, strict=True
+    ):
         for i, (axes, variant) in enumerate(zip(row[:-1], variants, strict=True)):
             score = scores[name, variant]
             known = ~np.isnan(score)
@@ -138,7 +186,9 @@ def rewards_figure(
         _dress(row[-1], f"{name}: ROC")
         row[-1].set(xlabel="failures above the threshold", ylabel="successes above", aspect="equal")
         if row[-1].get_legend_handles_labels()[0]:
-            row[-1].legend(title="AUC", framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right")
+            row[-1].legend(
+                title="AUC", framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right"
+            )
     figure.suptitle(title)
     _save(figure, path)
 
@@ -146,7 +196,9 @@ def rewards_figure(
 def roc(score: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates from (0, 0) to (1, 1), one point per distinct score; the area is the AUC."""
     values, index = np.unique(-np.asarray(score, float), return_inverse=True)
-    counts = [np.bincount(index[part], minlength=len(values)).cumsum() for part in (~success, success)]
+    counts = [
+        np.bincount(index[part], minlength=len(values)).cumsum() for part in (~success, success)
+    ]
     false, true = (np.concatenate([[0], c / c[-1]]) for c in counts)
     return false, true
 

@@ -52,7 +52,9 @@ def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> P
     """
     before, after = (np.asarray(x, bool).ravel() for x in (before, after))
     if len(before) != len(after) or not len(before):
-        raise ValueError(f"{len(before)} and {len(after)} episodes are no pairs: evaluate both arms on the same starts")
+        raise ValueError(
+            f"{len(before)} and {len(after)} episodes are no pairs: evaluate both arms on the same starts"
+        )
     change = after.astype(float) - before
     low, high, method = _interval(change, seed)
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
@@ -78,7 +80,12 @@ def _interval(change: np.ndarray, seed: int) -> tuple[float, float, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SciPy warns of degenerate data; we look at the result
             ends = bootstrap(
-                (change,), np.mean, n_resamples=_RESAMPLES, batch=1000, method=method, confidence_level=CONFIDENCE,
+                (change,),
+                np.mean,
+                n_resamples=_RESAMPLES,
+                batch=1000,
+                method=method,
+                confidence_level=CONFIDENCE,
                 random_state=np.random.default_rng(seed),
             ).confidence_interval
         if math.isfinite(ends.low) and math.isfinite(ends.high):
@@ -87,7 +94,13 @@ def _interval(change: np.ndarray, seed: int) -> tuple[float, float, str]:
 
 
 def arm(
-    *, task: str, stages: int, seed: int, success: np.ndarray, length: np.ndarray, error_over_copy: dict[int, float]
+    *,
+    task: str,
+    stages: int,
+    seed: int,
+    success: np.ndarray,
+    length: np.ndarray,
+    error_over_copy: dict[int, float],
 ) -> dict[str, Any]:
     """One evaluated arm for `summary.json`.
 
@@ -136,7 +149,9 @@ def write_summary(path: Path, arms: dict[str, dict], pairs: dict[str, Paired], *
     """Write `summary.json`: {"arms": {name: arm(...)}, "paired": {name: Paired}, ...more}; NaN becomes null."""
     content = {"arms": arms, "paired": {name: asdict(pair) for name, pair in pairs.items()}} | more
     draft = Path(path).with_suffix(".tmp")
-    draft.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft.write_text(
+        json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
     draft.replace(path)
 
 
@@ -145,7 +160,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable summary ({error}): run the evaluation again") from error
+        raise ValueError(
+            f"{path} is not a readable summary ({error}): run the evaluation again"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

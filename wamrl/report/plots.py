@@ -81,7 +81,9 @@ def learning_curve(
     drawn = {name: [p for p in points if p.episodes] for name, points in curves.items()}
     drawn = {name: points for name, points in drawn.items() if points}
     if not drawn:
-        raise ValueError("there is no episode to draw a learning curve of: run at least one iteration")
+        raise ValueError(
+            "there is no episode to draw a learning curve of: run at least one iteration"
+        )
     figure = Figure(figsize=(7, 4.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

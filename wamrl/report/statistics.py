@@ -43,7 +43,9 @@ class Estimate:
     method: Literal["bootstrap", "exact"]  # "exact": no spread in the data, see `hierarchical`
 
 
-def hierarchical(values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def hierarchical(
+    values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
     """Mean and interval of nested data that lies within `bounds`: (0, 1) for rates, (-1, 1) for their differences.
 
     Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead: by the binomial
@@ -51,24 +53,39 @@ def hierarchical(values: Nested, *, bounds: tuple[float, float], resamples: int 
     as much as the bounds allow. ValueError without any value.
     """
     if not values or any(not seeds or any(not len(x) for x in seeds) for seeds in values):
-        raise ValueError("there is a task without seeds or a seed without episodes: finish the study's cells first")
+        raise ValueError(
+            "there is a task without seeds or a seed without episodes: finish the study's cells first"
+        )
     parts = [[np.asarray(x, float) for x in seeds] for seeds in values]
     value = float(np.mean([np.mean([x.mean() for x in seeds]) for seeds in parts]))
     every = np.concatenate([x for seeds in parts for x in seeds])
     if (every == every[0]).all():
         share = binomtest(0, len(every)).proportion_ci(CONFIDENCE, method="exact").high
-        low, high, method = value - share * (value - bounds[0]), value + share * (bounds[1] - value), "exact"
+        low, high, method = (
+            value - share * (value - bounds[0]),
+            value + share * (bounds[1] - value),
+            "exact",
+        )
     else:
         rng = np.random.default_rng(seed)
-        low, high = _percentiles(np.mean([_resampled_task(seeds, resamples, rng) for seeds in parts], axis=0))
+        low, high = _percentiles(
+            np.mean([_resampled_task(seeds, resamples, rng) for seeds in parts], axis=0)
+        )
         method = "bootstrap"
     return Estimate(
-        value=value, low=float(low), high=float(high), tasks=len(parts), seeds=min(map(len, parts)),
-        episodes=len(every), method=method,
+        value=value,
+        low=float(low),
+        high=float(high),
+        tasks=len(parts),
+        seeds=min(map(len, parts)),
+        episodes=len(every),
+        method=method,
     )
 
 
-def _resampled_task(seeds: list[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
+def _resampled_task(
+    seeds: list[np.ndarray], resamples: int, rng: np.random.Generator
+) -> np.ndarray:
     """(R,): means over drawn seeds of means over drawn states."""
     drawn = rng.integers(len(seeds), size=(resamples, len(seeds)))
     means = np.empty(drawn.shape)
@@ -93,8 +110,13 @@ def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int =
     low, high = _percentiles(trim_mean(np.concatenate(draws, axis=1), 0.25, axis=1))
     every = np.concatenate(parts)
     return Estimate(
-        value=float(trim_mean(every, 0.25)), low=low, high=high, tasks=len(parts), seeds=min(map(len, parts)),
-        episodes=0, method="bootstrap",
+        value=float(trim_mean(every, 0.25)),
+        low=low,
+        high=high,
+        tasks=len(parts),
+        seeds=min(map(len, parts)),
+        episodes=0,
+        method="bootstrap",
     )
 
 

@@ -58,15 +58,27 @@ def from_summary(
     try:
         after = summary["arms"]["after"]
         return CellResult(
-            task=task, kind=kind, arm=arm, seed=seed, starts=np.array(after["starts"], int),
-            success=np.array(after["success"], bool), stages_done=np.array(summary["stages_done"], int),
-            goals=after["stages"], sampler=after.get("sampler", "ode"),
-            mean_length=after["mean_length"], control_steps=summary["control_steps"],
-            seconds=summary["seconds"], error_over_copy=after["error_over_copy"], recovery=_recovery(after),
-            curve=tuple(curve), evaluated=tuple(evaluated),
+            task=task,
+            kind=kind,
+            arm=arm,
+            seed=seed,
+            starts=np.array(after["starts"], int),
+            success=np.array(after["success"], bool),
+            stages_done=np.array(summary["stages_done"], int),
+            goals=after["stages"],
+            sampler=after.get("sampler", "ode"),
+            mean_length=after["mean_length"],
+            control_steps=summary["control_steps"],
+            seconds=summary["seconds"],
+            error_over_copy=after["error_over_copy"],
+            recovery=_recovery(after),
+            curve=tuple(curve),
+            evaluated=tuple(evaluated),
         )
     except (KeyError, TypeError) as error:
-        raise ValueError(f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error
+        raise ValueError(
+            f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again"
+        ) from error
 
 
 def _recovery(after: dict) -> tuple[int, int] | None:
@@ -94,7 +106,9 @@ class Results:
         self._at = {(c.task, c.arm, c.seed): c for c in cells}
 
     def of(self, task: str, arm: str) -> list[CellResult]:
-        return sorted((c for c in self.cells if (c.task, c.arm) == (task, arm)), key=lambda c: c.seed)
+        return sorted(
+            (c for c in self.cells if (c.task, c.arm) == (task, arm)), key=lambda c: c.seed
+        )
 
     def kind(self, task: str) -> Kind:
         return next(c.kind for c in self.cells if c.task == task)

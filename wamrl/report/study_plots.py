@@ -11,8 +11,20 @@ from wamrl.report.study_data import Results
 
 # Dark or saturated, apart also in lightness; grey is for the first arm, the base.
 _COLOURS = (
-    "#777777", "#0072b2", "#56b4e9", "#8c564b", "#e69f00", "#cc3311", "#009e73", "#cc79a7", "#332288", "#999933",
-    "#000000", "#44aa99", "#aa4499", "#ddaa33",
+    "#777777",
+    "#0072b2",
+    "#56b4e9",
+    "#8c564b",
+    "#e69f00",
+    "#cc3311",
+    "#009e73",
+    "#cc79a7",
+    "#332288",
+    "#999933",
+    "#000000",
+    "#44aa99",
+    "#aa4499",
+    "#ddaa33",
 )
 _MARKERS = "osD^vP*Xhpd<>8"
 Style = dict[str, dict[str, str]]
@@ -21,7 +33,8 @@ Style = dict[str, dict[str, str]]
 def styles(arms: Sequence[str]) -> Style:
     """Colour and marker of each arm of the study, finished or not, so that they never change while it runs."""
     return {
-        arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]} for i, arm in enumerate(arms)
+        arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, arm in enumerate(arms)
     }
 
 
@@ -35,12 +48,24 @@ def arms_plot(path: Path, results: Results, task: str, style: Style) -> None:
         axes.plot(100 * e.value, y, **look, markersize=8, linestyle="none")
         seeds = [100 * c.rate for c in results.of(task, arm)]
         below = [y + 0.24] * len(seeds)
-        axes.plot(seeds, below, marker="o", markersize=4, markerfacecolor="none", color=look["color"], linestyle="none")
+        axes.plot(
+            seeds,
+            below,
+            marker="o",
+            markersize=4,
+            markerfacecolor="none",
+            color=look["color"],
+            linestyle="none",
+        )
         if arm == arms[0]:
             axes.axvline(100 * e.value, color=look["color"], linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(arms)), arms)
-    axes.set(xlabel="success on held-out initial states, %", xlim=(-2, 102), ylim=(len(arms) - 0.4, -0.6))
-    _finish(figure, axes, path, f"{task} ({results.kind(task)}): seeds (small), mean, 95 % interval")
+    axes.set(
+        xlabel="success on held-out initial states, %", xlim=(-2, 102), ylim=(len(arms) - 0.4, -0.6)
+    )
+    _finish(
+        figure, axes, path, f"{task} ({results.kind(task)}): seeds (small), mean, 95 % interval"
+    )
 
 
 def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
@@ -57,9 +82,16 @@ def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
         look = {**style[arm], "markersize": 5.5, "linewidth": 1.2, "elinewidth": 1.0, "label": arm}
         axes.errorbar(x, value, np.maximum(bars, 0), **look)
     axes.set_xticks(range(1, goals + 1))
-    axes.set(xlabel="sub-goals k", ylabel="episodes with at least k, %", ylim=(-2, 102), xlim=(0.5, goals + 0.5))
+    axes.set(
+        xlabel="sub-goals k",
+        ylabel="episodes with at least k, %",
+        ylim=(-2, 102),
+        xlim=(0.5, goals + 0.5),
+    )
     _legend(axes)
-    _finish(figure, axes, path, f"{task} ({results.kind(task)}): how far episodes get, 95 % intervals")
+    _finish(
+        figure, axes, path, f"{task} ({results.kind(task)}): how far episodes get, 95 % intervals"
+    )
 
 
 def learning_plot(path: Path, results: Results, task: str, style: Style) -> None:
@@ -84,7 +116,9 @@ def learning_plot(path: Path, results: Results, task: str, style: Style) -> None
             x = np.linspace(low, high, max(map(len, curves)))
             y = np.stack([np.interp(x, *c.T) for c in curves])
         axes.plot(x, 100 * y.mean(0), **style[arm], markersize=4, linewidth=1.4, label=arm)
-        axes.fill_between(x, 100 * y.min(0), 100 * y.max(0), color=style[arm]["color"], alpha=0.10, linewidth=0)
+        axes.fill_between(
+            x, 100 * y.min(0), 100 * y.max(0), color=style[arm]["color"], alpha=0.10, linewidth=0
+        )
     x_label = "online episodes so far" if during else "control steps learned from so far"
     y_label = "success, deployed sampler, %" if during else "success, exploring, %"
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(-2, 102))

@@ -43,10 +43,17 @@ class StudyText:
 def write_study(out: Path, cells: Sequence[CellResult], text: StudyText) -> None:
     """Write everything into `out`, from the cells that are finished; ValueError if none is."""
     if not cells:
-        raise ValueError(f"no cell of the study in {out} is finished yet: run it first, without --report-only")
+        raise ValueError(
+            f"no cell of the study in {out} is finished yet: run it first, without --report-only"
+        )
     results = Results(cells, list(text.arms), text.tasks)
     comparisons = study_tables.comparison_rows(results)
-    rows = [study_tables.result_row(c) for t in results.tasks for a in results.arms for c in results.of(t, a)]
+    rows = [
+        study_tables.result_row(c)
+        for t in results.tasks
+        for a in results.arms
+        for c in results.of(t, a)
+    ]
     study_tables.write_csv(out / "results.csv", study_tables.RESULT_COLUMNS, rows)
     study_tables.write_csv(out / "comparisons.csv", study_tables.COMPARISON_COLUMNS, comparisons)
     style = study_plots.styles(list(text.arms))
@@ -61,7 +68,10 @@ def write_study(out: Path, cells: Sequence[CellResult], text: StudyText) -> None
 
 def _paragraphs(results: Results, comparisons: list[dict], text: StudyText) -> list[str]:
     total = len(results.cells) + len(text.missing)
-    lines = [f"# Study {text.name}", f"`{text.command}`: {len(results.cells)} of {total} cells finished."]
+    lines = [
+        f"# Study {text.name}",
+        f"`{text.command}`: {len(results.cells)} of {total} cells finished.",
+    ]
     if text.missing:
         shown = ", ".join(text.missing[:12]) + (" ..." if len(text.missing) > 12 else "")
         lines.append(f"**Not finished, so every number below may still change:** {shown}.")
@@ -70,15 +80,29 @@ def _paragraphs(results: Results, comparisons: list[dict], text: StudyText) -> l
         sentences = study_tables.claim_sentences(results, text.claims, text.margin)
         lines += ["## Claims", _RULE.format(margin=100 * text.margin, seeds=MIN_SEEDS)]
         lines.append("\n".join(f"- {s}" for s in sentences))
-    lines += ["## Arms", study_tables.markdown(["arm", "what it tests"], [[f"`{a}`", w] for a, w in text.arms.items()])]
+    lines += [
+        "## Arms",
+        study_tables.markdown(
+            ["arm", "what it tests"], [[f"`{a}`", w] for a, w in text.arms.items()]
+        ),
+    ]
     for task in results.tasks:
-        lines += [f"## {task} ({results.kind(task)})", study_tables.task_table(results, task, comparisons)]
+        lines += [
+            f"## {task} ({results.kind(task)})",
+            study_tables.task_table(results, task, comparisons),
+        ]
         lines += [f"![success per arm](arms_{task}.png)", study_tables.cost_table(results, task)]
         if results.goals(task) > 1:  # else it is the success once more
-            lines += ["Episodes (%) that completed at least k sub-goals:", study_tables.horizon_table(results, task)]
+            lines += [
+                "Episodes (%) that completed at least k sub-goals:",
+                study_tables.horizon_table(results, task),
+            ]
             lines.append(f"![sub-goals](horizon_{task}.png)")
         lines.append(f"![learning curves](learning_{task}.png)")
     lines += ["## Over tasks", study_tables.iqm_table(results)]
     if recovery := study_tables.recovery_table(results):
-        lines += ["## Recovery: episodes with more than one attempt, and how many of these succeeded", recovery]
+        lines += [
+            "## Recovery: episodes with more than one attempt, and how many of these succeeded",
+            recovery,
+        ]
     return lines

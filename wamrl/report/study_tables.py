@@ -17,12 +17,41 @@ from wamrl.report.study_data import CellResult, Results, unique
 
 REFERENCES = ("base", "actor_success")
 RESULT_COLUMNS = (
-    "task", "kind", "arm", "seed", "episodes", "successes", "rate", "wilson_low", "wilson_high", "control_steps",
-    "stages", "mean_stages", "mean_length", "error_over_copy", "reattempted", "recovered", "seconds",
+    "task",
+    "kind",
+    "arm",
+    "seed",
+    "episodes",
+    "successes",
+    "rate",
+    "wilson_low",
+    "wilson_high",
+    "control_steps",
+    "stages",
+    "mean_stages",
+    "mean_length",
+    "error_over_copy",
+    "reattempted",
+    "recovered",
+    "seconds",
 )
 COMPARISON_COLUMNS = (
-    "task", "kind", "arm", "against", "seed", "episodes", "before", "after", "difference", "low", "high", "method",
-    "gained", "lost", "p_value", "p_holm",
+    "task",
+    "kind",
+    "arm",
+    "against",
+    "seed",
+    "episodes",
+    "before",
+    "after",
+    "difference",
+    "low",
+    "high",
+    "method",
+    "gained",
+    "lost",
+    "p_value",
+    "p_holm",
 )
 
 
@@ -31,11 +60,23 @@ def result_row(c: CellResult) -> dict:
     low, high = wilson(int(c.success.sum()), len(c.success))
     again, recovered = c.recovery or ("", "")
     return {
-        "task": c.task, "kind": c.kind, "arm": c.arm, "seed": c.seed, "episodes": len(c.success),
-        "successes": int(c.success.sum()), "rate": f"{c.rate:.6f}", "wilson_low": f"{low:.6f}",
-        "wilson_high": f"{high:.6f}", "control_steps": c.control_steps, "stages": c.goals,
-        "mean_stages": f"{c.stages_done.mean():.6f}", "mean_length": f"{c.mean_length:.6f}",
-        "error_over_copy": ratios(c), "reattempted": again, "recovered": recovered, "seconds": f"{c.seconds:.1f}",
+        "task": c.task,
+        "kind": c.kind,
+        "arm": c.arm,
+        "seed": c.seed,
+        "episodes": len(c.success),
+        "successes": int(c.success.sum()),
+        "rate": f"{c.rate:.6f}",
+        "wilson_low": f"{low:.6f}",
+        "wilson_high": f"{high:.6f}",
+        "control_steps": c.control_steps,
+        "stages": c.goals,
+        "mean_stages": f"{c.stages_done.mean():.6f}",
+        "mean_length": f"{c.mean_length:.6f}",
+        "error_over_copy": ratios(c),
+        "reattempted": again,
+        "recovered": recovered,
+        "seconds": f"{c.seconds:.1f}",
     }
 
 
@@ -55,7 +96,11 @@ def comparison_rows(results: Results) -> list[dict]:
     rows = []
     for task in results.tasks:
         for against in REFERENCES:
-            arms = [a for a in results.arms if a not in (against, "base") and results.pairs(task, a, against)]
+            arms = [
+                a
+                for a in results.arms
+                if a not in (against, "base") and results.pairs(task, a, against)
+            ]
             pooled = [_pooled_row(results, task, arm, against) for arm in arms]
             for row, p in zip(pooled, holm([row["p_value"] for row in pooled]), strict=True):
                 rows += _seed_rows(results, task, row["arm"], against) + [row | {"p_holm": p}]
@@ -65,7 +110,10 @@ def comparison_rows(results: Results) -> list[dict]:
 def _seed_rows(results: Results, task: str, arm: str, against: str) -> list[dict]:
     names = {"task": task, "kind": results.kind(task), "arm": arm, "against": against}
     pairs = results.pairs(task, arm, against)
-    return [names | {"seed": seed} | asdict(paired_difference(*pair)) | {"p_holm": ""} for seed, pair in pairs.items()]
+    return [
+        names | {"seed": seed} | asdict(paired_difference(*pair)) | {"p_holm": ""}
+        for seed, pair in pairs.items()
+    ]
 
 
 def _pooled_row(results: Results, task: str, arm: str, against: str) -> dict:
@@ -73,9 +121,20 @@ def _pooled_row(results: Results, task: str, arm: str, against: str) -> dict:
     before, after = (np.mean([pair[i].mean() for pair in pairs.values()]) for i in (0, 1))
     change = np.concatenate([mine.astype(int) - other for other, mine in pairs.values()])
     return {
-        "task": task, "kind": results.kind(task), "arm": arm, "against": against, "seed": "all", "episodes": e.episodes,
-        "before": float(before), "after": float(after), "difference": e.value, "low": e.low, "high": e.high,
-        "method": f"hierarchical ({e.method})", "gained": int((change > 0).sum()), "lost": int((change < 0).sum()),
+        "task": task,
+        "kind": results.kind(task),
+        "arm": arm,
+        "against": against,
+        "seed": "all",
+        "episodes": e.episodes,
+        "before": float(before),
+        "after": float(after),
+        "difference": e.value,
+        "low": e.low,
+        "high": e.high,
+        "method": f"hierarchical ({e.method})",
+        "gained": int((change > 0).sum()),
+        "lost": int((change < 0).sum()),
         "p_value": mcnemar(change),
     }
 
@@ -101,14 +160,20 @@ def percent(e: Estimate) -> str:
 
 def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
     """Success per arm and its paired differences to the references."""
-    against = {(r["arm"], r["against"]): r for r in comparisons if r["task"] == task and r["seed"] == "all"}
+    against = {
+        (r["arm"], r["against"]): r for r in comparisons if r["task"] == task and r["seed"] == "all"
+    }
     head = ["arm", "seeds x states", "success, %", "per seed, %", "sampler"]
     head += [h for name in REFERENCES for h in (f"- {name}, points", "p (Holm)")]
     rows = []
     for arm in results.arms:
         if not (cells := results.of(task, arm)):
             continue
-        row = [f"`{arm}`", f"{len(cells)} x {len(cells[0].success)}", percent(results.rate(task, arm))]
+        row = [
+            f"`{arm}`",
+            f"{len(cells)} x {len(cells[0].success)}",
+            percent(results.rate(task, arm)),
+        ]
         row.append(", ".join(f"{100 * c.rate:.1f}" for c in cells))
         row.append(", ".join(c.sampler for c in cells))
         for name in REFERENCES:
@@ -134,7 +199,16 @@ def cost_table(results: Results, task: str) -> str:
         errors = ratio_text(mean_ratios(cells))
         stages = f"{np.mean([c.stages_done.mean() for c in cells]):.2f} of {results.goals(task)}"
         length = f"{np.mean([c.mean_length for c in cells]):.1f}"
-        rows.append([f"`{arm}`", spread, stages, length, errors, duration(np.mean([c.seconds for c in cells]))])
+        rows.append(
+            [
+                f"`{arm}`",
+                spread,
+                stages,
+                length,
+                errors,
+                duration(np.mean([c.seconds for c in cells])),
+            ]
+        )
     return markdown(head, rows)
 
 
@@ -156,10 +230,21 @@ def recovery_table(results: Results) -> str:
                 continue
             again, recovered = (sum(c[i] for c in counts) for i in (0, 1))
             low, high = wilson(recovered, again)
-            share = f"{100 * recovered / again:.1f} [{100 * low:.1f}, {100 * high:.1f}]" if again else "none to recover"
+            share = (
+                f"{100 * recovered / again:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+                if again
+                else "none to recover"
+            )
             episodes = sum(len(c.success) for c in results.of(task, arm) if c.recovery)
             rows.append([task, f"`{arm}`", episodes, again, recovered, share])
-    head = ["task", "arm", "episodes", "more than one attempt", "of these succeeded", "%, Wilson 95 %"]
+    head = [
+        "task",
+        "arm",
+        "episodes",
+        "more than one attempt",
+        "of these succeeded",
+        "%, Wilson 95 %",
+    ]
     return markdown(head, rows) if rows else ""
 
 

@@ -58,14 +58,23 @@ def side_by_side(
     """
     executed, imagined = np.asarray(executed), np.asarray(imagined)
     frames = len(executed)
-    if executed.shape != imagined.shape or executed.ndim != 5 or not frames or executed.shape[-1] != 3:
-        raise ValueError(f"frames are {executed.shape} and {imagined.shape}: two equal (F, V, H, W, 3) are needed")
+    if (
+        executed.shape != imagined.shape
+        or executed.ndim != 5
+        or not frames
+        or executed.shape[-1] != 3
+    ):
+        raise ValueError(
+            f"frames are {executed.shape} and {imagined.shape}: two equal (F, V, H, W, 3) are needed"
+        )
     if executed.dtype != np.uint8 or imagined.dtype != np.uint8:
         raise ValueError(f"frames are {executed.dtype} and {imagined.dtype}: uint8 is needed")
     captions = list(captions) or [""] * frames
     real = np.ones(frames, bool) if real is None else np.asarray(real, bool)
     if len(captions) != frames or len(real) != frames:
-        raise ValueError(f"{len(captions)} captions and {len(real)} marks for {frames} frames: give one each")
+        raise ValueError(
+            f"{len(captions)} captions and {len(real)} marks for {frames} frames: give one each"
+        )
     pictures = [
         compose(left, right if there else right // 4 + 40, captions[i], outcome)
         for i, (left, right, there) in enumerate(zip(imagined, executed, real, strict=True))
@@ -75,10 +84,14 @@ def side_by_side(
 
 def compose(imagined: np.ndarray, executed: np.ndarray, caption: str, outcome: str) -> np.ndarray:
     """One picture of the video, uint8 (h, w, 3) with even h and w, from two (V, H, W, 3)."""
-    columns = [_column(name, views) for name, views in (("imagined", imagined), ("executed", executed))]
+    columns = [
+        _column(name, views) for name, views in (("imagined", imagined), ("executed", executed))
+    ]
     gap = np.full((columns[0].shape[0], _GAP, 3), _PAPER, np.uint8)
     body = np.concatenate([gap, columns[0], gap, columns[1], gap], axis=1)
-    footer = text_image("   ".join(t for t in (caption, outcome) if t), body.shape[1], _tint(outcome))
+    footer = text_image(
+        "   ".join(t for t in (caption, outcome) if t), body.shape[1], _tint(outcome)
+    )
     return _even(np.concatenate([body, footer]))
 
 
@@ -177,12 +190,16 @@ def _column(title: str, views: np.ndarray) -> np.ndarray:
     factor = _factor(views.shape[1:3])
     large = views.repeat(factor, axis=1).repeat(factor, axis=2)
     gap = np.full((_GAP, large.shape[2], 3), _PAPER, np.uint8)
-    return np.concatenate([text_image(title, large.shape[2], (_INK,) * 3), *(p for v in large for p in (v, gap))])
+    return np.concatenate(
+        [text_image(title, large.shape[2], (_INK,) * 3), *(p for v in large for p in (v, gap))]
+    )
 
 
 def _tint(outcome: str) -> tuple[int, int, int]:
     """Green for success, red for failure, else plain."""
-    return {"success": (110, 220, 120), "failure": (255, 120, 110)}.get(outcome.split(" ")[0], (_INK,) * 3)
+    return {"success": (110, 220, 120), "failure": (255, 120, 110)}.get(
+        outcome.split(" ")[0], (_INK,) * 3
+    )
 
 
 @lru_cache(maxsize=512)
@@ -193,7 +210,15 @@ def text_image(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarra
 
     figure = Figure(figsize=(width / 100, _BAR / 100), dpi=100, facecolor=(_PAPER / 255,) * 3)
     canvas = FigureCanvasAgg(figure)
-    figure.text(0.5, 0.5, text, ha="center", va="center_baseline", fontsize=11, color=[c / 255 for c in colour])
+    figure.text(
+        0.5,
+        0.5,
+        text,
+        ha="center",
+        va="center_baseline",
+        fontsize=11,
+        color=[c / 255 for c in colour],
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -204,7 +229,9 @@ def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "")
     draft = path.with_suffix(".tmp")
     with av.open(str(draft), "w", format="mp4") as container:
         container.metadata["comment"] = comment
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"crf": "18", "preset": "veryfast"}
+        )
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for picture in pictures:

@@ -56,25 +56,41 @@ class Scored:
 
     def __post_init__(self):
         m, f = self.verifiable.shape
-        assert self.imagined.shape == self.executed.shape, (self.imagined.shape, self.executed.shape)
+        assert self.imagined.shape == self.executed.shape, (
+            self.imagined.shape,
+            self.executed.shape,
+        )
         assert self.executed.shape[:2] == (m, f), (self.executed.shape, self.verifiable.shape)
-        assert self.last.shape == (m, *self.executed.shape[2:]), (self.last.shape, self.executed.shape)
-        assert self.success.shape == (m,) and self.executed_steps.shape == (m,), "one success and step count per chunk"
+        assert self.last.shape == (m, *self.executed.shape[2:]), (
+            self.last.shape,
+            self.executed.shape,
+        )
+        assert self.success.shape == (m,) and self.executed_steps.shape == (m,), (
+            "one success and step count per chunk"
+        )
         assert len(self.offsets) == f, f"{f} frames at the offsets {self.offsets}"
         assert self.imagined_offsets == self.offsets, (
             f"frames imagined at {self.imagined_offsets} cannot be compared with frames executed at {self.offsets}"
         )
         offsets = torch.tensor(self.offsets, device=self.executed_steps.device)
         unreached = self.verifiable & (offsets > self.executed_steps[:, None])
-        assert not unreached.any(), "a frame counts as verifiable that lies beyond the executed steps"
+        assert not unreached.any(), (
+            "a frame counts as verifiable that lies beyond the executed steps"
+        )
 
 
-def reconstruction(similarity: Similarity, a: Tensor, b: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
+def reconstruction(
+    similarity: Similarity, a: Tensor, b: Tensor, last: Tensor, verifiable: Tensor
+) -> Tensor:
     """-mean distance over verifiable frames, float32 (M,); 0 where none is (such chunks carry no information).
 
     a, b: (M, F, V, H, W, 3) in [0, 1]. last: (M, V, H, W, 3). verifiable: bool (M, F).
     """
-    assert a.shape == b.shape and verifiable.shape == a.shape[:2], (a.shape, b.shape, verifiable.shape)
+    assert a.shape == b.shape and verifiable.shape == a.shape[:2], (
+        a.shape,
+        b.shape,
+        verifiable.shape,
+    )
     assert last.shape == (len(a), *a.shape[2:]), (last.shape, a.shape)
     distance = similarity.distance(a.float(), b.float(), last.float())
     return -(distance * verifiable).sum(1) / verifiable.sum(1).clamp(min=1)

@@ -21,8 +21,14 @@ NAN = float("nan")
 
 @torch.no_grad()
 def raw_rewards(
-    similarity: Similarity, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor, *,
-    device: torch.device | str = "cpu", batch: int = 64,
+    similarity: Similarity,
+    imagined: Tensor,
+    executed: Tensor,
+    last: Tensor,
+    verifiable: Tensor,
+    *,
+    device: torch.device | str = "cpu",
+    batch: int = 64,
 ) -> dict[str, Tensor]:
     """Chunk rewards before normalisation, float32 (M,), NaN where no frame is verifiable.
 
@@ -32,7 +38,9 @@ def raw_rewards(
     """
     ours, copied = [], []
     for i in range(0, len(imagined), batch):
-        u, w, w0, real = (x[i : i + batch].to(device) for x in (imagined, executed, last, verifiable))
+        u, w, w0, real = (
+            x[i : i + batch].to(device) for x in (imagined, executed, last, verifiable)
+        )
         ours.append(reconstruction(similarity, u, w, w0, real).cpu())
         copied.append(reconstruction(similarity, w0[:, None].expand_as(w), w, w0, real).cpu())
     r, c = torch.cat(ours), torch.cat(copied)
@@ -46,7 +54,9 @@ def episode_mean(score: Tensor, episode: Tensor, use: Tensor, episodes: int) -> 
     A mean, because a sum would tell success from failure by the number of chunks alone.
     """
     use = use & ~score.isnan()
-    total = torch.zeros(episodes, dtype=torch.float64).index_add_(0, episode[use], score[use].double())
+    total = torch.zeros(episodes, dtype=torch.float64).index_add_(
+        0, episode[use], score[use].double()
+    )
     return total / torch.bincount(episode[use], minlength=episodes)  # 0 / 0 is NaN
 
 
@@ -61,7 +71,9 @@ def early(episode: Tensor, success: Tensor) -> Tensor:
     count = torch.bincount(episode, minlength=len(success))
     position = torch.arange(len(episode)) - (count.cumsum(0) - count)[episode]
     counts = [count[kind & (count > 0)].double() for kind in (success, ~success)]
-    quick = min((torch.quantile(c, 0.1, interpolation="lower").item() for c in counts if len(c)), default=0)
+    quick = min(
+        (torch.quantile(c, 0.1, interpolation="lower").item() for c in counts if len(c)), default=0
+    )
     k = max(1, int(quick) - 1)
     return (position < k) & (count > k)[episode]
 
@@ -159,7 +171,11 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
     """
     from scipy.stats import bootstrap
 
-    score, success, group = np.asarray(score, np.float64), np.asarray(success, bool), np.asarray(group)
+    score, success, group = (
+        np.asarray(score, np.float64),
+        np.asarray(success, bool),
+        np.asarray(group),
+    )
     won, pairs = [], []
     for name in np.unique(group[~np.isnan(score)]):
         mine = (group == name) & ~np.isnan(score)
@@ -172,8 +188,13 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
     value, low, high = float(np.sum(won) / np.sum(pairs)), NAN, NAN
     if len(pairs) > 1:
         ends = bootstrap(
-            (np.array(won), np.array(pairs, float)), lambda w, p, axis: w.sum(axis) / p.sum(axis), paired=True,
-            n_resamples=2000, method="percentile", confidence_level=CONFIDENCE, rng=np.random.default_rng(0),
+            (np.array(won), np.array(pairs, float)),
+            lambda w, p, axis: w.sum(axis) / p.sum(axis),
+            paired=True,
+            n_resamples=2000,
+            method="percentile",
+            confidence_level=CONFIDENCE,
+            rng=np.random.default_rng(0),
         ).confidence_interval
         low, high = float(ends.low), float(ends.high)
     return Within(value=value, low=low, high=high, groups=len(pairs))
@@ -217,7 +238,11 @@ def chance_of_fall(rates: list[float], n: list[float]) -> float:
     """
     from scipy.stats import norm
 
-    rate, weight, t = np.asarray(rates, np.float64), np.asarray(n, np.float64), np.arange(len(rates))
+    rate, weight, t = (
+        np.asarray(rates, np.float64),
+        np.asarray(n, np.float64),
+        np.arange(len(rates)),
+    )
     p, centre = np.average(rate, weights=weight), np.average(t, weights=weight)
     if not 0 < p < 1:
         return 1.0

@@ -48,7 +48,9 @@ class DINOv2Config(SimilarityConfig):
         from_transformers = _transformers()
         cls = from_transformers.Dinov2Model
         if self.weights is None:
-            net = _random(cls, from_transformers.Dinov2Config(image_size=self.size, **RANDOM), self.seed)
+            net = _random(
+                cls, from_transformers.Dinov2Config(image_size=self.size, **RANDOM), self.seed
+            )
         else:
             net = _pretrained(cls, self.weights, required="")
         return FeatureDistance(net, _dinov2_tokens, self.size, self.batch)
@@ -73,7 +75,11 @@ class VJEPA2Config(SimilarityConfig):
         cls = from_transformers.VJEPA2Model
         if self.weights is None:
             # The predictor is never run.
-            predictor = {"pred_hidden_size": 64, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+            predictor = {
+                "pred_hidden_size": 64,
+                "pred_num_attention_heads": 2,
+                "pred_num_hidden_layers": 1,
+            }
             config = from_transformers.VJEPA2Config(crop_size=self.size, **RANDOM, **predictor)
             net = _random(cls, config, self.seed)
         else:
@@ -85,11 +91,19 @@ class VJEPA2Config(SimilarityConfig):
 class FeatureDistance(Similarity):
     """Mean cosine distance of patch tokens; the network is frozen, in eval mode and float32, on the frames' device."""
 
-    def __init__(self, net: nn.Module, tokens: Callable[[nn.Module, Tensor, Tensor], Tensor], size: int, batch: int):
+    def __init__(
+        self,
+        net: nn.Module,
+        tokens: Callable[[nn.Module, Tensor, Tensor], Tensor],
+        size: int,
+        batch: int,
+    ):
         """tokens(net, images, lasts): two (N, 3, S, S), normalised -> (N, L, D)."""
         patch = net.config.patch_size
         if size < patch or size % patch:
-            raise ValueError(f"size={size} px does not divide into patches of {patch}: choose a multiple of {patch}")
+            raise ValueError(
+                f"size={size} px does not divide into patches of {patch}: choose a multiple of {patch}"
+            )
         if batch < 1:
             raise ValueError(f"batch={batch} is not possible: choose at least 1")
         self.net, self.tokens, self.size, self.batch = net, tokens, size, batch
@@ -128,7 +142,9 @@ def _transformers():
     try:
         import transformers
     except ImportError as error:
-        raise ValueError("feature distances need transformers: pip install 'wamrl[rewards]'") from error
+        raise ValueError(
+            "feature distances need transformers: pip install 'wamrl[rewards]'"
+        ) from error
     return transformers
 
 
@@ -161,18 +177,32 @@ def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) ->
         try:
             if not local:
                 _knock()
-            found = cls.config_class.get_config_dict(weights, local_files_only=local)[0].get("model_type")
+            found = cls.config_class.get_config_dict(weights, local_files_only=local)[0].get(
+                "model_type"
+            )
             if found != kind:
-                raise ValueError(f"model_type in config.json: {found!r}, not {kind!r}" if found else "no config.json")
+                raise ValueError(
+                    f"model_type in config.json: {found!r}, not {kind!r}"
+                    if found
+                    else "no config.json"
+                )
             net, info = cls.from_pretrained(
-                weights, local_files_only=local, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                weights,
+                local_files_only=local,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
                 **changes,
             )
             break
         except (OSError, RuntimeError, ValueError, SafetensorError, StrictDataclassError) as error:
             failure = error
     else:
-        where = "cannot be loaded from that folder" if folder else "is not in the local cache and the hub gives nothing"
+        where = (
+            "cannot be loaded from that folder"
+            if folder
+            else "is not in the local cache and the hub gives nothing"
+        )
         reason = str(failure).split("\n")[0].rstrip(". ")
         raise ValueError(f"{weights} {where} ({reason}): {advice}") from failure
     if missing := [key for key in info["missing_keys"] if key.startswith(required)]:

@@ -44,9 +44,13 @@ class OpticalFlowConfig(SimilarityConfig):
 
     def build(self) -> OpticalFlow:
         if self.size < MIN_SIZE:
-            raise ValueError(f"optical flow at size={self.size} px is not possible: choose at least {MIN_SIZE}")
+            raise ValueError(
+                f"optical flow at size={self.size} px is not possible: choose at least {MIN_SIZE}"
+            )
         if self.batch < 1:
-            raise ValueError(f"optical flow with batch={self.batch} is not possible: choose at least 1")
+            raise ValueError(
+                f"optical flow with batch={self.batch} is not possible: choose at least 1"
+            )
         return OpticalFlow(_dis() if self.backend == "dis" else _raft(self), self.size)
 
 
@@ -63,7 +67,9 @@ class OpticalFlow(Similarity):
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
         before = self.prepare(last)[:, None].expand(-1, a.shape[1], -1, -1, -1, -1).flatten(0, 2)
-        flows = [self.estimate(before, self.prepare(x).flatten(0, 2)) / before.shape[-1] for x in (a, b)]
+        flows = [
+            self.estimate(before, self.prepare(x).flatten(0, 2)) / before.shape[-1] for x in (a, b)
+        ]
         return (flows[0] - flows[1]).square().sum(1).mean((1, 2)).unflatten(0, a.shape[:3]).mean(2)
 
     def prepare(self, frames: Tensor) -> Tensor:
@@ -84,7 +90,13 @@ def _dis() -> Estimator:
     weights = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601 luma, as OpenCV's RGB2GRAY
 
     def grey(images: Tensor) -> np.ndarray:
-        return torch.einsum("nchw,c->nhw", images.cpu() * 255, weights).round().clamp(0, 255).byte().numpy()
+        return (
+            torch.einsum("nchw,c->nhw", images.cpu() * 255, weights)
+            .round()
+            .clamp(0, 255)
+            .byte()
+            .numpy()
+        )
 
     def still(x: np.ndarray) -> np.ndarray:
         # what DIS returns too, in no time: copies are scored often
@@ -109,7 +121,8 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
             "or choose backend='dis'"
         ) from error
     builder, hub = {
-        "small": (tv.raft_small, tv.Raft_Small_Weights.DEFAULT), "large": (tv.raft_large, tv.Raft_Large_Weights.DEFAULT)
+        "small": (tv.raft_small, tv.Raft_Small_Weights.DEFAULT),
+        "large": (tv.raft_large, tv.Raft_Large_Weights.DEFAULT),
     }[cfg.raft]
     if cfg.weights:
         net = _loaded(builder(weights=None), cfg)
@@ -125,7 +138,9 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
     def estimate(first: Tensor, second: Tensor) -> Tensor:
         net.to(first.device)
         with torch.autocast(first.device.type, enabled=False):
-            pairs = zip((first * 2 - 1).split(cfg.batch), (second * 2 - 1).split(cfg.batch), strict=True)
+            pairs = zip(
+                (first * 2 - 1).split(cfg.batch), (second * 2 - 1).split(cfg.batch), strict=True
+            )
             return torch.cat([net(x, y)[-1] for x, y in pairs])  # the last of 12 refinements
 
     return estimate
@@ -139,10 +154,16 @@ def _loaded(net: nn.Module, cfg: OpticalFlowConfig) -> nn.Module:
 
     path = Path(cfg.weights)
     if not path.is_file():
-        raise ValueError(f"no RAFT weights at {path}: give a .pth or .safetensors file of torchvision's RAFT")
+        raise ValueError(
+            f"no RAFT weights at {path}: give a .pth or .safetensors file of torchvision's RAFT"
+        )
     try:
         safe = path.suffix == ".safetensors"
-        net.load_state_dict(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
+        net.load_state_dict(
+            load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{path} does not hold the weights of torchvision's raft_{cfg.raft}: give its file") from error
+        raise ValueError(
+            f"{path} does not hold the weights of torchvision's raft_{cfg.raft}: give its file"
+        ) from error
     return net

@@ -38,7 +38,9 @@ class RewardConfig:
 
     def validate(self) -> None:
         if not 0 <= self.shaping < 0.5:
-            raise ValueError(f"reward.shaping={self.shaping} must lie in [0, 0.5): shaping may never outweigh success")
+            raise ValueError(
+                f"reward.shaping={self.shaping} must lie in [0, 0.5): shaping may never outweigh success"
+            )
         if self.imagine_steps < 1:
             raise ValueError("reward.imagine_steps must be >= 1")
 
@@ -75,7 +77,10 @@ class Reward(nn.Module):
         episode_success: bool (M,), whether the chunk's episode ended in success. episode: int64 (M,), which it is.
         ValueError when an episode has more than `max_chunks` chunks, because the bound would not hold.
         """
-        assert episode_success.shape == episode.shape == scored.success.shape, (episode_success.shape, episode.shape)
+        assert episode_success.shape == episode.shape == scored.success.shape, (
+            episode_success.shape,
+            episode.shape,
+        )
         success = scored.success.float()
         if not self.cfg.needs_imagination:
             return success
@@ -138,7 +143,9 @@ CheckShape = tuple[int, int, int, int, int]
 
 
 def check_reward(
-    config: SimilarityConfig, shape: CheckShape = (3, 2, 2, 32, 32), device: torch.device | str = "cpu"
+    config: SimilarityConfig,
+    shape: CheckShape = (3, 2, 2, 32, 32),
+    device: torch.device | str = "cpu",
 ) -> None:
     """Raise ValueError with one sentence naming the fault of a similarity; call it on your own before training.
 
@@ -162,7 +169,9 @@ def check_reward(
     _check_values(name, distance, similarity.distance(a, a, last), (b, f), frames.device)
     for again in (similarity, config.build()):
         if not torch.equal(distance, again.distance(a, other, last)):
-            raise ValueError(f"{name}: the same frames scored twice differ; make it deterministic (eval mode, a seed)")
+            raise ValueError(
+                f"{name}: the same frames scored twice differ; make it deterministic (eval mode, a seed)"
+            )
     tolerance = 1e-3 * distance.max()  # kernels may differ with the batch size
 
     def differs(x: Tensor, y: Tensor) -> bool:
@@ -175,17 +184,29 @@ def check_reward(
         x, y = a.clone(), other.clone()
         x[:, k:], y[:, k:] = 1 - x[:, k:], x[:, k:]
         if differs(similarity.distance(x, y, last)[:, :k], distance[:, :k]):
-            raise ValueError(f"{name}: a frame's distance depends on later frames, which may not be verifiable")
+            raise ValueError(
+                f"{name}: a frame's distance depends on later frames, which may not be verifiable"
+            )
 
 
-def _check_values(name: str, distance: Tensor, same: Tensor, shape: tuple[int, int], device: torch.device) -> None:
+def _check_values(
+    name: str, distance: Tensor, same: Tensor, shape: tuple[int, int], device: torch.device
+) -> None:
     if distance.shape != shape:
-        raise ValueError(f"{name}: distance returns shape {tuple(distance.shape)}; it must be (B, F) = {shape}")
+        raise ValueError(
+            f"{name}: distance returns shape {tuple(distance.shape)}; it must be (B, F) = {shape}"
+        )
     if distance.device != device:
-        raise ValueError(f"{name}: frames on {device} give distances on {distance.device}; return them on {device}")
+        raise ValueError(
+            f"{name}: frames on {device} give distances on {distance.device}; return them on {device}"
+        )
     if distance.requires_grad:
-        raise ValueError(f"{name}: the distance carries a gradient; compute it under torch.no_grad()")
+        raise ValueError(
+            f"{name}: the distance carries a gradient; compute it under torch.no_grad()"
+        )
     if distance.dtype != torch.float32 or not distance.isfinite().all() or (distance < 0).any():
         raise ValueError(f"{name}: distances must be finite, non-negative float32")
     if (same > 1e-3 * distance.max()).any() or (distance <= same).any():
-        raise ValueError(f"{name}: equal frames must have distance 0 and different frames a larger one")
+        raise ValueError(
+            f"{name}: equal frames must have distance 0 and different frames a larger one"
+        )

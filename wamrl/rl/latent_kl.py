@@ -53,7 +53,9 @@ class LatentKL(nn.Module):
     def forward(self, z: Tensor, z_old: Tensor) -> Tensor:
         """The mean term per sample and tap, (B, taps), averaged over tokens and channels: all that trains."""
         assert z.shape == z_old.shape, (z.shape, z_old.shape)
-        return 0.5 * ((z.float() - z_old.detach().float()).square() / self.var_old[:, None]).mean((2, 3))
+        return 0.5 * ((z.float() - z_old.detach().float()).square() / self.var_old[:, None]).mean(
+            (2, 3)
+        )
 
     def scale(self, reduction: Literal["mean", "sum"]) -> float:
         """What makes the average over channels the reduction: 1, or D for the paper's sum over d."""

@@ -73,8 +73,16 @@ class OnlineSFTConfig:
         return self.actor and self.clone == "noise_free"
 
     def validate(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.micro < 0 or not 0 <= self.demo_share <= 1 or self.kl < 0:
-            raise ValueError("online sft: steps, batch >= 1, micro, kl >= 0 and 0 <= demo_share <= 1 are needed")
+        if (
+            self.steps < 1
+            or self.batch < 1
+            or self.micro < 0
+            or not 0 <= self.demo_share <= 1
+            or self.kl < 0
+        ):
+            raise ValueError(
+                "online sft: steps, batch >= 1, micro, kl >= 0 and 0 <= demo_share <= 1 are needed"
+            )
         if self.kl_share is not None and not 0 < self.kl_share < 1:
             raise ValueError(
                 f"online sft: kl_share={self.kl_share} must lie between 0 and 1; "
@@ -98,7 +106,10 @@ class OnlineSFT(nn.Module):
         self.actor_optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.actor_lr, **adam)
 
     def get_extra_state(self) -> dict:
-        return {name: getattr(self, name).state_dict() for name in ("world_optimizer", "actor_optimizer")}
+        return {
+            name: getattr(self, name).state_dict()
+            for name in ("world_optimizer", "actor_optimizer")
+        }
 
     def set_extra_state(self, state: dict) -> None:
         for name, part in state.items():
@@ -111,7 +122,9 @@ class OnlineSFT(nn.Module):
         seeds = torch.arange(len(demos))
         self.kl.fit(frozen.features(frozen.encode(demos.obs), seeds))
 
-    def update(self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator) -> dict[str, float]:
+    def update(
+        self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator
+    ) -> dict[str, float]:
         """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
         cfg, variance = self.cfg, 0.0
         sums = torch.zeros(3 + len(wam.spec.taps), dtype=torch.float64)
@@ -132,7 +145,10 @@ class OnlineSFT(nn.Module):
         if cfg.world:
             metrics |= {"world/video_loss": video, "world/kl_variance": variance}
             metrics |= self._weigh(wam, clip, seeds)
-            metrics |= {f"world/kl_mean/{tap}": value for tap, value in zip(wam.spec.taps, taps, strict=True)}
+            metrics |= {
+                f"world/kl_mean/{tap}": value
+                for tap, value in zip(wam.spec.taps, taps, strict=True)
+            }
         return metrics
 
     def _weigh(self, wam: WAM, clip: Clip, seeds: Tensor) -> dict[str, float]:
@@ -195,7 +211,9 @@ class OnlineSFT(nn.Module):
             losses, moments = losses + part, moments + more
         losses = dist.total(losses)
         if not losses.isfinite().all():
-            raise FloatingPointError("online sft: the loss is not finite; lower world_lr or actor_lr")
+            raise FloatingPointError(
+                "online sft: the loss is not finite; lower world_lr or actor_lr"
+            )
         if cfg.world:
             self.kl.observe(dist.total(moments))
         for module, on, optimizer, lr in (
@@ -226,7 +244,9 @@ class OnlineSFT(nn.Module):
             mean = self._kl_mean(clip, features, of_features)
             video = wam.video_loss(clip, context, of_video).sum() / cfg.batch
         if cfg.actor:
-            action = wam.action_loss(clip, features if cfg.shared else features.detach(), of_actions)
+            action = wam.action_loss(
+                clip, features if cfg.shared else features.detach(), of_actions
+            )
             weighted = action * clip.weight / max(weight, 1e-6)
             action = weighted.sum()
             own_action = weighted[own].sum()
@@ -238,7 +258,9 @@ class OnlineSFT(nn.Module):
 def _own_seeds(cfg: OnlineSFTConfig, generator: torch.Generator) -> Tensor:
     """int64 (3, B): video, features, actions of this rank's clips, which are its share of both kinds."""
     n_demo = int(cfg.batch * cfg.demo_share)
-    own, demo = torch.randint(2**62, (3, cfg.batch), generator=generator).split([cfg.batch - n_demo, n_demo], 1)
+    own, demo = torch.randint(2**62, (3, cfg.batch), generator=generator).split(
+        [cfg.batch - n_demo, n_demo], 1
+    )
     return torch.cat([own[:, dist.share(cfg.batch - n_demo)], demo[:, dist.share(n_demo)]], 1)
 
 

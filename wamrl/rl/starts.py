@@ -22,7 +22,9 @@ class StartsConfig:
 
     def validate(self) -> None:
         if self.group < 1 or not 0 <= self.revisit <= 1:
-            raise ValueError(f"starts: group={self.group} must be >= 1 and revisit={self.revisit} in [0, 1]")
+            raise ValueError(
+                f"starts: group={self.group} must be >= 1 and revisit={self.revisit} in [0, 1]"
+            )
 
 
 class Starts(nn.Module):
@@ -37,7 +39,9 @@ class Starts(nn.Module):
         self.register_buffer("fresh", torch.zeros((), dtype=torch.long))
         self._last: list[bool] = []  # of the last draw's groups: is it fresh?
 
-    def next(self, groups: int, generator: torch.Generator, max_steps: int | None = None) -> list[Start]:
+    def next(
+        self, groups: int, generator: torch.Generator, max_steps: int | None = None
+    ) -> list[Start]:
         """`groups * cfg.group` starts, equal ones adjacent. Revisits are drawn with weight p (1 - p) of the estimate
         p = (wins + 1) / (tries + 2); states that always or never succeeded are not revisited. They come first.
 

@@ -65,11 +65,17 @@ class ActorUpdateConfig:
         if self.transitions < 0:
             raise ValueError("actor update: transitions must be >= 1, or 0 for all noisy steps")
         if self.warmup < 0 or self.value_warmup < 0 or self.value_epochs < 1:
-            raise ValueError("actor update: warmup, value_warmup >= 0 and value_epochs >= 1 are needed")
+            raise ValueError(
+                "actor update: warmup, value_warmup >= 0 and value_epochs >= 1 are needed"
+            )
         if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
-            raise ValueError("actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed")
+            raise ValueError(
+                "actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed"
+            )
         if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
-            raise ValueError(f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}")
+            raise ValueError(
+                f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}"
+            )
 
 
 class Chunks(Protocol):
@@ -187,7 +193,12 @@ class ActorUpdate(nn.Module):
         return batch[keep], metrics
 
     def step(
-        self, wam: WAM, batch: ActorBatch, flow: FlowConfig, generator: torch.Generator, policy: bool
+        self,
+        wam: WAM,
+        batch: ActorBatch,
+        flow: FlowConfig,
+        generator: torch.Generator,
+        policy: bool,
     ) -> dict[str, float]:
         """All epochs on one rollout; `policy=False` trains the value head only, to convergence.
 
@@ -252,9 +263,7 @@ class ActorUpdate(nn.Module):
         scale = everywhere.std(unbiased=False).clamp(min=self.cfg.min_scale)
         return (advantage - centre) / scale
 
-    def _minibatches(
-        self, own: int, generator: torch.Generator
-    ) -> list[tuple[Tensor, int]]:
+    def _minibatches(self, own: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
         """One epoch over the chunks of all ranks, in equal minibatches: our rows in each, and its size."""
         before, count = dist.place(own)
         number = max(1, round(count / self.cfg.batch))
@@ -359,7 +368,9 @@ class ActorUpdate(nn.Module):
         kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
         found = dist.total(torch.stack([loss.detach(), kl, outside.sum() / transitions]).double())
         if not found[0].isfinite():
-            raise FloatingPointError("actor update: the loss is not finite; lower actor.lr or actor.epochs")
+            raise FloatingPointError(
+                "actor update: the loss is not finite; lower actor.lr or actor.epochs"
+            )
         warm = min(1.0, (int(self.steps) + 1) / max(1, self.cfg.warmup))
         norm = self._descend(loss, wam.actor, self.optimizer, self.cfg.lr * warm * self.rate.item())
         self.steps += 1

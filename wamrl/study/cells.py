@@ -85,7 +85,9 @@ def _open_folder(cfg: Config, folder: Path) -> None:
         draft.replace(path)
     saved = json.loads(path.read_text(encoding="utf-8"))
     if (fault := difference(saved, resolved(cfg), "config")) is not None:
-        raise ValueError(f"{folder} was begun with another configuration ({fault}): choose another --out")
+        raise ValueError(
+            f"{folder} was begun with another configuration ({fault}): choose another --out"
+        )
 
 
 def _base(cfg: Config, folder: Path, videos: int) -> None:
@@ -132,17 +134,27 @@ def _evaluate(cfg: Config, wam: WAM, pool: Pool, heldout, folder: Path, videos: 
     return evaluated
 
 
-def _finish(cfg: Config, folder: Path, after: Evaluated, before: dict, *, control_steps: int, seconds: float) -> None:
+def _finish(
+    cfg: Config, folder: Path, after: Evaluated, before: dict, *, control_steps: int, seconds: float
+) -> None:
     """summary.json, written last and at once: with it the cell is finished."""
     arms = {"after": after.summary(cfg)} | ({"before": before} if before else {})
     pairs = {"after - before": compare(_outcomes(before, after), after)} if before else {}
     report.write_summary(
-        folder / SUMMARY, arms, pairs, control_steps=control_steps, stages_done=after.stages.tolist(), seconds=seconds,
+        folder / SUMMARY,
+        arms,
+        pairs,
+        control_steps=control_steps,
+        stages_done=after.stages.tolist(),
+        seconds=seconds,
     )
 
 
 def _outcomes(summary: dict, like: Evaluated) -> Evaluated:
-    starts, success = torch.tensor(summary["starts"]), torch.tensor(summary["success"], dtype=torch.bool)
+    starts, success = (
+        torch.tensor(summary["starts"]),
+        torch.tensor(summary["success"], dtype=torch.bool),
+    )
     return replace(like, starts=starts, success=success)
 
 

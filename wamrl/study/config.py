@@ -70,25 +70,49 @@ class StudyConfig:
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        for what, names in (("task", [t.name for t in self.tasks]), ("arm", [BASE, *(a.name for a in self.arms)])):
+        for what, names in (
+            ("task", [t.name for t in self.tasks]),
+            ("arm", [BASE, *(a.name for a in self.arms)]),
+        ):
             for name in names:
-                if not name or not name.replace("-", "").replace("_", "").isalnum() or names.count(name) > 1:
-                    raise ValueError(f"study: {what} name {name!r} must be unique, of letters, digits, - and _")
-        if not self.tasks or not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError("study: at least one task and one seed >= 0 are needed, and no seed twice")
+                if (
+                    not name
+                    or not name.replace("-", "").replace("_", "").isalnum()
+                    or names.count(name) > 1
+                ):
+                    raise ValueError(
+                        f"study: {what} name {name!r} must be unique, of letters, digits, - and _"
+                    )
+        if (
+            not self.tasks
+            or not self.seeds
+            or len(set(self.seeds)) < len(self.seeds)
+            or min(self.seeds) < 0
+        ):
+            raise ValueError(
+                "study: at least one task and one seed >= 0 are needed, and no seed twice"
+            )
         if self.threads < 1 or self.jobs < 0 or self.videos < 0 or not 0 < self.margin < 1:
-            raise ValueError("study: threads >= 1, jobs >= 0, videos >= 0 and 0 < margin < 1 are needed")
+            raise ValueError(
+                "study: threads >= 1, jobs >= 0, videos >= 0 and 0 < margin < 1 are needed"
+            )
         for task in self.tasks:
             if task.kind not in KINDS:
-                raise ValueError(f"study: task {task.name} is of kind {task.kind!r}; choose one of {', '.join(KINDS)}")
+                raise ValueError(
+                    f"study: task {task.name} is of kind {task.kind!r}; choose one of {', '.join(KINDS)}"
+                )
             if unknown := set(task.arms or ()) - {a.name for a in self.arms}:
-                raise ValueError(f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to `arms`")
+                raise ValueError(
+                    f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to `arms`"
+                )
             for arm in self.arms_of(task):
                 self._check_fair(task, arm)
         known = {BASE} | {a.name for a in self.arms}
         for claim in self.claims:
             if not {claim.arm, claim.against} <= known:
-                raise ValueError(f"study: claim {claim.number} compares arms that the study lacks; drop it or add them")
+                raise ValueError(
+                    f"study: claim {claim.number} compares arms that the study lacks; drop it or add them"
+                )
 
     def _check_fair(self, task: StudyTask, arm: Arm) -> None:
         """All that an arm may change is how it learns from the same number of episodes."""
@@ -106,7 +130,9 @@ class StudyConfig:
 
     def cells(self, only: str = "*") -> list[Cell]:
         """Bases first, then seed by seed. `only`: a glob of TASK/ARM/SEED; the bases of chosen arms come along."""
-        arms = [Cell(t.name, a.name, s) for s in self.seeds for t in self.tasks for a in self.arms_of(t)]
+        arms = [
+            Cell(t.name, a.name, s) for s in self.seeds for t in self.tasks for a in self.arms_of(t)
+        ]
         chosen = [c for c in arms if fnmatchcase(str(c), only)]
         needed = {c.base for c in chosen}
         bases = [Cell(t.name, BASE, s) for s in self.seeds for t in self.tasks]
@@ -119,7 +145,9 @@ class StudyConfig:
         cfg = next(t.config for t in self.tasks if t.name == cell.task)
         if cell.arm != BASE:
             cfg = next(a for a in self.arms if a.name == cell.arm).change(cfg)
-        return replace(cfg, name=f"{self.name}-{cell.task}-{cell.arm}", seed=cell.seed, threads=self.threads)
+        return replace(
+            cfg, name=f"{self.name}-{cell.task}-{cell.arm}", seed=cell.seed, threads=self.threads
+        )
 
     def identity(self) -> dict:
         """What must be equal to go on in a folder: all that decides numbers, as plain JSON."""
@@ -128,4 +156,9 @@ class StudyConfig:
             | {"arms": {a.name: resolved(a.change(t.config)) for a in self.arms_of(t)}}
             for t in self.tasks
         }
-        return {"name": self.name, "seeds": list(self.seeds), "threads": self.threads, "tasks": tasks}
+        return {
+            "name": self.name,
+            "seeds": list(self.seeds),
+            "threads": self.threads,
+            "tasks": tasks,
+        }

@@ -40,7 +40,9 @@ def open_study(study: StudyConfig, out: Path) -> None:
     path, mine = out / "study.json", study.identity()
     if not path.is_file():
         if any(p.is_dir() for p in out.iterdir()):
-            raise ValueError(f"{out} holds other things and no study.json: choose an empty or new folder with --out")
+            raise ValueError(
+                f"{out} holds other things and no study.json: choose an empty or new folder with --out"
+            )
         draft = out / f"study.{os.getpid()}.tmp"
         draft.write_text(json.dumps(mine, indent=1), encoding="utf-8")
         draft.replace(path)
@@ -67,7 +69,9 @@ class Runner:
         self.study, self.out, self.command = study, Path(out), list(command)
         self.cells = study.cells(only)
         if not self.cells:
-            raise ValueError(f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as 'reach/*/0'")
+            raise ValueError(
+                f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as 'reach/*/0'"
+            )
         self.todo = [c for c in self.cells if not finished(self.out, c)]
         self.jobs = study.jobs or max(1, cores() // study.threads)
         self.slots: dict[int, _Slot] = {}
@@ -130,7 +134,11 @@ class Runner:
 
     def _start(self, cell: Cell) -> None:
         number = min(set(range(self.jobs)) - self.slots.keys())
-        env = {**os.environ, **dict.fromkeys(_ONE, str(self.study.threads)), "PYTHONUNBUFFERED": "1"}
+        env = {
+            **os.environ,
+            **dict.fromkeys(_ONE, str(self.study.threads)),
+            "PYTHONUNBUFFERED": "1",
+        }
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
         self.todo.remove(cell)
@@ -138,7 +146,11 @@ class Runner:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} start\n")
             log.flush()
             process = subprocess.Popen(
-                [*self.command, "--cell", str(cell)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env
+                [*self.command, "--cell", str(cell)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
             )
         self.slots[number] = _Slot(number=number, cell=cell, process=process)
 
@@ -165,7 +177,11 @@ class Runner:
         arm = report.read_summary(cell.folder(self.out) / "summary.json")["arms"]["after"]
         left = len(self.todo) + len(self.slots)
         done = len(self.cells) - left - len(self.failed)
-        eta = f", about {duration((time.monotonic() - self.begin) / self.ran * left)} left" if self.ran and left else ""
+        eta = (
+            f", about {duration((time.monotonic() - self.begin) / self.ran * left)} left"
+            if self.ran and left
+            else ""
+        )
         console.print(
             f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = {arm['rate']:.1%}, {how}{eta}",
             markup=False,
@@ -195,8 +211,12 @@ def write_report(study: StudyConfig, out: Path, command: str) -> None:
     """Tables and figures of the cells that are finished; ValueError if none is."""
     cells = study.cells()
     text = StudyText(
-        name=study.name, arms={BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms},
-        tasks=tuple(t.name for t in study.tasks), claims=study.claims, margin=study.margin, command=command,
+        name=study.name,
+        arms={BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms},
+        tasks=tuple(t.name for t in study.tasks),
+        claims=study.claims,
+        margin=study.margin,
+        command=command,
         missing=tuple(str(c) for c in cells if not finished(out, c)),
     )
     write_study(out, [result(study, c, out) for c in cells if finished(out, c)], text)
@@ -209,5 +229,7 @@ def run_study(study: StudyConfig, out: Path, command: Sequence[str], only: str, 
     with contextlib.suppress(ValueError) if failed else contextlib.nullcontext():
         write_report(study, out, shown)
     if failed:
-        raise RuntimeError(f"{len(failed)} cells failed: " + "; ".join(f"{c}: {why}" for c, why in failed.items()))
+        raise RuntimeError(
+            f"{len(failed)} cells failed: " + "; ".join(f"{c}: {why}" for c, why in failed.items())
+        )
     console.print(f"report, tables, figures -> {out}", markup=False)

@@ -13,7 +13,9 @@ from wamrl.data.lerobot.tables import MAX_COLUMN_BYTES, fill_columns, open_parqu
 _INDICES = ("episode_index", "frame_index", "index", "task_index")
 
 
-def read_columns(info: Info, spans: list[Span], keys: list[str]) -> tuple[dict[str, np.ndarray], dict[Path, int]]:
+def read_columns(
+    info: Info, spans: list[Span], keys: list[str]
+) -> tuple[dict[str, np.ndarray], dict[Path, int]]:
     """`keys`, timestamp (float32) and the indices (int64), each (rows, D); and the first row of every file."""
     kinds = dict.fromkeys([*keys, "timestamp"], np.float32) | dict.fromkeys(_INDICES, np.int64)
     for key, kind in kinds.items():
@@ -26,8 +28,13 @@ def read_columns(info: Info, spans: list[Span], keys: list[str]) -> tuple[dict[s
             raise ValueError(f"{info.root}: {key} would not fit into memory: split the dataset")
     files = dict.fromkeys(span.data for span in spans)
     if (total := sum(open_parquet(path).metadata.num_rows for path in files)) != info.frames:
-        raise ValueError(f"{info.root}: info.json says {info.frames} frames, the data files have {total}: {BROKEN}")
-    arrays = {key: np.empty((info.frames, info.features[key].shape[0]), kind) for key, kind in kinds.items()}
+        raise ValueError(
+            f"{info.root}: info.json says {info.frames} frames, the data files have {total}: {BROKEN}"
+        )
+    arrays = {
+        key: np.empty((info.frames, info.features[key].shape[0]), kind)
+        for key, kind in kinds.items()
+    }
     starts: dict[Path, int] = {}
     end = 0
     for path in files:
@@ -37,21 +44,33 @@ def read_columns(info: Info, spans: list[Span], keys: list[str]) -> tuple[dict[s
     return arrays, starts
 
 
-def _check(info: Info, spans: list[Span], arrays: dict[str, np.ndarray], starts: dict[Path, int]) -> None:
+def _check(
+    info: Info, spans: list[Span], arrays: dict[str, np.ndarray], starts: dict[Path, int]
+) -> None:
     """Every row is where meta/ says."""
     lengths = np.array([span.rows for span in spans])
     first = np.cumsum([0, *lengths[:-1]])
     episode = np.repeat(np.arange(len(spans)), lengths)
     frame = np.arange(info.frames) - first[episode]
-    for key, values in {"episode_index": episode, "frame_index": frame, "index": np.arange(info.frames)}.items():
+    for key, values in {
+        "episode_index": episode,
+        "frame_index": frame,
+        "index": np.arange(info.frames),
+    }.items():
         if (wrong := arrays[key][:, 0] != values).any():
-            raise ValueError(f"{info.root}: {key} of row {wrong.argmax()} is out of order: {BROKEN}")
+            raise ValueError(
+                f"{info.root}: {key} of row {wrong.argmax()} is out of order: {BROKEN}"
+            )
     late = np.abs(arrays["timestamp"][:, 0] - frame / info.fps) >= 0.5 / info.fps
     if late.any():
-        raise ValueError(f"{info.root}: the timestamp of row {late.argmax()} is not frame_index / fps: {BROKEN}")
+        raise ValueError(
+            f"{info.root}: the timestamp of row {late.argmax()} is not frame_index / fps: {BROKEN}"
+        )
     begins = [*starts.values(), info.frames]
     spread = {path: (begins[n], begins[n + 1]) for n, path in enumerate(starts)}
     for number, span in enumerate(spans):
         low, high = spread[span.data]
         if not low <= first[number] < first[number] + span.rows <= high:
-            raise ValueError(f"{info.root}: episode {number} is not in {span.data.name}, where meta/ says: {BROKEN}")
+            raise ValueError(
+                f"{info.root}: episode {number} is not in {span.data.name}, where meta/ says: {BROKEN}"
+            )

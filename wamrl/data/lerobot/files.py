@@ -25,7 +25,9 @@ class Place:
 
     @property
     def path(self) -> Path:
-        path = self._root / fill(self._template, {"chunk_index": self.chunk, "file_index": self.file})
+        path = self._root / fill(
+            self._template, {"chunk_index": self.chunk, "file_index": self.file}
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -64,7 +66,9 @@ class Parquet:
 class Mp4:
     """The episodes of one camera behind each other."""
 
-    def __init__(self, place: Place, limit_mb: float, fps: int, codec: str, gop: int, crf: int) -> None:
+    def __init__(
+        self, place: Place, limit_mb: float, fps: int, codec: str, gop: int, crf: int
+    ) -> None:
         self.place, self._limit = place, limit_mb * 2**20
         self._fps, self._how = fps, (codec, gop, crf)
         self._writer: video.Writer | None = None

@@ -32,7 +32,9 @@ def decode(data: object, hw: tuple[int, int], where: str) -> np.ndarray:
             raise ValueError("the cell holds no bytes")
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.size != (hw[1], hw[0]):
-                raise ValueError(f"it is {image.size[1]} x {image.size[0]}, info.json says {hw[0]} x {hw[1]}")
+                raise ValueError(
+                    f"it is {image.size[1]} x {image.size[0]}, info.json says {hw[0]} x {hw[1]}"
+                )
             return np.array(image.convert("RGB"))
     except Exception as error:  # whatever Pillow makes of broken bytes
         raise ValueError(f"{where}: an image is not readable ({error}): {BROKEN}") from None
@@ -77,10 +79,17 @@ class Cells:
             cells: list = []
             for batch in read_batches(file, path, group, [column]):
                 values = batch.column(0)
-                names = [field.name for field in values.type] if str(values.type).startswith("struct") else []
+                names = (
+                    [field.name for field in values.type]
+                    if str(values.type).startswith("struct")
+                    else []
+                )
                 cells += (values.field("bytes") if "bytes" in names else values).to_pylist()
             self._groups[key] = cells, sum(len(cell) for cell in cells if isinstance(cell, bytes))
-            while len(self._groups) > 1 and sum(size for _, size in self._groups.values()) > _CACHE_BYTES:
+            while (
+                len(self._groups) > 1
+                and sum(size for _, size in self._groups.values()) > _CACHE_BYTES
+            ):
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
         return self._groups[key][0]

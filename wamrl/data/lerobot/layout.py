@@ -11,7 +11,9 @@ import numpy as np
 from wamrl.data.lerobot.tables import arrow
 from wamrl.data.lerobot.video import CODECS
 
-SCALARS = {"timestamp": "float32"} | dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64")
+SCALARS = {"timestamp": "float32"} | dict.fromkeys(
+    ("frame_index", "episode_index", "index", "task_index"), "int64"
+)
 SCALARS |= dict.fromkeys(("next.done", "next.success"), "bool")
 
 
@@ -24,15 +26,28 @@ def vector(dtype: str, dim: int, names: Sequence[str] | None) -> dict:
 
 def camera(hw: tuple[int, int], fps: int, how: dict | None) -> dict:
     """A feature of info.json; `how`: codec, gop, crf of a video, None: PNG."""
-    feature = {"dtype": "video" if how else "image", "shape": [*hw, 3], "names": ["height", "width", "channels"]}
+    feature = {
+        "dtype": "video" if how else "image",
+        "shape": [*hw, 3],
+        "names": ["height", "width", "channels"],
+    }
     if how:
         info = {
-            "height": hw[0], "width": hw[1], "codec": "av1" if how["codec"] == "libsvtav1" else "h264",
-            "pix_fmt": "yuv420p", "fps": fps, "channels": 3, "g": how["gop"], "crf": how["crf"],
+            "height": hw[0],
+            "width": hw[1],
+            "codec": "av1" if how["codec"] == "libsvtav1" else "h264",
+            "pix_fmt": "yuv420p",
+            "fps": fps,
+            "channels": 3,
+            "g": how["gop"],
+            "crf": how["crf"],
         }
         if "preset" in CODECS[how["codec"]]:
             info["preset"] = int(CODECS[how["codec"]]["preset"])
-        feature["info"] = {f"video.{k}": v for k, v in info.items()} | {"is_depth_map": False, "has_audio": False}
+        feature["info"] = {f"video.{k}": v for k, v in info.items()} | {
+            "is_depth_map": False,
+            "has_audio": False,
+        }
     return feature
 
 
@@ -45,10 +60,14 @@ def data_table(columns: dict[str, np.ndarray], cells: dict[str, list[bytes]]):
         kind = {"dtype": str(values.dtype), "_type": "Value"}
         wide = values.ndim == 2 and values.shape[1] > 1
         arrays[key] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if wide else flat
-        types[key] = {"feature": kind, "length": values.shape[1], "_type": "Sequence"} if wide else kind
+        types[key] = (
+            {"feature": kind, "length": values.shape[1], "_type": "Sequence"} if wide else kind
+        )
     for key, pngs in cells.items():
         paths = pa.array([f"frame-{i:06d}.png" for i in range(len(pngs))])
-        arrays[key] = pa.StructArray.from_arrays([pa.array(pngs, pa.binary()), paths], ["bytes", "path"])
+        arrays[key] = pa.StructArray.from_arrays(
+            [pa.array(pngs, pa.binary()), paths], ["bytes", "path"]
+        )
         types[key] = {"_type": "Image"}
     described = {"huggingface": json.dumps({"info": {"features": types}})}
     return pa.table(arrays).replace_schema_metadata(described)
@@ -59,7 +78,9 @@ def episodes_table(rows: list[dict]):
     pa, _ = arrow()
     columns = {}
     for key in rows[0]:
-        values = [row[key].tolist() if isinstance(row[key], np.ndarray) else row[key] for row in rows]
+        values = [
+            row[key].tolist() if isinstance(row[key], np.ndarray) else row[key] for row in rows
+        ]
         kind = pa.list_(pa.float32()) if key == "wamrl/last_state" else None
         columns[key] = pa.array(values, kind)
     return pa.table(columns)
@@ -68,13 +89,25 @@ def episodes_table(rows: list[dict]):
 def write_tasks(path: Path, tasks: list[str]) -> None:
     """meta/tasks.parquet: a pandas frame whose index is the text."""
     pa, pq = arrow()
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
-    number = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
+    table = pa.table(
+        {
+            "task_index": pa.array(range(len(tasks)), pa.int64()),
+            "task": pa.array(tasks, pa.string()),
+        }
+    )
+    number = {
+        "name": "task_index",
+        "field_name": "task_index",
+        "pandas_type": "int64",
+        "numpy_type": "int64",
+    }
     text = {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"}
     labels = {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object"}
     pandas = {
-        "index_columns": ["task"], "column_indexes": [labels | {"metadata": {"encoding": "UTF-8"}}],
+        "index_columns": ["task"],
+        "column_indexes": [labels | {"metadata": {"encoding": "UTF-8"}}],
         "columns": [column | {"metadata": None} for column in (number, text)],
-        "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.0.0",
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
     }
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)

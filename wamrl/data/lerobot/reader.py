@@ -20,8 +20,13 @@ UNKNOWN = "the dataset does not say which episodes succeeded: all count as succe
 
 
 def open_lerobot(
-    path: Path | str, *, views: Sequence[str] | None = None, image_hw: tuple[int, int] | None = None,
-    state_keys: Sequence[str] = ("observation.state",), action_key: str = "action", success: str | bool = "auto",
+    path: Path | str,
+    *,
+    views: Sequence[str] | None = None,
+    image_hw: tuple[int, int] | None = None,
+    state_keys: Sequence[str] = ("observation.state",),
+    action_key: str = "action",
+    success: str | bool = "auto",
 ) -> LeRobotRecording:
     """Open a dataset folder; numbers are read now, frames when somebody asks for them.
 
@@ -41,7 +46,9 @@ def open_lerobot(
     cameras = pick_cameras(info, views)
     if image_hw is None and len({c.image_hw for c in cameras}) > 1:
         sizes = ", ".join(f"{c.key} {c.image_hw[0]} x {c.image_hw[1]}" for c in cameras)
-        raise ValueError(f"{path}: the cameras differ in size ({sizes}): give image_hw, or choose views")
+        raise ValueError(
+            f"{path}: the cameras differ in size ({sizes}): give image_hw, or choose views"
+        )
     return LeRobotRecording(info, cameras, image_hw, tuple(state_keys), action_key, success)
 
 
@@ -56,10 +63,14 @@ def pick_cameras(info: Info, views: Sequence[str] | None) -> list[Feature]:
     for name in known if views is None else views:
         key = next((k for k in known if name in (k, short_name(k))), None)
         if key is None:
-            raise ValueError(f"{info.root} has no camera {name!r}: choose from {', '.join(known) or '(there is none)'}")
+            raise ValueError(
+                f"{info.root} has no camera {name!r}: choose from {', '.join(known) or '(there is none)'}"
+            )
         found.append(known[key])
     if not found:
-        raise ValueError(f"{info.root} has no camera: a world model needs frames, choose a dataset with images")
+        raise ValueError(
+            f"{info.root} has no camera: a world model needs frames, choose a dataset with images"
+        )
     if any(c.dtype == "video" for c in found) and not info.video_path:
         raise ValueError(f"{info.root}: info.json has videos but no video_path: {BROKEN}")
     return found
@@ -69,8 +80,13 @@ class LeRobotRecording(Recording):
     """See `open_lerobot`. Attributes besides those of a `Recording`: `info`, `notes` (sentences), `fps`."""
 
     def __init__(
-        self, info: Info, cameras: list[Feature], image_hw: tuple[int, int] | None, state_keys: tuple[str, ...],
-        action_key: str, success: str | bool,
+        self,
+        info: Info,
+        cameras: list[Feature],
+        image_hw: tuple[int, int] | None,
+        state_keys: tuple[str, ...],
+        action_key: str,
+        success: str | bool,
     ) -> None:
         self.info, self.fps, self.cameras = info, info.fps, cameras
         self.views = tuple(short_name(c.key) for c in cameras)
@@ -80,7 +96,9 @@ class LeRobotRecording(Recording):
         self._whole = self._spans[0].extra is not None  # the last frame and state are there
         self._lengths = np.array([s.rows for s in self._spans])
         if not self._whole and self._lengths.min() < 2:
-            raise ValueError(f"{info.root}: episode {self._lengths.argmin()} has one row only: remove it")
+            raise ValueError(
+                f"{info.root}: episode {self._lengths.argmin()} has one row only: remove it"
+            )
         executed = EXECUTED if action_key == "action" and EXECUTED in info.features else action_key
         flag = self._flag(success)
         keys = [*state_keys, action_key, executed, *([flag] if flag else [])]
@@ -101,7 +119,10 @@ class LeRobotRecording(Recording):
         out = np.empty((len(rows), len(self.cameras), *self.image_hw, 3), dtype=np.uint8)
         wanted, back = np.unique(rows, return_inverse=True)
         episodes = np.searchsorted(self._starts, wanted, side="right") - 1
-        takers = np.split(np.argsort(back, kind="stable"), np.cumsum(np.bincount(back, minlength=len(wanted)))[:-1])
+        takers = np.split(
+            np.argsort(back, kind="stable"),
+            np.cumsum(np.bincount(back, minlength=len(wanted)))[:-1],
+        )
         for view, camera in enumerate(self.cameras):
             read = self._from_video if camera.dtype == "video" else self._from_cells
             for number, rgb in read(camera, episodes, wanted - self._starts[episodes]):
@@ -111,7 +132,9 @@ class LeRobotRecording(Recording):
     def _from_video(self, camera: Feature, episodes: np.ndarray, steps: np.ndarray):
         """(position, frame) of the wanted rows, file by file and forwards in each."""
         files: dict[Path, list[tuple[float, int]]] = defaultdict(list)
-        for number, (episode, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
+        for number, (episode, step) in enumerate(
+            zip(episodes.tolist(), steps.tolist(), strict=True)
+        ):
             span = self._spans[episode]
             path, begin = span.videos[camera.key]
             row = int(self._rows[episode]) + step
@@ -119,14 +142,21 @@ class LeRobotRecording(Recording):
             files[path].append((begin + second, number))
         for path, wanted in files.items():
             wanted.sort()
-            found = self._videos.frames(path, np.array([w[0] for w in wanted]), camera.image_hw, self.fps)
+            found = self._videos.frames(
+                path, np.array([w[0] for w in wanted]), camera.image_hw, self.fps
+            )
             yield from zip([w[1] for w in wanted], found, strict=True)
 
     def _from_cells(self, camera: Feature, episodes: np.ndarray, steps: np.ndarray):
-        for number, (episode, step) in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True)):
+        for number, (episode, step) in enumerate(
+            zip(episodes.tolist(), steps.tolist(), strict=True)
+        ):
             span = self._spans[episode]
             if step < span.rows:
-                path, row = span.data, int(self._rows[episode] - self._file_starts[span.data]) + step
+                path, row = (
+                    span.data,
+                    int(self._rows[episode] - self._file_starts[span.data]) + step,
+                )
                 cell = self._cells.cell(path, camera.key, row)
             else:
                 path, group, row = span.meta
@@ -158,11 +188,15 @@ class LeRobotRecording(Recording):
         self.proprio = np.insert(state, self._rows + self._lengths, np.stack(last), axis=0)
         self.actions, self.executed = actions, executed
 
-    def _facts(self, columns: dict[str, np.ndarray], success: str | bool, flag: str | None) -> list[Facts]:
+    def _facts(
+        self, columns: dict[str, np.ndarray], success: str | bool, flag: str | None
+    ) -> list[Facts]:
         tasks, index = read_tasks(self.info), columns["task_index"][:, 0]
         first = index[self._rows]
         if unknown := set(first.tolist()) - set(tasks):
-            raise ValueError(f"{self.info.root}: task {min(unknown)} is not in meta/tasks: {BROKEN}")
+            raise ValueError(
+                f"{self.info.root}: task {min(unknown)} is not in meta/tasks: {BROKEN}"
+            )
         if (index != np.repeat(first, self._lengths)).any():
             self.notes.append("the task changes within an episode: the first one counts")
         if success == "auto" and not self._whole and flag is None:
@@ -171,13 +205,22 @@ class LeRobotRecording(Recording):
         facts = []
         for number, span in enumerate(self._spans):
             extra = span.extra
-            good = bool(won[number]) if won is not None else success if isinstance(success, bool) else True
+            good = (
+                bool(won[number])
+                if won is not None
+                else success
+                if isinstance(success, bool)
+                else True
+            )
             if success == "auto" and extra:
                 good = extra.success
             facts.append(
                 Facts(
-                    length=span.rows if extra else span.rows - 1, success=good, text=tasks[int(first[number])],
-                    stages=extra.stages if extra else int(good), seed=extra.seed if extra else -1,
+                    length=span.rows if extra else span.rows - 1,
+                    success=good,
+                    text=tasks[int(first[number])],
+                    stages=extra.stages if extra else int(good),
+                    seed=extra.seed if extra else -1,
                 )
             )
         return facts

@@ -16,7 +16,10 @@ BROKEN = "download it again, or name another dataset"
 MAX_FPS, MAX_SIDE, MAX_DIM = 1000, 8192, 65536
 MAX_EPISODES, MAX_FRAMES = 10_000_000, 1_000_000_000
 MAX_JSON_BYTES, MAX_FEATURES = 1 << 24, 1000
-_PLACEHOLDERS = {V30: {"chunk_index", "file_index", "video_key"}, V21: {"episode_chunk", "episode_index", "video_key"}}
+_PLACEHOLDERS = {
+    V30: {"chunk_index", "file_index", "video_key"},
+    V21: {"episode_chunk", "episode_index", "video_key"},
+}
 _CAMERA_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -67,7 +70,9 @@ class Info:
 
     def feature(self, key: str) -> Feature:
         if key not in self.features:
-            raise ValueError(f"{self.root} has no feature {key!r}: choose from {', '.join(self.features)}")
+            raise ValueError(
+                f"{self.root} has no feature {key!r}: choose from {', '.join(self.features)}"
+            )
         return self.features[key]
 
     @property
@@ -82,7 +87,11 @@ def fill(template: str, values: dict[str, int | str]) -> str:
         out += text
         if name is not None:
             value = values[name]
-            out += f"{value:0{int(spec[:-1] or 0)}d}" if isinstance(value, int) and spec else str(value)
+            out += (
+                f"{value:0{int(spec[:-1] or 0)}d}"
+                if isinstance(value, int) and spec
+                else str(value)
+            )
     return out
 
 
@@ -94,7 +103,9 @@ def inside(root: Path, relative: str) -> Path:
             return path
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
         pass
-    raise ValueError(f"{root}: {relative!r} leads out of the folder: copy it with `cp -rL`, or do not trust it")
+    raise ValueError(
+        f"{root}: {relative!r} leads out of the folder: copy it with `cp -rL`, or do not trust it"
+    )
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> object:
@@ -127,15 +138,23 @@ def read_info(root: Path) -> Info:
     _check_layout(root, version)
     fps = raw.get("fps")
     if type(fps) not in (int, float) or not 0 < fps <= MAX_FPS:
-        raise ValueError(f"{where}: fps is {fps!r}, expected a number above 0 and at most {MAX_FPS}: correct it")
-    templates = {name: _template(raw.get(name), name, version, where) for name in ("data_path", "video_path")}
+        raise ValueError(
+            f"{where}: fps is {fps!r}, expected a number above 0 and at most {MAX_FPS}: correct it"
+        )
+    templates = {
+        name: _template(raw.get(name), name, version, where) for name in ("data_path", "video_path")
+    }
     if templates["data_path"] is None:
         raise ValueError(f"{where}: data_path is missing: {BROKEN}")
     return Info(
-        root=root, version=version, fps=float(fps), features=_features(raw.get("features"), where),
+        root=root,
+        version=version,
+        fps=float(fps),
+        features=_features(raw.get("features"), where),
         episodes=_count(raw, "total_episodes", MAX_EPISODES, where),
         frames=_count(raw, "total_frames", MAX_FRAMES, where),
-        chunks_size=_count(raw, "chunks_size", MAX_EPISODES, where, 1000), robot_type=str(raw.get("robot_type") or ""),
+        chunks_size=_count(raw, "chunks_size", MAX_EPISODES, where, 1000),
+        robot_type=str(raw.get("robot_type") or ""),
         **templates,
     )
 
@@ -146,13 +165,17 @@ def _check_layout(root: Path, version: str) -> None:
     mine, other = (old, new) if version == V21 else (new, old)
     if not mine.exists():
         what = "its files are of the other version" if other.exists() else "it is missing"
-        raise ValueError(f"{root} says {version}, which needs {mine.relative_to(root)}, but {what}: {BROKEN}")
+        raise ValueError(
+            f"{root} says {version}, which needs {mine.relative_to(root)}, but {what}: {BROKEN}"
+        )
 
 
 def _count(raw: dict, key: str, most: int, where: str, default: int | None = None) -> int:
     value = raw.get(key, default)
     if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{where}: {key} is {value!r}, expected an integer from 1 to {most}: {BROKEN}")
+        raise ValueError(
+            f"{where}: {key} is {value!r}, expected an integer from 1 to {most}: {BROKEN}"
+        )
     return value
 
 
@@ -164,16 +187,28 @@ def _template(template: object, name: str, version: str, where: str) -> str | No
         fields = [(f, s, c) for _, f, s, c in string.Formatter().parse(template) if f is not None]
     except (TypeError, ValueError):
         fields = [("not a template", "", None)]
-    known = all(f in _PLACEHOLDERS[version] and not c and re.fullmatch(r"(0?\dd)?", s) for f, s, c in fields)
-    if not known or template.startswith("/") or ".." in template or "\\" in template or "\0" in template:
+    known = all(
+        f in _PLACEHOLDERS[version] and not c and re.fullmatch(r"(0?\dd)?", s) for f, s, c in fields
+    )
+    if (
+        not known
+        or template.startswith("/")
+        or ".." in template
+        or "\\" in template
+        or "\0" in template
+    ):
         allowed = ", ".join(sorted(_PLACEHOLDERS[version]))
-        raise ValueError(f"{where}: {name} {template!r} must be a path below the folder, made of {allowed}: correct it")
+        raise ValueError(
+            f"{where}: {name} {template!r} must be a path below the folder, made of {allowed}: correct it"
+        )
     return template
 
 
 def _features(raw: object, where: str) -> dict[str, Feature]:
     if not isinstance(raw, dict) or not 0 < len(raw) <= MAX_FEATURES:
-        raise ValueError(f"{where}: features must be an object of 1 to {MAX_FEATURES} entries: {BROKEN}")
+        raise ValueError(
+            f"{where}: features must be an object of 1 to {MAX_FEATURES} entries: {BROKEN}"
+        )
     return {key: _feature(key, ft, where) for key, ft in raw.items()}
 
 
@@ -183,14 +218,23 @@ def _feature(key: str, raw: object, where: str) -> Feature:
         raise ValueError(f"{where}: feature {key!r} has no proper dtype and shape: {BROKEN}")
     info = raw.get("info") or raw.get("video_info")
     feature = Feature(
-        key=key, dtype=str(raw.get("dtype")), shape=tuple(shape), names=raw.get("names"),
+        key=key,
+        dtype=str(raw.get("dtype")),
+        shape=tuple(shape),
+        names=raw.get("names"),
         info=info if isinstance(info, dict) else {},
     )
     if feature.dtype not in ("image", "video"):
         if max(shape) > MAX_DIM:
-            raise ValueError(f"{where}: feature {key!r} has shape {shape}, at most {MAX_DIM} numbers: {BROKEN}")
-    elif feature.is_camera and (len(shape) != 3 or sorted(shape)[-1] > MAX_SIDE or 3 not in (shape[0], shape[-1])):
-        raise ValueError(f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: {BROKEN}")
+            raise ValueError(
+                f"{where}: feature {key!r} has shape {shape}, at most {MAX_DIM} numbers: {BROKEN}"
+            )
+    elif feature.is_camera and (
+        len(shape) != 3 or sorted(shape)[-1] > MAX_SIDE or 3 not in (shape[0], shape[-1])
+    ):
+        raise ValueError(
+            f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: {BROKEN}"
+        )
     if feature.is_camera and not _CAMERA_KEY.fullmatch(key):
         raise ValueError(f"{where}: camera {key!r} is no name for a folder: rename it")
     return feature

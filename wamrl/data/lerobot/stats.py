@@ -44,7 +44,12 @@ def merge(parts: Sequence[Stats]) -> Stats:
     stacked = {k: np.stack([p[k] for p in parts]) for k in parts[0] if k != "count"}
     mean = (stacked["mean"] * weights).sum(0)
     variance = ((stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2) * weights).sum(0)
-    found = {"min": stacked["min"].min(0), "max": stacked["max"].max(0), "mean": mean, "std": np.sqrt(variance)}
+    found = {
+        "min": stacked["min"].min(0),
+        "max": stacked["max"].max(0),
+        "mean": mean,
+        "std": np.sqrt(variance),
+    }
     found["count"] = np.array([int(counts.sum())])
     return found | {q: (stacked[q] * weights).sum(0) for q in QUANTILES}
 
@@ -62,10 +67,15 @@ def stats(recording: Recording, images: bool = True) -> dict[str, Stats]:
     }
     if images:
         frames = recording.frames(sample(len(recording.proprio)))
-        found |= {f"observation.images.{v}": of_images(frames[:, i]) for i, v in enumerate(recording.views)}
+        found |= {
+            f"observation.images.{v}": of_images(frames[:, i])
+            for i, v in enumerate(recording.views)
+        }
     return found
 
 
 def as_lists(found: dict[str, Stats]) -> dict[str, dict[str, list]]:
     """Ready for JSON."""
-    return {key: {name: value.tolist() for name, value in entry.items()} for key, entry in found.items()}
+    return {
+        key: {name: value.tolist() for name, value in entry.items()} for key, entry in found.items()
+    }

@@ -26,12 +26,17 @@ def inspect(path: Path | str) -> dict:
         "fps": info.fps,
         "episodes": info.episodes,
         "frames": info.frames,
-        "features": {f.key: {"dtype": f.dtype, "shape": list(f.shape)} for f in info.features.values()},
+        "features": {
+            f.key: {"dtype": f.dtype, "shape": list(f.shape)} for f in info.features.values()
+        },
         "views": list(recording.views),
         "tasks": dict(Counter(fact.text for fact in recording.facts)),
         "successes": sum(fact.success for fact in recording.facts),
         "lengths": {"min": min(lengths), "mean": sum(lengths) / len(lengths), "max": max(lengths)},
-        "codecs": {c.key: str(c.info.get("video.codec", "PNG" if c.dtype == "image" else "?")) for c in info.cameras},
+        "codecs": {
+            c.key: str(c.info.get("video.codec", "PNG" if c.dtype == "image" else "?"))
+            for c in info.cameras
+        },
         "bytes": {name: size_of(root / name) for name in ("data", "videos", "meta")},
         "notes": recording.notes,
     }

@@ -27,7 +27,9 @@ def arrow() -> tuple:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ValueError(f"LeRobot datasets need pyarrow ({error}): pip install 'wamrl[data]'") from None
+        raise ValueError(
+            f"LeRobot datasets need pyarrow ({error}): pip install 'wamrl[data]'"
+        ) from None
     return pa, pq
 
 
@@ -62,17 +64,26 @@ def read_batches(
         meta, size = file.metadata.row_group(group), 1
         for number in range(meta.num_columns):
             column = meta.column(number)
-            if column.path_in_schema in columns or column.path_in_schema.split(".list.")[0] in columns:
+            if (
+                column.path_in_schema in columns
+                or column.path_in_schema.split(".list.")[0] in columns
+            ):
                 if column.num_values > most * meta.num_rows:
-                    raise ValueError(f"{column.num_values} values in {meta.num_rows} rows of {column.path_in_schema}")
+                    raise ValueError(
+                        f"{column.num_values} values in {meta.num_rows} rows of {column.path_in_schema}"
+                    )
             if any(column.path_in_schema.startswith(name) for name in columns):
                 size += column.total_uncompressed_size
         if size > limit:
             raise ValueError(f"a row group of {size} bytes: write it in smaller ones")
         rows, total = max(1, min(65536, _BATCH_BYTES // size)), 0
-        for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
+        for batch in file.iter_batches(
+            rows, row_groups=[group], columns=list(columns), use_threads=False
+        ):
             if (total := total + batch.nbytes) > limit:
-                raise ValueError(f"a row group of more than {limit} bytes: write it in smaller ones")
+                raise ValueError(
+                    f"a row group of more than {limit} bytes: write it in smaller ones"
+                )
             yield batch
     except Exception as error:
         raise broken(path, error) from None
@@ -101,16 +112,28 @@ def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str) -> np.ndarra
     rows = len(array)
     if array.null_count:
         raise ValueError(f"{where} has empty cells: {BROKEN}")
-    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        if not pa.types.is_fixed_size_list(array.type) and (np.diff(array.offsets.to_numpy()) != dim).any():
+    if (
+        pa.types.is_fixed_size_list(array.type)
+        or pa.types.is_list(array.type)
+        or pa.types.is_large_list(array.type)
+    ):
+        if (
+            not pa.types.is_fixed_size_list(array.type)
+            and (np.diff(array.offsets.to_numpy()) != dim).any()
+        ):
             raise ValueError(f"{where} has lists of other lengths than {dim}: {BROKEN}")
         array = array.flatten()
     kind = array.type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)) or array.null_count:
+    if (
+        not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+        or array.null_count
+    ):
         raise ValueError(f"{where} is of type {kind}, expected numbers: {BROKEN}")
     values = array.to_numpy(zero_copy_only=False)
     if len(values) != rows * dim:
-        raise ValueError(f"{where} has {len(values)} numbers in {rows} rows, expected {dim} per row: {BROKEN}")
+        raise ValueError(
+            f"{where} has {len(values)} numbers in {rows} rows, expected {dim} per row: {BROKEN}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         out = values.astype(dtype).reshape(rows, dim)
     if np.issubdtype(dtype, np.floating) and not np.isfinite(out).all():

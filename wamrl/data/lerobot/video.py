@@ -29,9 +29,13 @@ def pick_codec(name: str) -> str:
 class Writer:
     """One mp4. Frame k is shown at k / fps."""
 
-    def __init__(self, path: Path, fps: int, hw: tuple[int, int], codec: str, gop: int, crf: int) -> None:
+    def __init__(
+        self, path: Path, fps: int, hw: tuple[int, int], codec: str, gop: int, crf: int
+    ) -> None:
         if codec == "h264" and (hw[0] % 2 or hw[1] % 2):
-            raise ValueError(f"h264 needs even sizes, not {hw[0]} x {hw[1]}: use codec libsvtav1, or video=False")
+            raise ValueError(
+                f"h264 needs even sizes, not {hw[0]} x {hw[1]}: use codec libsvtav1, or video=False"
+            )
         os.environ.setdefault("SVT_LOG", "1")  # errors only
         path.parent.mkdir(parents=True, exist_ok=True)
         self.count, self.bytes = 0, 0
@@ -71,7 +75,9 @@ class _Decoder:
             if (self._stream.height, self._stream.width) != hw:
                 found = f"{self._stream.height} x {self._stream.width}"
                 raise ValueError(f"it is {found}, info.json says {hw[0]} x {hw[1]}")
-            self._stream.codec_context.options = {"max_pixels": str(4 * max(hw[0], 64) * max(hw[1], 64))}
+            self._stream.codec_context.options = {
+                "max_pixels": str(4 * max(hw[0], 64) * max(hw[1], 64))
+            }
             self._stream.thread_type = "NONE"  # threads would decode far ahead of a random access
             self._stream.codec_context.thread_count = 1
         except Exception:
@@ -105,12 +111,16 @@ class _Decoder:
         self._file.close()
 
     def _seek(self, second: float) -> None:
-        self._file.seek(max(0, round(second / self._stream.time_base) - 1), stream=self._stream, backward=True)
+        self._file.seek(
+            max(0, round(second / self._stream.time_base) - 1), stream=self._stream, backward=True
+        )
         self._frames = self._file.decode(self._stream)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         if (frame.height, frame.width) != self.hw:
-            raise ValueError(f"a frame is {frame.height} x {frame.width}, info.json says {self.hw[0]} x {self.hw[1]}")
+            raise ValueError(
+                f"a frame is {frame.height} x {frame.width}, info.json says {self.hw[0]} x {self.hw[1]}"
+            )
         return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
 
 
@@ -121,7 +131,9 @@ class Videos:
         self._limit = limit
         self._open: OrderedDict[Path, _Decoder] = OrderedDict()
 
-    def frames(self, path: Path, seconds: np.ndarray, hw: tuple[int, int], fps: float) -> Iterator[np.ndarray]:
+    def frames(
+        self, path: Path, seconds: np.ndarray, hw: tuple[int, int], fps: float
+    ) -> Iterator[np.ndarray]:
         """The frames shown at `seconds`, one after the other, uint8 (H, W, 3); ascending times are cheapest.
 
         ValueError if the file is missing, corrupt, of another size than `hw`, or has no frame within half a frame.
@@ -133,7 +145,9 @@ class Videos:
         except Exception as error:  # whatever PyAV makes of broken bytes
             if (decoder := self._open.pop(path, None)) is not None:
                 decoder.close()
-            raise ValueError(f"{path} is missing, corrupt or truncated ({error}): {BROKEN}") from None
+            raise ValueError(
+                f"{path} is missing, corrupt or truncated ({error}): {BROKEN}"
+            ) from None
 
     def close(self) -> None:
         while self._open:

@@ -22,7 +22,10 @@ from wamrl.data.lerobot.video import pick_codec
 from wamrl.types import Episode
 
 STATE, ACTION, EXECUTED, CAMERA = (
-    "observation.state", "action", "complementary_info.executed", "observation.images.",
+    "observation.state",
+    "action",
+    "complementary_info.executed",
+    "observation.images.",
 )
 _EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _BUFFER = 10  # episodes per row group of meta/episodes
@@ -49,17 +52,34 @@ class Options:
         if not self.views or len(set(self.views)) < len(self.views):
             raise ValueError(f"views {self.views} must be at least one name, and all different")
         if bad := [v for v in self.views if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", v)]:
-            raise ValueError(f"view {bad[0]!r} is no name for a folder: use letters, digits, _ - and .")
+            raise ValueError(
+                f"view {bad[0]!r} is no name for a folder: use letters, digits, _ - and ."
+            )
         if self.fps != int(self.fps) or not 1 <= self.fps <= MAX_FPS:
             raise ValueError(f"fps is {self.fps}: LeRobot wants a whole number from 1 to {MAX_FPS}")
-        if min(self.data_files_size_in_mb, self.video_files_size_in_mb) <= 0 or self.chunks_size < 1 or self.gop < 1:
+        if (
+            min(self.data_files_size_in_mb, self.video_files_size_in_mb) <= 0
+            or self.chunks_size < 1
+            or self.gop < 1
+        ):
             raise ValueError("file sizes, chunks_size and gop must be above 0")
 
 
 def write(
-    path: Path | str, episodes: Iterable[Episode], *, views: Sequence[str], fps: int, video: bool = True,
-    robot_type: str = "", codec: str = "auto", gop: int = 2, crf: int = 30, action_names: Sequence[str] | None = None,
-    state_names: Sequence[str] | None = None, data_files_size_in_mb: float = 100, video_files_size_in_mb: float = 200,
+    path: Path | str,
+    episodes: Iterable[Episode],
+    *,
+    views: Sequence[str],
+    fps: int,
+    video: bool = True,
+    robot_type: str = "",
+    codec: str = "auto",
+    gop: int = 2,
+    crf: int = 30,
+    action_names: Sequence[str] | None = None,
+    state_names: Sequence[str] | None = None,
+    data_files_size_in_mb: float = 100,
+    video_files_size_in_mb: float = 200,
     chunks_size: int = 1000,
 ) -> None:
     """Write the new folder `path`; one episode is in memory at a time.
@@ -75,9 +95,18 @@ def write(
     left behind then.
     """
     options = Options(
-        views=tuple(views), fps=fps, video=video, robot_type=robot_type, codec=pick_codec(codec), gop=gop, crf=crf,
-        action_names=action_names, state_names=state_names, data_files_size_in_mb=data_files_size_in_mb,
-        video_files_size_in_mb=video_files_size_in_mb, chunks_size=chunks_size,
+        views=tuple(views),
+        fps=fps,
+        video=video,
+        robot_type=robot_type,
+        codec=pick_codec(codec),
+        gop=gop,
+        crf=crf,
+        action_names=action_names,
+        state_names=state_names,
+        data_files_size_in_mb=data_files_size_in_mb,
+        video_files_size_in_mb=video_files_size_in_mb,
+        chunks_size=chunks_size,
     )
     arrow()
     path = Path(path)
@@ -104,7 +133,9 @@ def write(
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         what = error.strerror or error
-        raise ValueError(f"cannot write {path}: {what}; free space or name another folder") from error
+        raise ValueError(
+            f"cannot write {path}: {what}; free space or name another folder"
+        ) from error
 
 
 class _Dataset:
@@ -116,9 +147,17 @@ class _Dataset:
         self.data = Parquet(Place(root, DATA_PATH, size), options.data_files_size_in_mb)
         self.meta = Parquet(Place(root, _EPISODES_PATH, size), options.data_files_size_in_mb)
         self.keys = [CAMERA + view for view in options.views]
-        how = (options.video_files_size_in_mb, int(options.fps), options.codec, options.gop, options.crf)
+        how = (
+            options.video_files_size_in_mb,
+            int(options.fps),
+            options.codec,
+            options.gop,
+            options.crf,
+        )
         names = (VIDEO_PATH.replace("{video_key}", key) for key in self.keys)
-        self.videos = [Mp4(Place(root, name, size), *how) for name in names] if options.video else []
+        self.videos = (
+            [Mp4(Place(root, name, size), *how) for name in names] if options.video else []
+        )
         self.tasks: dict[str, int] = {}
         self.rows: list[dict] = []
         self.stats: dict[str, stats.Stats] = {}
@@ -130,11 +169,16 @@ class _Dataset:
         steps, task = len(episode.actions), self.tasks.setdefault(episode.text, len(self.tasks))
         frame = np.arange(steps)
         columns = {
-            STATE: episode.proprio[:-1], ACTION: episode.actions, EXECUTED: episode.executed,
-            "timestamp": (frame / self.o.fps).astype(np.float32), "frame_index": frame,
-            "episode_index": np.full(steps, self.count), "index": self.frames + frame,
+            STATE: episode.proprio[:-1],
+            ACTION: episode.actions,
+            EXECUTED: episode.executed,
+            "timestamp": (frame / self.o.fps).astype(np.float32),
+            "frame_index": frame,
+            "episode_index": np.full(steps, self.count),
+            "index": self.frames + frame,
             "task_index": np.full(steps, task),
-            "next.done": frame == steps - 1, "next.success": (frame == steps - 1) & episode.success,
+            "next.done": frame == steps - 1,
+            "next.success": (frame == steps - 1) & episode.success,
         }
         row = {"episode_index": self.count, "tasks": [episode.text], "length": steps}
         cells = {}
@@ -143,7 +187,10 @@ class _Dataset:
             if self.o.video:
                 begin = self.videos[view].add(shots)
                 row |= {f"videos/{key}/{k}": v for k, v in _at(self.videos[view].place).items()}
-                row |= {f"videos/{key}/from_timestamp": begin, f"videos/{key}/to_timestamp": begin + steps / self.o.fps}
+                row |= {
+                    f"videos/{key}/from_timestamp": begin,
+                    f"videos/{key}/to_timestamp": begin + steps / self.o.fps,
+                }
             else:
                 *cells[key], row[LAST_FRAME + key] = map(images.encode, shots)
         self.data.make_room(steps)
@@ -170,7 +217,9 @@ class _Dataset:
         if not self.count:
             raise ValueError("there is no episode to write: record at least one")
         for name, content in {"stats": stats.as_lists(self.stats), "info": self._info()}.items():
-            (self.root / f"meta/{name}.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
+            (self.root / f"meta/{name}.json").write_text(
+                json.dumps(content, indent=4), encoding="utf-8"
+            )
         layout.write_tasks(self.root / "meta/tasks.parquet", list(self.tasks))
 
     def _check(self, episode: Episode) -> None:
@@ -182,19 +231,32 @@ class _Dataset:
             array = getattr(episode, name)
             dtype, dims = (np.uint8, 5) if name == "frames" else (np.float32, 2)
             if array.dtype != dtype or array.ndim != dims or len(array) != expected or steps < 1:
-                raise ValueError(f"{where}: {name} is {array.dtype} {array.shape}: make it as wamrl.types.Episode says")
+                raise ValueError(
+                    f"{where}: {name} is {array.dtype} {array.shape}: make it as wamrl.types.Episode says"
+                )
             if array.shape[1:] != self.shape.setdefault(name, array.shape[1:]):
-                raise ValueError(f"{where}: {name} is {array.shape}, before {self.shape[name]}: write them apart")
+                raise ValueError(
+                    f"{where}: {name} is {array.shape}, before {self.shape[name]}: write them apart"
+                )
             if dtype == np.float32 and not np.isfinite(array).all():
                 raise ValueError(f"{where}: {name} holds NaN or infinity: remove that episode")
         if self.shape["frames"][0] != len(self.keys) or self.shape["frames"][-1] != 3:
-            raise ValueError(f"{where}: frames are {episode.frames.shape} of {len(self.keys)} views: name every view")
-        if self.shape["actions"] != self.shape["executed"] or 0 in (*self.shape["actions"], *self.shape["proprio"]):
-            raise ValueError(f"{where}: executed must be as wide as actions, and neither they nor proprio empty")
+            raise ValueError(
+                f"{where}: frames are {episode.frames.shape} of {len(self.keys)} views: name every view"
+            )
+        if self.shape["actions"] != self.shape["executed"] or 0 in (
+            *self.shape["actions"],
+            *self.shape["proprio"],
+        ):
+            raise ValueError(
+                f"{where}: executed must be as wide as actions, and neither they nor proprio empty"
+            )
 
     def _note_stats(self, columns: dict[str, np.ndarray], frames: np.ndarray, row: dict) -> None:
         """Of this episode into its row, and into those of all."""
-        mine = {key: stats.of_column(values.reshape(len(values), -1)) for key, values in columns.items()}
+        mine = {
+            key: stats.of_column(values.reshape(len(values), -1)) for key, values in columns.items()
+        }
         some = frames[stats.sample(len(frames))]
         mine |= {key: stats.of_images(some[:, view]) for view, key in enumerate(self.keys)}
         for key, entry in mine.items():
@@ -215,16 +277,27 @@ class _Dataset:
             ACTION: layout.vector("float32", self.shape["actions"][0], self.o.action_names),
             EXECUTED: layout.vector("float32", self.shape["actions"][0], self.o.action_names),
         }
-        how = {"codec": self.o.codec, "gop": self.o.gop, "crf": self.o.crf} if self.o.video else None
-        features |= {key: layout.camera(self.shape["frames"][1:3], int(self.o.fps), how) for key in self.keys}
+        how = (
+            {"codec": self.o.codec, "gop": self.o.gop, "crf": self.o.crf} if self.o.video else None
+        )
+        features |= {
+            key: layout.camera(self.shape["frames"][1:3], int(self.o.fps), how) for key in self.keys
+        }
         features |= {key: layout.vector(dtype, 1, None) for key, dtype in layout.SCALARS.items()}
         return {
-            "codebase_version": V30, "robot_type": self.o.robot_type or None, "total_episodes": self.count,
-            "total_frames": self.frames, "total_tasks": len(self.tasks), "chunks_size": self.o.chunks_size,
+            "codebase_version": V30,
+            "robot_type": self.o.robot_type or None,
+            "total_episodes": self.count,
+            "total_frames": self.frames,
+            "total_tasks": len(self.tasks),
+            "chunks_size": self.o.chunks_size,
             "data_files_size_in_mb": self.o.data_files_size_in_mb,
-            "video_files_size_in_mb": self.o.video_files_size_in_mb, "fps": int(self.o.fps),
-            "splits": {"train": f"0:{self.count}"}, "data_path": DATA_PATH,
-            "video_path": VIDEO_PATH if self.o.video else None, "features": features,
+            "video_files_size_in_mb": self.o.video_files_size_in_mb,
+            "fps": int(self.o.fps),
+            "splits": {"train": f"0:{self.count}"},
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH if self.o.video else None,
+            "features": features,
         }
 
 

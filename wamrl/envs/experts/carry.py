@@ -113,14 +113,20 @@ def into_shelf(sim: Simulation) -> np.ndarray:
     """In front of the shelf to the goal's height, then forward."""
     tip, goal = sim.env.data.body("obj").xpos.copy(), sim.goal() + (0.0, 0.0, 0.02)
     aligned = abs(tip[0] - goal[0]) < 0.02 and abs(tip[2] - goal[2]) < 0.03
-    return shift(sim, tip, goal if aligned else np.array([goal[0], min(tip[1], goal[1] - 0.25), goal[2]]))
+    return shift(
+        sim, tip, goal if aligned else np.array([goal[0], min(tip[1], goal[1] - 0.25), goal[2]])
+    )
 
 
 def into_hole(sim: Simulation) -> np.ndarray:
     """The peg's head in front of the hole, then along -x."""
     tip, goal = sim.env.data.site("pegHead").xpos.copy(), sim.goal()
     aligned = np.linalg.norm((tip - goal)[1:]) < 0.012
-    return shift(sim, tip, goal - (0.05, 0.0, 0.0) if aligned else np.array([max(goal[0] + 0.17, tip[0]), *goal[1:]]))
+    return shift(
+        sim,
+        tip,
+        goal - (0.05, 0.0, 0.0) if aligned else np.array([max(goal[0] + 0.17, tip[0]), *goal[1:]]),
+    )
 
 
 def onto_peg(sim: Simulation) -> np.ndarray:
@@ -134,35 +140,67 @@ def onto_peg(sim: Simulation) -> np.ndarray:
 
 def onto_nail(sim: Simulation) -> np.ndarray:
     """The hammer's head in front of the nail, then forward through it."""
-    head, nail = sim.env.data.geom("HammerHead").xpos.copy(), sim.env.data.site("nailHead").xpos.copy()
+    head, nail = (
+        sim.env.data.geom("HammerHead").xpos.copy(),
+        sim.env.data.site("nailHead").xpos.copy(),
+    )
     aligned = abs(head[0] - nail[0]) < 0.03 and abs(head[2] - nail[2]) < 0.025
     return shift(sim, head, nail + (0.0, 0.1 if aligned else min(head[1] - nail[1], -0.12), 0.0))
 
 
 def through_handle(sim: Simulation) -> np.ndarray:
     """The stick's end through the jug's handle along +x, then handle and all to the goal."""
-    end, handle = sim.env.data.site("stick_end").xpos.copy(), sim.env.data.site("insertion").xpos.copy()
+    end, handle = (
+        sim.env.data.site("stick_end").xpos.copy(),
+        sim.env.data.site("insertion").xpos.copy(),
+    )
     gap = end - handle
     if gap[0] > 0.0 and abs(gap[1]) < 0.04 and abs(gap[2]) < 0.06:
         return shift(sim, handle, np.array([*sim.goal()[:2], handle[2]]))
     if abs(gap[1]) < 0.015 and abs(gap[2]) < 0.02:
         return shift(sim, end, handle + (0.06, 0.0, 0.0))
     rise = gap[2] < -0.05
-    return shift(sim, end, np.array([min(end[0], handle[0] - 0.06), end[1] if rise else handle[1], handle[2]]))
+    return shift(
+        sim,
+        end,
+        np.array([min(end[0], handle[0] - 0.06), end[1] if rise else handle[1], handle[2]]),
+    )
 
 
 GRASPS: dict[str, Grasp] = {
-    "push": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight, wall=0.8),
-    "pick-place": Grasp(body="obj", point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86), carry=straight, wall=0.8),
-    "pick-place-wall": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=over("obj", 0.22)),
+    "push": Grasp(
+        body="obj",
+        point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86),
+        carry=straight,
+        wall=0.8,
+    ),
+    "pick-place": Grasp(
+        body="obj",
+        point=between(body("obj", -0.005, 0.0, 0.03), 0.4, 0.86),
+        carry=straight,
+        wall=0.8,
+    ),
+    "pick-place-wall": Grasp(
+        body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=over("obj", 0.22)
+    ),
     "shelf-place": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.02), carry=into_shelf),
-    "bin-picking": Grasp(body="obj", point=between(body("obj", 0.0, 0.0, 0.03), 0.675, 0.725), carry=over("obj", 0.15)),
-    "basketball": Grasp(body="bsktball", point=body("bsktball", 0.0, 0.0, 0.015), carry=over("bsktball", 0.33)),
+    "bin-picking": Grasp(
+        body="obj",
+        point=between(body("obj", 0.0, 0.0, 0.03), 0.675, 0.725),
+        carry=over("obj", 0.15),
+    ),
+    "basketball": Grasp(
+        body="bsktball", point=body("bsktball", 0.0, 0.0, 0.015), carry=over("bsktball", 0.33)
+    ),
     "peg-insert-side": Grasp(
-        body="peg", point=lambda sim: sim.env.data.site("pegGrasp").xpos + (0.0, 0.0, 0.015), carry=into_hole
+        body="peg",
+        point=lambda sim: sim.env.data.site("pegGrasp").xpos + (0.0, 0.0, 0.015),
+        carry=into_hole,
     ),
     "assembly": Grasp(
-        body="RoundNut", point=lambda sim: sim.env.data.site("RoundNut-8").xpos + (-0.02, 0.0, 0.03), carry=onto_peg
+        body="RoundNut",
+        point=lambda sim: sim.env.data.site("RoundNut-8").xpos + (-0.02, 0.0, 0.03),
+        carry=onto_peg,
     ),
     "hammer": Grasp(body="hammer", point=body("hammer", -0.04, 0.0, 0.02), carry=onto_nail),
     "stick-pull": Grasp(body="stick", point=body("stick", -0.015, 0.0, 0.03), carry=through_handle),

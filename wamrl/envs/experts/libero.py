@@ -73,7 +73,6 @@ class Shape:
         there = (low < height + margin) & (high > height - margin)
         return self.corners[there if there.any() else slice(None)][..., :2].reshape(-1, 2)
 
-
     def above(self, height: float) -> np.ndarray:
         """Points, float64 (N, 2), of the parts that reach beyond this height: corners, middles of edges and centres."""
         parts = self.corners[self.corners[..., 2].max(1) > height][..., :2]
@@ -177,14 +176,22 @@ class PickPlaceExpert(Expert):
         if where in sim.env.object_sites_dict:
             place = sim.data.site(where).xpos[:2].copy()
             owner = sim.env.object_sites_dict[where].parent_name
-            rim = shape_of(sim, owner).top if owner in sim.env.obj_body_id else float(sim.data.site(where).xpos[2])
+            rim = (
+                shape_of(sim, owner).top
+                if owner in sim.env.obj_body_id
+                else float(sim.data.site(where).xpos[2])
+            )
             return place, rim
         return sim.position(where)[:2], shape_of(sim, where).top
 
     def _others(self, *names: str) -> list[Shape]:
         """The shapes of all movable things but those named, or those that own the region named."""
         objects = self._sim.env.objects_dict
-        return [shape_of(self._sim, other) for other in objects if not any(name.startswith(other) for name in names)]
+        return [
+            shape_of(self._sim, other)
+            for other in objects
+            if not any(name.startswith(other) for name in names)
+        ]
 
     def _highest(self, start: np.ndarray, end: np.ndarray, *but: str) -> float:
         """How high the things beside the straight way from `start` to `end` reach; metres, -inf when there are none."""
@@ -206,7 +213,9 @@ def nearest(angle: float) -> float:
     return (angle + pi / 2) % pi - pi / 2
 
 
-def best_grasp(flat: np.ndarray, now: float, height: float, palm: np.ndarray, fingers: np.ndarray) -> Grasp:
+def best_grasp(
+    flat: np.ndarray, now: float, height: float, palm: np.ndarray, fingers: np.ndarray
+) -> Grasp:
     """Across the narrow side of corners (N, 2), as near to the direction `now` as it may be, and clear of other things:
     points (M, 2) that the palm would hit, and points (K, 2) that the open fingers would hit."""
     best, least = Grasp(np.zeros(3), now), np.inf
@@ -217,11 +226,17 @@ def best_grasp(flat: np.ndarray, now: float, height: float, palm: np.ndarray, fi
         mine, at_palm, at_fingers = flat @ axes.T, palm @ axes.T, fingers @ axes.T
         low, high = mine.min(0), mine.max(0)
         width, middle = float(high[0] - low[0]), (low + high) / 2
-        cost = width + 0.006 * abs(step * pi / 36) + (10.0 * (width - WIDEST) if width > WIDEST else 0.0)
+        cost = (
+            width
+            + 0.006 * abs(step * pi / 36)
+            + (10.0 * (width - WIDEST) if width > WIDEST else 0.0)
+        )
         room = max(0.0, float(high[1] - low[1]) / 2 - 0.015)
         for aside in sorted({0.0, *(np.clip((-0.024, -0.012, 0.012, 0.024), -room, room))}):
             centre = middle + (0.0, aside)
-            hit = inside(at_palm - centre, PALM) + inside(np.abs(at_fingers - centre) - (0.05, 0.0), FINGERTIP)
+            hit = inside(at_palm - centre, PALM) + inside(
+                np.abs(at_fingers - centre) - (0.05, 0.0), FINGERTIP
+            )
             if cost + 0.1 * abs(aside) + 3.0 * hit < least:
                 least = cost + 0.1 * abs(aside) + 3.0 * hit
                 best = Grasp(np.array([*(centre @ axes), height]), yaw)
@@ -239,7 +254,9 @@ def turn_to(axes: np.ndarray, yaw: float) -> np.ndarray:
     yaw = now + nearest(yaw - now)
     want = np.array([[cos(yaw), sin(yaw), 0.0], [sin(yaw), -cos(yaw), 0.0], [0.0, 0.0, -1.0]])
     turn = want @ axes.T
-    vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    vector = (
+        np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    )
     size = float(np.linalg.norm(vector))
     angle = atan2(size, (np.trace(turn) - 1) / 2)
     return vector * (angle / size) if size > 1e-9 else np.zeros(3)

@@ -96,7 +96,9 @@ class PickExpert(Expert):
             if where.done() and ((touched := sim.held(body)) or self._around(hand, body)):
                 away = np.array([*where.grasp_point()[:2], hand[2] + (0.0 if touched else 0.04)])
                 return Goal(point=away, yaw=yaw, grip=OPEN)
-        waiting = sorted((b for b, w in self._places.items() if not w.done() and w.possible()), key=_rank)
+        waiting = sorted(
+            (b for b, w in self._places.items() if not w.done() and w.possible()), key=_rank
+        )
         if not waiting:
             return Goal(point=hand + (0.0, 0.0, 0.05), yaw=yaw, grip=OPEN)
         body = next((b for b in waiting if sim.held(b)), waiting[0])
@@ -127,7 +129,11 @@ class PickExpert(Expert):
         closing = self._sim.hand.fingers[0] < 0.95
         slack = 2.0 if closing else 1.0
         error = point - hand
-        aside, above, askew = float(np.linalg.norm(error[:2])), -float(error[2]), abs(wrap(goal_yaw - yaw))
+        aside, above, askew = (
+            float(np.linalg.norm(error[:2])),
+            -float(error[2]),
+            abs(wrap(goal_yaw - yaw)),
+        )
         if aside < slack * NEAR and abs(above) < slack * DEEP and askew < slack * ALIGNED:
             return Goal(point=point, yaw=goal_yaw, grip=CLOSE)
         if aside < slack * NEAR and askew < slack * ALIGNED and not (closing and above > 0.03):

@@ -55,7 +55,9 @@ def closing_yaws(thing: Shape, narrow_only: bool = False) -> list[float]:
     return [atan2(thing.axes[1, i], thing.axes[0, i]) for i in good]
 
 
-def nearest(yaws: list[float], now: float, bad: Callable[[float], float] = lambda yaw: 0.0) -> float:
+def nearest(
+    yaws: list[float], now: float, bad: Callable[[float], float] = lambda yaw: 0.0
+) -> float:
     """Of all yaws + k pi in the wrist's reach the one near the present yaw, not far from `HOME`, and least `bad`."""
     turns = [yaw + k * pi for yaw in yaws for k in range(-6, 7)]
     choice = [t for t in turns if LEAST < t < MOST]

@@ -7,7 +7,16 @@ from math import atan2, cos, pi, sin
 
 import numpy as np
 
-from wamrl.envs.experts.robosuite_grasp import HOME, LEAST, MOST, closing_yaws, nearest, shape, wrap, yaw_of
+from wamrl.envs.experts.robosuite_grasp import (
+    HOME,
+    LEAST,
+    MOST,
+    closing_yaws,
+    nearest,
+    shape,
+    wrap,
+    yaw_of,
+)
 from wamrl.envs.robosuite_control import rotation
 from wamrl.envs.robosuite_sim import Simulation
 
@@ -93,6 +102,7 @@ class OnPeg(Place):
     # metres: height of the ring's centre over the pegs, error aside when going down
     ABOVE, NARROW = 0.965, 0.005
     REACH = 0.74  # metres from the arm's base, horizontal, for the hand over the peg
+
     def __init__(self, sim: Simulation, body: str) -> None:
         super().__init__(sim, body)
         self._square = body == "SquareNut"
@@ -177,7 +187,9 @@ class InBin(Place):
         self._index = [obj.name for obj in sim.env.objects].index(body)
         # over the walls, or the others as well
         self._high = self.WALL + (0.03 if len(sim.task.things) == 1 else 0.1)
-        self._target = sim.env.target_bin_placements[self._index][:2] - (self.NEARER if body == "Can" else 0.0)
+        self._target = sim.env.target_bin_placements[self._index][:2] - (
+            self.NEARER if body == "Can" else 0.0
+        )
         self._narrow_only = body == "Cereal"
 
     def carry(self) -> Carry:
@@ -204,7 +216,9 @@ class InBin(Place):
         count = 0.0
         for distance, weight in ((0.05, 10.0), (-0.05, 10.0), (0.09, 1.0), (-0.09, 1.0)):
             x, y = center[0] + distance * cos(yaw), center[1] + distance * sin(yaw)
-            walls = [abs(y - wall) for wall in self.Y_WALLS] + [abs(x - wall) for wall in self.X_WALLS[int(y < 0.015)]]
+            walls = [abs(y - wall) for wall in self.Y_WALLS] + [
+                abs(x - wall) for wall in self.X_WALLS[int(y < 0.015)]
+            ]
             count += weight * (min(walls) < 0.022)
         return count
 
