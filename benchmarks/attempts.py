@@ -1,7 +1,8 @@
 """What counting attempts costs: `python benchmarks/attempts.py [TASK ...]`.
 
-The expert plays the same episodes twice, step by step side by side, with and without the count; printed are the medians
-over all control steps of the two times and of their difference (simulation only, nothing is drawn).
+The expert plays the same episodes twice, step by step side by side, with and without the count;
+printed are the medians over all control steps of the two times and of their difference (simulation
+only, nothing is drawn).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def main(task: str) -> None:
     a, b = (1e6 * median(column) for column in times)
     cost = 1e6 * median(x - y for x, y in zip(*times, strict=True))
     print(
-        f"{task:>14}: {a:.0f} us per control step with the count, {b:.0f} without; {cost:.1f} us, {cost / b:.1%}"
+        f"{task:>14}: {a:.0f} us per control step with the count, {b:.0f} without; {cost:.1f} us, "
+        f"{cost / b:.1%}"
     )
 
 

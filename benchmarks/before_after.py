@@ -1,10 +1,12 @@
-"""Where the time of one online iteration goes, before and after the work on speed, both run here in turns.
+"""Where the time of one online iteration goes,
+before and after the work on speed, both run here in turns.
 
     python -m benchmarks.before_after [--commit 27d16b8] [--recipe quickstart] [--groups 0]
 
-The earlier commit is cloned into a temporary folder and timed by the present `profile_iteration.py` in the present
-environment: same recipe, same number of initial states, each side's own defaults else (ours: as many ranks as `wamrl
-train` starts; the earlier one knows one rank with all threads). A run is a process of its own, or those of its ranks.
+The earlier commit is cloned into a temporary folder and timed by the present `profile_iteration.py`
+in the present environment: same recipe, same number of initial states, each side's own defaults
+else (ours: as many ranks as `wamrl train` starts; the earlier one knows one rank with all threads).
+A run is a process of its own, or those of its ranks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""An environment that does next to nothing: a 64 x 64 picture and a counter, for ours and for gymnasium.
+"""An environment that does next to nothing:
+a 64 x 64 picture and a counter, for ours and for gymnasium.
 
 Both give the same frames: the counter's value, whose start is the seed, in every pixel.
 """

@@ -1,8 +1,9 @@
 """Does torch.compile of the whole denoising loop pay, and what does the compilation cost?
 
-On CUDA the compiled loop is a captured graph; a last row captures the loop as it is, without a compiler.
-The loop is the nano model's imagination in two Euler steps. It is off by default in wamrl: on a CPU the gain is small
-beside the seconds of compilation, which every new batch size costs again.
+On CUDA the compiled loop is a captured graph;
+a last row captures the loop as it is, without a compiler.
+The loop is the nano model's imagination in two Euler steps. It is off by default in wamrl: on a CPU
+the gain is small beside the seconds of compilation, which every new batch size costs again.
 """
 
 from __future__ import annotations

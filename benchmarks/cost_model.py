@@ -1,12 +1,14 @@
-"""Does the cost model of docs/scaling.md hold? Calibrated on two iterations, it predicts others, which are measured.
+"""Does the cost model of docs/scaling.md hold?
+Calibrated on two iterations, it predicts others, which are measured.
 
 python benchmarks/cost_model.py [RECIPE] [--groups 8] [--threads 1]
 
-The unit costs come from the timers that every run logs. With w workers, C chunks, S control steps, K epochs of the
-actor update and B samples of online SFT:
+The unit costs come from the timers that every run logs. With w workers, C chunks, S control steps,
+K epochs of the actor update and B samples of online SFT:
     rollout = max(S step / w, C act)        the two lanes overlap
     score = C score      actor = C K update      online = B online
-Each unit of the model is a + b f, where f is the FLOPs of one decision: calls have a price beside their arithmetic.
+Each unit of the model is a + b f, where f is the FLOPs of one decision:
+calls have a price beside their arithmetic.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ UNITS = ("step", "act", "score", "update", "online")
 
 
 def units(metrics: dict[str, float], work: Work) -> dict[str, float]:
-    """Seconds per control step of one worker, per chunk (act, score), per chunk and epoch, per sample."""
+    """Seconds per control step of one worker, per chunk (act, score),
+    per chunk and epoch, per sample.
+    """
     rollout = metrics["time/rollout"]
     return {
         "step": (rollout - metrics["time/env_idle"]) * work.workers / work.steps,

@@ -1,4 +1,6 @@
-"""How good the scripted experts are: `python benchmarks/experts.py [NOISE] [SEEDS]` prints a markdown table."""
+"""How good the scripted experts are:
+`python benchmarks/experts.py [NOISE] [SEEDS]` prints a markdown table.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def main(noise: float, seeds: int) -> None:
             lengths += [steps] if result.success else []
         low, high = wilson(wins, seeds)
         print(
-            f"| {task} | {wins} | {low:.0%} to {high:.0%} | {np.mean(lengths):.0f} | {env.spec.horizon} |",
+            (
+                f"| {task} | {wins} | {low:.0%} to {high:.0%} | {np.mean(lengths):.0f} | "
+                f"{env.spec.horizon} |"
+            ),
             flush=True,
         )
 

@@ -1,8 +1,10 @@
-"""How good robosuite's scripted experts are: `python benchmarks/experts_robosuite.py [SEEDS] [TASK ...]`.
+"""How good robosuite's scripted experts are:
+`python benchmarks/experts_robosuite.py [SEEDS] [TASK ...]`.
 
-A markdown table over the first SEEDS states of the split `eval`: success with its 95 % Wilson interval without noise,
-with noise of std 0.2 added to every action component, and without noise but with a forced drop: once in the episode,
-when a thing has been held for a while (`CARRIED`), the fingers are made to open for 15 control steps.
+A markdown table over the first SEEDS states of the split `eval`: success with its 95 % Wilson
+interval without noise, with noise of std 0.2 added to every action component, and without noise but
+with a forced drop: once in the episode, when a thing has been held for a while (`CARRIED`), the
+fingers are made to open for 15 control steps.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ CARRIED_ELSE = 25
 def episode(
     env: RobosuiteEnv, seed: int, noise: float, carried: int | None
 ) -> tuple[bool, int, bool]:
-    """Success, length in control steps, whether a thing was lost (after `carried` steps of holding; None: never)."""
+    """Success, length in control steps,
+    whether a thing was lost (after `carried` steps of holding; None: never).
+    """
     env.reset(seed)
     expert, rng, steps, held, dropping, lost = (
         env.expert(),
@@ -68,7 +72,9 @@ def row(task: str, seeds: int) -> str:
 
 
 def speed(task: str = "nut-assembly-square", steps: int = 200) -> str:
-    """Control steps and 64-pixel frames of the front view per second, of one process on this machine now."""
+    """Control steps and 64-pixel frames of the front view per second,
+    of one process on this machine now.
+    """
     env, rng = RobosuiteConfig(task=task).build(), np.random.default_rng(0)
     env.reset(0)
     env.render()
@@ -83,12 +89,16 @@ def speed(task: str = "nut-assembly-square", steps: int = 200) -> str:
         env.reset(seed)
     rest = (time.perf_counter() - end) / 20
     stepping, drawing = min(steps, env.spec.horizon - 1) / (middle - begin), steps / (end - middle)
-    return f"{task}: {stepping:.0f} control steps/s, {drawing:.0f} frames/s, {1000 * rest:.0f} ms a reset"
+    return (
+        f"{task}: {stepping:.0f} control steps/s, {drawing:.0f} frames/s, {1000 * rest:.0f} ms a "
+        "reset"
+    )
 
 
 if __name__ == "__main__":
     print(
-        "| task | horizon | no noise | steps | noise 0.2 | steps | forced drop |\n|---|---|---|---|---|---|---|"
+        "| task | horizon | no noise | steps | noise 0.2 | steps | forced drop "
+        "|\n|---|---|---|---|---|---|---|"
     )
     for name in sys.argv[2:] or TASKS:
         print(row(name, int(sys.argv[1]) if len(sys.argv) > 1 else 50), flush=True)

@@ -1,8 +1,10 @@
-"""On how many initial states does exploring show both outcomes? `python benchmarks/exploration.py RECIPE BASE [N]`.
+"""On how many initial states does exploring show both outcomes?
+`python benchmarks/exploration.py RECIPE BASE [N]`.
 
-A policy gradient can only prefer actions on states where some tries succeed and others fail. Prints, for growing noise,
-the success of 4 tries per state and the share of undecided states with its Wilson 95 % interval, as a markdown table.
-The states belong to the split `train`, but no run gets to them.
+A policy gradient can only prefer actions on states where some tries succeed and others fail.
+Prints, for growing noise, the success of 4 tries per state and the share of undecided states with
+its Wilson 95 % interval, as a markdown table. The states belong to the split `train`, but no run
+gets to them.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def main(recipe: str, base: Path, states: int) -> None:
         Start(split="train", index=FIRST_START + i) for i in range(states) for _ in range(TRIES)
     ]
     print(
-        f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson 95 % |"
+        f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson "
+        "95 % |"
     )
     print("|---|---|---|---|---|")
     with cfg.pool().build() as pool:

@@ -1,12 +1,14 @@
-"""What an online iteration would take on 1, 8 and 64 GPUs: the cost model of docs/scaling.md, extrapolated.
+"""What an online iteration would take on 1, 8 and 64 GPUs:
+the cost model of docs/scaling.md, extrapolated.
 
 python -m benchmarks.extrapolate [--tflops 400] [--launch-us 10] [--gbytes 50] [--cores 12]
 
-No GPU is used. Counted: FLOPs and operator calls of our own code (torch on the meta device, nothing is computed), bytes
-of gradients, chunks, control steps. Assumed: the options, by default an H100 at 40 % of its dense bfloat16 rate, 10 us
-per operator call, 50 GB/s per GPU for sums of gradients, and the CPU cores beside each GPU. A pass takes what is
-longer, its arithmetic or its calls. `--quickstart` prints one iteration of `quickstart` on one rank, to hold the
-formula against a measured one: two CPU cores are `--tflops 0.1 --launch-us 5 --cores 1` (`wamrl bench world_training`
+No GPU is used. Counted: FLOPs and operator calls of our own code (torch on the meta device, nothing
+is computed), bytes of gradients, chunks, control steps. Assumed: the options, by default an H100 at
+40 % of its dense bfloat16 rate, 10 us per operator call, 50 GB/s per GPU for sums of gradients, and
+the CPU cores beside each GPU. A pass takes what is longer, its arithmetic or its calls.
+`--quickstart` prints one iteration of `quickstart` on one rank, to hold the formula against a
+measured one: two CPU cores are `--tflops 0.1 --launch-us 5 --cores 1` (`wamrl bench world_training`
 has the rate).
 """
 
@@ -86,8 +88,8 @@ def cost(run: Callable[[], object], batch: int) -> tuple[float, int]:
 def passes(
     config: WAMConfig, views: int, pixels: int
 ) -> tuple[dict[str, tuple[float, int]], dict[str, float]]:
-    """Costs of a decision, an imagination, an update and a training sample; bytes of either half's gradients and of the
-    features of a decision."""
+    """Costs of a decision, an imagination, an update and a training sample; bytes of either half's
+    gradients and of the features of a decision."""
     with torch.device("meta"):
         wam = config.build(views=views, image_hw=(pixels, pixels), action_dim=7, proprio_dim=9)
     wam._precision = lambda: contextlib.nullcontext()  # autocast does not know the meta device

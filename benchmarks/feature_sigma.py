@@ -1,6 +1,8 @@
-"""What acting costs when the actor reads denoised imagination (feature_sigma=0) and one pass at pure noise (1).
+"""What acting costs when the actor reads denoised imagination
+(feature_sigma=0) and one pass at pure noise (1).
 
-`python benchmarks/feature_sigma.py`: the nano model, 32 observations, both alternating; smallest and median of 15.
+`python benchmarks/feature_sigma.py`: the nano model, 32 observations,
+both alternating; smallest and median of 15.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def main() -> None:
             seconds[sigma].append(time.perf_counter() - begin)
     for sigma, values in seconds.items():
         print(
-            f"feature_sigma {sigma}: {1e3 * min(values[1:]):.0f} ms at best, {1e3 * median(values[1:]):.0f} median"
+            f"feature_sigma {sigma}: {1e3 * min(values[1:]):.0f} ms at best, "
+            f"{1e3 * median(values[1:]):.0f} median"
         )
     best, middle = (f(seconds[0.0][1:]) / f(seconds[1.0][1:]) for f in (min, median))
     print(f"ratio: {best:.2f} at best, {middle:.2f} median, {torch.get_num_threads()} threads")

@@ -1,9 +1,11 @@
-"""Log-probability of a denoising chain: all K steps in one batch, or one by one; and the step maths apart.
+"""Log-probability of a denoising chain: all K steps in one batch,
+or one by one; and the step maths apart.
 
-1. Forward + backward through the nano actor. Peer: a loop over the steps, as in RLinf and ReinFlow; it shares the
-   embedded features between the steps, as ours does.
-2. `sde_step` for a batch in which every sample is at another step. Peer: what flow_grpo's `sde_step_with_logprob` does
-   on diffusers' scheduler, written anew: a Python loop looks up each sample's step by its timestep in the schedule.
+1. Forward + backward through the nano actor. Peer: a loop over the steps, as in RLinf and ReinFlow;
+   it shares the embedded features between the steps, as ours does.
+2. `sde_step` for a batch in which every sample is at another step. Peer: what flow_grpo's
+   `sde_step_with_logprob` does on diffusers' scheduler, written anew: a Python loop looks up each
+   sample's step by its timestep in the schedule.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ def looked_up(
     timesteps: Tensor,
     noise: float,
 ) -> Tensor:
-    """What flow_grpo does: log-density per sample (B,), mean over its elements; one look-up per sample."""
+    """What flow_grpo does: log-density per sample (B,), mean over its elements;
+    one look-up per sample.
+    """
     index = []
     for t in timestep:  # diffusers' index_for_timestep
         hits = (timesteps == t).nonzero()

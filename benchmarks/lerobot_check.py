@@ -1,10 +1,10 @@
 """Does the real lerobot read what wamrl writes, and wamrl what lerobot writes?
 
 Two environments that know nothing of each other, hence four steps (docs/data.md):
-    python benchmarks/lerobot_check.py export DIR     with wamrl: writes MetaWorld demonstrations, and what is in them
-    python benchmarks/lerobot_check.py check DIR      with lerobot: reads them, compares; converts a v2.1 one
-    python benchmarks/lerobot_check.py record DIR     with lerobot: writes datasets of its own
-    python benchmarks/lerobot_check.py read DIR       with wamrl: reads lerobot's
+    python benchmarks/lerobot_check.py export DIR   with wamrl: writes demonstrations
+    python benchmarks/lerobot_check.py check DIR    with lerobot: reads, compares; converts v2.1
+    python benchmarks/lerobot_check.py record DIR   with lerobot: writes datasets of its own
+    python benchmarks/lerobot_check.py read DIR     with wamrl: reads lerobot's
 Every NAME in DIR is a dataset, NAME.npz is what a reader must find.
 """
 
@@ -67,7 +67,8 @@ def export(root: Path) -> None:
         print(
             f"{name}: {len(found)} episodes, {images} images in {spent:.1f} s, {size:.2f} MB; "
             f"numbers and facts equal: {same}, "
-            f"PSNR of all frames {psnr(_all(episodes), _all(found)):.1f} dB, of the worst {worst:.1f} dB"
+            f"PSNR of all frames {psnr(_all(episodes), _all(found)):.1f} dB, of the worst "
+            f"{worst:.1f} dB"
         )
     for name, movie in (("v21-av1", True), ("v21-png", False)):
         write_v21(root / name, episodes, views, FPS, movie)
@@ -189,7 +190,8 @@ def _check_one(path: Path, want: dict) -> None:
             "quantiles"
         )
     print(
-        f"{path.name}: {total} rows of {len(lengths)} episodes: numbers, tasks, stats equal; frames differ from "
+        f"{path.name}: {total} rows of {len(lengths)} episodes: numbers, tasks, stats equal; "
+        "frames differ from "
         f"wamrl's by at most {worst}; PSNR to the original {psnr(got, want['original']):.1f} dB; "
         f"{len(rows)} delta_timestamps windows, a DataLoader batch and a choice of episodes right"
     )
@@ -271,7 +273,8 @@ def read(root: Path) -> None:
         rows = np.random.default_rng(0).permutation(len(want["state"]))
         worst = np.abs(data.frames(rows).astype(int) - want["frames"][rows]).max()
         print(
-            f"{name}: {len(rows)} rows read by wamrl in random order: numbers, tasks, success equal; "
+            f"{name}: {len(rows)} rows read by wamrl in random order: numbers, tasks, success "
+            "equal; "
             f"frames differ from lerobot's by at most {worst}"
         )
 

@@ -1,7 +1,8 @@
-"""How good LIBERO's scripted expert is: `python benchmarks/libero_experts.py [--episodes 10]` prints a markdown table.
+"""How good LIBERO's scripted expert is:
+`python benchmarks/libero_experts.py [--episodes 10]` prints a markdown table.
 
-The episodes begin in the official initial states 0, 1, ... With placeholders for missing assets (no `--assets`) the
-numbers say something about the expert on stand-ins, and nothing about LIBERO.
+The episodes begin in the official initial states 0, 1, ... With placeholders for missing assets (no
+`--assets`) the numbers say something about the expert on stand-ins, and nothing about LIBERO.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     assets = options.assets or assets_for_tests()
     print(
-        "| suite | task | success | Wilson 95 % | steps: mean, most | retries | failed states | instruction |"
+        "| suite | task | success | Wilson 95 % | steps: mean, most | retries | failed states | "
+        "instruction |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for suite in options.suites:
@@ -55,8 +57,10 @@ def main() -> None:
             low, high = wilson(len([d for d in done if d[0]]), len(done))
             failed = [i for i, d in enumerate(done) if not d[0]]
             print(
-                f"| {suite} | {task} | {len(done) - len(failed)} of {len(done)} | {low:.0%} to {high:.0%} | "
-                f"{np.mean(lengths):.0f}, {max(lengths)} | {sum(d[2] for d in done)} | {failed or ''} | "
+                f"| {suite} | {task} | {len(done) - len(failed)} of {len(done)} | {low:.0%} to "
+                f"{high:.0%} | "
+                f"{np.mean(lengths):.0f}, {max(lengths)} | {sum(d[2] for d in done)} | "
+                f"{failed or ''} | "
                 f"{env.spec.instruction} |",
                 flush=True,
             )

@@ -1,9 +1,10 @@
-"""Does every LIBERO task load, reset, run five chunks and render? `python benchmarks/libero_suites.py` prints a table.
+"""Does every LIBERO task load, reset, run five chunks and render?
+`python benchmarks/libero_suites.py` prints a table.
 
     python benchmarks/libero_suites.py [--assets FOLDER] [--suites object 10 ...]
 
-Without `--assets` it takes the official files that lie beside the repository, if any, and generated placeholders for
-the rest: then the table says that the adapter works, and nothing about LIBERO.
+Without `--assets` it takes the official files that lie beside the repository, if any, and generated
+placeholders for the rest: then the table says that the adapter works, and nothing about LIBERO.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from wamrl.envs.libero_assets import SUITES, init_states
 from wamrl.types import Start
 
 CHUNKS, CHUNK = 5, 8
-HEAD = "| suite | task | build s | reset s | control steps/s | frame ms | goals | horizon | instruction |"
+HEAD = (
+    "| suite | task | build s | reset s | control steps/s | frame ms | goals | horizon | "
+    "instruction |"
+)
 
 
 def run(config: LiberoConfig) -> str:
@@ -53,7 +57,8 @@ def run(config: LiberoConfig) -> str:
     )
     speed, frame = CHUNKS * CHUNK / (stepped - reset), (drawn - first) / 2 * 1000
     return (
-        f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | {speed:.0f} | "
+        f"| {config.suite} | {config.task} | {built - begin:.1f} | {reset - start:.2f} | "
+        f"{speed:.0f} | "
         f"{frame:.0f} | {env.spec.stages} | {env.spec.horizon} | {env.spec.instruction} |"
     )
 

@@ -1,7 +1,9 @@
-"""How fast are training batches made? Frames in memory, on disk, and in videos, side by side, in turns.
+"""How fast are training batches made?
+Frames in memory, on disk, and in videos, side by side, in turns.
 
 python benchmarks/loader.py [--size 64] [--episodes 100], or `wamrl bench loader`.
-One batch: 32 clips of one history frame and two future frames. Every source holds the same episodes.
+One batch: 32 clips of one history frame and two future frames.
+Every source holds the same episodes.
 """
 
 import tempfile

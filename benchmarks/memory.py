@@ -1,7 +1,9 @@
-"""Does a long run leak? Many cycles of rollout + reward + update of a tiny model in the point environment.
+"""Does a long run leak?
+Many cycles of rollout + reward + update of a tiny model in the point environment.
 
-Reported: growth of resident memory (least squares over the cycles after the warm-up), open file descriptors and child
-processes before and after, and what is left of a run that `kill -9` ends in the middle: processes, shared memory.
+Reported: growth of resident memory (least squares over the cycles after the warm-up), open file
+descriptors and child processes before and after, and what is left of a run that `kill -9` ends in
+the middle: processes, shared memory.
 """
 
 from __future__ import annotations
@@ -29,11 +31,16 @@ from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.recipes.point import point
 from wamrl.train import Learner
 
-RUN = "from benchmarks.memory import cycles; cycles(10_000, lambda i, pool: print(*pool.pids, flush=True))"
+RUN = (
+    "from benchmarks.memory import cycles; cycles(10_000, lambda i, pool: print(*pool.pids, "
+    "flush=True))"
+)
 
 
 def tiny() -> Config:
-    """The `point` recipe, smaller still; the buffer of clips is full after a few cycles, so that it cannot grow."""
+    """The `point` recipe, smaller still;
+    the buffer of clips is full after a few cycles, so that it cannot grow.
+    """
     cfg = point()
     world = VideoDiTConfig(width=32, depth=2, heads=2, patch=8, taps=(1, 2))
     train = replace(
@@ -96,7 +103,9 @@ def shared_memory() -> set[str]:
 
 
 def killed() -> tuple[int, int]:
-    """Start a run, kill it without warning while it works; workers and shared-memory segments that are still there."""
+    """Start a run, kill it without warning while it works;
+    workers and shared-memory segments that are still there.
+    """
     before = shared_memory()
     run = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in run.stdout.readline().split()]
@@ -118,7 +127,9 @@ def alive(pid: int) -> bool:
 
 
 def growth(count: int, warmup: int) -> list[dict]:
-    """What `count` cycles leave behind in this process; memory and descriptors count from cycle `warmup` on."""
+    """What `count` cycles leave behind in this process;
+    memory and descriptors count from cycle `warmup` on.
+    """
     sizes, fds, kids = [], [descriptors()], [children(os.getpid())]
     inside: list[int] = []
 

@@ -24,7 +24,9 @@ SIZE, ACTIONS, STATE = 64, 4, 7  # pixels, action and proprioception dims: those
 
 
 def build(config: WAMConfig = NANO, device: str = "cpu", action_dim: int = ACTIONS) -> WAM:
-    """A model in which everything that starts at zero is random instead, so that gradients reach all of it."""
+    """A model in which everything that starts at zero is random instead,
+    so that gradients reach all of it.
+    """
     torch.manual_seed(0)
     wam = config.build(views=1, image_hw=(SIZE, SIZE), action_dim=action_dim, proprio_dim=STATE)
     for layer in (

@@ -1,8 +1,10 @@
-"""How close does a rollout come to the slower of its two halves, the simulators alone and the model alone?
+"""How close does a rollout come to the slower of its two halves,
+the simulators alone and the model alone?
 
-All sides run the same episodes in turns: the whole rollout in one lane and in two, the simulators alone (the decisions
-are those of the first rollout, at no cost) and the model alone (the outcomes are). Equal outputs are asserted.
-One simulator process and one torch thread; and two and one, where they share the cores of a machine that has two.
+All sides run the same episodes in turns: the whole rollout in one lane and in two, the simulators
+alone (the decisions are those of the first rollout, at no cost) and the model alone (the outcomes
+are). Equal outputs are asserted. One simulator process and one torch thread; and two and one, where
+they share the cores of a machine that has two.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Taped:
 
 
 def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
-    """Makers of a model that knows its decisions and of a pool that knows its outcomes; the rollout they are from."""
+    """Makers of a model that knows its decisions and of a pool that knows its outcomes;
+    the rollout they are from.
+    """
     model, envs = Taped(wam, "act"), Taped(pool, "receive")
     envs.buffer = lambda: None  # every outcome is kept, so each needs tensors of its own
     rollout = run(model, envs)

@@ -1,12 +1,14 @@
-"""Our pool against gymnasium's AsyncVectorEnv (shared memory) and Stable-Baselines3's SubprocVecEnv, per env step.
+"""Our pool against gymnasium's AsyncVectorEnv (shared memory)
+and Stable-Baselines3's SubprocVecEnv, per env step.
 
-The environment costs next to nothing (`blank.py`), so this is the price of the plumbing. The peers run one process per
-environment; ours shares them out: 2 cheap environments to one process, because a second one would have to share its
-core with the pool's own where there are 2 cores, and 32, what the recipes use, to two. In rows "in 2 processes" all
-sides have as many. "Per step": one message and one frame per control step on all sides. "Per 8-step chunk": ours
-executes 8 actions per message and draws only the two frames that the model looks at (offsets 4 and 8, the latter is the
-next observation too); the peers, which have no chunks, step eight times and bring eight frames. Before and after the
-timing all sides must show the same counter in the same pixels.
+The environment costs next to nothing (`blank.py`), so this is the price of the plumbing. The peers
+run one process per environment; ours shares them out: 2 cheap environments to one process, because
+a second one would have to share its core with the pool's own where there are 2 cores, and 32, what
+the recipes use, to two. In rows "in 2 processes" all sides have as many. "Per step": one message
+and one frame per control step on all sides. "Per 8-step chunk": ours executes 8 actions per message
+and draws only the two frames that the model looks at (offsets 4 and 8, the latter is the next
+observation too); the peers, which have no chunks, step eight times and bring eight frames. Before
+and after the timing all sides must show the same counter in the same pixels.
 """
 
 from __future__ import annotations
@@ -27,11 +29,16 @@ from wamrl.envs.workers import Pool, PoolConfig
 from wamrl.types import Start
 
 CHUNK = 8
-MISSING = "stable-baselines3 is not here: `bash benchmarks/peers.sh` installs it beside ours; its rows are left out"
+MISSING = (
+    "stable-baselines3 is not here: `bash benchmarks/peers.sh` installs it beside ours; its rows "
+    "are left out"
+)
 
 
 def peers(n: int, stack: ExitStack) -> dict[str, tuple[Callable, Callable[[], np.ndarray]]]:
-    """Name -> (step(actions (n, A)), the frames of its last observation (n, H, W, 3)), each on `n` environments."""
+    """Name -> (step(actions (n, A)), the frames of its last observation (n, H, W, 3)),
+    each on `n` environments.
+    """
     # its fastest; ours copies
     vector = gym.vector.AsyncVectorEnv([BlankGym] * n, shared_memory=True, copy=False)
     stack.callback(vector.close)
@@ -108,7 +115,9 @@ def measure(n: int, workers: int, rounds: int, steps: int, suffix: str = "") -> 
 
 
 def check(ours: np.ndarray, peer: np.ndarray, mode: str, name: str) -> None:
-    """Every pixel of every environment shows one counter; on each side all of them have moved by whole rounds."""
+    """Every pixel of every environment shows one counter;
+    on each side all of them have moved by whole rounds.
+    """
     for frames in (ours, peer):
         assert frames.shape[1:] == (64, 64, 3) and frames.dtype == np.uint8, (
             name,
@@ -119,7 +128,9 @@ def check(ours: np.ndarray, peer: np.ndarray, mode: str, name: str) -> None:
 
 
 def same_frames(n: int = 2) -> None:
-    """Both kinds of environment, all engines, from seed 0: after each of 16 steps the same picture."""
+    """Both kinds of environment, all engines, from seed 0:
+    after each of 16 steps the same picture.
+    """
     with ExitStack() as stack:
         others = peers(n, stack)
         stepwise, chunked = Ours(n, n, 1, (1,)), Ours(n, n, CHUNK, (4, CHUNK))

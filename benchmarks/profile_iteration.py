@@ -1,10 +1,13 @@
-"""Where the time of one online iteration goes: the phases of `wamrl/train.py`, and torch's operators within.
+"""Where the time of one online iteration goes:
+the phases of `wamrl/train.py`, and torch's operators within.
 
-    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 0] [--iterations 2] [--ranks 0]
+    python -m benchmarks.profile_iteration [--recipe quickstart]
+    [--groups 0] [--iterations 2] [--ranks 0]
 
-Without `--base` the model has learned nothing: no episode succeeds, all last to the horizon, and the world model is
-trained on demonstrations only, which costs the same. A first iteration warms up and is not counted. The operators come
-from a further iteration under torch.profiler, which slows it: read their shares, not their seconds.
+Without `--base` the model has learned nothing: no episode succeeds, all last to the horizon, and
+the world model is trained on demonstrations only, which costs the same. A first iteration warms up
+and is not counted. The operators come from a further iteration under torch.profiler, which slows
+it: read their shares, not their seconds.
 """
 
 from __future__ import annotations
@@ -67,7 +70,9 @@ def demonstrations(cfg: Config) -> ClipDataset:
 def measure(
     cfg: Config, base: Path | None, iterations: int, operators: bool
 ) -> tuple[list[dict[str, float]], list[tuple]]:
-    """Metrics of every counted iteration, and (operator, seconds in itself, calls) of one more, dearest first."""
+    """Metrics of every counted iteration,
+    and (operator, seconds in itself, calls) of one more, dearest first.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wam = (load_wam(cfg, base) if base else build_wam(cfg)).to(device)
     with cfg.pool().build() as pool:
@@ -100,7 +105,9 @@ def ranks(n: int, cfg: Config) -> Iterator[int]:
 
 
 def prepared(o: argparse.Namespace) -> Config:
-    """The recipe, with an online phase that does all its work whether or not an episode succeeds."""
+    """The recipe,
+    with an online phase that does all its work whether or not an episode succeeds.
+    """
     cfg = find_recipe(o.recipe)()
     online = cfg.train.online if o.base else replace(cfg.train.online, demo_share=1.0)
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
@@ -116,7 +123,10 @@ def rows_of(
 ) -> list[dict]:
     steps = median(m["rollout/steps"] for m in counted)
     whole = [sum(m[f"time/{phase}"] for phase in PHASES) for m in counted]
-    note = f"{o.recipe}, {cfg.train.groups * cfg.train.starts.group} episodes, {steps:.0f} control steps"
+    note = (
+        f"{o.recipe}, {cfg.train.groups * cfg.train.starts.group} episodes, {steps:.0f} control "
+        "steps"
+    )
     rows = [single("whole iteration", whole, "s", note)]
     for phase in PHASES:
         seconds = [m[f"time/{phase}"] for m in counted]

@@ -2,9 +2,9 @@
 
     python -m benchmarks.ranks [--recipe quickstart] [--groups 16] [--rounds 3]
 
-Alone on the machine, and beside one process that computes all the time, as on a desk there always is one. Same recipe,
-same episodes, same updates; runs in turns, each with its own processes. Both must have learned the same: the losses of
-their last iteration agree to rounding.
+Alone on the machine, and beside one process that computes all the time, as on a desk there always
+is one. Same recipe, same episodes, same updates; runs in turns, each with its own processes. Both
+must have learned the same: the losses of their last iteration agree to rounding.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def measure(where: str, options: list[str], rounds: int) -> list[dict]:
             assert math.isclose(ours[name], peer[name], rel_tol=1e-3), (
                 f"{name}: {ours[name]} and {peer[name]}"
             )
-    note = f"{SIDES['ours']} ranks; peer: one process, {found['peer'][0]['machine']['threads']} threads"
+    note = (
+        f"{SIDES['ours']} ranks; peer: one process, {found['peer'][0]['machine']['threads']} "
+        "threads"
+    )
     ours, peer = ([seconds(run) for run in found[side]] for side in SIDES)
     return [
         row(

@@ -1,8 +1,9 @@
-"""What a pool on a Ray cluster costs beside processes on the same machine: start, round trip, chunk, memory.
+"""What a pool on a Ray cluster costs beside processes on the same machine:
+start, round trip, chunk, memory.
 
-The environment costs next to nothing (`blank.py`), so this is the price of the plumbing, and the reason why Ray is for
-clusters only. The cluster is a head and a second node, both on this machine, one worker on each, as in its tests.
-Both sides must show the same counter in the same pixels.
+The environment costs next to nothing (`blank.py`), so this is the price of the plumbing, and the
+reason why Ray is for clusters only. The cluster is a head and a second node, both on this machine,
+one worker on each, as in its tests. Both sides must show the same counter in the same pixels.
 """
 
 from __future__ import annotations

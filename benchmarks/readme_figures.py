@@ -2,10 +2,10 @@
 
     python -m benchmarks.readme_figures RUN [RUN ...] [--out docs/figures]
 
-`quickstart_curve.png`: success over online episodes, of all runs. `quickstart.webp` (animated) and its
-still, `quickstart.png`: one held-out initial state before and after the online phase, from the first of
-the runs that has a comparison in `videos/compare`. Which state that is, the run has decided: of
-the first eight that were lost before and won after, the one where that is seen best
+`quickstart_curve.png`: success over online episodes, of all runs. `quickstart.webp` (animated) and
+its still, `quickstart.png`: one held-out initial state before and after the online phase, from the
+first of the runs that has a comparison in `videos/compare`. Which state that is, the run has
+decided: of the first eight that were lost before and won after, the one where that is seen best
 (`experiment.write_comparison`). Runs that are older than these videos get one now, from their
 checkpoints `base` and `final`.
 """

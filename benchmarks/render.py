@@ -1,7 +1,9 @@
-"""The fast renderer against MuJoCo's own: `python benchmarks/render.py [TASK]`, or `wamrl bench render`.
+"""The fast renderer against MuJoCo's own:
+`python benchmarks/render.py [TASK]`, or `wamrl bench render`.
 
 Same scene, camera and size; both alternate in blocks. Also printed: how
-different the pictures are (mean absolute difference of 8-bit values): a fast picture of something else is worthless.
+different the pictures are (mean absolute difference of 8-bit values):
+a fast picture of something else is worthless.
 """
 
 from __future__ import annotations

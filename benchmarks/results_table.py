@@ -1,6 +1,8 @@
-"""Markdown tables of before/after runs, from their summary.json: `python benchmarks/results_table.py RUN [RUN ...]`.
+"""Markdown tables of before/after runs, from their summary.json:
+`python benchmarks/results_table.py RUN [RUN ...]`.
 
-The second table compares, per seed, the `quickstart` run with every other after training, on the same initial states.
+The second table compares, per seed, the `quickstart` run with every other after training,
+on the same initial states.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def end_std(cfg: FlowConfig | None, steps: int) -> float | None:
-    """Std of the chunks after `steps` steps; cfg None: the ODE. None where the step does not exist."""
+    """Std of the chunks after `steps` steps; cfg None: the ODE.
+    None where the step does not exist.
+    """
     start = torch.randn(SAMPLES, 1, 1, generator=torch.Generator().manual_seed(0))
     if cfg is None:
         return ode_sample(velocity, start, time_grid(steps)).std().item()

@@ -1,9 +1,9 @@
-"""Two sides of a comparison, timed in turns in one process, so that whatever else the machine does hits both.
+"""Two sides of a comparison, timed in turns in one process,
+so that whatever else the machine does hits both.
 
-Example: `benchmarks/folded_steps.py`. A benchmark asserts that both sides give the same result, then
-    seconds = interleave({"ours": f, "peer": g}, rounds=20)
-    rows = [row("what", seconds["ours"], seconds["peer"], scale=1e3, unit="ms")]
-    finish("name", rows, options)
+Example: `benchmarks/folded_steps.py`. A benchmark asserts that both sides give the same result,
+    then seconds = interleave({"ours": f, "peer": g}, rounds=20) rows = [row("what",
+    seconds["ours"], seconds["peer"], scale=1e3, unit="ms")] finish("name", rows, options)
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def row(
     unit: str = "ms",
     note: str = "",
 ) -> dict:
-    """Costs of both sides times `scale`, and per round peer / ours: how many times less ours costs."""
+    """Costs of both sides times `scale`, and per round peer / ours:
+    how many times less ours costs.
+    """
     ratios = [p / o for o, p in zip(ours, peer, strict=True)]
     costs = {"ours": spread([scale * s for s in ours]), "peer": spread([scale * s for s in peer])}
     return {
@@ -86,7 +88,8 @@ def finish(name: str, rows: list[dict], o: argparse.Namespace, **more) -> None:
         peer = f", peer {r['peer'][0]:.4g} / {r['peer'][1]:.4g}" if r["peer"] else ""
         ratio = f", ratio {r['ratio'][0]:.2f} / {r['ratio'][1]:.2f}" if r["ratio"] else ""
         print(
-            f"{r['what']}: ours {r['ours'][0]:.4g} / {r['ours'][1]:.4g} {r['unit']}{peer}{ratio}  {r['note']}"
+            f"{r['what']}: ours {r['ours'][0]:.4g} / {r['ours'][1]:.4g} {r['unit']}{peer}{ratio}  "
+            f"{r['note']}"
         )
     if o.out:
         o.out.parent.mkdir(parents=True, exist_ok=True)

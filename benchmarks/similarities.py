@@ -1,4 +1,5 @@
-"""What each similarity thinks of blurred and late imaginations, and how far optical flow sees. Point environment.
+"""What each similarity thinks of blurred and late imaginations,
+and how far optical flow sees. Point environment.
 
 python benchmarks/similarities.py [DINOV2_FOLDER VJEPA2_FOLDER]        (else small random networks)
 """
@@ -42,7 +43,9 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
 
 
 def gains(similarity, episodes: list[Tensor], late: int, sigma: float) -> float:
-    """Sum of rec(imagined, executed) - rec(last, executed), over that of -rec(last, executed); frames after 4 and 8."""
+    """Sum of rec(imagined, executed) - rec(last, executed),
+    over that of -rec(last, executed); frames after 4 and 8.
+    """
     gain, whole = 0.0, 0.0
     for frames in episodes:
         for start in range(0, len(frames) - 8, 8):
@@ -68,7 +71,8 @@ def main() -> None:
     configs = (PixelConfig(), OpticalFlowConfig(), *networks)
     episodes = [expert_frames(seed, 32)[0] for seed in range(12)]
     print(
-        "gain over copying / error of the copy (1: perfect, 0: a copy), 32 px, 12 episodes of the expert"
+        "gain over copying / error of the copy (1: perfect, 0: a copy), 32 px, 12 episodes of the "
+        "expert"
     )
     print(f"{'late by':<14}{'blur':<8}" + "".join(f"{c.name:>16}" for c in configs))
     similarities = [c.build() for c in configs]
@@ -78,7 +82,8 @@ def main() -> None:
             print(f"{late} steps       {sigma} px  {row}")
 
     print(
-        "\noptical flow (dis) of the disc: median error in px by the true shift in diameters of the disc, 64 px"
+        "\noptical flow (dis) of the disc: median error in px by the true shift in diameters of "
+        "the disc, 64 px"
     )
     flow, errors = OpticalFlowConfig().build(), {}
     x, y = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
@@ -97,7 +102,8 @@ def main() -> None:
             )
     for bin in sorted(errors):
         print(
-            f"{bin / 2:.1f} to {bin / 2 + 0.5:.1f}: {np.median(errors[bin]):5.2f}   (n = {len(errors[bin])})"
+            f"{bin / 2:.1f} to {bin / 2 + 0.5:.1f}: {np.median(errors[bin]):5.2f}   (n = "
+            f"{len(errors[bin])})"
         )
 
 

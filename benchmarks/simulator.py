@@ -1,8 +1,10 @@
-"""Real MetaWorld through the pool, against the bare simulator and renderer in the same number of processes.
+"""Real MetaWorld through the pool,
+against the bare simulator and renderer in the same number of processes.
 
-The bare side has no plumbing at all: each process steps its own environments in a plain loop, draws the frames at the
-same offsets, reads the proprioception, and tells nobody until the whole round is over. Both sides wait for their
-slowest process. Afterwards both must show the same last picture in every environment.
+The bare side has no plumbing at all: each process steps its own environments in a plain loop, draws
+the frames at the same offsets, reads the proprioception, and tells nobody until the whole round is
+over. Both sides wait for their slowest process. Afterwards both must show the same last picture in
+every environment.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ ENV = MetaWorldConfig(task="button-press", horizon=100_000)
 
 
 def actions_of(slot: int, chunks: int) -> np.ndarray:
-    """Random but the same on both sides, float32 (chunks, CHUNK, 4): small moves with an open hand."""
+    """Random but the same on both sides, float32 (chunks, CHUNK, 4):
+    small moves with an open hand.
+    """
     return np.random.default_rng(slot).uniform(-0.3, 0.3, (chunks, CHUNK, 4)).astype(np.float32)
 
 
 def bare(pipe: Connection, slots: range, chunks: int) -> None:
-    """A process of the bare side: on `True` reset, on `False` run a round; answers with the last frames."""
+    """A process of the bare side: on `True` reset, on `False` run a round;
+    answers with the last frames.
+    """
     envs = {slot: ENV.build() for slot in slots}
     while (reset := pipe.recv()) is not None:
         if reset:

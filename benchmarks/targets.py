@@ -1,7 +1,9 @@
-"""What `wamrl bench` runs, what it should reach, and why it does not where it does not. The only place for all three.
+"""What `wamrl bench` runs, what it should reach, and why it does not where it does not.
+The only place for all three.
 
-A target speaks of the row with its name: of the median ratio where two sides are compared, else of the median itself.
-`explanation` is written by a human who has looked, and appears beside the number only where it misses the target.
+A target speaks of the row with its name: of the median ratio where two sides are compared, else of
+the median itself. `explanation` is written by a human who has looked, and appears beside the number
+only where it misses the target.
 """
 
 from __future__ import annotations
@@ -34,8 +36,14 @@ class Benchmark:
 
 
 PEERS = ("AsyncVectorEnv", "SubprocVecEnv")
-SMALL = "what is left of a message is the Python on both of its sides, about 40 us for two environments, which leaves "
-SMALL += "little room below the peers; where a core is short, pool and worker take turns on one, and it is twice that"
+SMALL = (
+    "what is left of a message is the Python on both of its sides, about 40 us for two "
+    "environments, which leaves "
+)
+SMALL += (
+    "little room below the peers; where a core is short, pool and worker take turns on one, and it "
+    "is twice that"
+)
 POOL = {
     f"per {mode}, {n} environments, against {peer}": Target(at_least=least, explanation=why)
     for mode, least, n, why in (
@@ -60,8 +68,11 @@ POOL = {
 BENCHMARKS: dict[str, Benchmark] = {
     "pool": Benchmark(
         title="the price of running environments in other processes, per environment step",
-        sides="Ours: `Pool`, with a buffer as in rollouts. Peers: gymnasium's AsyncVectorEnv (shared memory, no copy), "
-        "Stable-Baselines3's SubprocVecEnv, one process per environment.",
+        sides=(
+            "Ours: `Pool`, with a buffer as in rollouts. Peers: gymnasium's AsyncVectorEnv "
+            "(shared memory, no copy), Stable-Baselines3's SubprocVecEnv, "
+            "one process per environment."
+        ),
         targets=POOL,
     ),
     "metaworld_step": Benchmark(
@@ -75,18 +86,26 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "simulator": Benchmark(
         title="MetaWorld with its pictures through the pool",
-        sides="Ours: `Pool`. Peer: the bare simulator and renderer in as many processes, which talk to nobody.",
+        sides=(
+            "Ours: `Pool`. Peer: the bare simulator and renderer in as many processes, which talk "
+            "to nobody."
+        ),
         targets={
             "MetaWorld, 8 environments, 2 processes": Target(
                 at_least=0.9,
-                explanation="both cores simulate, and the pool's own process needs some of their time",
+                explanation=(
+                    "both cores simulate, and the pool's own process needs some of their time"
+                ),
             ),
             "MetaWorld, 8 environments, 1 process": Target(at_least=0.9),
         },
     ),
     "pipeline": Benchmark(
         title="a rollout with the model, against the slower of its halves",
-        sides="Ours: the whole rollout. Peer: the simulators alone or the model alone, whichever is slower.",
+        sides=(
+            "Ours: the whole rollout. Peer: the simulators alone or the model alone, whichever is "
+            "slower."
+        ),
         targets={"two lanes, 1 simulator process, 1 thread": Target(at_least=0.8)},
     ),
     "render": Benchmark(
@@ -99,24 +118,37 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "update": Benchmark(
         title="one epoch of the actor update on cached features",
-        sides="Ours: features as the rollout has cached them. Peer: features recomputed from the observations.",
+        sides=(
+            "Ours: features as the rollout has cached them. Peer: features recomputed from the "
+            "observations."
+        ),
         targets={
             "update epoch, nano, one noisy step": Target(
                 at_least=5,
-                explanation="nano's world model costs no more than its actor's forward and backward pass",
+                explanation=(
+                    "nano's world model costs no more than its actor's forward and backward pass"
+                ),
             ),
             "update epoch, 768 x 12, one noisy step": Target(at_least=5),
         },
     ),
     "folded_steps": Benchmark(
-        title="log-probability of a denoising chain with its K = 4 steps folded into the batch; step maths",
-        sides="Ours: one batch. Peer: a loop over the steps (RLinf, ReinFlow); a look-up per sample (flow_grpo).",
+        title=(
+            "log-probability of a denoising chain with its K = 4 steps folded into the batch; step "
+            "maths"
+        ),
+        sides=(
+            "Ours: one batch. Peer: a loop over the steps (RLinf, ReinFlow); a look-up per sample "
+            "(flow_grpo)."
+        ),
         targets={
             **{f"log-probability, batch {b}": Target(at_least=1.5) for b in (1, 2, 4)},
             **{
                 f"step maths, batch {b}, 10 steps": Target(
                     at_least=10,
-                    explanation="so little arithmetic is a handful of calls of torch on either side",
+                    explanation=(
+                        "so little arithmetic is a handful of calls of torch on either side"
+                    ),
                 )
                 for b in (32, 256)
             },
@@ -124,12 +156,18 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "world_training": Benchmark(
         title="arithmetic of a training step of the world model",
-        sides="Ours: forward + backward + AdamW. Peer: the fastest square matrix product that was found on the device.",
+        sides=(
+            "Ours: forward + backward + AdamW. Peer: the fastest square matrix product that was "
+            "found on the device."
+        ),
         targets={
             "training step, nano, CPU float32": Target(
                 at_least=0.5,
-                explanation="half to three fifths of the time is matrix products, and those of width 128 stay below "
-                "the peak; the rest is elementwise work, of which a wider model has less for its arithmetic",
+                explanation=(
+                    "half to three fifths of the time is matrix products, and those of width 128 "
+                    "stay below the peak; the rest is elementwise work, of which a wider model "
+                    "has less for its arithmetic"
+                ),
             ),
             "training step, 768 x 12, CPU float32": Target(
                 at_least=0.5,
@@ -137,7 +175,9 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
             "training step, 768 x 12, CUDA bfloat16": Target(
                 at_least=0.4,
-                explanation="measured on two cores beside fifteen other runs; 1.04 B reached 0.40 there",
+                explanation=(
+                    "measured on two cores beside fifteen other runs; 1.04 B reached 0.40 there"
+                ),
             ),
         },
     ),
@@ -146,12 +186,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         sides="Ours: torch.compile of the whole loop. Peer: as it is, our default.",
     ),
     "threads": Benchmark(
-        title="a training step beside busy simulators, by torch threads and OpenMP's way of waiting",
+        title=(
+            "a training step beside busy simulators, by torch threads and OpenMP's way of waiting"
+        ),
         sides="Ours: the setting in the first column. Peer: one thread.",
     ),
     "ranks": Benchmark(
         title="one online iteration, by ranks or by threads",
-        sides="Ours: as many ranks as cores, one thread each. Peer: one process, as many threads as cores.",
+        sides=(
+            "Ours: as many ranks as cores, one thread each. Peer: one process, as many threads as "
+            "cores."
+        ),
     ),
     "memory": Benchmark(
         title="300 cycles of rollout + reward + update: what grows, what is left",
@@ -180,6 +225,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "ray_pool": Benchmark(
         title="what a pool on a Ray cluster costs",
-        sides="Ours: workers as Ray actors on two nodes. Peer: workers as processes. All on this machine.",
+        sides=(
+            "Ours: workers as Ray actors on two nodes. Peer: workers as processes. All on this "
+            "machine."
+        ),
     ),
 }

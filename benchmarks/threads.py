@@ -1,8 +1,9 @@
-"""One training step of the nano model beside busy simulators, with 1 and 2 torch threads and OpenMP's ways of waiting.
+"""One training step of the nano model beside busy simulators,
+with 1 and 2 torch threads and OpenMP's ways of waiting.
 
-OpenMP reads its environment when it is loaded, so each setting is a process of its own. They take turns, frozen by
-SIGSTOP when it is not theirs, since an idle OpenMP thread may spin; the simulators are the same for all. `wamrl` sets
-GOMP_SPINCOUNT=2000.
+OpenMP reads its environment when it is loaded, so each setting is a process of its own. They take
+turns, frozen by SIGSTOP when it is not theirs, since an idle OpenMP thread may spin; the simulators
+are the same for all. `wamrl` sets GOMP_SPINCOUNT=2000.
 """
 
 from __future__ import annotations

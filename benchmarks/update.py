@@ -1,7 +1,9 @@
-"""One epoch of the actor update: on features cached in the rollout, or recomputed from the observations.
+"""One epoch of the actor update: on features cached in the rollout,
+or recomputed from the observations.
 
-Both sides need the features once, to act; the question is what every further epoch costs. Same model, same minibatches,
-same loss; the peer encodes the observations without a gradient, since the world model is not trained by this loss.
+Both sides need the features once, to act; the question is what every further epoch costs. Same
+model, same minibatches, same loss; the peer encodes the observations without a gradient, since the
+world model is not trained by this loss.
 """
 
 from __future__ import annotations

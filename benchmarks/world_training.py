@@ -1,10 +1,12 @@
 """How much of the machine's arithmetic does a training step of the world model use?
 
-Ours: FLOP/s of forward + backward + AdamW (FLOPs counted by torch, which counts matrix products and attention only).
-Peer: FLOP/s of the best of a few square matrix products on the same device with as many threads: what can be had.
-The ratio is therefore the model FLOPs utilisation against the measured, not the advertised, peak. On CUDA both sides
-run in bfloat16 (autocast, float32 weights), on a CPU in float32; where that CPU has units for bfloat16, a last pair of
-rows holds a step in it (`model.compute=bfloat16`) against one in float32.
+Ours: FLOP/s of forward + backward + AdamW (FLOPs counted by torch,
+which counts matrix products and attention only).
+Peer: FLOP/s of the best of a few square matrix products on the same device with as many threads:
+what can be had. The ratio is therefore the model FLOPs utilisation against the measured, not the
+advertised, peak. On CUDA both sides run in bfloat16 (autocast, float32 weights), on a CPU in
+float32; where that CPU has units for bfloat16, a last pair of rows holds a step in it
+(`model.compute=bfloat16`) against one in float32.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def in_bfloat16(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
 
 
 def best_product() -> tuple[Callable[[], None], float]:
-    """The square matrix product with the most FLOP/s, repeated for about 50 ms on a CPU, and its FLOPs."""
+    """The square matrix product with the most FLOP/s,
+    repeated for about 50 ms on a CPU, and its FLOPs.
+    """
     found = []
     for n in SIZES:
         a, b = torch.randn(2, n, n, device=DEVICE, dtype=DTYPE)
@@ -68,7 +72,9 @@ def best_product() -> tuple[Callable[[], None], float]:
 
 
 def training_step(wam: WAM, batch: int, dtype: torch.dtype = DTYPE) -> Callable[[], float]:
-    """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`; calls return the loss."""
+    """Video loss of `batch` clips, forward + backward + AdamW as in `wamrl/sft.py`;
+    calls return the loss.
+    """
     wam.compute, clip, seeds = dtype, clips(wam, batch), torch.arange(batch)
     optimizer = torch.optim.AdamW(
         wam.world.parameters(), 1e-4, weight_decay=0.01, betas=(0.9, 0.95), fused=True
@@ -96,7 +102,10 @@ def utilisation(name: str, config: WAMConfig, batch: int, rounds: int) -> dict:
     seconds = interleave({"ours": finished(step), "peer": product}, rounds)
     ours, peer = [s / flops for s in seconds["ours"]], [s / product_flops for s in seconds["peer"]]
     rates = f"{1 / min(ours) / 1e9:.0f} of {1 / min(peer) / 1e9:.0f} GFLOP/s at best"
-    note = f"{parameters / 1e6:.1f} M parameters, batch {batch}, {flops / 1e9:.1f} GFLOP a step; {rates}"
+    note = (
+        f"{parameters / 1e6:.1f} M parameters, batch {batch}, {flops / 1e9:.1f} GFLOP a step; "
+        f"{rates}"
+    )
     return row(
         f"training step, {name}, {KIND}", ours, peer, scale=1e12, unit="ms per GFLOP", note=note
     ) | {

@@ -1,4 +1,6 @@
-"""The point environment with a goal so wide that a policy which has learned nothing sometimes reaches it."""
+"""The point environment with a goal so wide that a policy
+which has learned nothing sometimes reaches it.
+"""
 
 from __future__ import annotations
 

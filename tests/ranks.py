@@ -1,4 +1,6 @@
-"""What `tests/test_dist.py` runs: alone in its own process, and in two ranks as `torchrun ... -m tests.ranks OUT`."""
+"""What `tests/test_dist.py` runs: alone in its own process,
+and in two ranks as `torchrun ... -m tests.ranks OUT`.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ from wamrl.rollout import collect
 from wamrl.sft import SFT, SFTConfig
 from wamrl.train import Learner
 
-# Adam divides by the gradient's size: where that is rounding noise, its step is the learning rate times noise, and
-# single weights differ by up to 4e-6. PPO's usual eps leaves such weights alone.
+# Adam divides by the gradient's size: where that is rounding noise, its step is the learning rate
+# times noise, and single weights differ by up to 4e-6. PPO's usual eps leaves such weights alone.
 ACTOR = replace(tiny.CONFIG.train.actor, lr=2e-5, value_lr=1e-4, eps=1e-5)
 ONLINE = replace(tiny.CONFIG.train.online, world_lr=2e-5, actor_lr=2e-5)
 RUNS = {

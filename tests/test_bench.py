@@ -1,4 +1,6 @@
-"""`wamrl bench` runs and keeps what it measured, the page is rendered from data, and long runs do not leak."""
+"""`wamrl bench` runs and keeps what it measured,
+the page is rendered from data, and long runs do not leak.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Every verb from the command line, what it leaves behind, resuming, and one clear sentence for bad input."""
+"""Every verb from the command line, what it leaves behind,
+resuming, and one clear sentence for bad input.
+"""
 
 import contextlib
 import hashlib

@@ -1,4 +1,6 @@
-"""What a run trains on and what it keeps: its own demonstrations, other people's datasets, rollouts played again."""
+"""What a run trains on and what it keeps: its own demonstrations,
+other people's datasets, rollouts played again.
+"""
 
 from dataclasses import replace
 

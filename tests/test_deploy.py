@@ -1,4 +1,6 @@
-"""The deployed sampler, evaluation during training, which changes nothing, and the checkpoint `best`."""
+"""The deployed sampler, evaluation during training,
+which changes nothing, and the checkpoint `best`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -187,7 +189,9 @@ def test_without_evaluation_there_is_no_best(pool, tmp_path):
 
 
 def test_best_of_an_abandoned_future_does_not_count(pool, tmp_path):
-    """A run that goes on before the iteration of its `best` finds it anew; a later one goes on with it."""
+    """A run that goes on before the iteration of its `best` finds it anew;
+    a later one goes on with it.
+    """
     cfg = evaluating(1)
     one = learner(cfg)
     one.wam.sampler = "ode"

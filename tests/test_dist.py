@@ -1,4 +1,6 @@
-"""Two ranks are one rank with the work shared out: the same weights, the same files, and nobody waits for ever."""
+"""Two ranks are one rank with the work shared out:
+the same weights, the same files, and nobody waits for ever.
+"""
 
 import json
 import os
@@ -128,7 +130,9 @@ def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
 
 @pytest.mark.parametrize("name", ["sft", "lone", "ppo/step1", "ppo/step2", "resumed"])
 def test_a_sharded_world_model_learns_the_same(both, name):
-    """Its checkpoint is whole again when it is read; in two ranks and in one it goes on as if nothing had been."""
+    """Its checkpoint is whole again when it is read;
+    in two ranks and in one it goes on as if nothing had been.
+    """
     one, two = checkpoint.load(both[0] / name), checkpoint.load(both[1] / "sharded" / name)
     assert distance(one, two) < 1e-6
     shards = sorted((both[1] / "sharded" / name).glob("shards-*.safetensors"))

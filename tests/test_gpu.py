@@ -1,4 +1,6 @@
-"""What only a machine with a GPU can show: the online loop there, and log-probabilities as on the CPU."""
+"""What only a machine with a GPU can show:
+the online loop there, and log-probabilities as on the CPU.
+"""
 
 from dataclasses import replace
 

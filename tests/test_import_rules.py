@@ -1,4 +1,6 @@
-"""The architecture, held by reading the source: who imports whom, what the core does without, how long things get."""
+"""The architecture, held by reading the source: who imports whom,
+what the core does without, how long things get.
+"""
 
 import ast
 import subprocess
@@ -16,7 +18,8 @@ FRAME = {"types", "dist", "sharding", "log", "machine"}
 LOOP = FRAME | {"config", "checkpoint", "report", "rl", "data", "models.flow", "models.base"}
 LOOP |= {"rewards.base", "rewards.diagnostics", "envs.base", "envs.workers"}
 
-# room -> what it may import, besides itself. "models" means all of that room, "models.flow" that file only.
+# room -> what it may import, besides itself.
+# "models" means all of that room, "models.flow" that file only.
 RULES: dict[str, set[str]] = {
     "types": set(),
     "images": set(),
@@ -78,7 +81,9 @@ MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 
 def module_name(path: Path) -> str:
-    """wamrl/envs/base.py -> "envs.base"; wamrl/envs/__init__.py -> "envs"; wamrl/__init__.py -> ""."""
+    """wamrl/envs/base.py -> "envs.base";
+    wamrl/envs/__init__.py -> "envs"; wamrl/__init__.py -> "".
+    """
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -179,7 +184,9 @@ def test_the_check_itself(path: str, source: str, ok: bool):
 
 
 def is_core(module: str) -> bool:
-    """All but the wrappers of simulators: those may import theirs at the top, and nobody else may import them there."""
+    """All but the wrappers of simulators: those may import theirs at the top,
+    and nobody else may import them there.
+    """
     return room(module) != "envs" or module in {"envs", "envs.base", "envs.workers"}
 
 
@@ -232,6 +239,7 @@ def test_functions_and_files_stay_short():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 if (size := node.end_lineno - node.lineno + 1) > MAX_FUNCTION:
                     long.append(
-                        f"{where}:{node.lineno}: {node.name} has {size} lines, at most {MAX_FUNCTION}"
+                        f"{where}:{node.lineno}: {node.name} has {size} lines, at most "
+                        f"{MAX_FUNCTION}"
                     )
     assert not long, "\n".join(long)

@@ -1,4 +1,6 @@
-"""Ranks that a verb starts by itself: they learn what one learns, end together, and complain in one sentence."""
+"""Ranks that a verb starts by itself: they learn what one learns,
+end together, and complain in one sentence.
+"""
 
 import os
 import subprocess
@@ -93,7 +95,10 @@ def test_the_others_end_with_the_first(tmp_path):
 
 def test_the_others_end_when_the_first_is_killed(tmp_path):
     other = rank(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
-    first = f"import time; from wamrl import launch\nwith launch.local_ranks(2, {other!r}):\n    time.sleep(600)"
+    first = (
+        f"import time; from wamrl import launch\nwith launch.local_ranks(2, {other!r}):\n    "
+        "time.sleep(600)"
+    )
     process = subprocess.Popen([sys.executable, "-c", first], cwd=ROOT)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():

@@ -1,4 +1,6 @@
-"""Every recipe is valid, buildable, has a name and a sentence; controls differ from quickstart in what they say."""
+"""Every recipe is valid, buildable, has a name and a sentence;
+controls differ from quickstart in what they say.
+"""
 
 import inspect
 from dataclasses import fields, is_dataclass, replace

@@ -190,7 +190,9 @@ LOG = [
 
 
 def test_the_curves_of_a_run_stand_where_its_episodes_were():
-    """An evaluation comes after its iteration's episodes; these show what those before them have taught."""
+    """An evaluation comes after its iteration's episodes;
+    these show what those before them have taught.
+    """
     curves, thin = run_curves(LOG, ("explore", "ode", "zero"))
     assert thin == ("sampler 'explore'", "sampler 'zero'")
     main = "evaluated, sampler 'ode' (held-out states)"

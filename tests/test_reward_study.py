@@ -1,4 +1,6 @@
-"""`wamrl rewards`: every similarity on the same rollouts, what is missing is named, and what it leaves behind."""
+"""`wamrl rewards`: every similarity on the same rollouts,
+what is missing is named, and what it leaves behind.
+"""
 
 import csv
 import json

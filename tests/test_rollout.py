@@ -1,4 +1,6 @@
-"""`collect`: the same episodes however many slots there are, complete, in order, and honest about lost ones."""
+"""`collect`: the same episodes however many slots there are,
+complete, in order, and honest about lost ones.
+"""
 
 import os
 import signal
@@ -298,7 +300,9 @@ def test_a_budget_that_does_not_hold_a_group_is_refused(pools):
 
 
 def test_attempts_reach_the_rollout_and_its_metrics():
-    """The walk counts an attempt every third step, plus one for odd seeds, and a retry every seventh."""
+    """The walk counts an attempt every third step,
+    plus one for odd seeds, and a retry every seventh.
+    """
     env = WalkConfig(horizon=20, solve_above=3.0)
     config = PoolConfig(env=env, n_envs=3, n_workers=1, n_exec=8, frame_offsets=(4, 8))
     model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, patch=1))

@@ -1,4 +1,6 @@
-"""The README's two commands: they exist, they parse, CI runs the same one, and setup says clearly what is missing."""
+"""The README's two commands: they exist, they parse,
+CI runs the same one, and setup says clearly what is missing.
+"""
 
 import os
 import re
@@ -39,7 +41,9 @@ def test_docs_name_files_that_exist():
 
 
 def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp_path):
-    """On two ranks of this machine: `srun` runs what follows, `scontrol` knows one host. SLURM itself is not here."""
+    """On two ranks of this machine: `srun` runs what follows, `scontrol` knows one host.
+    SLURM itself is not here.
+    """
     if not (ROOT / ".venv").is_dir():
         pytest.skip("needs .venv")
     for name, text in {"srun": 'exec "$@"', "scontrol": "echo localhost"}.items():
@@ -83,7 +87,9 @@ def test_ci_runs_the_readmes_test_command():
 
 @pytest.fixture
 def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A copy of the repository's setup and an environment with few commands, none of them privileged."""
+    """A copy of the repository's setup and an environment with few commands,
+    none of them privileged.
+    """
     for name in ("pyproject.toml", "scripts/setup.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -141,15 +147,21 @@ def test_setup_refuses_an_old_python(bare):
 
 
 def test_setup_without_privileges_names_the_gl_packages(bare):
-    """A user without root or sudo, on a machine without GL: one line, before anything is downloaded."""
+    """A user without root or sudo, on a machine without GL:
+    one line, before anything is downloaded.
+    """
     where, env = bare
     venv_python = where / ".venv" / "bin" / "python"
     venv_python.parent.mkdir(parents=True)
     (where / ".venv" / "pyvenv.cfg").write_text("")
-    # a venv whose Python is fine, but finds no GL library (the only thing setup feeds it on standard input here)
+    # a venv whose Python is fine,
+    # but finds no GL library (the only thing setup feeds it on standard input here)
     fake(
         venv_python,
-        f'if [ "$1" = - ]; then exit 1; elif [ "$1" = -m ]; then exit 0; fi; exec {sys.executable} "$@"',
+        (
+            'if [ "$1" = - ]; then exit 1; elif [ "$1" = -m ]; then exit 0; fi; exec '
+            f'{sys.executable} "$@"'
+        ),
     )
     done = setup(where, env)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr

@@ -1,4 +1,6 @@
-"""The study: killed anywhere it ends in the same table, finished cells are left alone, errors stay in their cell."""
+"""The study: killed anywhere it ends in the same table,
+finished cells are left alone, errors stay in their cell.
+"""
 
 import csv
 import fcntl
@@ -35,7 +37,9 @@ STUDY = tiny_study.study()
 
 
 def prepare(study: StudyConfig, out: Path) -> Path:
-    """Put the demonstrations in place (what `record` would write), recorded once in this process: it is quicker."""
+    """Put the demonstrations in place (what `record` would write),
+    recorded once in this process: it is quicker.
+    """
     for task in study.tasks:
         for split, name in (("demo", "demos"), ("heldout", "heldout")):
             episodes = demos.collect(replace(task.config.demos(split), n_workers=0))
@@ -156,7 +160,9 @@ def test_every_arm_starts_from_the_same_base_and_states(whole):
 
 
 def test_killed_at_a_random_point_and_resumed_it_gives_the_same_table(whole, tmp_path):
-    """kill -9 of the runner and all of its processes, when a random number of things has been written."""
+    """kill -9 of the runner and all of its processes,
+    when a random number of things has been written.
+    """
     out, target = tmp_path / "study", random.randint(1, 12)
     open_study(STUDY, out)
     prepare(STUDY, out)

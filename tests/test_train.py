@@ -1,4 +1,6 @@
-"""The online loop: resume is bitwise, the halves switch off, the latent KL starts at zero, nothing crashes at 0 %."""
+"""The online loop: resume is bitwise, the halves switch off,
+the latent KL starts at zero, nothing crashes at 0 %.
+"""
 
 import copy
 import math
@@ -85,7 +87,9 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, pool, tmp_path):
 
 @pytest.mark.parametrize("mode", ["success", "composite"])
 def test_diagnostics_do_not_change_the_training(mode, pool):
-    """Weights, optimisers, statistics and random streams are bitwise the same with and without them."""
+    """Weights, optimisers,
+    statistics and random streams are bitwise the same with and without them.
+    """
     states = []
     for enabled in (True, False):
         run = learner(
@@ -105,7 +109,9 @@ def test_diagnostics_do_not_change_the_training(mode, pool):
 
 
 def test_the_saved_state_is_complete():
-    """Every piece of the issue's list is in it: weights, optimisers, RNG, clip buffer, EMA, normalisers."""
+    """Every piece of the issue's list is in it:
+    weights, optimisers, RNG, clip buffer, EMA, normalisers.
+    """
     state = learner().state_dict()
     assert {
         "wam",

@@ -1,4 +1,6 @@
-"""The smallest runs that still exercise everything: an easy point environment and models of 0.2 million weights."""
+"""The smallest runs that still exercise everything:
+an easy point environment and models of 0.2 million weights.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def demos() -> ClipDataset:
 
 
 def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
-    """As `fresh`, but what starts at zero is random: features, imaginations and noise levels matter."""
+    """As `fresh`, but what starts at zero is random:
+    features, imaginations and noise levels matter.
+    """
     wam, g = fresh(seed, model), torch.Generator().manual_seed(seed)
     for layer in (
         wam.world.head,

@@ -1,8 +1,9 @@
-"""`wamrl bench`: run the benchmarks of the source checkout, compare with their targets, keep the numbers as data.
+"""`wamrl bench`: run the benchmarks of the source checkout,
+compare with their targets, keep the numbers as data.
 
-benchmarks/targets.py               what there is, what it should reach, and the reasons of the misses
-benchmarks/results/MACHINE/NAME.json    what was measured, with the machine's description
-docs/benchmarks.md                  rendered from both; never written by hand
+benchmarks/targets.py                     what there is and should reach, reasons of the misses
+benchmarks/results/MACHINE/NAME.json      what was measured, with the machine's description
+docs/benchmarks.md                        rendered from both; never written by hand
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ ROOT = Path(__file__).parents[1]
 COLUMNS = ("what", "ours: min, median", "peer: min, median", "ratio: min, median", "target", "")
 HEAD = """# Benchmarks
 
-Rendered by `wamrl bench --report-only` from `benchmarks/results/` and `benchmarks/targets.py`; do not edit. Both sides
-of a row take turns, after it was asserted that they give the same result. A ratio says how many times less ours costs
-than the peer, round by round; the target is held against its median, or against the median number where there is no
-peer. `wamrl bench` runs everything again.
+Rendered by `wamrl bench --report-only` from `benchmarks/results/` and `benchmarks/targets.py`;
+do not edit. Both sides of a row take turns, after it was asserted that they give the same
+result. A ratio says how many times less ours costs than the peer, round by round; the target is
+held against its median, or against the median number where there is no peer. `wamrl bench` runs
+everything again.
 """
 
 
@@ -79,7 +81,8 @@ def benchmarks() -> dict:
     """Name -> Benchmark, from benchmarks/targets.py of the checkout."""
     if not (ROOT / "benchmarks" / "targets.py").is_file():
         raise ValueError(
-            "the benchmarks are not part of the package: clone the repository and install it with pip -e"
+            "the benchmarks are not part of the package: clone the repository and install it with "
+            "pip -e"
         )
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))

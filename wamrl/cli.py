@@ -1,14 +1,16 @@
-"""The verbs. `wamrl VERB RECIPE [--option value ...]`; every field of the recipe's config is an option.
+"""The verbs. `wamrl VERB RECIPE [--option value ...]`;
+every field of the recipe's config is an option.
 
-A recipe is a name from `wamrl list`, or any importable function that returns a Config: `my_lab.push:my_recipe`.
+A recipe is a name from `wamrl list`,
+or any importable function that returns a Config: `my_lab.push:my_recipe`.
 """
 
 from __future__ import annotations
 
 import os
 
-# Before torch loads OpenMP: threads that spin long beside busy simulators lose several-fold, threads that never
-# spin lose the second core (LOG.md, 2026-11-23).
+# Before torch loads OpenMP: threads that spin long beside busy simulators lose several-fold,
+# threads that never spin lose the second core (LOG.md, 2026-11-23).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
@@ -99,7 +101,8 @@ def run(verb: str, args: list[str]) -> None:
         options = replace(options, config=smoke(options.config))
     if options.ranks < 0:
         raise ValueError(
-            f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the usual"
+            f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the "
+            "usual"
         )
     n = options.ranks or (verbs.usual_ranks(options.config) if verb in SHARED else 1)
     started = int(os.environ.get("WORLD_SIZE", 1))
@@ -223,7 +226,8 @@ def print_list() -> None:
 
     suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
     print(
-        f"\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): {suites}"
+        "\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): "
+        f"{suites}"
     )
 
 

@@ -1,7 +1,8 @@
-"""A run as frozen data. Every class stands beside what it builds; this file only puts them together.
+"""A run as frozen data. Every class stands beside what it builds;
+this file only puts them together.
 
-A recipe is a function that returns a `Config`; a variant is `dataclasses.replace`. `validate` is the first
-line of every verb.
+A recipe is a function that returns a `Config`; a variant is `dataclasses.replace`. `validate` is
+the first line of every verb.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class TrainConfig:
     save_every: int = 1  # iterations
 
     def share(self, iteration: int, used: int, horizon: int) -> int | None:
-        """Control steps for iteration 0, 1, ... after `used` ones, so that k iterations take env_steps * k / iterations
-        in sum and what one leaves the next one takes; None: there is no budget."""
+        """Control steps for iteration 0, 1, ... after `used` ones, so that k iterations take
+        env_steps * k / iterations in sum and what one leaves the next one takes;
+        None: there is no budget."""
         if not self.env_steps:
             return None
         done = iteration + 1
@@ -81,7 +83,8 @@ class TrainConfig:
         ):
             needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
-                f"train: env_steps={self.env_steps} leaves {share} control steps for iteration {done} and a group of "
+                f"train: env_steps={self.env_steps} leaves {share} control steps for iteration "
+                f"{done} and a group of "
                 f"episodes may take {least}: give {needed} or more, or fewer iterations"
             )
         return share

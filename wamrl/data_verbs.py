@@ -1,4 +1,6 @@
-"""`wamrl data convert | inspect | stats`: recordings from one format to another, and what is in them."""
+"""`wamrl data convert | inspect | stats`:
+recordings from one format to another, and what is in them.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,8 @@ def convert(o: Convert) -> None:
     target = o.format if o.format != "auto" else "wamrl" if kind(src) == "lerobot" else "lerobot"
     if kind(src) == "wamrl" and (o.views or o.image_hw):
         raise ValueError(
-            f"{src} is our own: its views and image size stay as they are, leave --views and --image-hw out"
+            f"{src} is our own: its views and image size stay as they are, leave --views and "
+            "--image-hw out"
         )
     recording = open_dataset(src, views=o.views, image_hw=o.image_hw)
     if target == "wamrl":

@@ -23,14 +23,18 @@ from wamrl.types import Clip
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Demonstrations as clips: successful ones to train on, held-out ones to measure the world model."""
+    """Demonstrations as clips: successful ones to train on,
+    held-out ones to measure the world model.
+    """
 
     demos: ClipDataset
     heldout: Clip
 
 
 def record(cfg: Config, run: Path) -> None:
-    """Record both sets of demonstrations into the run folder; one that an interrupted run has finished is kept."""
+    """Record both sets of demonstrations into the run folder;
+    one that an interrupted run has finished is kept.
+    """
     spec = env_spec(cfg)
     for split, folder in (("demo", "demos"), ("heldout", "heldout")):
         if not dist.main() or (run / folder).is_dir():  # written whole or not at all
@@ -53,7 +57,9 @@ def has_data(place: Path) -> bool:
 
 
 def load_data(cfg: Config, place: Path) -> Data:
-    """`place`: a run folder, recorded with the same environment; or a dataset, whose last episodes are held out."""
+    """`place`: a run folder, recorded with the same environment;
+    or a dataset, whose last episodes are held out.
+    """
     spec = env_spec(cfg)
     if kind(place) is None:
         return Data(
@@ -65,7 +71,8 @@ def load_data(cfg: Config, place: Path) -> Data:
     good = [number for number, fact in enumerate(episodes.facts) if fact.success]
     if len(good) < 2:
         raise ValueError(
-            f"{place} holds {len(good)} successful episodes: two are the least, one of them is held out"
+            f"{place} holds {len(good)} successful episodes: two are the least, one of them is "
+            "held out"
         )
     held = min(cfg.data.heldout, max(1, len(good) // 5))
     return Data(
@@ -83,9 +90,11 @@ def env_spec(cfg: Config) -> EnvSpec:
 
 
 def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
-    """Play a rollout again and write every frame of it as the new dataset `folder`; what is there already is kept.
+    """Play a rollout again and write every frame of it as the new dataset `folder`;
+    what is there already is kept.
 
-    The environment's exact resets make the second playing the first one: where it is not, this raises ValueError.
+    The environment's exact resets make the second playing the first one:
+    where it is not, this raises ValueError.
     """
     if folder.is_dir():
         return
@@ -101,7 +110,8 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
     ):
         if episode.success != success:
             raise ValueError(
-                f"the environment does not repeat itself: {start} ended in another way the second time"
+                f"the environment does not repeat itself: {start} ended in another way the second "
+                "time"
             )
     demonstrations.save(episodes, env_spec(cfg), folder)
     console.print(
@@ -131,5 +141,6 @@ def _must_fit(episodes: Recording, spec: EnvSpec, place: Path) -> None:
     for what, (there, here) in found.items():
         if there != here:
             raise ValueError(
-                f"{place} does not fit {spec.name}: its {what} are {there}, the environment's {here}"
+                f"{place} does not fit {spec.name}: its {what} are {there}, the environment's "
+                f"{here}"
             )

@@ -1,4 +1,6 @@
-"""How a model is deployed and saved, and evaluation during training: the learning curve, the checkpoint `best`."""
+"""How a model is deployed and saved, and evaluation during training:
+the learning curve, the checkpoint `best`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def model_state(cfg: Config, wam: WAM) -> dict:
 def deploy(
     cfg: Config, wam: WAM, pool: Pool, flow: FlowConfig, *, again: bool = False
 ) -> dict[Sampler, float]:
-    """Settle how `wam` is deployed: as `flow.deploy` says, else as saved, else chosen on training states.
+    """Settle how `wam` is deployed: as `flow.deploy` says,
+    else as saved, else chosen on training states.
 
     again: choose although the model knows one, since it has learned since.
     Returns the rates by which it was chosen, the best one first; empty where there was no choice.
@@ -49,8 +52,9 @@ def deploy(
 class Watch:
     """Evaluation during training, every `eval.every` iterations, and the checkpoint `best`.
 
-    Two sets of states, so that choosing does not flatter what is reported. On `eval.choose` training
-    states the deployed sampler is chosen, and its success there (`eval/choose_success`) chooses
+    Two sets of states, so that choosing does not flatter what is reported. On `eval.choose`
+    training states the deployed sampler is chosen,
+    and its success there (`eval/choose_success`) chooses
     `best`: the first of the highest, the model before the first update included. On the first
     `eval.during` evaluation states all samplers give a point of the curve, which chooses nothing.
     Both as the model would be deployed after the run: with the noise of the last iteration.
@@ -100,7 +104,9 @@ class Watch:
 
 
 def log_arm(logger: Logger, run: Path, step: int, arm: dict, more: dict[str, float]) -> None:
-    """An arm of a summary, and more, as the first or last point of the run's curve; once, also if resumed."""
+    """An arm of a summary, and more, as the first or last point of the run's curve;
+    once, also if resumed.
+    """
     if not dist.main():
         return
     if any(row["step"] == step and "eval/success" in row for row in read_metrics(run)):

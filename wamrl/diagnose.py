@@ -1,7 +1,8 @@
-"""What is watched in every online iteration: can the reward tell success from failure, are the imagined frames alive
-and sharp, how far have the features drifted, and is the reward being gamed?
+"""What is watched in every online iteration: can the reward tell success from failure, are the
+imagined frames alive and sharp, how far have the features drifted, and is the reward being gamed?
 
-Nothing here touches the training: no weight, no statistic of the reward and no random stream of the run is used up.
+Nothing here touches the training: no weight,
+no statistic of the reward and no random stream of the run is used up.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ MIN_TREND = 4  # iterations before a trend is looked for
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosticsConfig:
-    """Cheap by a bound on the chunks looked at; they are spread evenly over the episodes of the rollout."""
+    """Cheap by a bound on the chunks looked at;
+    they are spread evenly over the episodes of the rollout.
+    """
 
     enabled: bool = True
     # per iteration; each costs one imagination, one frozen feature pass and two distances
@@ -45,7 +48,8 @@ class DiagnosticsConfig:
     def validate(self) -> None:
         if self.chunks < 1 or self.window < MIN_TREND or not 0 < self.level < 1:
             raise ValueError(
-                f"diagnostics: chunks={self.chunks} must be >= 1, window={self.window} >= {MIN_TREND} and "
+                f"diagnostics: chunks={self.chunks} must be >= 1, window={self.window} >= "
+                f"{MIN_TREND} and "
                 f"level={self.level} between 0 and 1; enabled=False switches diagnostics off"
             )
 
@@ -58,7 +62,9 @@ class DiagnosticsConfig:
 
 
 class Diagnostics:
-    """The history that the alarm needs (checkpointed), and the last iteration's episode scores for the histograms."""
+    """The history that the alarm needs (checkpointed),
+    and the last iteration's episode scores for the histograms.
+    """
 
     def __init__(
         self,
@@ -85,8 +91,9 @@ class Diagnostics:
     ) -> dict[str, float]:
         """Metrics of one iteration over the episodes of all ranks, see docs/metrics.md.
 
-        wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames (M, F, V, H, W, 3),
-        if the reward has needed them already. Each rank looks at those of the chosen chunks that are its own.
+        wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames
+        (M, F, V, H, W, 3), if the reward has needed them already. Each rank looks at those of the
+        chosen chunks that are its own.
         """
         if not self.cfg.enabled:
             return {}
@@ -135,7 +142,9 @@ class Diagnostics:
     def _outcomes(
         self, whole: Rollout, episode: Tensor, first: Tensor, rewards: dict[str, Tensor]
     ) -> dict[str, float]:
-        """episode (m,), first (m,) and rewards (m,) of the chosen chunks, among the episodes of all ranks."""
+        """episode (m,), first (m,) and rewards (m,) of the chosen chunks,
+        among the episodes of all ranks.
+        """
         metrics, states = {}, [s.index for s in whole.starts]
         for name in LOGGED:
             for window, use in (("", torch.ones_like(first)), ("_early", first)):
@@ -153,7 +162,9 @@ class Diagnostics:
         return metrics
 
     def _drift(self, chunks: Chunks, wam: WAM) -> dict[str, float]:
-        """Mean of |z - z_frozen|^2 / var_frozen per tap; z as cached when acting, same input, same noise."""
+        """Mean of |z - z_frozen|^2 / var_frozen per tap;
+        z as cached when acting, same input, same noise.
+        """
         device, total = (
             self.variance.device,
             torch.zeros(len(self.variance), device=self.variance.device),
@@ -168,11 +179,13 @@ class Diagnostics:
         return {f"diag/drift/{tap}": d for tap, d in zip(self.frozen.spec.taps, drift, strict=True)}
 
     def watch(self, metrics: dict[str, float], group: int) -> dict[str, float]:
-        """`diag/alarm`: 1 if over the last `window` iterations reconstruction rises and success falls.
+        """`diag/alarm`:
+        1 if over the last `window` iterations reconstruction rises and success falls.
 
-        Rises: p < level in the t-test of the slope. Falls: p < level in the Cochran-Armitage trend test of success on
-        fresh initial states (all episodes, if an iteration had none), where the `group` episodes of one state count as
-        one trial, because they succeed and fail together. Not before four iterations.
+        Rises: p < level in the t-test of the slope. Falls: p < level in the Cochran-Armitage trend
+        test of success on fresh initial states (all episodes, if an iteration had none), where the
+        `group` episodes of one state count as one trial, because they succeed and fail together.
+        Not before four iterations.
         """
         reconstruction = metrics.get("diag/mean/reconstruction", math.nan)
         if not self.cfg.enabled or math.isnan(reconstruction):
@@ -221,7 +234,9 @@ def summary(table: dict[str, Tensor], offsets: tuple[int, ...]) -> dict[str, flo
 
 
 def trends(history: list[dict[str, float]]) -> tuple[float, float]:
-    """p-values of rising reconstruction and of falling success; 1 while the history is too short to tell."""
+    """p-values of rising reconstruction and of falling success;
+    1 while the history is too short to tell.
+    """
     if len(history) < MIN_TREND:
         return 1.0, 1.0
     kind = (
@@ -246,8 +261,8 @@ def alarm_line(metrics: dict[str, float]) -> str:
 def spread(episode: Tensor, n: int) -> Tensor:
     """int64 (min(n, M),), ascending: which chunks to look at, from the episode of each (M,).
 
-    Every episode gives as many as the others (or all it has), at places drawn with a fixed seed: evenly spaced rows
-    would fall into step with episodes of equal length.
+    Every episode gives as many as the others (or all it has), at places drawn with a fixed seed:
+    evenly spaced rows would fall into step with episodes of equal length.
     """
     shuffled = torch.randperm(len(episode), generator=torch.Generator().manual_seed(0))
     grouped = shuffled[episode[shuffled].argsort(stable=True)]  # by episode, in random order within

@@ -1,7 +1,9 @@
-"""Ranks: the same program in several processes (`torchrun`), each with its own simulators and its share of the work.
+"""Ranks: the same program in several processes (`torchrun`),
+each with its own simulators and its share of the work.
 
-Without torchrun there is one rank and every function here is the identity. Order is always that of the ranks, so that
-what is gathered from contiguous shares is what one rank alone would have had. No pickle: only tensors travel.
+Without torchrun there is one rank and every function here is the identity. Order is always that of
+the ranks, so that what is gathered from contiguous shares is what one rank alone would have had. No
+pickle: only tensors travel.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from torch import Tensor, nn
 
 _PATIENCE = timedelta(hours=1)  # ranks wait for the one with the longest rollout
 _BUCKET = 1 << 25  # elements of gradients that travel together
-_ENDED = "another rank has ended or the job was stopped: look for the first message above; go on with --resume"
+_ENDED = (
+    "another rank has ended or the job was stopped: look for the first message above; go on with "
+    "--resume"
+)
 RENDEZVOUS = "WAMRL_RENDEZVOUS"  # where ranks meet that torchrun has not started (launch.py)
 
 
@@ -49,8 +54,9 @@ def alone() -> bool:
 def ranks(even_one: bool = False) -> Iterator[None]:
     """Join the other ranks if `torchrun` has started us, and leave them at the end.
 
-    even_one: also where it has started one rank only, whose collectives then run (`benchmarks/one_rank.py`).
-    `Ended` with one sentence if another rank ends first, which is noticed while waiting for it or told by SIGTERM.
+    even_one: also where it has started one rank only, whose collectives then run
+    (`benchmarks/one_rank.py`). `Ended` with one sentence if another rank ends first, which is
+    noticed while waiting for it or told by SIGTERM.
     """
     if int(os.environ.get("WORLD_SIZE", 0)) < (1 if even_one else 2) or td.is_initialized():
         yield
@@ -113,7 +119,9 @@ def gathered(x: Tensor) -> Tensor:
 
 
 def place(n: int) -> tuple[int, int]:
-    """Of n things here and others elsewhere: how many lie before ours, and how many there are in all."""
+    """Of n things here and others elsewhere:
+    how many lie before ours, and how many there are in all.
+    """
     counts = gathered(torch.tensor([n]))
     return int(counts[: rank()].sum()), int(counts.sum())
 

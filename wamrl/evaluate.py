@@ -1,4 +1,6 @@
-"""Closed-loop success on held-out initial states, and the world model's error against copying the last frame."""
+"""Closed-loop success on held-out initial states,
+and the world model's error against copying the last frame.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class EvalConfig:
     def validate(self) -> None:
         if self.every < 0 or self.during < dist.world():
             raise ValueError(
-                f"eval: every={self.every} must be >= 0 (0: never during training) and during={self.during} >= 1 "
+                f"eval: every={self.every} must be >= 0 (0: never during training) and "
+                f"during={self.during} >= 1 "
                 "(the number of ranks, if there are more)"
             )
         if min(self.episodes, self.choose) < dist.world() or self.imagine_steps < 1:
@@ -94,7 +97,8 @@ def choose_sampler(
     samplers: Sequence[Sampler] = ("zero", "ode", "explore"),
     on_done=lambda n: None,
 ) -> dict[Sampler, float]:
-    """Success of each sampler on `choose` training states that no run trains on, the best one first.
+    """Success of each sampler on `choose` training states
+    that no run trains on, the best one first.
 
     Never on evaluation states: the best of three there would be an optimist. Of equals, the one
     that is named first in `samplers` comes first: by default the one with less noise.
@@ -132,7 +136,9 @@ def glance(
     seed: int,
     on_done=lambda n: None,
 ) -> dict[str, float]:
-    """`curve_point` of a model in training: all samplers on the first `during` evaluation states."""
+    """`curve_point` of a model in training:
+    all samplers on the first `during` evaluation states.
+    """
     assert wam.sampler is not None, "settle the deployed sampler first"
     starts = [Start(split="eval", index=i) for i in range(cfg.during)]
     found = outcomes(wam, pool, starts, flow, seed=seed, on_done=on_done)
@@ -143,7 +149,8 @@ def glance(
 
 @torch.no_grad()
 def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
-    """Imagination error / copy-last-frame error per offset, (F,): summed pixel MSE of real frames; < 1 beats a copy.
+    """Imagination error / copy-last-frame error per offset, (F,):
+    summed pixel MSE of real frames; < 1 beats a copy.
 
     NaN at an offset that no clip reaches before its episode's end: nothing was measured there.
     Over the clips of all ranks, each of which gives its own, in their order; maybe none.
@@ -164,8 +171,8 @@ def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
 
 
 def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
-    """Up to `limit` evenly spaced chunks of all ranks' rollouts, to compare what was imagined with what was executed;
-    of these, this rank's own."""
+    """Up to `limit` evenly spaced chunks of all ranks' rollouts, to compare what was imagined with
+    what was executed; of these, this rank's own."""
     before, count = dist.place(len(rollout.chunks))
     rows = torch.linspace(0, count - 1, min(limit, count)).long() - before
     chunks = rollout.chunks[rows[(rows >= 0) & (rows < len(rollout.chunks))]]

@@ -38,7 +38,8 @@ def build_wam(cfg: Config) -> WAM:
     """A fresh model for the config's environment, initialised from the seed."""
     if cfg.model.compute == "bfloat16" and not fast_bfloat16(device()):
         raise ValueError(
-            "model.compute=bfloat16 needs a GPU or a CPU with AMX: on others it is several times slower; use float32"
+            "model.compute=bfloat16 needs a GPU or a CPU with AMX: on others it is several times "
+            "slower; use float32"
         )
     spec = env_spec(cfg)
     torch.manual_seed(cfg.seed)
@@ -57,7 +58,9 @@ def device() -> str:
 
 
 def load_wam(cfg: Config, path: Path) -> WAM:
-    """The model of a checkpoint folder, or of a run folder's `final` or `base`; ValueError where the recipe differs."""
+    """The model of a checkpoint folder, or of a run folder's `final` or `base`;
+    ValueError where the recipe differs.
+    """
     for candidate in (path / "checkpoints" / "final", path / "checkpoints" / "base", path):
         if candidate.is_dir():
             break
@@ -93,7 +96,9 @@ def difference(saved, mine, where: str) -> str | None:
 
 
 def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
-    """SFT to the end, from the last `sft-resume` checkpoint of the run if there is one; saves `base`."""
+    """SFT to the end,
+    from the last `sft-resume` checkpoint of the run if there is one; saves `base`.
+    """
     wam = build_wam(cfg)
     wam.normalize.fit(*data.demos.statistics())
     state = SFT(wam, cfg.sft, cfg.seed)
@@ -130,7 +135,9 @@ def heldout_ratio(wam: WAM, heldout: Clip, steps: int) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One evaluated model: success on the evaluation states, and the world model's error over copying per offset."""
+    """One evaluated model: success on the evaluation states,
+    and the world model's error over copying per offset.
+    """
 
     task: str  # the environment's name
     goals: int  # sub-goals that make a success
@@ -184,8 +191,9 @@ def measure(
     title: str,
     flow: FlowConfig,
 ) -> tuple[Arm, Rollout]:
-    """Closed-loop evaluation of all ranks under every sampler, the copy ratios on held-out demonstrations and on the
-    executed episodes, and this rank's episodes; both of the deployed sampler."""
+    """Closed-loop evaluation of all ranks under every sampler, the copy ratios on held-out
+    demonstrations and on the executed episodes, and this rank's episodes;
+    both of the deployed sampler."""
     assert wam.sampler is not None, "call `deploy` first"
     whole, rates = None, {}
     with bar(f"evaluating {title}", len(SAMPLERS) * cfg.eval.episodes) as advance:
@@ -207,7 +215,8 @@ def measure(
     console.print(
         f"{title}, sampler {wam.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
         f"95 % interval {low:.1%} to {high:.1%} (of all: {others}); "
-        f"{int(again.sum())} tried again after a failed attempt, {int(whole.success[again].sum())} of them succeeded",
+        f"{int(again.sum())} tried again after a failed attempt, {int(whole.success[again].sum())} "
+        "of them succeeded",
         markup=False,
     )
     arm = Arm(
@@ -345,7 +354,9 @@ def compare(before: Arm, after: Arm) -> report.Paired:
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
-    """Imagined next to executed frames: up to `most` episodes, half of them failures if there are enough."""
+    """Imagined next to executed frames: up to `most` episodes,
+    half of them failures if there are enough.
+    """
     wins, losses = (
         rollout.success.nonzero().flatten().tolist(),
         (~rollout.success).nonzero().flatten().tolist(),

@@ -1,4 +1,6 @@
-"""Pictures: one way to change their size, so that an environment and its recordings agree to the last bit."""
+"""Pictures: one way to change their size,
+so that an environment and its recordings agree to the last bit.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ import numpy as np
 
 
 def resize(frames: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """uint8 (..., H, W, 3) -> uint8 (..., h, w, 3); a new pixel is the mean of the area under it, parts counting as
-    parts. The sides are squeezed independently of each other. The same array comes back if the size is right already.
+    """uint8 (..., H, W, 3) -> uint8 (..., h, w, 3); a new pixel is the mean of the area under it,
+    parts counting as parts. The sides are squeezed independently of each other. The same array
+    comes back if the size is right already.
 
     Example: `resize(frame, (64, 64))`
     """

@@ -1,7 +1,8 @@
 """Ranks on one machine without torchrun: this process becomes the first of n and starts the others.
 
-Why on CPUs: threads within torch's operators gain little at the sizes that are trained there, and lose much beside any
-other work; ranks share out whole minibatches and simulators instead (`wamrl bench ranks`, docs/scaling.md).
+Why on CPUs: threads within torch's operators gain little at the sizes that are trained there, and
+lose much beside any other work; ranks share out whole minibatches and simulators instead (`wamrl
+bench ranks`, docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ _GOODBYE_S = 20.0  # seconds that a rank gets to end
 
 @contextlib.contextmanager
 def local_ranks(n: int, command: Sequence[str]) -> Iterator[None]:
-    """Within the block there are n ranks on this machine; `command` starts another one, which gets here, too.
+    """Within the block there are n ranks on this machine;
+    `command` starts another one, which gets here, too.
 
-    Nothing happens for n = 1, and where torchrun has started us. They talk over the loopback device, share the torch
-    threads of this process out, and end when it ends, however it does. An error of another rank is raised here,
-    ValueError with its one sentence.
+    Nothing happens for n = 1, and where torchrun has started us. They talk over the loopback
+    device, share the torch threads of this process out, and end when it ends, however it does. An
+    error of another rank is raised here, ValueError with its one sentence.
     """
     if "WORLD_SIZE" in os.environ:
         _tell_the_first()
@@ -135,7 +137,10 @@ class _Rank:
             return "\n".join([f"rank {self._rank}:", *lines])
         if last.startswith(_SENTENCE):
             return last.removeprefix(_SENTENCE)
-        return f"rank {self._rank} of this run has ended ({last}): look at the free memory and go on with --resume"
+        return (
+            f"rank {self._rank} of this run has ended ({last}): look at the free memory and go on "
+            "with --resume"
+        )
 
 
 def _tell_the_first() -> None:

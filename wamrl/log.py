@@ -61,7 +61,9 @@ def new_run(root: Path | str, name: str, config: object) -> Path:
 
 
 def resolved(value: Any) -> Any:
-    """A configuration as plain JSON: dataclasses with their class names, functions as "module:name"."""
+    """A configuration as plain JSON:
+    dataclasses with their class names, functions as "module:name".
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
         return {"class": kind} | {
@@ -83,7 +85,8 @@ def resolved(value: Any) -> Any:
 
 
 class Logger:
-    """Writes metrics of one run folder. To resume, give the last step that counts: later lines are moved aside.
+    """Writes metrics of one run folder.
+    To resume, give the last step that counts: later lines are moved aside.
 
     Only the first rank writes.
     """
@@ -114,7 +117,9 @@ class Logger:
         return self._before + time.monotonic() - self._begin
 
     def log(self, step: int, metrics: dict[str, Any], line: str = "") -> None:
-        """Write numbers (0-dim tensors too) of one step; NaN and infinity become null. `line` goes to the console."""
+        """Write numbers (0-dim tensors too) of one step;
+        NaN and infinity become null. `line` goes to the console.
+        """
         if not dist.main():
             return
         numbers = {name: float(value) for name, value in metrics.items()}
@@ -148,7 +153,9 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _rewind(path: Path, step: int) -> float:
-    """Keep the lines up to `step`, add the others to metrics-dropped.jsonl; the seconds of the last line kept."""
+    """Keep the lines up to `step`, add the others to metrics-dropped.jsonl;
+    the seconds of the last line kept.
+    """
     rows = read_metrics(path.parent)
     kept, dropped = [r for r in rows if r["step"] <= step], [r for r in rows if r["step"] > step]
     if dropped:
@@ -167,7 +174,9 @@ def summary_line(title: str, metrics: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`. A bar with the time left on a terminal; elsewhere a line every ten seconds."""
+    """Yields `advance(n)`. A bar with the time left on a terminal;
+    elsewhere a line every ten seconds.
+    """
     if not console.is_terminal:
         yield _Lines(description, total).advance
         return

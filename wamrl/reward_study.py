@@ -1,6 +1,8 @@
-"""Which reward tells success from failure? One set of rollouts under every similarity: the paper's reward analysis.
+"""Which reward tells success from failure?
+One set of rollouts under every similarity: the paper's reward analysis.
 
-rewards.md  rewards.csv  rewards.json  rewards.png      in the run folder of `wamrl rewards RECIPE --base RUN`
+In the run folder of `wamrl rewards RECIPE --base RUN`:
+rewards.md  rewards.csv  rewards.json  rewards.png
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ FIRST_START = 50_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class RewardStudyConfig:
-    """Exploring episodes on training states that no run has trained on, and the similarities to score them with."""
+    """Exploring episodes on training states that no run has trained on,
+    and the similarities to score them with.
+    """
 
     similarities: tuple[SimilarityConfig, ...] = ()  # filled in by the recipe
     states: int = 50  # initial states
@@ -111,12 +115,15 @@ def study(
 def available(
     configs: tuple[SimilarityConfig, ...],
 ) -> tuple[dict[str, Similarity], dict[str, str]]:
-    """Those that can be built, by name, and for each other one the reason (missing package or weights)."""
+    """Those that can be built, by name,
+    and for each other one the reason (missing package or weights).
+    """
     built, missing = {}, {}
     for config in configs:
         if config.name in built or config.name in missing:
             raise ValueError(
-                f"rewards.similarities holds two named {config.name}: their rows could not be told apart"
+                f"rewards.similarities holds two named {config.name}: their rows could not be told "
+                "apart"
             )
         try:
             built[config.name] = config.build()
@@ -134,7 +141,9 @@ def _raw(
 
 
 def judge(name: str, variant: str, reward: Tensor, rollout: Rollout) -> tuple[Row, np.ndarray]:
-    """A row of the table from chunk rewards (M,), and the episodes' scores over early chunks (E,)."""
+    """A row of the table from chunk rewards (M,),
+    and the episodes' scores over early chunks (E,).
+    """
     episode, n = rollout.chunks.episode, len(rollout.success)
     windows = torch.ones(len(episode), dtype=torch.bool), early(episode, rollout.success)
     whole, first = (episode_mean(reward, episode, use, n).numpy() for use in windows)
@@ -167,19 +176,23 @@ COLUMNS = (
     "failure",
 )
 NOTES = """\
-AUC: the chance that a successful episode scores above a failed one, with its 95 % interval (Newcombe 2006, with the
-design effect of episodes that share an initial state). 0.5 is a coin; below 0.5 the reward prefers failures. An
-episode's score is the mean raw reward of its chunks, over verifiable frames. `reconstruction`: imagined against
-executed (the paper's reward); `copy`: the last frame against executed, a control that imagines nothing; `gain`:
-reconstruction less copy (what the composite reward is made of).
+AUC: the chance that a successful episode scores above a failed one, with its 95 % interval
+(Newcombe 2006, with the design effect of episodes that share an initial state). 0.5 is a coin;
+below 0.5 the reward prefers failures. An episode's score is the mean raw reward of its chunks,
+over verifiable frames. `reconstruction`: imagined against executed (the paper's reward); `copy`:
+the last frame against executed, a control that imagines nothing; `gain`: reconstruction less
+copy (what the composite reward is made of).
 
-- **Early chunks** is the honest comparison. Failures last until the clock runs out, so over *all chunks* a reward can
-  exploit that late chunks look different. Here every episode counts with the same number K of first chunks, none of
-  them its last (K: the 10 % quantile of chunks per episode, of the outcome where it is smaller, less one, at least 1);
-  episodes that ended within K chunks are left out.
-- **Same state**: early chunks, only pairs of episodes with the same initial state, so that easy states cannot explain
-  it (bootstrap over states; twice this less 1 is Somers' rank correlation with success within a state).
-- **n**: successes + failures compared at its left. **success**, **failure**: mean score by outcome, all chunks.
+- **Early chunks** is the honest comparison. Failures last until the clock runs out, so over *all
+  chunks* a reward can exploit that late chunks look different. Here every episode counts with
+  the same number K of first chunks, none of them its last (K: the 10 % quantile of chunks per
+  episode, of the outcome where it is smaller, less one, at least 1); episodes that ended within
+  K chunks are left out.
+- **Same state**: early chunks, only pairs of episodes with the same initial state, so that easy
+  states cannot explain it (bootstrap over states; twice this less 1 is Somers' rank correlation
+  with success within a state).
+- **n**: successes + failures compared at its left. **success**, **failure**: mean score by
+  outcome, all chunks.
 """
 
 
@@ -206,7 +219,9 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def write(found: Study, folder: Path, title: str) -> None:
-    """rewards.md, rewards.csv, rewards.json and rewards.png; undefined numbers are empty (csv) or null (json)."""
+    """rewards.md, rewards.csv, rewards.json and rewards.png;
+    undefined numbers are empty (csv) or null (json).
+    """
     wins, n = int(found.success.sum()), len(found.success)
     lines = [f"# {title}", "", f"{n} exploring episodes, {wins} of them successful.", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]

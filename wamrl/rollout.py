@@ -63,8 +63,9 @@ class Rollout:
     def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
         """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).
 
-        In order, raw units, unclipped, on the CPU. See `WAM.noise_free`: `wam` must not have changed
-        since it acted. Where features were not kept, each chunk costs a pass of the world model.
+        In order, raw units, unclipped, on the CPU. See `WAM.noise_free`: `wam` must not have
+        changed since it acted. Where features were not kept,
+        each chunk costs a pass of the world model.
         """
         wam.eval()
         device = next(wam.parameters()).device
@@ -76,7 +77,9 @@ class Rollout:
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
-    """The noise of one episode: a function of the run, the start and its repetition, not of the batch it ran in."""
+    """The noise of one episode: a function of the run,
+    the start and its repetition, not of the batch it ran in.
+    """
     state = np.random.SeedSequence([seed, start.seed, repeat]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
@@ -95,14 +98,17 @@ def collect(
     group: int = 1,
     cache_mb: float = math.inf,
 ) -> Rollout:
-    """Run one episode per start, refilling slots as they finish. `on_done(n)` is told of n newly finished episodes.
+    """Run one episode per start, refilling slots as they finish.
+    `on_done(n)` is told of n newly finished episodes.
 
-    `max_steps` is a budget of control steps. `group` successive starts are begun together or not at all: in order, as
-    long as a whole group still fits into the budget if all its episodes last to the horizon. What is begun is
-    completed, and how many are begun does not depend on the number of slots. So the budget is never passed, and where
-    there are starts enough, less than `group * horizon` steps of it are left. ValueError if it does not hold one group.
+    `max_steps` is a budget of control steps. `group` successive starts are begun together or not at
+    all: in order, as long as a whole group still fits into the budget if all its episodes last to
+    the horizon. What is begun is completed, and how many are begun does not depend on the number of
+    slots. So the budget is never passed, and where there are starts enough, less than `group *
+    horizon` steps of it are left. ValueError if it does not hold one group.
 
-    `cache_mb`: as soon as the features of all decisions exceed so many megabytes, none are kept (see `WAM.recall`).
+    `cache_mb`: as soon as the features of all decisions exceed so many megabytes,
+    none are kept (see `WAM.recall`).
     """
     wam.eval()
     least = group * pool.spec.horizon
@@ -169,7 +175,9 @@ class _Runner:
         self.lanes = [_Lane(range(i, slots, lanes), pool.buffer()) for i in range(lanes)]
 
     def run(self, on_done: Callable[[int], None]) -> Rollout:
-        """The lanes in turn, always in the same order, so that a rollout can be repeated bitwise."""
+        """The lanes in turn, always in the same order,
+        so that a rollout can be repeated bitwise.
+        """
         begin, busy, waited = time.perf_counter(), self.pool.busy_s, 0.0
         while True:
             for lane in self.lanes:
@@ -186,7 +194,9 @@ class _Runner:
         return self._result(model_idle_s=waited, env_idle_s=max(0.0, wall - worked))
 
     def _record(self, lane: _Lane, out: Outcome) -> int:
-        """Keep what became of a lane's decisions, copied out of its buffer; returns how many episodes ended."""
+        """Keep what became of a lane's decisions, copied out of its buffer;
+        returns how many episodes ended.
+        """
         lane.obs, ended = out.obs, []
         for slot in lane.fresh:
             if out.lost[slot]:
@@ -222,7 +232,9 @@ class _Runner:
         return len(ended)
 
     def _send(self, lane: _Lane) -> None:
-        """Decide for the lane's running episodes, begin new ones in its idle slots, and send both."""
+        """Decide for the lane's running episodes,
+        begin new ones in its idle slots, and send both.
+        """
         ready = torch.tensor([s for s in lane.slots if s in self.running], dtype=torch.long)
         starts = self._refill([s for s in lane.slots if s not in self.running])
         lane.fresh = tuple(starts)
@@ -244,7 +256,9 @@ class _Runner:
             self.pool.send(actions, active, starts)
 
     def _bounded(self, plan: Plan) -> Plan:
-        """With its features, unless those of the rollout have become too many: then none are kept."""
+        """With its features, unless those of the rollout have become too many:
+        then none are kept.
+        """
         self.cached += plan.features.nbytes
         if self.cached <= self.cache:
             return plan
@@ -255,7 +269,9 @@ class _Runner:
         return plan.forget()
 
     def _refill(self, idle: list[int]) -> dict[int, Start]:
-        """Which episodes begin in the idle slots, as far as there are any and the budget allows them."""
+        """Which episodes begin in the idle slots,
+        as far as there are any and the budget allows them.
+        """
         self._admit(self.todo + len(idle) - len(self.again))
         again = [self.again.pop(0) for _ in idle[: len(self.again)]]
         new = range(self.todo, min(self.admitted, self.todo + len(idle) - len(again)))
@@ -269,7 +285,9 @@ class _Runner:
         return {slot: self.starts[episode] for slot, episode in fresh.items()}
 
     def _admit(self, wanted: int) -> None:
-        """Let more groups begin, up to `wanted` episodes, while the longest that they can last fits into the budget."""
+        """Let more groups begin, up to `wanted` episodes,
+        while the longest that they can last fits into the budget.
+        """
         while self.admitted < min(wanted, len(self.starts)):
             longest = (self.admitted + self.group) * self.horizon - self.unused
             if longest > self.max_steps:
@@ -309,7 +327,9 @@ class _Runner:
 
 
 def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
-    """With the episodes' outcomes of all ranks, in their order; and how many come before ours. Chunks stay ours."""
+    """With the episodes' outcomes of all ranks, in their order;
+    and how many come before ours. Chunks stay ours.
+    """
     if dist.world() == 1:
         return rollout, 0
     names = ("success", "length", "stages", "attempts", "retries")
@@ -333,9 +353,11 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
 
 @torch.no_grad()
 def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: int = 64) -> Tensor:
-    """What `wam` imagines at each decision, from the noise that the actor read: float32 [0, 1] (M, F, V, H, W, 3).
+    """What `wam` imagines at each decision, from the noise that the actor read:
+    float32 [0, 1] (M, F, V, H, W, 3).
 
-    acted: `wam` is what made the decisions, and has not changed since: then its features, if kept exactly, may do.
+    acted: `wam` is what made the decisions, and has not changed since:
+    then its features, if kept exactly, may do.
     """
     wam.eval()
     device = next(wam.parameters()).device
@@ -371,7 +393,9 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
 
 
 def rare_success_weight(rollout: Rollout) -> Tensor:
-    """Per episode (E,): 1.1 - success rate of its initial state in this rollout, so that rare successes teach most."""
+    """Per episode (E,): 1.1 - success rate of its initial state in this rollout,
+    so that rare successes teach most.
+    """
     group = torch.tensor([s.index for s in rollout.starts])
     same = group[:, None] == group
     return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)

@@ -1,8 +1,9 @@
 """Supervised fine-tuning on demonstrations: the video loss and the action loss, jointly.
 
-    context = encode(obs);  loss = video_loss(future | context) + action_loss(actions | features(context))
-The features that the actor is trained on are those that it will read when it acts (one pass at feature_sigma).
-The result is an exponential average of the weights.
+    context = encode(obs)
+    loss = video_loss(future | context) + action_loss(actions | features(context))
+The features that the actor is trained on are those that it will read when it acts (one pass at
+feature_sigma). The result is an exponential average of the weights.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def learning_rate(step: int, cfg: SFTConfig) -> float:
 def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -> Tensor:
     """Video loss and weighted action loss (2,), with one shared context encoding.
 
-    `clip` and seeds, int64 (3, B), may be a part of a batch of `batch` clips whose weights add up to `weight`: the sum
-    over the parts is the mean over the batch.
+    `clip` and seeds, int64 (3, B), may be a part of a batch of `batch` clips whose weights add up
+    to `weight`: the sum over the parts is the mean over the batch.
     """
     context, (of_video, of_features, of_actions) = wam.encode(clip.obs), seeds
     video = wam.video_loss(clip, context, of_video)
@@ -76,7 +77,9 @@ def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -
 
 
 class SFT:
-    """The training state: model, average, optimiser, generator; a plain loop around `step` is the whole training."""
+    """The training state: model, average, optimiser, generator;
+    a plain loop around `step` is the whole training.
+    """
 
     def __init__(self, wam: WAM, cfg: SFTConfig, seed: int):
         cfg.validate()
@@ -112,7 +115,9 @@ class SFT:
         }
 
     def _gradients(self, sample: Sample) -> Tensor:
-        """Of the whole batch, of which this rank computes its share, `micro` clips at a time; the losses (2,)."""
+        """Of the whole batch, of which this rank computes its share,
+        `micro` clips at a time; the losses (2,).
+        """
         cfg, own = self.cfg, dist.share(self.cfg.batch)
         clip = sample(cfg.batch, self.generator, own).to(next(self.wam.parameters()).device)
         seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]

@@ -1,8 +1,10 @@
-"""World models that do not fit beside their gradients and optimiser: FSDP2 (`fully_shard`), each rank holds a part.
+"""World models that do not fit beside their gradients and optimiser:
+FSDP2 (`fully_shard`), each rank holds a part.
 
-Only the world model is sharded; the actor is small and stays whole. Where ranks call the model a different number of
-times (rollouts, scoring, evaluation), its weights are gathered before (`gathered`), so that only the training steps
-communicate, and there all ranks make the same number of passes (`passes`). Without process group nothing happens.
+Only the world model is sharded; the actor is small and stays whole. Where ranks call the model a
+different number of times (rollouts, scoring, evaluation), its weights are gathered before
+(`gathered`), so that only the training steps communicate, and there all ranks make the same number
+of passes (`passes`). Without process group nothing happens.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ METHODS = ("encode", "velocity", "features", "loss")
 
 
 def shard(*worlds: nn.Module) -> None:
-    """Split the weights of world models over the ranks, in place: each entry of their ModuleLists, then the rest."""
+    """Split the weights of world models over the ranks, in place:
+    each entry of their ModuleLists, then the rest.
+    """
     for world in () if dist.alone() else worlds:
         if not isinstance(world, FSDPModule):
             _shard(world)
@@ -42,7 +46,9 @@ def _shard(world: nn.Module) -> None:
 
 
 def gather(*modules: nn.Module) -> Callable[[], None]:
-    """Give every rank all weights of the sharded modules, to call them freely without gradients; until it is called."""
+    """Give every rank all weights of the sharded modules,
+    to call them freely without gradients; until it is called.
+    """
     parts = [m for module in modules for m in module.modules() if isinstance(m, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -67,7 +73,9 @@ def gathered(*modules: nn.Module) -> Iterator[None]:
 
 
 def passes(n: int, micro: int) -> tuple[Tensor, ...]:
-    """Rows 0..n-1 in pieces of at most `micro` (0: one piece), on all ranks equally many, some maybe empty."""
+    """Rows 0..n-1 in pieces of at most `micro` (0: one piece),
+    on all ranks equally many, some maybe empty.
+    """
     most = int(dist.most(n))
     return torch.arange(n).tensor_split(-(-most // micro) if micro and most else 1)
 
@@ -87,7 +95,9 @@ def sum_gradients(module: nn.Module) -> None:
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
-    """Scale the gradients so that their norm over everything is at most `limit`; the norm before."""
+    """Scale the gradients so that their norm over everything
+    is at most `limit`; the norm before.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = _norm(gradients)
     torch._foreach_mul_([local(g) for g in gradients], (limit / (norm + 1e-6)).clamp(max=1.0))

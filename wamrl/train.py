@@ -3,8 +3,8 @@
     obs -> imagine -> act -> execute -> reward -> advantage -> actor update
                                 `-> success clips -> video SFT + latent KL -> world model update
 
-Run it: `wamrl train --base runs/NAME`. The actor goes first, on the features of the world model that acted; changing
-the order breaks the PPO ratio, and `ActorUpdate` notices.
+Run it: `wamrl train --base runs/NAME`. The actor goes first, on the features of the world model
+that acted; changing the order breaks the PPO ratio, and `ActorUpdate` notices.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Learner:
         self.iteration, self.steps_used = 0, 0
         if cfg.train.groups < dist.world() or (cfg.train.env_steps and dist.world() > 1):
             raise ValueError(
-                f"train: {dist.world()} ranks need as many train.groups or more, and no train.env_steps"
+                f"train: {dist.world()} ranks need as many train.groups or more, and no "
+                "train.env_steps"
             )
         cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
 
@@ -115,7 +116,8 @@ class Learner:
         release()
         metrics |= timer("actor")
 
-        # 4. Then the world model, on clips of successful episodes, leashed by the latent KL; 5. and co-training.
+        # 4. Then the world model, on clips of successful episodes,
+        # leashed by the latent KL; 5. and co-training.
         if train.online.world or train.online.actor:
             self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:], cloned))
             if len(self.buffer) or train.online.demo_share == 1:
@@ -129,7 +131,9 @@ class Learner:
         return metrics | {"buffer/clips": float(len(self.buffer))}
 
     def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
-        """Chunk rewards (M,) under the chosen scorer; also logs the diagnostics of reward and imagination."""
+        """Chunk rewards (M,) under the chosen scorer;
+        also logs the diagnostics of reward and imagination.
+        """
         cfg, chunks = self.cfg.train.reward, rollout.chunks
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
         executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255

@@ -2,9 +2,11 @@
 
 Shape letters, used as suffixes everywhere (`actions_BNA`):
     B batch   T history frames   F imagined frames   V views   H W pixels   3 RGB
-    P proprioception   N actions of a chunk   A action dims   K denoising steps   D feature width   L tokens
+    P proprioception   N actions of a chunk   A action dims   K denoising steps
+    D feature width   L tokens
 Noise level sigma is in [0, 1]: **1 = noise, 0 = data** (the paper writes t = 1 - sigma).
-A *control step* is one call of `Env.step`. A *chunk* is N actions of which the first `n_exec` are executed.
+A *control step* is one call of `Env.step`.
+A *chunk* is N actions of which the first `n_exec` are executed.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ _SPLIT_SIZE = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """One reproducible initial state. Splits own disjoint seed ranges, so no state is both trained on and evaluated on.
+    """One reproducible initial state. Splits own disjoint seed ranges,
+    so no state is both trained on and evaluated on.
 
-    `demo`: demonstrations; `heldout`: demonstrations that only measure the world model; `train`: online rollouts;
+    `demo`: demonstrations; `heldout`: demonstrations that only measure the world model;
+    `train`: online rollouts;
     `eval`: success.
 
     Example: `env.reset(Start(split="eval", index=7).seed)`
@@ -84,7 +88,9 @@ def _take(value, index):
 
 
 def rows_of(value: Tensor, rows: Tensor) -> Tensor:
-    """`value[rows]`, rows int64 (m,) >= 0, copied row by row and not byte by byte: of uint8 frames, 18 times faster."""
+    """`value[rows]`, rows int64 (m,) >= 0, copied row by row and not byte by byte:
+    of uint8 frames, 18 times faster.
+    """
     return value.index_select(0, rows.to(value.device))
 
 
@@ -105,7 +111,9 @@ class Obs(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Batch):
-    """What happened while one chunk was executed in B environments. Rows that were not active are all zero/False."""
+    """What happened while one chunk was executed in B environments.
+    Rows that were not active are all zero/False.
+    """
 
     frames: Tensor  # uint8 (B, F, V, H, W, 3), executed frames at the pool's frame_offsets
     # bool (B, F): offset <= executed, so the frame is real and belongs to this episode
@@ -150,7 +158,9 @@ class Clip(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """One recorded episode, every control step; S executed steps. numpy, because it lives on disk."""
+    """One recorded episode, every control step; S executed steps.
+    numpy, because it lives on disk.
+    """
 
     frames: np.ndarray  # uint8 (S+1, V, H, W, 3); frames[s] is seen before actions[s]
     proprio: np.ndarray  # float32 (S+1, P)

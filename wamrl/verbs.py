@@ -74,7 +74,9 @@ class StudyOptions:
 
 
 def usual_ranks(cfg: Config) -> int:
-    """One where somebody else shares out the cores (the user, Ray) or a budget of control steps holds for one rank."""
+    """One where somebody else shares out the cores (the user, Ray)
+    or a budget of control steps holds for one rank.
+    """
     if cfg.threads or cfg.vector.n_workers or cfg.vector.backend == "ray" or cfg.train.env_steps:
         return 1
     return min(ranks(min(cfg.sft.batch, cfg.train.online.batch)), cfg.train.groups)
@@ -238,13 +240,18 @@ def open_pool(cfg: Config) -> Pool:
     n, learning = pool.config.n_workers, torch.get_num_threads()
     with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
         each = f"{dist.world()} ranks, on each " if dist.world() > 1 else ""
-        shares = f"simulator processes {n}, torch threads beside them {acting}, while learning {learning}"
+        shares = (
+            f"simulator processes {n}, torch threads beside them {acting}, while learning "
+            f"{learning}"
+        )
         console.print(f"{all_cores()} cores; {each}{shares}", markup=False)
     return pool
 
 
 def sft_log(o: Options, run: Path) -> Logger:
-    """The log of the fine-tuning; to resume, lines later than the last resumable checkpoint are moved aside."""
+    """The log of the fine-tuning;
+    to resume, lines later than the last resumable checkpoint are moved aside.
+    """
     if o.resume is None:
         return Logger(run)
     last = run / "checkpoints" / "sft-resume"
@@ -256,7 +263,8 @@ def data_of(o: Options, run: Path) -> Data:
     """Demonstrations from --data, from the run itself, from --base's run, or newly recorded."""
     base = [] if o.base is None else [o.base, *o.base.parents]
     places = ([o.data] if o.data else []) + [run] + base
-    # The first rank looks for all: a late one would find what is being recorded, and not wait where the others do.
+    # The first rank looks for all: a late one would find what is being recorded,
+    # and not wait where the others do.
     found = dist.same(next((str(p) for p in places if has_data(p)), "") if dist.main() else "")
     if found:
         return load_data(o.config, Path(found))
@@ -333,7 +341,8 @@ def print_table(cfg: Config, arms: dict[str, dict], pair: dict, run: Path, secon
         table.add_row(name, f"{a['rate']:.1%}", interval, a["sampler"], length, ratios)
     console.print(table)
     console.print(
-        f"difference {pair['difference']:+.1%}, 95 % interval {pair['low']:+.1%} to {pair['high']:+.1%} "
+        f"difference {pair['difference']:+.1%}, 95 % interval {pair['low']:+.1%} to "
+        f"{pair['high']:+.1%} "
         f"({pair['gained']} states gained, {pair['lost']} lost, McNemar p = {pair['p_value']:.3g})",
         markup=False,
     )

@@ -1,4 +1,6 @@
-"""Ways in which an HDF5 file of demonstrations can be broken or hostile, and what must be said about each."""
+"""Ways in which an HDF5 file of demonstrations can be broken or hostile,
+and what must be said about each.
+"""
 
 import json
 

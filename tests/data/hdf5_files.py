@@ -52,7 +52,9 @@ def robomimic(path: Path, lengths=(4, 3, 5), *, next_obs=True, compress=False, n
 
 
 def libero(path: Path, lengths=(4, 3), *, attrs=True, convention="opengl") -> Path:
-    """Row r: ee_pos is (episode, r, 0), actions are 10 e + r. `attrs=False`: as OpenVLA's regenerated files."""
+    """Row r: ee_pos is (episode, r, 0), actions are 10 e + r.
+    `attrs=False`: as OpenVLA's regenerated files.
+    """
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         if attrs:

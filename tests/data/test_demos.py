@@ -47,7 +47,9 @@ def test_episodes_do_not_depend_on_the_number_of_processes(episodes):
 
 
 def test_an_episode_replays(episodes):
-    """What was executed leads to the recorded frames; the labels are what the expert means in those states."""
+    """What was executed leads to the recorded frames;
+    the labels are what the expert means in those states.
+    """
     env = ENV.build()
     for episode, start in zip(episodes, CONFIG.starts, strict=True):
         assert episode.seed == start.seed
@@ -192,7 +194,8 @@ def test_missing_folder_and_other_environment(folder, tmp_path):
 RECORDER = """
 from wamrl.data.demos import DemoConfig, collect
 from wamrl.envs.point import PointConfig
-collect(DemoConfig(env=PointConfig(image_size=16), episodes=10_000, n_workers=2), lambda n: print(n, flush=True))
+cfg = DemoConfig(env=PointConfig(image_size=16), episodes=10_000, n_workers=2)
+collect(cfg, lambda n: print(n, flush=True))
 """
 
 

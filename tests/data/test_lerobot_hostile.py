@@ -1,4 +1,6 @@
-"""Datasets that are broken, or made to hurt: one sentence each, and nothing opened that lies elsewhere."""
+"""Datasets that are broken, or made to hurt:
+one sentence each, and nothing opened that lies elsewhere.
+"""
 
 import io
 import json

@@ -1,4 +1,6 @@
-"""Episodes -> LeRobotDataset v3.0 -> Recording: what comes back, and that the files are as lerobot wants them."""
+"""Episodes -> LeRobotDataset v3.0 -> Recording:
+what comes back, and that the files are as lerobot wants them.
+"""
 
 import io
 import json

@@ -1,4 +1,6 @@
-"""Row tables on disk: safetensors in both directions, any order of rows, no more memory than what is asked for."""
+"""Row tables on disk: safetensors in both directions,
+any order of rows, no more memory than what is asked for.
+"""
 
 import subprocess
 import sys

@@ -8,8 +8,8 @@ from gymnasium import spaces
 
 
 class TwoCameras(gymnasium.Env):
-    """LeRobot's conventions: two cameras, agent_pos, info["is_success"]. The agent moves by its action; every frame
-    is unique and shows camera, seed and step."""
+    """LeRobot's conventions: two cameras, agent_pos, info["is_success"]. The agent moves by its
+    action; every frame is unique and shows camera, seed and step."""
 
     metadata: ClassVar[dict] = {"render_modes": ["rgb_array"], "render_fps": 10}
 

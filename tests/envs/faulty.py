@@ -1,4 +1,6 @@
-"""A clock with a random walk: every frame is unique, so a frame of the wrong moment is noticed. It fails on demand."""
+"""A clock with a random walk: every frame is unique,
+so a frame of the wrong moment is noticed. It fails on demand.
+"""
 
 import os
 import signal

@@ -1,4 +1,6 @@
-"""Attempts and retries are read off the simulator: forced failures are counted, standing still is not an attempt."""
+"""Attempts and retries are read off the simulator:
+forced failures are counted, standing still is not an attempt.
+"""
 
 import numpy as np
 import pytest

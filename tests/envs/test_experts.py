@@ -1,4 +1,6 @@
-"""Experts solve their tasks, with noise, and after an object that they really held was taken from them."""
+"""Experts solve their tasks, with noise,
+and after an object that they really held was taken from them.
+"""
 
 import numpy as np
 import pytest

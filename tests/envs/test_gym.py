@@ -229,7 +229,9 @@ def test_pusht():
 
 
 def test_an_environment_that_only_renders():
-    """Gymnasium's MuJoCo: the picture of env.render(), whatever other environment of the process drew last."""
+    """Gymnasium's MuJoCo: the picture of env.render(),
+    whatever other environment of the process drew last.
+    """
     pytest.importorskip("mujoco")
     config = GymConfig(
         id="Reacher-v5",

@@ -1,7 +1,8 @@
-"""LIBERO: the official protocol, exact resets, robosuite's own physics and pictures, and errors that say what to do.
+"""LIBERO: the official protocol, exact resets,
+robosuite's own physics and pictures, and errors that say what to do.
 
-What needs libero (an environment of its own: scripts/libero.sh) is skipped without it. Assets that are not at hand are
-placeholders, so nothing here measures anything on LIBERO.
+What needs libero (an environment of its own: scripts/libero.sh) is skipped without it. Assets that
+are not at hand are placeholders, so nothing here measures anything on LIBERO.
 """
 
 import hashlib
@@ -73,7 +74,10 @@ def test_bad_configs_are_refused_with_advice(config, fault):
 
 
 def test_importing_needs_no_simulator():
-    code = "import sys, wamrl.envs.libero; sys.exit(bool({'mujoco', 'libero', 'robosuite'} & set(sys.modules)))"
+    code = (
+        "import sys, wamrl.envs.libero; sys.exit(bool({'mujoco', 'libero', 'robosuite'} & "
+        "set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -135,7 +139,8 @@ def test_placeholders_fill_what_an_xml_names(tmp_path):
     folder = tmp_path / "stable_scanned_objects" / "pot"
     folder.mkdir(parents=True)
     (folder / "pot.xml").write_text(
-        '<mujoco><asset><texture file="t.png"/><mesh file="visual/pot.msh" name="pot" scale="2 2 2"/></asset>'
+        '<mujoco><asset><texture file="t.png"/><mesh file="visual/pot.msh" name="pot" scale="2 2 '
+        '2"/></asset>'
         '<worldbody><body name="object"><geom type="mesh" mesh="pot" group="1"/>'
         '<geom type="box" size="1 2 3" pos="0 0 4" group="0"/></body></worldbody></mujoco>'
     )
@@ -218,8 +223,13 @@ def test_tasks_load_reset_step_and_render(suite, task):
 @needs_libero
 @pytest.mark.parametrize(("suite", "task"), [("object", 2), ("10", 4)])
 def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite, task, tmp_path):
-    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours: the same numbers, the same pixels."""
-    command = f"import tests.envs.test_libero as t; t.official_episode({suite!r}, {task}, {str(tmp_path)!r})"
+    """OpenVLA's evaluation loop on LIBERO's OffScreenRenderEnv, and ours:
+    the same numbers, the same pixels.
+    """
+    command = (
+        f"import tests.envs.test_libero as t; t.official_episode({suite!r}, {task}, "
+        f"{str(tmp_path)!r})"
+    )
     # its GL context and ours do not share a process
     subprocess.run([sys.executable, "-c", command], check=True)
     official = np.load(tmp_path / "official.npz")
@@ -242,7 +252,9 @@ def actions() -> np.ndarray:
 
 
 def official_episode(suite: str, task: int, folder: str) -> None:
-    """The same with LIBERO's environment, as openpi and OpenVLA use it: states and turned pictures."""
+    """The same with LIBERO's environment, as openpi and OpenVLA use it:
+    states and turned pictures.
+    """
     libero_assets.import_libero()
     from libero.libero.envs import OffScreenRenderEnv
 

@@ -1,4 +1,6 @@
-"""MetaWorld: exact resets, pictures in which one sees the task, stages, and errors that say what to do."""
+"""MetaWorld: exact resets, pictures in which one sees the task,
+stages, and errors that say what to do.
+"""
 
 import hashlib
 import subprocess
@@ -13,7 +15,10 @@ from wamrl.envs.metaworld import MetaWorldConfig
 
 pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
 
-HISTORY = "import numpy as np, tests.envs.test_metaworld as t; print(t.trace(t.MetaWorldConfig(task='{}').build(), 5))"
+HISTORY = (
+    "import numpy as np, tests.envs.test_metaworld as t; "
+    "print(t.trace(t.MetaWorldConfig(task='{}').build(), 5))"
+)
 
 
 def trace(env, seed: int, render: bool = True) -> str:
@@ -205,7 +210,10 @@ def test_bad_configs_are_refused_with_advice(config, fault):
 
 
 def test_importing_needs_no_simulator_and_building_names_the_extra(monkeypatch):
-    code = "import sys, wamrl.envs.metaworld; sys.exit('mujoco' in sys.modules or 'metaworld' in sys.modules)"
+    code = (
+        "import sys, wamrl.envs.metaworld; sys.exit('mujoco' in sys.modules or 'metaworld' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     monkeypatch.setitem(sys.modules, "metaworld.env_dict", None)
     with pytest.raises(ValueError, match=r"pip install 'wamrl\[metaworld\]'"):

@@ -1,4 +1,6 @@
-"""The pool on a Ray cluster of two nodes (both on this machine): the same chunks, and a node may die."""
+"""The pool on a Ray cluster of two nodes (both on this machine):
+the same chunks, and a node may die.
+"""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""robosuite: exact resets, its own physics and success, upright pictures, experts that recover, stages."""
+"""robosuite: exact resets, its own physics and success,
+upright pictures, experts that recover, stages.
+"""
 
 import hashlib
 import subprocess
@@ -44,7 +46,9 @@ def trace(env, seed: int, steps: int = 12, render: bool = True) -> str:
 
 
 def play(env, seed: int, carried: int | None = None):
-    """The expert's last result; `carried`: after so many steps of holding, the fingers open for 15 control steps."""
+    """The expert's last result; `carried`: after so many steps of holding,
+    the fingers open for 15 control steps.
+    """
     env.reset(seed)
     expert, held, dropping = env.expert(), 0, 0
     while True:
@@ -193,7 +197,10 @@ def test_bad_configs_are_refused_with_advice(config, fault):
 def test_importing_needs_no_simulator_and_building_names_the_extra(monkeypatch):
     from wamrl.envs import robosuite_sim
 
-    code = "import sys, wamrl.envs.robosuite; sys.exit('mujoco' in sys.modules or 'robosuite' in sys.modules)"
+    code = (
+        "import sys, wamrl.envs.robosuite; sys.exit('mujoco' in sys.modules or 'robosuite' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     monkeypatch.setitem(sys.modules, "robosuite", None)
     robosuite_sim.import_robosuite.cache_clear()

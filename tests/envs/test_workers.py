@@ -125,7 +125,9 @@ def mask(*slots: int) -> np.ndarray:
 
 
 def test_halves_sent_in_turn_equal_bare_environments():
-    """Both halves have slots in both workers; slot 1 is refilled while slots 0, 2 and 4 are stepped."""
+    """Both halves have slots in both workers;
+    slot 1 is refilled while slots 0, 2 and 4 are stepped.
+    """
     hands, odd, even = [ByHand(CONFIG.env, start) for start in starts(5)], mask(1, 3), mask(0, 2, 4)
     with CONFIG.build() as pool:
         pool.reset(starts(5))
@@ -152,7 +154,9 @@ def test_halves_sent_in_turn_equal_bare_environments():
 
 
 def test_a_buffer_shows_the_latest_outcome_and_all_others_stay_as_they_are():
-    """Both halves in turn, once into a buffer each and once into new outcomes; the same, zero rows included."""
+    """Both halves in turn, once into a buffer each and once into new outcomes;
+    the same, zero rows included.
+    """
     kept: list[list] = []
     for buffered in (True, False):
         with CONFIG.build() as pool:

@@ -1,4 +1,6 @@
-"""The mailbox of a worker: nothing is lost between looking and sleeping, and looking stops where it does not pay."""
+"""The mailbox of a worker: nothing is lost between looking and sleeping,
+and looking stops where it does not pay.
+"""
 
 import os
 import select
@@ -36,7 +38,9 @@ def test_orders_arrive_as_written_and_finished_ones_are_counted(box):
 
 
 def test_no_wake_up_is_lost(box):
-    """A sleeper that is told 2,000 times, sometimes before it sleeps and sometimes after, awakes each time."""
+    """A sleeper that is told 2,000 times,
+    sometimes before it sleeps and sometimes after, awakes each time.
+    """
     told, poll = [], select.poll()
     poll.register(box.asked.bell, select.POLLIN)
 
@@ -63,7 +67,9 @@ def test_no_wake_up_is_lost(box):
 
 
 class Clock:
-    """Time that passes only while somebody waits, 1 us per look; in place of the modules time and os."""
+    """Time that passes only while somebody waits, 1 us per look;
+    in place of the modules time and os.
+    """
 
     def __init__(self, monkeypatch) -> None:
         self.now, self.patience = 0.0, Patience()

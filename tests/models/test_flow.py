@@ -1,4 +1,6 @@
-"""The time grid and Flow-SDE: sampling and scoring agree, marginals are kept, the plain SDE is caught."""
+"""The time grid and Flow-SDE: sampling and scoring agree,
+marginals are kept, the plain SDE is caught.
+"""
 
 import math
 from dataclasses import replace
@@ -69,7 +71,9 @@ def test_first_and_last_standard_deviation(steps):
 # Euler itself is 8 % off at K=100, shift=3
 @pytest.mark.parametrize(("steps", "shift"), [(100, 1.0), (400, 3.0)])
 def test_marginal_variance_is_kept_and_the_plain_sde_is_caught(steps, shift):
-    """Issue 2, must show 3: variance within 3 % of the data's at K >= 50; the paper-literal SDE must fail this."""
+    """Issue 2, must show 3: variance within 3 % of the data's at K >= 50;
+    the paper-literal SDE must fail this.
+    """
 
     def variance(sde):
         g = torch.Generator().manual_seed(1)
@@ -90,7 +94,8 @@ def test_marginal_variance_is_kept_and_the_plain_sde_is_caught(steps, shift):
 
 @pytest.mark.parametrize("steps", [2, 4])
 def test_the_preserving_step_keeps_the_share_of_noise_at_any_number_of_steps(steps):
-    """x_{s'} has std sqrt((1 - s')^2 STD^2 + s'^2) whatever the noise level, from the exact x0 and x1.
+    """x_{s'} has std sqrt((1 - s')^2 STD^2 + s'^2) whatever the noise level,
+    from the exact x0 and x1.
 
     Here x0 and x1 are independent and known, so that nothing but the step itself is tested; the
     marginal step adds too much or too little at so few steps (leads: 0.312 for 0.30 at K = 4)."""

@@ -1,4 +1,6 @@
-"""One normalisation for training, acting and scoring: exact where nothing is to be done, an inverse where there is."""
+"""One normalisation for training, acting and scoring:
+exact where nothing is to be done, an inverse where there is.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +19,9 @@ STATES = 2
 
 
 def data(seed: int = 0, rows: int = 4000):
-    """States and chunks in three very different units; a quarter of the actions are masked, and absurd."""
+    """States and chunks in three very different units;
+    a quarter of the actions are masked, and absurd.
+    """
     g = torch.Generator().manual_seed(seed)
     states = torch.randn(rows, STATES, generator=g) * torch.tensor([100.0, 1e-6]) + torch.tensor(
         [250.0, 3.0]
@@ -109,7 +113,9 @@ def test_impossible_settings_are_refused(config, low, sentence):
 
 
 def scaled():
-    """The tiny model for an environment whose actions go from 0 to 512, and clips in these units."""
+    """The tiny model for an environment whose actions go from 0 to 512,
+    and clips in these units.
+    """
     wam = replace(tiny.MODEL, normalize=NormalizeConfig(actions="quantiles")).build(
         views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4, bounds=([0.0, 0.0], [512.0, 512.0])
     )
@@ -120,7 +126,9 @@ def scaled():
 
 
 def test_units_change_neither_the_loss_nor_the_log_probability():
-    """Only the normalisation knows the units: what is learned and scored is the same, what is executed is rescaled."""
+    """Only the normalisation knows the units:
+    what is learned and scored is the same, what is executed is rescaled.
+    """
     plain = replace(tiny.MODEL, normalize=NormalizeConfig(actions="quantiles")).build(
         views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4
     )

@@ -69,7 +69,9 @@ def test_noise_belongs_to_its_seed():
 
 
 def test_frames_beyond_the_end_carry_no_loss():
-    """At noise level 1 the input holds nothing of the future, so any influence would be the loss's own."""
+    """At noise level 1 the input holds nothing of the future,
+    so any influence would be the loss's own.
+    """
     wam = tiny.lively(model=at_sigma(1.0, noise_fraction=1.0, motion_weight=0.0))
     clip = probe(wam)
     clip.future_mask[0, 1] = clip.future_mask[1, 0] = False
@@ -211,7 +213,9 @@ def test_the_context_holds_the_pass_at_pure_noise(fraction):
 
 
 def test_features_at_pure_noise_hold_the_imagination():
-    """Views, history and the future in one: the last tap is all that the head needs; else there is a pass."""
+    """Views, history and the future in one:
+    the last tap is all that the head needs; else there is a pass.
+    """
     model = replace(tiny.MODEL, history_offsets=(-2, 0))
     wam = model.build(views=2, image_hw=(16, 8), action_dim=2, proprio_dim=4)
     torch.nn.init.normal_(wam.world.head.weight, std=0.05)
@@ -275,7 +279,8 @@ def test_actions_beyond_the_end_carry_no_loss():
     other.actions.requires_grad_(True)
     loss = wam.action_loss(other, features, torch.arange(3))
     assert loss.shape == (3,)
-    # The input of the masked actions is seen by the others (self-attention); their own error is not counted.
+    # The input of the masked actions is seen by the others (self-attention);
+    # their own error is not counted.
     wam.actor.head.weight.data.zero_()
     a, b = (wam.action_loss(c, features, torch.arange(3)) for c in (clip, other))
     other.actions.data[0, 3:] += 1
@@ -338,7 +343,9 @@ def test_recomputed_activations_give_the_same_gradients():
 
 
 def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
-    """Weights, features and losses are float32 to the outside; log-probabilities score what was sampled."""
+    """Weights, features and losses are float32 to the outside;
+    log-probabilities score what was sampled.
+    """
     wam = tiny.lively(model=replace(tiny.MODEL, compute="bfloat16"))
     plain = tiny.lively()
     clip, seeds = probe(wam), torch.arange(3)
@@ -366,7 +373,9 @@ def test_in_bfloat16_the_world_model_is_near_and_the_actor_exact():
 
 @pytest.mark.parametrize("noisy", ["one", "all"])
 def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypatch):
-    """On the meta device nothing is computed: who asks for a value, or for how many of something there are, fails."""
+    """On the meta device nothing is computed: who asks for a value,
+    or for how many of something there are, fails.
+    """
     # autocast does not know the device
     monkeypatch.setattr(WAM, "_precision", lambda self: contextlib.nullcontext())
     with torch.device("meta"):

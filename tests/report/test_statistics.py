@@ -31,7 +31,9 @@ def test_one_seed_is_the_plain_percentile_bootstrap():
 
 
 def test_seeds_that_disagree_widen_the_interval():
-    """Two seeds, one always and one never: a draw of two has mean 0, 1/2 or 1 with chance 1/4, 1/2, 1/4."""
+    """Two seeds, one always and one never:
+    a draw of two has mean 0, 1/2 or 1 with chance 1/4, 1/2, 1/4.
+    """
     wide = hierarchical([[np.zeros(1000), np.ones(1000)]], bounds=RATE)
     assert (wide.value, wide.low, wide.high) == (0.5, 0.0, 1.0)
     mixed = np.arange(1000) % 2
@@ -41,7 +43,9 @@ def test_seeds_that_disagree_widen_the_interval():
 
 
 def test_two_levels_of_variance_add_up():
-    """Variance of the resampled mean: that of seeds' means (biased) / S, plus the mean within-seed variance / (S E)."""
+    """Variance of the resampled mean: that of seeds' means (biased) / S,
+    plus the mean within-seed variance / (S E).
+    """
     rng = np.random.default_rng(0)
     seeds = [(rng.random(60) < p).astype(float) for p in (0.2, 0.35, 0.5, 0.4, 0.6)]
     e = hierarchical([seeds], bounds=RATE, resamples=40_000)
@@ -71,7 +75,9 @@ def test_no_spread_gives_an_exact_interval_and_not_a_point():
 
 
 def test_the_interval_covers_what_it_says():
-    """Truth 0 over new seeds and new states; ten seeds, so that the bootstrap knows their spread."""
+    """Truth 0 over new seeds and new states;
+    ten seeds, so that the bootstrap knows their spread.
+    """
     rng, hits, n = np.random.default_rng(3), 0, 200
     for i in range(n):
         p = rng.normal(0, 0.08, 10)
@@ -90,8 +96,10 @@ def test_the_same_seed_gives_the_same_interval():
         hierarchical([[np.ones(3)], []], bounds=RATE)
 
 
-# python -m venv v && v/bin/pip install rliable 'pandas<3' (rliable 1.2.0, arch 7.2.0, pandas 2.3.3); then
-#   library.get_interval_estimates({"x": x}, lambda s: np.array([metrics.aggregate_iqm(s)]), reps=50000,
+# python -m venv v && v/bin/pip install rliable 'pandas<3'
+# (rliable 1.2.0, arch 7.2.0, pandas 2.3.3); then
+#   library.get_interval_estimates({"x": x}, lambda s:
+# np.array([metrics.aggregate_iqm(s)]), reps=50000,
 #                                  random_state=np.random.RandomState(0))   # x: (seeds, tasks)
 RLIABLE = [
     (

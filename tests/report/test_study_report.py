@@ -208,7 +208,9 @@ def test_the_report_of_a_half_finished_study(tmp_path):
 
 @pytest.mark.parametrize("during", [False, True])
 def test_learning_curves_are_the_evaluations_where_there_are_any(tmp_path, monkeypatch, during):
-    """Before and after alone are no curve: then exploring success over control steps, as it was logged."""
+    """Before and after alone are no curve:
+    then exploring success over control steps, as it was logged.
+    """
     points = ((0.0, 0.2), (64.0, 0.6), (128.0, 0.8)) if during else ((0.0, 0.2), (128.0, 0.8))
     cells = [c if c.arm == "base" else replace(c, evaluated=points) for c in CELLS]
     drawn = {}

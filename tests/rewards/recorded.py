@@ -1,4 +1,6 @@
-"""Real episodes, cut into chunks of 8 steps with frames after 4 and 8, as a rollout cuts them; for tests of rewards."""
+"""Real episodes, cut into chunks of 8 steps with frames after 4 and 8,
+as a rollout cuts them; for tests of rewards.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Recorded:
         return range(0, len(self.frames) - 1, CHUNK)
 
     def seen(self, shift: int = 0) -> Tensor:
-        """(C, F, V, H, W, 3): the frames at the offsets, `shift` steps later, black where the episode was over."""
+        """(C, F, V, H, W, 3): the frames at the offsets,
+        `shift` steps later, black where the episode was over.
+        """
         rows = [[self._frame(s, s + o + shift) for o in OFFSETS] for s in self.chunks]
         return torch.stack([torch.stack(row) for row in rows])
 
@@ -38,7 +42,9 @@ class Recorded:
         )
 
     def scored(self, imagined: Tensor | None = None) -> Scored:
-        """As the loop would score it, had the world model imagined `imagined`, or by default what then happened."""
+        """As the loop would score it, had the world model imagined `imagined`,
+        or by default what then happened.
+        """
         steps = torch.tensor([min(CHUNK, len(self.frames) - 1 - s) for s in self.chunks])
         success = torch.zeros(len(steps), dtype=torch.bool)
         success[-1] = self.success

@@ -95,7 +95,9 @@ def test_the_interval_covers_the_truth_about_95_times_in_100(m, n, shift):
 
 
 def test_episodes_of_one_state_are_not_counted_as_independent():
-    """Four nearly equal episodes per state: the naive interval covers far too rarely, ours does not."""
+    """Four nearly equal episodes per state:
+    the naive interval covers far too rarely, ours does not.
+    """
     rng, covered = np.random.default_rng(2), {True: 0, False: 0}
     group = np.repeat(np.arange(30), 4)
     for _ in range(300):
@@ -125,7 +127,9 @@ def test_clusters_of_one_change_nothing_and_copies_add_nothing():
 
 
 def test_within_groups_compares_only_within():
-    """The score tells easy from hard states and nothing else: plain AUC is high, within states it is a coin."""
+    """The score tells easy from hard states and nothing else:
+    plain AUC is high, within states it is a coin.
+    """
     rng = np.random.default_rng(4)
     group = np.repeat(np.arange(100), 4)
     ease = np.repeat(rng.normal(size=100) * 2, 4)
@@ -175,7 +179,9 @@ def test_early_gives_every_episode_the_same_chunks_and_never_its_last():
 
 
 def test_rare_and_quick_successes_stay_in_the_comparison():
-    """K follows the outcome that ends sooner: else the many long failures would push all successes out."""
+    """K follows the outcome that ends sooner:
+    else the many long failures would push all successes out.
+    """
     success = torch.arange(100) < 8
     count = torch.where(success, 3, 8)
     episode = torch.arange(100).repeat_interleave(count)
@@ -183,7 +189,9 @@ def test_rare_and_quick_successes_stay_in_the_comparison():
 
 
 def test_a_score_that_knows_only_the_length_is_exposed_by_the_early_window():
-    """Reward of chunk t is -t: failures, being longer, score lower on average; early chunks tell nothing."""
+    """Reward of chunk t is -t: failures, being longer, score lower on average;
+    early chunks tell nothing.
+    """
     success = torch.arange(40) % 2 == 0
     count = torch.where(success, 4, 10)
     episode = torch.arange(40).repeat_interleave(count)
@@ -269,7 +277,9 @@ def test_chance_of_rise_is_scipys_slope_test():
 
 
 def test_chance_of_fall_matches_two_proportions_and_permutations():
-    """For two points the trend test is the pooled two-proportion z-test; for more, a permutation test agrees."""
+    """For two points the trend test is the pooled two-proportion z-test;
+    for more, a permutation test agrees.
+    """
     from scipy.stats import norm
 
     pooled = (30 + 18) / 100

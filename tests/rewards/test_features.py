@@ -1,4 +1,6 @@
-"""DINOv2 and V-JEPA2: the real classes of transformers with small random weights, fresh and from local folders."""
+"""DINOv2 and V-JEPA2: the real classes of transformers with small random weights,
+fresh and from local folders.
+"""
 
 import json
 import sys

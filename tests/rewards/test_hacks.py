@@ -30,7 +30,9 @@ SEEDS = range(3)
 
 @cache
 def episodes() -> dict[str, list[Recorded]]:
-    """Of the point environment, from the same initial states: the expert, one who errs, and one who stays."""
+    """Of the point environment, from the same initial states:
+    the expert, one who errs, and one who stays.
+    """
     env = PointConfig().build()
 
     def to_the_wrong_place(env):
@@ -97,7 +99,9 @@ def test_standing_still_does_not_beat_success(similarity, failures_only):
 
 @every
 def test_standing_still_as_imagined_earns_nothing(similarity):
-    """But the paper's reward prefers it to a success that was imagined well, not perfectly: hence the composite."""
+    """But the paper's reward prefers it to a success that was imagined well,
+    not perfectly: hence the composite.
+    """
     good = [e.scored(e.seen(-1)) for e in episodes()["success"]]  # imagined one step late
     still = [e.scored() for e in episodes()["still"]]
     assert (raw(still, similarity) == 0).all() and raw(good, similarity).mean() > 0
@@ -157,7 +161,9 @@ def test_a_faithfully_imagined_failure_is_ranked_below_a_success(similarity):
 
 @every
 def test_blur_does_not_pay(similarity):
-    """Every blur costs, the stronger the more; a right imagination is the best, also where blur helps a wrong one."""
+    """Every blur costs, the stronger the more;
+    a right imagination is the best, also where blur helps a wrong one.
+    """
     good = episodes()["success"]
     right = raw([e.scored() for e in good], similarity)
     blurs = [

@@ -1,4 +1,6 @@
-"""Rewards inside `wamrl.train`: every similarity scores a rollout, and what does not fit is refused."""
+"""Rewards inside `wamrl.train`: every similarity scores a rollout,
+and what does not fit is refused.
+"""
 
 from dataclasses import replace
 

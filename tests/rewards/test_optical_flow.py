@@ -15,7 +15,9 @@ from wamrl.rewards.reward import check_reward
 
 
 def moved(pixels: float, size: int = 64) -> Tensor:
-    """A picture of the point environment with the disc `pixels` to the right of the middle, float32 (H, W, 3)."""
+    """A picture of the point environment with the disc `pixels`
+    to the right of the middle, float32 (H, W, 3).
+    """
     env = PointConfig(image_size=size).build()
     env.reset(0)
     env._goals[:] = (0.0, 0.8)  # out of the way
@@ -101,11 +103,14 @@ def test_a_missing_torchvision_is_one_sentence(monkeypatch):
         OpticalFlowConfig(backend="raft").build()
 
 
-# --- RAFT's adapter, with a network of the same interface (the real one was checked by hand: see LOG.md)
+# --- RAFT's adapter,
+# with a network of the same interface (the real one was checked by hand: see LOG.md)
 
 
 class Shift(nn.Module):
-    """As torchvision's RAFT: (N, 3, H, W) in [-1, 1] twice -> list of flows in px, the last is the best."""
+    """As torchvision's RAFT: (N, 3, H, W) in [-1,
+    1] twice -> list of flows in px, the last is the best.
+    """
 
     def __init__(self):
         super().__init__()

@@ -31,7 +31,9 @@ def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
 
 
 def score(reward: Reward, s: Scored, won: bool | torch.Tensor = False) -> torch.Tensor:
-    """The rewards of `s`, taken as one episode, or as one per chunk where `won` differs between chunks."""
+    """The rewards of `s`, taken as one episode,
+    or as one per chunk where `won` differs between chunks.
+    """
     m = len(s.success)
     one = isinstance(won, bool)
     return reward(
@@ -311,7 +313,9 @@ def test_standing_still_earns_nothing():
 def test_the_shaping_of_an_episode_stays_below_half_the_success_gap(
     scale, shaping, max_chunks, seed, failures_only, history
 ):
-    """Whatever the frames are, and were before (`history`): the worst success beats the best failure."""
+    """Whatever the frames are, and were before (`history`):
+    the worst success beats the best failure.
+    """
     reward = RewardConfig(mode="composite", shaping=shaping, failures_only=failures_only).build(
         max_chunks
     )

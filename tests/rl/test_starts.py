@@ -11,7 +11,9 @@ def train(*index: int) -> list[Start]:
     return [Start(split="train", index=i) for i in index]
 
 
-def seen(cfg: StartsConfig = StartsConfig(group=2, revisit=0.5, capacity=50)) -> Starts:  # noqa: B008 frozen
+def seen(
+    cfg: StartsConfig = StartsConfig(group=2, revisit=0.5, capacity=50),  # noqa: B008
+) -> Starts:
     starts = Starts(cfg)
     starts.next(5, torch.Generator())  # 0..4
     outcome = {0: (1, 1), 1: (0, 0), 2: (1, 0), 3: (0, 1), 4: (0, 0)}

@@ -220,7 +220,9 @@ def test_the_rate_warms_up_and_follows_the_measured_kl():
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5])
 def test_features_that_were_not_kept_are_computed_again(sigma):
-    """Under the same noise and without a gradient for the world model: the same update, to rounding."""
+    """Under the same noise and without a gradient for the world model:
+    the same update, to rounding.
+    """
     world = replace(tiny.CONFIG.model.world, feature_sigma=sigma)
     updated = {}
     for kept in (True, False):
@@ -238,7 +240,9 @@ def test_features_that_were_not_kept_are_computed_again(sigma):
 
 
 def test_the_actor_reads_what_is_cached():
-    """bfloat16 features are rounded before the actor reads them, so that the ratio is 1 before the first update."""
+    """bfloat16 features are rounded before the actor reads them,
+    so that the ratio is 1 before the first update.
+    """
     wam = tiny.lively(model=replace(tiny.CONFIG.model, feature_dtype="bfloat16"))
     batch, flow = synthetic(wam)
     assert batch.plan.features.dtype == torch.bfloat16

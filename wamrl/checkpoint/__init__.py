@@ -1,13 +1,15 @@
-"""Checkpoints without pickle: a folder of tensors (safetensors), structure (JSON) and a sha256 manifest.
+"""Checkpoints without pickle: a folder of tensors (safetensors),
+structure (JSON) and a sha256 manifest.
 
-What may be in a state: dicts (keys: str, int, float, bool, None), lists, tuples, None, bool, int, float, str, bytes,
-torch tensors and numpy arrays of any dtype and shape. It comes back bitwise, on the CPU, with the same nesting, key
-order and types (a Parameter as a Tensor, an OrderedDict as a dict). A folder is written whole or not at all, so a crash
-or a full disk leaves the earlier checkpoints alone.
+What may be in a state: dicts (keys: str, int, float, bool, None), lists, tuples, None, bool, int,
+float, str, bytes, torch tensors and numpy arrays of any dtype and shape. It comes back bitwise, on
+the CPU, with the same nesting, key order and types (a Parameter as a Tensor, an OrderedDict as a
+dict). A folder is written whole or not at all, so a crash or a full disk leaves the earlier
+checkpoints alone.
 
 Example:
-    save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng_state(), "step": 12})
-    state = load(path); set_rng_state(state["rng"])
+    save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng":
+    rng_state(), "step": 12}) state = load(path); set_rng_state(state["rng"])
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ _ADVICE = "resume from another checkpoint, or start again"
 
 
 def save(path: Path, state: dict, own: dict | None = None) -> None:
-    """Write `state` to the folder `path`, replacing a checkpoint there; ValueError of one sentence if that fails.
+    """Write `state` to the folder `path`, replacing a checkpoint there;
+    ValueError of one sentence if that fails.
 
-    Called by all ranks alike: the first one writes `state`, which is the same everywhere, and each its `own` and its
-    part of what is sharded.
+    Called by all ranks alike: the first one writes `state`, which is the same everywhere, and each
+    its `own` and its part of what is sharded.
     """
     with shared_folder(path) as draft:
         if dist.main():
@@ -50,13 +53,17 @@ def save(path: Path, state: dict, own: dict | None = None) -> None:
 
 
 def load(path: Path) -> dict:
-    """The state in the folder `path`; ValueError of one sentence if it is missing, corrupt, foreign or too new."""
+    """The state in the folder `path`;
+    ValueError of one sentence if it is missing, corrupt, foreign or too new.
+    """
     check_folder(path, "checkpoint", _ADVICE)
     return _read(path, _STATE)
 
 
 def load_parts(path: Path) -> Iterator[dict]:
-    """What each rank has saved as its own, in their order, however many they were; ValueError as for `load`."""
+    """What each rank has saved as its own, in their order, however many they were;
+    ValueError as for `load`.
+    """
     check_folder(path, "checkpoint", _ADVICE)
     for file in sorted(Path(path).glob("part-*.json")):
         yield _read(path, file.stem)
@@ -75,7 +82,8 @@ def _read(path: Path, name: str) -> dict:
         raise ValueError(f"{path} is not a checkpoint of wamrl: {_ADVICE}")
     if tree.get("version") != VERSION:
         raise ValueError(
-            f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}"
+            f"{path} has version {tree.get('version')}, this wamrl reads version {VERSION}: "
+            f"{_ADVICE}"
         )
     try:
         parts = (
@@ -105,7 +113,9 @@ def _read(path: Path, name: str) -> dict:
 def save_step(
     run_dir: Path, step: int, state: dict, own: dict | None = None, keep: int = 3
 ) -> Path:
-    """Write run_dir/checkpoints/step-<step> and delete all but the last `keep` of these; `best` and `final` stay."""
+    """Write run_dir/checkpoints/step-<step> and delete all but the last `keep` of these;
+    `best` and `final` stay.
+    """
     path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
     save(path, state, own)
     for old in _steps(run_dir)[: -max(1, keep)] if dist.main() else []:

@@ -19,9 +19,11 @@ _MAX_JSON_BYTES = 1 << 30
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Fill the yielded folder; it takes the place of `path` when the block ends well, and vanishes when it does not.
+    """Fill the yielded folder;
+    it takes the place of `path` when the block ends well, and vanishes when it does not.
 
-    A sha256 manifest of all files is added. OSError (disk full, no permission) becomes a ValueError of one sentence.
+    A sha256 manifest of all files is added.
+    OSError (disk full, no permission) becomes a ValueError of one sentence.
     """
     path = Path(path)
     if path.exists() and not (path / MANIFEST).is_file():
@@ -44,7 +46,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def shared_folder(path: Path) -> Iterator[Path]:
-    """`atomic_folder` for all ranks: the first one makes it, the others write into it too, and none is ahead."""
+    """`atomic_folder` for all ranks: the first one makes it,
+    the others write into it too, and none is ahead.
+    """
     if dist.main():
         with atomic_folder(path) as draft:
             dist.same(str(draft.absolute()))
@@ -57,7 +61,9 @@ def shared_folder(path: Path) -> Iterator[Path]:
 
 
 def check_folder(path: Path, what: str, advice: str) -> None:
-    """Compare all files with the manifest; ValueError of one sentence, `what` it should be and the user's way out."""
+    """Compare all files with the manifest;
+    ValueError of one sentence, `what` it should be and the user's way out.
+    """
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"there is no {what} at {path}: {advice}")

@@ -15,7 +15,9 @@ _PLAIN = (type(None), bool, int, str)  # what JSON keeps as it is
 
 
 def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for `value`: plain scalars as they are, all else as {tag: content}; tensors are put into `tensors`."""
+    """JSON for `value`: plain scalars as they are, all else as {tag:
+    content}; tensors are put into `tensors`.
+    """
     if type(value) in _PLAIN:
         return value
     if type(value) is float:
@@ -40,7 +42,8 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return _encode_array(value, where, tensors)
     raise ValueError(
-        f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint keeps"
+        f"cannot save {where}: {type(value).__name__} is not a kind of value that a checkpoint "
+        "keeps"
     )
 
 
@@ -80,7 +83,9 @@ def _encode_array(
 
 
 def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors that share no memory, as safetensors demands; tied weights are written twice."""
+    """Contiguous tensors that share no memory, as safetensors demands;
+    tied weights are written twice.
+    """
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():
@@ -96,8 +101,8 @@ def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def decode(node: Any, tensors: dict[str, Tensor], parts: list[dict[str, Tensor]]) -> Any:
-    """The inverse of `encode`, given the `shards` of all ranks; KeyError, TypeError, ValueError or AttributeError on
-    anything else."""
+    """The inverse of `encode`, given the `shards` of all ranks; KeyError, TypeError, ValueError or
+    AttributeError on anything else."""
     if type(node) in _PLAIN:
         return node
     ((tag, content),) = node.items()

@@ -1,4 +1,6 @@
-"""Training samples: `ClipDataset` cuts them out of recorded episodes, `ClipBuffer` keeps the latest of rollouts."""
+"""Training samples: `ClipDataset` cuts them out of recorded episodes,
+`ClipBuffer` keeps the latest of rollouts.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,16 @@ _TENSORS = tuple(f.name for f in fields(Clip) if f.name != "text")
 
 
 class ClipDataset:
-    """All control steps of a recording as clips. Frames stay where the recording has them; sampling fetches them.
+    """All control steps of a recording as clips.
+    Frames stay where the recording has them; sampling fetches them.
 
-    history_offsets: control steps <= 0, ascending, the last is 0; before the episode's start the first frame repeats.
-    frame_offsets: control steps > 0; beyond the episode's end the last frame repeats and `future_mask` is False.
-    chunk: actions per clip (the expert's labels); beyond the end they are zero and `action_mask` is False.
+    history_offsets: control steps <= 0, ascending, the last is 0; before the episode's start the
+    first frame repeats. frame_offsets: control steps > 0; beyond the episode's end the last frame
+    repeats and `future_mask` is False. chunk: actions per clip (the expert's labels); beyond the
+    end they are zero and `action_mask` is False.
 
-    Example: `clip = ClipDataset(open_store(path), (0,), (4, 8), 8).sample(32, torch.Generator().manual_seed(0))`
+    Example: `clip = ClipDataset(open_store(path), (0,), (4, 8), 8).sample(32,
+    torch.Generator().manual_seed(0))`
     """
 
     def __init__(
@@ -69,7 +74,9 @@ class ClipDataset:
         return len(self._episode)
 
     def sample(self, batch: int, generator: torch.Generator, part: slice = slice(None)) -> Clip:
-        """`batch` clips, uniform over all control steps, with replacement; of these, the ones in `part`."""
+        """`batch` clips, uniform over all control steps, with replacement;
+        of these, the ones in `part`.
+        """
         return self.at(torch.randint(len(self), (batch,), generator=generator)[part])
 
     def at(self, steps_B: Tensor) -> Clip:
@@ -94,7 +101,8 @@ class ClipDataset:
         )
 
     def statistics(self, most: int = 200_000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `Normalization.fit` takes: states (R, P), actions (M, N, A), mask (M, N), present states (M, P).
+        """What `Normalization.fit` takes: states (R, P),
+        actions (M, N, A), mask (M, N), present states (M, P).
 
         Every state from which a clip can begin; chunks of up to `most` of them, evenly spaced.
         """
@@ -118,10 +126,12 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 class ClipBuffer:
-    """The latest `capacity` clips, first in, first out. After a restore the same calls give bitwise the same clips.
+    """The latest `capacity` clips, first in, first out.
+    After a restore the same calls give bitwise the same clips.
 
-    Every rank holds the clips that it has appended, and knows the places of all: those of one `append` follow each
-    other in the order of the ranks. `append` and `sample` are called by all ranks alike.
+    Every rank holds the clips that it has appended, and knows the places of all: those of one
+    `append` follow each other in the order of the ranks. `append` and `sample` are called by all
+    ranks alike.
     Memory: own clips * (T + F) * V * H * W * 3 bytes, taken as the buffer fills.
     """
 
@@ -138,7 +148,9 @@ class ClipBuffer:
         return len(self._text)
 
     def append(self, clip: Clip) -> None:
-        """Add the rows of `clip` in order, dropping the oldest ones; shapes must be those of the first append."""
+        """Add the rows of `clip` in order, dropping the oldest ones;
+        shapes must be those of the first append.
+        """
         data = {name: getattr(clip, name).cpu() for name in _TENSORS}
         if not self._data:
             self._data = {
@@ -159,10 +171,13 @@ class ClipBuffer:
         self._next = (self._next + count) % self.capacity
 
     def sample(self, batch: int, generator: torch.Generator, part: slice = slice(None)) -> Clip:
-        """`batch` clips, uniform, with replacement; of these, the ones in `part`. ValueError if there is none yet."""
+        """`batch` clips, uniform, with replacement; of these, the ones in `part`.
+        ValueError if there is none yet.
+        """
         if not self._text:
             raise ValueError(
-                "no clip was collected yet (no success?): start from a stronger base or roll out more"
+                "no clip was collected yet (no success?): start from a stronger base or roll out "
+                "more"
             )
         index = torch.randint(len(self), (batch,), generator=generator)
         columns = {name: self._fetch(column, index)[part] for name, column in self._data.items()}
@@ -189,10 +204,13 @@ class ClipBuffer:
         }
 
     def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
-        """Take over a state of a buffer with the same capacity. parts: the `own_state` of all ranks that saved it."""
+        """Take over a state of a buffer with the same capacity.
+        parts: the `own_state` of all ranks that saved it.
+        """
         if state["capacity"] != self.capacity:
             raise ValueError(
-                f"the saved buffer holds {state['capacity']} clips, this one {self.capacity}: use the same"
+                f"the saved buffer holds {state['capacity']} clips, this one {self.capacity}: use "
+                "the same"
             )
         self._next, self._text, self._data = state["next"], list(state["text"]), {}
         self._mine = torch.zeros(self.capacity, dtype=torch.bool)
@@ -212,5 +230,6 @@ class ClipBuffer:
             if column.shape[1:] != mine.shape[1:] or column.dtype != mine.dtype:
                 found, kept = (f"{t.dtype} {tuple(t.shape[1:])}" for t in (column, mine))
                 raise ValueError(
-                    f"{name} of the new clips is {found} per clip, the buffer keeps {kept}: use one model spec"
+                    f"{name} of the new clips is {found} per clip, the buffer keeps {kept}: use "
+                    "one model spec"
                 )

@@ -1,4 +1,5 @@
-"""Demonstrations by an environment's scripted expert, and replays of episodes, in parallel processes.
+"""Demonstrations by an environment's scripted expert,
+and replays of episodes, in parallel processes.
 
 Example:
     episodes = collect(DemoConfig(env=PointConfig(), episodes=40))
@@ -54,7 +55,8 @@ class DemoConfig:
             )
         if not 0 <= self.noise <= 2:
             raise ValueError(
-                f"noise={self.noise} is not possible: choose a standard deviation from 0 to 2 (0.3 is usual)"
+                f"noise={self.noise} is not possible: choose a standard deviation from 0 to 2 (0.3 "
+                "is usual)"
             )
         if self.split not in SPLITS:
             raise ValueError(f"split={self.split!r} is not possible: choose one of {SPLITS}")
@@ -65,7 +67,8 @@ class DemoConfig:
 
 
 def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -> list[Episode]:
-    """The episodes in the order of their starts, the same whatever `n_workers`; `progress(1)` after each.
+    """The episodes in the order of their starts, the same whatever `n_workers`;
+    `progress(1)` after each.
 
     ValueError when the environment cannot be built, has no expert, or no episode is left.
     """
@@ -76,7 +79,8 @@ def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -
     kept = [episode for episode in episodes if cfg.keep_failures or episode.success]
     if not kept:
         raise ValueError(
-            f"the expert failed in all {cfg.episodes} episodes: lower the noise or raise the horizon"
+            f"the expert failed in all {cfg.episodes} episodes: lower the noise or raise the "
+            "horizon"
         )
     return kept
 
@@ -87,7 +91,8 @@ def replay(
     played: Sequence[tuple[Start, np.ndarray]],
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Episode]:
-    """Episodes that were played before, with every frame: from each start the executed actions, float32 (S, A).
+    """Episodes that were played before, with every frame:
+    from each start the executed actions, float32 (S, A).
 
     ValueError where the environment does not repeat itself.
     """
@@ -155,7 +160,9 @@ def _environ(changes: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_main() -> Iterator[None]:
-    """New processes do not run the caller's script again: that imports torch, half a gigabyte in each."""
+    """New processes do not run the caller's script again:
+    that imports torch, half a gigabyte in each.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

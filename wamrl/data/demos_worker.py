@@ -1,4 +1,6 @@
-"""One episode after the other in a worker process, every frame of it. No torch here: the workers import this file."""
+"""One episode after the other in a worker process, every frame of it.
+No torch here: the workers import this file.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _built: list[Env] = []
 
 
 def end_with_the_parent() -> None:
-    """First thing in a worker: if the process that wants the episodes is killed, nobody would end us."""
+    """First thing in a worker:
+    if the process that wants the episodes is killed, nobody would end us.
+    """
 
     def watch() -> None:
         multiprocessing.parent_process().join()
@@ -43,10 +47,11 @@ def play(env: Env, seed: int, policy: float | np.ndarray) -> dict:
 
 
 def record(env: Env, seed: int, noise: float) -> dict:
-    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` (in half-ranges of the action bounds)
-    disturbs what is executed (DART).
+    """The fields of an `Episode`: the expert acts, Gaussian noise of std `noise` (in half-ranges of
+    the action bounds) disturbs what is executed (DART).
 
-    The label stays what the expert meant in the state where it was. A function of (environment, seed, noise) alone.
+    The label stays what the expert meant in the state where it was.
+    A function of (environment, seed, noise) alone.
     """
     env.reset(seed)
     expert, rng = env.expert(), np.random.default_rng([seed, _NOISE_STREAM])
@@ -61,7 +66,9 @@ def record(env: Env, seed: int, noise: float) -> dict:
 
 
 def replay(env: Env, seed: int, actions: np.ndarray) -> dict:
-    """The fields of an `Episode`: what the actions (S, A) once led to from this start, seen at every control step."""
+    """The fields of an `Episode`:
+    what the actions (S, A) once led to from this start, seen at every control step.
+    """
     env.reset(seed)
 
     def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +82,9 @@ def replay(env: Env, seed: int, actions: np.ndarray) -> dict:
 
 
 def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> dict:
-    """From the present state to the episode's end; decide(step) gives the label and what is executed."""
+    """From the present state to the episode's end;
+    decide(step) gives the label and what is executed.
+    """
     frames, proprio, labels, executed = [env.render()], [env.proprio()], [], []
     success, end = False, False
     while not end:

@@ -1,4 +1,5 @@
-"""Demonstrations in the HDF5 files of robomimic and LIBERO. Needs `pip install 'wamrl[data]'`. More: docs/data-hdf5.md.
+"""Demonstrations in the HDF5 files of robomimic and LIBERO.
+Needs `pip install 'wamrl[data]'`. More: docs/data-hdf5.md.
 
 Example:
     recording = open_hdf5(Path("lift/image_v15.hdf5"), views=("front", "wrist"), image_hw=(64, 64))
@@ -37,18 +38,21 @@ def open_hdf5(
 ) -> Hdf5Recording:
     """Open a file of demonstrations; numbers are read now, frames when somebody asks for them.
 
-    views: cameras by key ("agentview_image"), without its ending, or "front" and "wrist"; None: all, by name.
-    state_keys: keys of `obs`, joined in this order into the proprioception. None: LIBERO hand position (3), axis-angle
-    (3), fingers (2); robomimic hand position (3), quaternion (w, x, y, z) with x + y >= 0 (4), fingers (2).
-    image_hw: (H, W) to resize every frame to; None: as stored, which must then be the same for all views.
-    mask: only the episodes of that group of `mask/` ("train", "valid"; robomimic). text: the instruction, if the file's
-    own one (LIBERO), or the words of its task's name (robomimic), is not the wanted one.
+    views: cameras by key ("agentview_image"), without its ending, or "front" and "wrist"; None:
+    all, by name. state_keys: keys of `obs`, joined in this order into the proprioception. None:
+    LIBERO hand position (3), axis-angle (3), fingers (2); robomimic hand position (3), quaternion
+    (w, x, y, z) with x + y >= 0 (4), fingers (2). image_hw: (H, W) to resize every frame to; None:
+    as stored, which must then be the same for all views. mask: only the episodes of that group of
+    `mask/` ("train", "valid"; robomimic). text: the instruction, if the file's own one (LIBERO), or
+    the words of its task's name (robomimic), is not the wanted one.
 
-    Pictures come upright as our environments give them; LIBERO's with left and right exchanged, as OpenVLA and openpi
-    feed them. No frame is made up: an episode has n actions and n + 1 frames only where `next_obs` holds the last one,
-    else n - 1 actions. It succeeded if its reward ever reached 1 (without rewards: if it is ever done).
+    Pictures come upright as our environments give them; LIBERO's with left and right exchanged, as
+    OpenVLA and openpi feed them. No frame is made up: an episode has n actions and n + 1 frames
+    only where `next_obs` holds the last one, else n - 1 actions. It succeeded if its reward ever
+    reached 1 (without rewards: if it is ever done).
 
-    ValueError of one sentence if h5py is missing, or the file is absent, broken, absurd, or points out of itself.
+    ValueError of one sentence if h5py is missing, or the file is absent,
+    broken, absurd, or points out of itself.
     """
     path = Path(path)
     file = h5.open_file(path)
@@ -125,7 +129,8 @@ class Hdf5Recording(Recording):
         widths = {tuple(d.shape[1:] for d in (demo.actions, *demo.states)) for demo in self._demos}
         if len(widths) > 1 or not keys:
             raise ValueError(
-                f"{self._path}: its episodes have states or actions of different widths, or none at all"
+                f"{self._path}: its episodes have states or actions of different widths, or none "
+                "at all"
             )
         rows = [self._states(demo, keys) for demo in self._demos]
         labels = [_labels(demo, self._layout) for demo in self._demos]
@@ -193,7 +198,9 @@ def _demo_names(file: h5py.File, data: h5py.Group, mask: str, path: Path) -> lis
 
 
 def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) -> _Demo:
-    """All that will be read of one episode; ValueError of one sentence at the first thing that does not fit."""
+    """All that will be read of one episode;
+    ValueError of one sentence at the first thing that does not fit.
+    """
     actions, obs = h5.numbers(demo, "actions"), h5.subgroup(demo, "obs")
     n = len(actions)
     where = f"{demo.name.lstrip('/')}"
@@ -212,7 +219,8 @@ def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) ->
         after = None
     if n < 2 and after is None:
         raise ValueError(
-            f"{where} has one row only: without next_obs no action has a frame after it, leave it out"
+            f"{where} has one row only: without next_obs no action has a frame after it, leave it "
+            "out"
         )
     wins = next((key for key in ("rewards", "dones") if h5.member(demo, key) is not None), None)
     if wins is None:

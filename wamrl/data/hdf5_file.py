@@ -1,5 +1,5 @@
-"""HDF5 files of strangers: nothing outside of the file is opened, nothing is unpickled, and sizes are checked before
-anything is read.
+"""HDF5 files of strangers: nothing outside of the file is opened, nothing is unpickled, and sizes
+are checked before anything is read.
 
 h5py is imported inside functions only: it comes with `pip install 'wamrl[data]'`.
 """
@@ -61,7 +61,9 @@ def names(group: h5py.Group, limit: int = 10_000) -> list[str]:
 
 
 def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What lies in the group itself under `name`, None if there is nothing; links to elsewhere are refused."""
+    """What lies in the group itself under `name`, None if there is nothing;
+    links to elsewhere are refused.
+    """
     import h5py
 
     if not group.id.links.exists(name.encode()):
@@ -104,7 +106,8 @@ def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datase
         )
     if rows is not None and found.shape[0] != rows:
         raise ValueError(
-            f"{where} has {found.shape[0]} rows, but the episode has {rows} actions: write the file again"
+            f"{where} has {found.shape[0]} rows, but the episode has {rows} actions: write the "
+            "file again"
         )
     if found.chunks is None:
         whole = found.id.get_storage_size() >= found.nbytes
@@ -118,7 +121,8 @@ def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datase
             )
     if not whole:
         raise ValueError(
-            f"{where} declares shape {found.shape}, but not all of it was written: write the file again"
+            f"{where} declares shape {found.shape}, but not all of it was written: write the file "
+            "again"
         )
     return found
 
@@ -128,7 +132,8 @@ def numbers(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datas
     found = column(group, name, rows)
     if found.dtype.kind not in "fiub" or found.ndim > 2 or 0 in found.shape:
         raise ValueError(
-            f"{_place(group)}/{name} is {found.dtype} {found.shape}: numbers (n,) or (n, k) are needed"
+            f"{_place(group)}/{name} is {found.dtype} {found.shape}: numbers (n,) or (n, k) are "
+            "needed"
         )
     return found
 
@@ -138,7 +143,8 @@ def pictures(group: h5py.Group, name: str, rows: int) -> h5py.Dataset:
     found = column(group, name, rows)
     if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] != 3 or 0 in found.shape:
         raise ValueError(
-            f"{_place(group)}/{name} is {found.dtype} {found.shape}: pictures uint8 (n, H, W, 3) are needed"
+            f"{_place(group)}/{name} is {found.dtype} {found.shape}: pictures uint8 (n, H, W, 3) "
+            "are needed"
         )
     return found
 
@@ -164,7 +170,8 @@ def read_names(dataset: h5py.Dataset) -> list[str]:
         or dataset.nbytes > MAX_NUMBERS
     ):
         raise ValueError(
-            f"{dataset.name.lstrip('/')} is {dataset.dtype} {dataset.shape}: names of episodes are needed"
+            f"{dataset.name.lstrip('/')} is {dataset.dtype} {dataset.shape}: names of episodes are "
+            "needed"
         )
     return [n.decode("utf-8", "replace") for n in dataset[()].tolist()]
 

@@ -1,9 +1,11 @@
 """What robomimic and LIBERO call things, and how their pictures, states and moments become ours.
 
-Sources: robomimic `envs/env_robosuite.py` (get_observation turns pictures upright), `scripts/dataset_states_to_obs.py`
-(obs before, next_obs after the action). LIBERO `scripts/create_dataset.py` (robosuite's raw pictures, bottom row first;
-an observation is recorded AFTER its action, see its issue 54). OpenVLA `experiments/robot/libero/`:
-`regenerate_libero_dataset.py` (raw pictures, before the action), `libero_utils.py` (turns pictures by 180 degrees).
+Sources: robomimic `envs/env_robosuite.py` (get_observation turns pictures upright),
+`scripts/dataset_states_to_obs.py` (obs before, next_obs after the action). LIBERO
+`scripts/create_dataset.py` (robosuite's raw pictures, bottom row first; an observation is recorded
+AFTER its action, see its issue 54). OpenVLA `experiments/robot/libero/`:
+`regenerate_libero_dataset.py` (raw pictures, before the action), `libero_utils.py` (turns pictures
+by 180 degrees).
 """
 
 from __future__ import annotations
@@ -46,8 +48,10 @@ def find_layout(data: h5py.Group, demo: h5py.Group, path: Path) -> Layout:
     if any(key.endswith("_image") for key in keys):
         return _robomimic(data, keys)
     raise ValueError(
-        f"{path} holds states but no pictures: render them first, with robomimic's dataset_states_to_obs.py "
-        "(--camera_names agentview robot0_eye_in_hand) or LIBERO's create_dataset.py (--use-camera-obs)"
+        f"{path} holds states but no pictures: render them first, with robomimic's "
+        "dataset_states_to_obs.py "
+        "(--camera_names agentview robot0_eye_in_hand) or LIBERO's create_dataset.py "
+        "(--use-camera-obs)"
     )
 
 
@@ -90,7 +94,9 @@ def _robomimic(data: h5py.Group, keys: list[str]) -> Layout:
 def pick_cameras(
     layout: Layout, keys: list[str], views: tuple[str, ...] | None, path: Path
 ) -> dict[str, str]:
-    """View -> key, in order. A view is a key, a key without its ending, or our environments' "front" or "wrist"."""
+    """View -> key, in order. A view is a key, a key without its ending,
+    or our environments' "front" or "wrist".
+    """
     known = {
         key.removesuffix(layout.suffix): key for key in sorted(keys) if key.endswith(layout.suffix)
     }
@@ -100,7 +106,8 @@ def pick_cameras(
         name = next((name for name in wanted if name in known), None)
         if name is None or view in found:
             raise ValueError(
-                f"{path} has no camera {view!r} (or it was named twice): choose from {', '.join(known)}"
+                f"{path} has no camera {view!r} (or it was named twice): choose from "
+                f"{', '.join(known)}"
             )
         found[view] = known[name]
     if not found:
@@ -109,8 +116,9 @@ def pick_cameras(
 
 
 def state(key: str, values: np.ndarray, panda: bool) -> np.ndarray:
-    """One part of the proprioception, float32 (n, k). Quaternions: (x, y, z, w) there; (w, x, y, z), x + y >= 0
-    here, as in `wamrl/envs/robosuite_sim.py`: a hand that points down has w = 0, whose sign would jump."""
+    """One part of the proprioception, float32 (n, k). Quaternions: (x, y, z, w) there; (w, x, y,
+    z), x + y >= 0 here, as in `wamrl/envs/robosuite_sim.py`: a hand that points down has w = 0,
+    whose sign would jump."""
     if not key.endswith(("eef_quat", "eef_quat_site")) or values.shape[1] != 4:
         return values
     w, x, y, z = values[:, 3], values[:, 0], values[:, 1], values[:, 2]

@@ -1,8 +1,9 @@
-"""Recorded episodes, wherever they lie: small columns in memory, frames fetched by row when somebody needs them.
+"""Recorded episodes, wherever they lie: small columns in memory,
+frames fetched by row when somebody needs them.
 
-Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e rows of `actions`
-and S_e + 1 rows of `proprio` and frames (row s is what was seen before action s, the last one what the last action led
-to).
+Rows are numbered over all episodes, one after the other: episode e has S_e control steps, hence S_e
+rows of `actions` and S_e + 1 rows of `proprio` and frames (row s is what was seen before action s,
+the last one what the last action led to).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Recording(ABC):
 
     @abstractmethod
     def frames(self, rows: np.ndarray) -> np.ndarray:
-        """The frames at int64 `rows` (n,) in [0, R), in any order, repeats allowed: uint8 (n, V, H, W, 3)."""
+        """The frames at int64 `rows` (n,) in [0, R), in any order,
+        repeats allowed: uint8 (n, V, H, W, 3).
+        """
 
     def __len__(self) -> int:
         """Number of episodes."""

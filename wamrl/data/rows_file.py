@@ -1,7 +1,8 @@
-"""Tables of rows in one safetensors file, larger than memory if need be: written part by part, read row by row.
+"""Tables of rows in one safetensors file, larger than memory if need be:
+written part by part, read row by row.
 
-Reading goes by `os.pread`, not by a memory map: what is read is all the memory that is used, and a file that somebody
-shortens gives an error and not a crash.
+Reading goes by `os.pread`, not by a memory map: what is read is all the memory that is used, and a
+file that somebody shortens gives an error and not a crash.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class RowsFile:
             )
             if got == 0:
                 raise ValueError(
-                    f"{self._file.name} has become shorter while it was read: put it back and start again"
+                    f"{self._file.name} has become shorter while it was read: put it back and "
+                    "start again"
                 )
             done += got
         return out

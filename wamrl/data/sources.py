@@ -9,7 +9,10 @@ from wamrl.data.recording import Recording
 from wamrl.data.store import open_store
 
 Kind = Literal["wamrl", "lerobot", "hdf5"]
-KINDS = "a folder of episodes (index.json), a LeRobotDataset (meta/info.json), an HDF5 file of robomimic or LIBERO"
+KINDS = (
+    "a folder of episodes (index.json), a LeRobotDataset (meta/info.json), an HDF5 file of "
+    "robomimic or LIBERO"
+)
 
 
 def kind(path: Path) -> Kind | None:
@@ -24,7 +27,8 @@ def kind(path: Path) -> Kind | None:
 def open_dataset(
     path: Path, *, views: tuple[str, ...] | None = None, image_hw: tuple[int, int] | None = None
 ) -> Recording:
-    """Any dataset. views: cameras in this order, None: all; image_hw: resize to that (our own folders: as they are).
+    """Any dataset. views: cameras in this order, None: all;
+    image_hw: resize to that (our own folders: as they are).
 
     ValueError of one sentence if there is none, or it is broken.
     """

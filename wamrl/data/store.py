@@ -1,9 +1,11 @@
-"""Episodes on disk: a folder of `episodes.safetensors` and `index.json`, written whole or not at all.
+"""Episodes on disk: a folder of `episodes.safetensors` and `index.json`,
+written whole or not at all.
 
-episodes.safetensors: the episodes one after the other, `frames` uint8 (R, V, H, W, 3) and `proprio` float32 (R, P) with
-S+1 rows per episode, `actions` and `executed` float32 (Q, A) with S rows. index.json: format, version, the spec of the
-environment, per episode length (S), success, stages, seed, text, and the sha256 of the tensors and of the index itself.
-Frames are never all in memory, neither when a folder is written nor when it is trained on.
+episodes.safetensors: the episodes one after the other, `frames` uint8 (R, V, H, W, 3) and `proprio`
+float32 (R, P) with S+1 rows per episode, `actions` and `executed` float32 (Q, A) with S rows.
+index.json: format, version, the spec of the environment, per episode length (S), success, stages,
+seed, text, and the sha256 of the tensors and of the index itself. Frames are never all in memory,
+neither when a folder is written nor when it is trained on.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ _FACTS = {"length": int, "success": bool, "stages": int, "seed": int, "text": st
 
 
 def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
-    """Write the new folder `path`; ValueError of one sentence if something is there, or writing fails."""
+    """Write the new folder `path`;
+    ValueError of one sentence if something is there, or writing fails.
+    """
     if not episodes:
         raise ValueError("there is no episode to save: record at least one")
     save_recording(InMemory(episodes), asdict(spec), path)
@@ -51,7 +55,9 @@ def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
 def save_recording(
     recording: Recording, spec: dict, path: Path, progress: Callable[[int], None] = lambda n: None
 ) -> None:
-    """As `save`, episode by episode; `spec`: what `load_spec` will return; `progress(1)` after each episode."""
+    """As `save`, episode by episode; `spec`: what `load_spec` will return;
+    `progress(1)` after each episode.
+    """
     index = {"format": FORMAT, "version": VERSION, "spec": json.loads(json.dumps(spec))}
     index["episodes"] = [asdict(fact) for fact in recording.facts]
     shapes = _shapes(index, "these episodes")
@@ -94,14 +100,15 @@ class Stored(Recording):
 def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
     """Read the folder; `spec`: also make sure that the episodes are of that environment.
 
-    ValueError of one sentence if the folder is missing, corrupt, truncated, foreign, of another version or environment,
-    or holds NaN. Reads every byte once, for the checksum.
+    ValueError of one sentence if the folder is missing, corrupt, truncated, foreign, of another
+    version or environment, or holds NaN. Reads every byte once, for the checksum.
     """
     path = Path(path)
     index = _read_index(path)
     if spec is not None and (keys := _differing(spec, index["spec"])):
         raise ValueError(
-            f"{path} was recorded in another environment (it differs in {', '.join(keys)}): {_ADVICE}"
+            f"{path} was recorded in another environment (it differs in {', '.join(keys)}): "
+            f"{_ADVICE}"
         )
     try:
         if _file_digest(path / _TENSORS) != index.get("sha256_tensors"):
@@ -131,7 +138,9 @@ def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
 
 
 def _differing(spec: EnvSpec, saved: dict) -> list[str]:
-    """Names of the fields that differ; fields that are younger than the recording count as their defaults."""
+    """Names of the fields that differ;
+    fields that are younger than the recording count as their defaults.
+    """
     defaults = {f.name: None if f.default is MISSING else f.default for f in fields(spec)}
     mine, there = (json.loads(json.dumps(d)) for d in (asdict(spec), defaults | saved))
     return [k for k in mine if mine[k] != there[k]]
@@ -193,7 +202,8 @@ def _read_index(path: Path) -> dict:
         raise ValueError(f"{path} is not a folder of demonstrations: {_ADVICE}")
     if index.get("version") != VERSION:
         raise ValueError(
-            f"{path} has version {index.get('version')}, this wamrl reads version {VERSION}: {_ADVICE}"
+            f"{path} has version {index.get('version')}, this wamrl reads version {VERSION}: "
+            f"{_ADVICE}"
         )
     if index.get("sha256_index") != _index_digest(index):
         raise ValueError(

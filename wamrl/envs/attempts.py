@@ -1,12 +1,14 @@
-"""Counting attempts: how often the robot went at a sub-goal, and how often it came back after it had failed.
+"""Counting attempts: how often the robot went at a sub-goal,
+and how often it came back after it had failed.
 
-An environment says at every control step whether the robot is *at* its sub-goal (holds the object, touches the button,
-is in the goal's circle), read off the simulator's state. From that:
-    an attempt begins   when the robot is at it after at least `AWAY` control steps of not being at it
-    an attempt fails    when the robot has not been at it for `AWAY` control steps and the sub-goal is not solved
-    a retry             is an attempt that follows a failed one at the same sub-goal
-The steps before the reset do not count as away: what is touched in the initial state is not an attempt. A sub-goal that
-is solved counts as attempted, whatever solved it.
+An environment says at every control step whether the robot is *at* its sub-goal (holds the object,
+touches the button, is in the goal's circle), read off the simulator's state. From that:
+    an attempt begins  when the robot is at it after `AWAY` or more control steps of not being at it
+    an attempt fails   when the robot has not been at it for `AWAY` control steps
+                       and the sub-goal is not solved
+    a retry            is an attempt that follows a failed one at the same sub-goal
+The steps before the reset do not count as away: what is touched in the initial state is not an
+attempt. A sub-goal that is solved counts as attempted, whatever solved it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ AWAY = 8  # control steps; shorter gaps are bounces of one contact
 
 
 class Attempts:
-    """The counts of one episode, a pure function of what `see` was told: make a new one at every reset.
+    """The counts of one episode, a pure function of what `see` was told:
+    make a new one at every reset.
 
-    `carries`: what the robot is at stays with it when the sub-goal is solved (an object in the hand: this hold is also
-    the first attempt at the next sub-goal); otherwise the next sub-goal is somewhere else and nobody is at it yet.
+    `carries`: what the robot is at stays with it when the sub-goal is solved (an object in the
+    hand: this hold is also the first attempt at the next sub-goal); otherwise the next sub-goal is
+    somewhere else and nobody is at it yet.
 
     Example:
         attempts = Attempts(carries=True)

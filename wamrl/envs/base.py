@@ -1,4 +1,6 @@
-"""What an environment is. Rendering is apart from stepping: only frames that somebody looks at are drawn."""
+"""What an environment is. Rendering is apart from stepping:
+only frames that somebody looks at are drawn.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class StepResult:
 
 
 class Expert(ABC):
-    """A scripted policy bound to one environment; it may read privileged state and recovers from disturbances."""
+    """A scripted policy bound to one environment;
+    it may read privileged state and recovers from disturbances.
+    """
 
     @abstractmethod
     def action(self) -> np.ndarray:
@@ -57,17 +61,23 @@ class Expert(ABC):
 
 
 class Env(ABC):
-    """One simulated episode at a time. After `reset(seed)` everything is a function of the seed and the actions."""
+    """One simulated episode at a time.
+    After `reset(seed)` everything is a function of the seed and the actions.
+    """
 
     spec: EnvSpec
 
     @abstractmethod
     def reset(self, seed: int) -> None:
-        """Put the initial state that belongs to `seed`; exactly reproducible, whatever happened before."""
+        """Put the initial state that belongs to `seed`;
+        exactly reproducible, whatever happened before.
+        """
 
     @abstractmethod
     def step(self, action: np.ndarray) -> StepResult:
-        """Execute one control step; float32 (A,), clipped to the bounds. Must not be called after the episode's end."""
+        """Execute one control step; float32 (A,), clipped to the bounds.
+        Must not be called after the episode's end.
+        """
 
     @abstractmethod
     def render(self) -> np.ndarray:
@@ -75,7 +85,9 @@ class Env(ABC):
 
     @abstractmethod
     def proprio(self) -> np.ndarray:
-        """The robot's own state, float32 (P,). No privileged object state, save a goal that no camera can see."""
+        """The robot's own state, float32 (P,).
+        No privileged object state, save a goal that no camera can see.
+        """
 
     def expert(self) -> Expert:
         raise ValueError(
@@ -88,7 +100,9 @@ class Env(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig(ABC):
-    """Subclass per environment family, frozen and picklable (it travels to the worker processes)."""
+    """Subclass per environment family,
+    frozen and picklable (it travels to the worker processes).
+    """
 
     @abstractmethod
     def validate(self) -> None:

@@ -1,4 +1,6 @@
-"""`check_env`: does an environment keep the contract of `wamrl.envs.base`? For your own environments, and for ours."""
+"""`check_env`: does an environment keep the contract of `wamrl.envs.base`?
+For your own environments, and for ours.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ _NOTHING_YET = StepResult(success=False, terminated=False, truncated=False, stag
 
 
 def check_env(env: Env, *, expert: bool = False, limit: int = 5000) -> None:
-    """Run a few short episodes and raise ValueError, one sentence naming the fault, at the first broken promise.
+    """Run a few short episodes and raise ValueError,
+    one sentence naming the fault, at the first broken promise.
 
-    `expert=True` also runs the environment's scripted expert for an episode. `limit` bounds the control steps spent on
-    waiting for the clock. The environment is reset and left in some state; it is not closed. What no program can see
-    (is the picture upright? can one see the goal?) stays with you: look at a frame.
+    `expert=True` also runs the environment's scripted expert for an episode. `limit` bounds the
+    control steps spent on waiting for the clock. The environment is reset and left in some state;
+    it is not closed. What no program can see (is the picture upright? can one see the goal?) stays
+    with you: look at a frame.
 
     Example: `check_env(MetaWorldConfig(task="reach").build())`
     """
@@ -99,7 +103,9 @@ def _check_proprio(env: Env) -> np.ndarray:
 
 
 def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepResult:
-    """One step, after checking that its result makes sense; `steps` so far, and what the `last` of them gave."""
+    """One step, after checking that its result makes sense;
+    `steps` so far, and what the `last` of them gave.
+    """
     before = action.copy()
     result = env.step(action)
     _need(np.array_equal(before, action), "step() changes the action array that it is given")
@@ -126,7 +132,10 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
         not result.success or result.stages == env.spec.stages,
         "success came before all stages were done",
     )
-    late = f"the episode goes on after spec.horizon={env.spec.horizon} control steps: truncated never became True"
+    late = (
+        f"the episode goes on after spec.horizon={env.spec.horizon} control steps: truncated never "
+        "became True"
+    )
     _need(steps + 1 < env.spec.horizon or result.terminated or result.truncated, late)
     early = f"truncated after {steps + 1} control steps, but spec.horizon={env.spec.horizon}"
     _need(not result.truncated or steps + 1 >= env.spec.horizon, early)
@@ -155,7 +164,9 @@ def _check_attempts(result: StepResult, last: StepResult) -> None:
 
 
 def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.ndarray]:
-    """What is seen in the first steps after reset(seed), under actions that depend on `seed` only."""
+    """What is seen in the first steps after reset(seed),
+    under actions that depend on `seed` only.
+    """
     rng = np.random.default_rng(seed)
     low, high = env.spec.bounds
     env.reset(seed)
@@ -195,7 +206,10 @@ def _check_reset(env: Env) -> None:
     kept = frame.copy(), state.copy()
     _need(
         np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
-        "looking twice without a step shows different things: render() or proprio() changes the state",
+        (
+            "looking twice without a step shows different things: render() or proprio() changes "
+            "the state"
+        ),
     )
     env.step(env.spec.bounds[1])
     env.render(), env.proprio()

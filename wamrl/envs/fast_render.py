@@ -1,9 +1,10 @@
 """A renderer for small frames on machines without a GPU: see `benchmarks/render.py`.
 
-What costs time in software OpenGL is not the number of pixels but shadows, reflections, multisampling and the 67,000
-faces of the robot's meshes. So the meshes of a *copy* of the model are thinned by vertex clustering and the effects
-switched off; the copy is used by the renderer alone, physics keeps the original. One GL context serves the process, one
-renderer serves all environments with the same model. mujoco is imported when a renderer is made, not with this module.
+What costs time in software OpenGL is not the number of pixels but shadows, reflections,
+multisampling and the 67,000 faces of the robot's meshes. So the meshes of a *copy* of the model are
+thinned by vertex clustering and the effects switched off; the copy is used by the renderer alone,
+physics keeps the original. One GL context serves the process, one renderer serves all environments
+with the same model. mujoco is imported when a renderer is made, not with this module.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _renderers: dict[tuple, FastRenderer] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A camera that looks at a point (metres, world axes) from a distance; angles in degrees as MuJoCo defines them."""
+    """A camera that looks at a point (metres, world axes) from a distance;
+    angles in degrees as MuJoCo defines them.
+    """
 
     lookat: tuple[float, float, float]
     distance: float
@@ -47,7 +50,9 @@ class Fixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What is drawn differently from the model as it stands. It is part of a shared renderer's key."""
+    """What is drawn differently from the model as it stands.
+    It is part of a shared renderer's key.
+    """
 
     # groups of geoms that are not drawn, such as shapes for collisions
     hidden: tuple[int, ...] = ()
@@ -61,8 +66,9 @@ _AS_IT_IS = Look()
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """A ball drawn into the picture only; physics does not know it. One picture cannot tell how far away a floating
-    ball is, so it stands on a thin stem whose foot shows where it is above the table (z = 0)."""
+    """A ball drawn into the picture only; physics does not know it. One picture cannot tell how far
+    away a floating ball is, so it stands on a thin stem whose foot shows where it is above the
+    table (z = 0)."""
 
     position: tuple[float, float, float]  # metres
     radius: float = 0.025
@@ -72,7 +78,9 @@ class Marker:
 def shared_renderer(
     key: str, model: Any, height: int, width: int, look: Look = _AS_IT_IS
 ) -> FastRenderer:
-    """The process's renderer for this kind of model; `key` names the model, so equal keys must mean equal meshes."""
+    """The process's renderer for this kind of model;
+    `key` names the model, so equal keys must mean equal meshes.
+    """
     full = (os.getpid(), key, height, width, look)
     if full not in _renderers:
         _renderers[full] = FastRenderer(model, height, width, look)
@@ -80,7 +88,9 @@ def shared_renderer(
 
 
 class FastRenderer:
-    """Draws MjData of any model with the same bodies, geoms and sites as the one it was made for."""
+    """Draws MjData of any model with the same bodies,
+    geoms and sites as the one it was made for.
+    """
 
     def __init__(self, model: Any, height: int, width: int, look: Look = _AS_IT_IS) -> None:
         import mujoco
@@ -189,7 +199,9 @@ def _gl_context() -> Any:
 
 
 def _free() -> None:
-    """Free what this process holds while OpenGL is still there; at exit it is gone before the destructors."""
+    """Free what this process holds while OpenGL is still there;
+    at exit it is gone before the destructors.
+    """
     _renderers.clear()
     if context := _context.pop(os.getpid(), None):
         context.free()
@@ -198,7 +210,9 @@ def _free() -> None:
 def drawing_copy(
     model: Any, height: int, width: int, look: Look = _AS_IT_IS, cell: float = 0.02
 ) -> Any:
-    """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects, for the renderer only."""
+    """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects,
+    for the renderer only.
+    """
     import mujoco
 
     thin = copy.copy(model)
@@ -215,9 +229,11 @@ def drawing_copy(
 
 
 def thin_mesh(model: Any, mesh: int, cell: float, keep_below: int = 300) -> None:
-    """Merge the vertices of one mesh that share a grid cell, in place, and drop the faces that collapse.
+    """Merge the vertices of one mesh that share a grid cell,
+    in place, and drop the faces that collapse.
 
-    Meshes with fewer than `keep_below` faces stay as they are: small parts are what the task is about.
+    Meshes with fewer than `keep_below` faces stay as they are:
+    small parts are what the task is about.
     """
     faces, vertices = int(model.mesh_facenum[mesh]), int(model.mesh_vertnum[mesh])
     if faces < keep_below:

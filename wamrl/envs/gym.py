@@ -1,11 +1,14 @@
-"""Any environment of `gymnasium` with pictures and continuous actions, also those written for LeRobot.
+"""Any environment of `gymnasium` with pictures and continuous actions,
+also those written for LeRobot.
 
-Actions, float32 (A,): the environment's own, flattened, in its own units and bounds. Frames come from the observation
-(`pixels`, or `pixels/<camera>`) or from `env.render()`, squeezed to a square. Proprioception is `agent_pos`, or what
-`state_keys` says. An episode ends with the first success, or when the environment ends it, or at the horizon.
+Actions, float32 (A,): the environment's own, flattened, in its own units and bounds. Frames come
+from the observation (`pixels`, or `pixels/<camera>`) or from `env.render()`, squeezed to a square.
+Proprioception is `agent_pos`, or what `state_keys` says. An episode ends with the first success, or
+when the environment ends it, or at the horizon.
 
-Example: `env = GymConfig(id="gym_pusht/PushT-v0", module="gym_pusht", kwargs=(("obs_type", "pixels_agent_pos"),),
-instruction="push the T onto its green shadow").build()`; then `check_env(env)`. More: docs/bring-your-own.md.
+Example: `env = GymConfig(id="gym_pusht/PushT-v0", module="gym_pusht", kwargs=(("obs_type",
+"pixels_agent_pos"),), instruction="push the T onto its green shadow").build()`; then
+`check_env(env)`. More: docs/bring-your-own.md.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from wamrl.images import resize
 
 @dataclass(frozen=True, kw_only=True)
 class GymConfig(EnvConfig):
-    """One registered environment. A path is a key of the observation, "agent_pos", or keys in keys, "pixels/top"; ""
-    is the observation itself."""
+    """One registered environment. A path is a key of the observation, "agent_pos", or keys in keys,
+    "pixels/top"; "" is the observation itself."""
 
     id: str  # as for gymnasium.make
     instruction: str  # what the model is told
@@ -66,7 +69,8 @@ class GymConfig(EnvConfig):
             raise ValueError(f"views={self.views} is not possible: name every camera once")
         if self.image_keys and len(self.image_keys) != len(self.views):
             raise ValueError(
-                f"{len(self.image_keys)} image_keys for {len(self.views)} views: give one path per view"
+                f"{len(self.image_keys)} image_keys for {len(self.views)} views: give one path per "
+                "view"
             )
         if NOTHING in self.state_keys and len(self.state_keys) > 1:
             raise ValueError(
@@ -82,13 +86,17 @@ class GymConfig(EnvConfig):
             raise ValueError("render_mode is always rgb_array: leave it out of env.kwargs")
 
     def build(self) -> GymEnv:
-        """ValueError of one sentence if something is missing, or has no pictures, no bounded actions, no success."""
+        """ValueError of one sentence if something is missing,
+        or has no pictures, no bounded actions, no success.
+        """
         self.validate()
         return GymEnv(self)
 
 
 class GymEnv(Env):
-    """One environment of gymnasium. A picture is drawn, or squeezed, when somebody looks, once per control step."""
+    """One environment of gymnasium.
+    A picture is drawn, or squeezed, when somebody looks, once per control step.
+    """
 
     def __init__(self, config: GymConfig) -> None:
         self._config = config
@@ -161,7 +169,8 @@ class GymEnv(Env):
         if key not in info or np.size(info[key]) != 1:
             raise ValueError(
                 f"{self._config.id}: info has no single number {key!r} after a step (there is "
-                f"{', '.join(info) or 'nothing'}): name another key ({TERMINATED!r}: the end is a success)"
+                f"{', '.join(info) or 'nothing'}): name another key ({TERMINATED!r}: the end is a "
+                "success)"
             )
         return np.asarray(info[key]).item()
 
@@ -187,7 +196,8 @@ class GymEnv(Env):
                 else type(picture).__name__
             )
             raise ValueError(
-                f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 (H, W, 3)"
+                f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 "
+                "(H, W, 3)"
             )
         return picture
 

@@ -1,4 +1,6 @@
-"""How an environment of gymnasium is made, and where its pictures, its state and its actions' bounds are."""
+"""How an environment of gymnasium is made, and where its pictures,
+its state and its actions' bounds are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ TERMINATED = "terminated"  # a success key
 def connect(name: str, module: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, int | None]:
     """The environment without its clock, and what its clock says: control steps, or None.
 
-    ValueError of one sentence if a package is missing, `name` is not registered or its constructor refuses `kwargs`.
+    ValueError of one sentence if a package is missing,
+    `name` is not registered or its constructor refuses `kwargs`.
     """
     import gymnasium
 
@@ -27,7 +30,10 @@ def connect(name: str, module: str, kwargs: dict[str, Any]) -> tuple[gymnasium.E
             importlib.import_module(module)
         limit = gymnasium.spec(name).max_episode_steps
     except ImportError as error:
-        advice = "pip install 'wamrl[gym]' brings gym_pusht; for others install the package that holds it"
+        advice = (
+            "pip install 'wamrl[gym]' brings gym_pusht; for others install the package that holds "
+            "it"
+        )
         raise ValueError(
             f"cannot import {module or name} for {name} ({error}): {advice}"
         ) from error
@@ -60,7 +66,8 @@ def action_box(
     space = env.action_space
     if not isinstance(space, gymnasium.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         raise ValueError(
-            f"{name} has actions {space}: a World-Action model needs continuous ones (a Box of floats)"
+            f"{name} has actions {space}: a World-Action model needs continuous ones (a Box of "
+            "floats)"
         )
     low, high = space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -75,8 +82,9 @@ def action_box(
 
 
 def draw(env: gymnasium.Env) -> Any:
-    """The picture of env.render(). gymnasium's MuJoCo renderer draws into whatever OpenGL context is current, which
-    with several environments in one process may be another one's, or a closed one's: then the picture is black."""
+    """The picture of env.render(). gymnasium's MuJoCo renderer draws into whatever OpenGL context
+    is current, which with several environments in one process may be another one's, or a closed
+    one's: then the picture is black."""
     viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
     if viewer is not None:
         viewer.make_context_current()
@@ -84,7 +92,9 @@ def draw(env: gymnasium.Env) -> Any:
 
 
 def lookup(observation: Any, path: str) -> Any:
-    """What lies at `path`, keys joined by "/"; "" is the observation itself. ValueError names the keys that exist."""
+    """What lies at `path`, keys joined by "/"; "" is the observation itself.
+    ValueError names the keys that exist.
+    """
     for key in path.split("/") if path else ():
         if not isinstance(observation, dict) or key not in observation:
             known = ", ".join(map(str, observation)) if isinstance(observation, dict) else "no keys"
@@ -104,7 +114,8 @@ def image_keys(observation: Any, views: tuple[str, ...], keys: tuple[str, ...]) 
         return {view: f"pixels/{view}" for view in views or pixels}
     if len(views) > 1:
         raise ValueError(
-            f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as well"
+            f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as "
+            "well"
         )
     single = "pixels" if pixels is not None else "" if _is_picture(observation) else RENDER
     return {views[0] if views else "image": single}

@@ -1,18 +1,23 @@
-"""LIBERO: a simulated Panda arm, 130 tasks in five suites. Needs `pip install 'wamrl[libero]'` in its own environment.
+"""LIBERO: a simulated Panda arm, 130 tasks in five suites.
+Needs `pip install 'wamrl[libero]'` in its own environment.
 
-Actions, float32 (7,), 20 Hz: hand displacement x, y, z (1 = 5 cm ahead of where the hand is), rotation as an axis-angle
-vector in the world's axes (1 = 0.5 rad), gripper (-1 opens, +1 closes). Proprioception, float32 (8,): hand position in
-metres, hand orientation as an axis-angle vector, the two finger joints in metres; as OpenVLA and openpi feed it.
+Actions, float32 (7,), 20 Hz: hand displacement x, y, z (1 = 5 cm ahead of where the hand is),
+rotation as an axis-angle vector in the world's axes (1 = 0.5 rad), gripper (-1 opens, +1 closes).
+Proprioception, float32 (8,): hand position in metres, hand orientation as an axis-angle vector, the
+two finger joints in metres; as OpenVLA and openpi feed it.
 
-Pictures are those that policies trained on LIBERO expect (OpenVLA `get_libero_image`, openpi `examples/libero`):
-robosuite's raw image, whose row 0 is the bottom, turned by 180 degrees. So they are upright, and left and right are
-exchanged: writing is mirrored. The official size is 256; other sizes are drawn at that size.
+Pictures are those that policies trained on LIBERO expect (OpenVLA `get_libero_image`, openpi
+`examples/libero`): robosuite's raw image, whose row 0 is the bottom, turned by 180 degrees. So they
+are upright, and left and right are exchanged: writing is mirrored. The official size is 256; other
+sizes are drawn at that size.
 
-Evaluation protocol (LIBERO; horizons as in OpenVLA and openpi): 50 fixed initial states per task, 10 steps to settle,
-success = the goal predicate of the task's BDDL file. The `eval` start with index i is the fixed state i modulo 50. All
-other starts draw their placements from the task's regions, so nothing is trained on what is evaluated.
+Evaluation protocol (LIBERO; horizons as in OpenVLA and openpi): 50 fixed initial states per task,
+10 steps to settle, success = the goal predicate of the task's BDDL file. The `eval` start with
+index i is the fixed state i modulo 50. All other starts draw their placements from the task's
+regions, so nothing is trained on what is evaluated.
 
-Example: `env = LiberoConfig(suite="object", task=0).build(); env.reset(Start(split="eval", index=0).seed)`
+Example:
+`env = LiberoConfig(suite="object", task=0).build(); env.reset(Start(split="eval", index=0).seed)`
 """
 
 from __future__ import annotations
@@ -54,7 +59,8 @@ class LiberoConfig(EnvConfig):
             )
         if not 0 <= self.task < SUITES[self.suite]:
             raise ValueError(
-                f"suite {self.suite!r} has no task {self.task}: choose 0 to {SUITES[self.suite] - 1}"
+                f"suite {self.suite!r} has no task {self.task}: choose 0 to "
+                f"{SUITES[self.suite] - 1}"
             )
         if not 16 <= self.image_size <= 480:
             raise ValueError(
@@ -66,7 +72,8 @@ class LiberoConfig(EnvConfig):
             or not set(self.views) <= set(VIEWS)
         ):
             raise ValueError(
-                f"views={self.views} is not possible: choose one or more of {tuple(VIEWS)}, each once"
+                f"views={self.views} is not possible: choose one or more of {tuple(VIEWS)}, each "
+                "once"
             )
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(
@@ -82,7 +89,9 @@ class LiberoConfig(EnvConfig):
 
 
 class LiberoEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it, so skipping frames changes nothing."""
+    """One scene. Rendering reads the simulation and never changes it,
+    so skipping frames changes nothing.
+    """
 
     def __init__(self, config: LiberoConfig) -> None:
         self.task = tasks(config.suite)[config.task]

@@ -1,7 +1,9 @@
-"""LIBERO's package, its files and its assets, without its questions at import. Nothing here imports libero at the top.
+"""LIBERO's package, its files and its assets, without its questions at import.
+Nothing here imports libero at the top.
 
-The package asks on the terminal when `config.yaml` is missing; here that file is written first. Meshes and textures are
-not in the package: without a path they come from the package's own `assets` folder or from its hub download.
+The package asks on the terminal when `config.yaml` is missing; here that file is written first.
+Meshes and textures are not in the package: without a path they come from the package's own `assets`
+folder or from its hub download.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ _MISSING = (
     "(it pins robosuite 1.4.0; scripts/libero.sh makes one) ({error})"
 )
 _NO_ASSETS = (
-    "LIBERO's assets are incomplete: {file} is missing from {folder}; let LIBERO download them once "
-    "(python -c 'import libero.libero as l; l.get_assets_path()', with network) or give the folder that holds them "
+    "LIBERO's assets are incomplete: {file} is missing from {folder}; let LIBERO download them "
+    "once "
+    "(python -c 'import libero.libero as l; l.get_assets_path()', with network) or give the folder "
+    "that holds them "
     "with assets=PATH (--env.assets)"
 )
 
@@ -46,7 +50,9 @@ class Task:
 
 
 def package_dir() -> Path:
-    """The folder `libero/libero` of the installed package, found without running it; ValueError when there is none."""
+    """The folder `libero/libero` of the installed package, found without running it;
+    ValueError when there is none.
+    """
     spec = find_spec("libero")
     for root in spec.submodule_search_locations or () if spec else ():
         if (folder := Path(root) / "libero").is_dir():
@@ -55,7 +61,9 @@ def package_dir() -> Path:
 
 
 def write_config(folder: Path, package: Path) -> Path:
-    """Write the `config.yaml` that the package wants to read at import, five paths, unless there is one already."""
+    """Write the `config.yaml` that the package wants to read at import,
+    five paths, unless there is one already.
+    """
     path = folder / "config.yaml"
     if not path.exists():
         import yaml  # a dependency of libero
@@ -78,7 +86,9 @@ def write_config(folder: Path, package: Path) -> Path:
 
 @cache
 def import_libero() -> Path:
-    """Make libero importable without questions and return its package folder; ValueError says what to install."""
+    """Make libero importable without questions and return its package folder;
+    ValueError says what to install.
+    """
     package = package_dir()
     default = Path.home() / ".libero"
     write_config(Path(os.environ.setdefault("LIBERO_CONFIG_PATH", str(default))), package)
@@ -102,7 +112,9 @@ def _quiet(logger: logging.Logger) -> Any:
 
 
 def tasks(suite: str) -> list[Task]:
-    """All tasks of a suite ("spatial", "object", "goal", "10", "90") in the official order (task order 0)."""
+    """All tasks of a suite ("spatial", "object", "goal", "10", "90")
+    in the official order (task order 0).
+    """
     package = import_libero()
     from libero.libero.benchmark import task_maps
 
@@ -124,7 +136,8 @@ def tasks(suite: str) -> list[Task]:
 def init_states(path: Path) -> np.ndarray:
     """The fixed initial states of a task, float64 (50, 1 + nq + nv): time, qpos, qvel.
 
-    The files are torch pickles of one numpy array; they are read with an allow-list, so nothing in them can run.
+    The files are torch pickles of one numpy array;
+    they are read with an allow-list, so nothing in them can run.
     """
     import codecs
 
@@ -147,7 +160,9 @@ def init_states(path: Path) -> np.ndarray:
 
 
 def use_assets(path: Path | None) -> Path:
-    """Tell the package where its meshes and textures are and return the folder; None: its own, else the hub."""
+    """Tell the package where its meshes and textures are and return the folder;
+    None: its own, else the hub.
+    """
     import libero.libero as package
 
     if path is not None:

@@ -1,4 +1,6 @@
-"""LIBERO's cameras drawn as robosuite 1.4 draws them, pixel by pixel, with one GL context for the whole process."""
+"""LIBERO's cameras drawn as robosuite 1.4 draws them, pixel by pixel,
+with one GL context for the whole process.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _renderers: dict[tuple, OfficialRenderer] = {}
 
 
 def official_renderer(key: str, model: Any) -> OfficialRenderer:
-    """The process's renderer for this task; `key` names the model, so equal keys must mean equal meshes."""
+    """The process's renderer for this task;
+    `key` names the model, so equal keys must mean equal meshes.
+    """
     full = (os.getpid(), key)
     if full not in _renderers:
         for old in [k for k in _renderers if k[0] != os.getpid()]:
@@ -43,7 +47,9 @@ class OfficialRenderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
 
     def render(self, model: Any, data: Any, camera: str, size: int) -> np.ndarray:
-        """One frame, uint8 (size, size, 3), as OpenGL has it: row 0 at the bottom, robosuite's raw image."""
+        """One frame, uint8 (size, size, 3), as OpenGL has it:
+        row 0 at the bottom, robosuite's raw image.
+        """
         mj = self._mj
         self._gl.make_current()
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)

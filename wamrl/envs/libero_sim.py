@@ -1,9 +1,11 @@
-"""One LIBERO scene with exact and quick resets. libero, robosuite and mujoco are imported inside functions only.
+"""One LIBERO scene with exact and quick resets.
+libero, robosuite and mujoco are imported inside functions only.
 
-LIBERO's own `env.reset` compiles the scene anew, which takes seconds. Here the model is compiled once; a reset clears
-the simulation, restores what episodes change in the model (places of fixtures, visible sites), runs LIBERO's own
-placement code under a seeded generator and makes new controllers. The physics of a control step are robosuite's, call
-by call; only its observables, which compute images and object poses nobody asked for, are left out.
+LIBERO's own `env.reset` compiles the scene anew, which takes seconds. Here the model is compiled
+once; a reset clears the simulation, restores what episodes change in the model (places of fixtures,
+visible sites), runs LIBERO's own placement code under a seeded generator and makes new controllers.
+The physics of a control step are robosuite's, call by call; only its observables, which compute
+images and object poses nobody asked for, are left out.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _SEEN += ("cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 
 @contextmanager
 def numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which LIBERO draws from, and give the caller's state back afterwards."""
+    """Seed numpy's global generator, which LIBERO draws from,
+    and give the caller's state back afterwards.
+    """
     before = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -84,10 +88,11 @@ class Simulation:
 
     # ---- resetting
     def reset(self, seed: int, official: int | None) -> None:
-        """Random placements drawn with `seed`, or with `official` = 0..49 that fixed initial state; then settle.
+        """Random placements drawn with `seed`,
+        or with `official` = 0..49 that fixed initial state; then settle.
 
-        The fixed states hold joints only; where fixtures stand is drawn with `seed` in both cases, as in LIBERO's own
-        evaluation, where it depends on `env.seed`.
+        The fixed states hold joints only; where fixtures stand is drawn with `seed` in both cases,
+        as in LIBERO's own evaluation, where it depends on `env.seed`.
         """
         for name, value in self._kept.items():
             getattr(self.model, name)[:] = value
@@ -116,8 +121,9 @@ class Simulation:
     def step(self, action: np.ndarray) -> list[bool]:
         """One control step of 50 ms with (7,) in [-1, 1]; which conjuncts of the goal hold now.
 
-        What is seen is the last physics step but one, as in LIBERO's evaluation: robosuite takes its observations once
-        per 25 steps, and the two forced ones of `reset` and `set_init_state` shift the moment to step 24.
+        What is seen is the last physics step but one, as in LIBERO's evaluation: robosuite takes
+        its observations once per 25 steps, and the two forced ones of `reset` and `set_init_state`
+        shift the moment to step 24.
         """
         action = np.asarray(action, np.float64)
         for substep in range(self._substeps):
@@ -137,7 +143,9 @@ class Simulation:
 
     # ---- looking
     def proprio(self) -> np.ndarray:
-        """Hand position (3), hand orientation as an axis-angle vector (3), finger joints (2); float64 (8,)."""
+        """Hand position (3), hand orientation as an axis-angle vector (3),
+        finger joints (2); float64 (8,).
+        """
         position = self.seen.site_xpos[self._robot.eef_site_id]
         fingers = self.seen.qpos[self._robot._ref_gripper_joint_pos_indexes]
         return np.concatenate([position, axis_angle(self.seen.xquat[self._eef_body]), fingers])
@@ -147,7 +155,9 @@ class Simulation:
         return self.data.site_xpos[self._robot.eef_site_id].copy()
 
     def hand_axes(self) -> np.ndarray:
-        """The grip site's axes as columns, float64 (3, 3): the fingers close along the first, point along the third."""
+        """The grip site's axes as columns, float64 (3, 3):
+        the fingers close along the first, point along the third.
+        """
         return self.data.site_xmat[self._robot.eef_site_id].reshape(3, 3).copy()
 
     def opening(self) -> float:
@@ -194,9 +204,11 @@ class Simulation:
 
 
 def axis_angle(quat: np.ndarray) -> np.ndarray:
-    """The rotation vector, float64 (3,), of a quaternion w, x, y, z, with the angle in [0, 2 pi] as in robosuite.
+    """The rotation vector, float64 (3,), of a quaternion w, x, y,
+    z, with the angle in [0, 2 pi] as in robosuite.
 
-    OpenVLA and openpi use robosuite's `quat2axisangle`, which keeps the quaternion's sign: their angle can exceed pi.
+    OpenVLA and openpi use robosuite's `quat2axisangle`,
+    which keeps the quaternion's sign: their angle can exceed pi.
     """
     w = float(np.clip(quat[0], -1.0, 1.0))
     if (length := np.sqrt(1.0 - w * w)) < 1e-12:
@@ -217,7 +229,9 @@ def _until_placed(place: Any) -> Any:
 
 
 def _build(task: Task, assets: Path) -> Any:
-    """LIBERO's environment with the settings of its `ControlEnv`, without cameras and observables to compute."""
+    """LIBERO's environment with the settings of its `ControlEnv`,
+    without cameras and observables to compute.
+    """
     import robosuite
     from libero.libero.envs import TASK_MAPPING
     from libero.libero.envs.bddl_utils import get_problem_info

@@ -1,10 +1,12 @@
-"""MetaWorld: a simulated Sawyer arm at a table, the default environment. Needs `pip install 'wamrl[metaworld]'`.
+"""MetaWorld: a simulated Sawyer arm at a table, the default environment.
+Needs `pip install 'wamrl[metaworld]'`.
 
-Actions, float32 (4,): hand displacement x, y, z (1 = the hand's target moves 1 cm in this control step) and gripper
-effort (-1 opens, +1 closes). Proprioception, float32 (7,): hand position in metres, gripper opening in [0, 1], hand
-displacement of the last step in metres. The goal is not in it: it is a thing in the scene, or a green ball drawn into
-the picture. With `stages=K` (reach, push, pick-place) the next goal is put as soon as the present one is reached; in
-button-press the box then stands elsewhere with its button out, and the hand has to draw back and press again.
+Actions, float32 (4,): hand displacement x, y, z (1 = the hand's target moves 1 cm in this control
+step) and gripper effort (-1 opens, +1 closes). Proprioception, float32 (7,): hand position in
+metres, gripper opening in [0, 1], hand displacement of the last step in metres. The goal is not in
+it: it is a thing in the scene, or a green ball drawn into the picture. With `stages=K` (reach,
+push, pick-place) the next goal is put as soon as the present one is reached; in button-press the
+box then stands elsewhere with its button out, and the hand has to draw back and press again.
 
 Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); frame = env.render()`
 """
@@ -75,7 +77,9 @@ class MetaWorldConfig(EnvConfig):
 
 
 class MetaWorldEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it, so skipping frames changes nothing."""
+    """One scene. Rendering reads the simulation and never changes it,
+    so skipping frames changes nothing.
+    """
 
     def __init__(self, config: MetaWorldConfig) -> None:
         task = TASKS[config.task]
@@ -128,7 +132,9 @@ class MetaWorldEnv(Env):
         )
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:
-        """What the later stages ask for: free goals, or places of the thing to handle; float64 (3,) each."""
+        """What the later stages ask for: free goals, or places of the thing to handle;
+        float64 (3,) each.
+        """
         if self._task.touch:
             return self.sim.later_places(self._task.touch, seed, count)
         return self.sim.later_goals(seed, count)

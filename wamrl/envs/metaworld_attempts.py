@@ -1,12 +1,16 @@
-"""When is MetaWorld's hand at its sub-goal? Three kinds of tasks, all read off the simulator's state (see `attempts`).
+"""When is MetaWorld's hand at its sub-goal?
+Three kinds of tasks, all read off the simulator's state (see `attempts`).
 
-    Place  reach                    the point between the fingers is within `NEAR_GOAL` of the goal
-    Grip   what is grasped          the fingers are closed (opening < `CLOSED`), and both pads touch the object or the
-                                    hand is within `NEAR_GRASP` of the grasp point: closing on nothing beside the object
-                                    is a missed grasp, hence an attempt too
-    Touch  buttons, drawers, doors  from a contact of the hand (wrist, palm, fingers) with the object until the hand is
-                                    `LEAVE` from where it last touched it; that place moves with the part that was
-                                    touched, so a drawer that is batted on and caught up with is one attempt
+    Place  reach
+        the point between the fingers is within `NEAR_GOAL` of the goal
+    Grip   what is grasped
+        the fingers are closed (opening < `CLOSED`), and both pads touch the object or the hand is
+        within `NEAR_GRASP` of the grasp point: closing on nothing beside the object is a missed
+        grasp, hence an attempt too
+    Touch  buttons, drawers, doors
+        from a contact of the hand (wrist, palm, fingers) with the object until the hand is `LEAVE`
+        from where it last touched it; that place moves with the part that was touched, so a drawer
+        that is batted on and caught up with is one attempt
 
 Cost: benchmarks/attempts.py.
 """
@@ -36,7 +40,9 @@ class Watch(ABC):
 
 
 def watch(task: str, sim: Simulation, touch: str) -> Watch:
-    """A new watch for `task`; `touch`: the body of the mechanism that is worked on, "" where there is none."""
+    """A new watch for `task`; `touch`:
+    the body of the mechanism that is worked on, "" where there is none.
+    """
     if task in GRASPS:
         return Grip(sim, GRASPS[task])
     return Touch(sim, touch) if touch else Place(sim)

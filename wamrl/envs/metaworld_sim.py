@@ -39,7 +39,9 @@ def import_metaworld() -> Any:
 
 @cache
 def sim_class(task: str) -> type:
-    """The class of `task` whose instances copy one compiled model and one settled hand; cached per process."""
+    """The class of `task` whose instances copy one compiled
+    model and one settled hand; cached per process.
+    """
     import mujoco
 
     base = import_metaworld()[f"{task}-v3"]
@@ -55,10 +57,12 @@ def sim_class(task: str) -> type:
             return model, mujoco.MjData(model)
 
         def _reset_hand(self, steps: int = 50) -> None:
-            """Put the hand where the first reset of this process ended up, after `steps` control steps of settling.
+            """Put the hand where the first reset of this process ended up,
+            after `steps` control steps of settling.
 
-            The first one starts from the untouched model (see `Simulation.reset`), so the result is the same in every
-            process and does not depend on the seed: the task's own objects are placed after it.
+            The first one starts from the untouched model (see `Simulation.reset`), so the result is
+            the same in every process and does not depend on the seed: the task's own objects are
+            placed after it.
             """
             key = (steps, tuple(np.asarray(self.hand_init_pos).tolist()))
             if key not in settled:
@@ -80,7 +84,9 @@ def sim_class(task: str) -> type:
 
 
 class Simulation:
-    """One MetaWorld scene with exact resets. `env` is MetaWorld's object, for those who need its privileged state."""
+    """One MetaWorld scene with exact resets.
+    `env` is MetaWorld's object, for those who need its privileged state.
+    """
 
     def __init__(self, task: str) -> None:
         import mujoco
@@ -100,7 +106,9 @@ class Simulation:
         self.reset(0)
 
     def _find_parts(self) -> None:
-        """Views of the simulator's memory, and ids: found once, since a look-up by name takes 1 us."""
+        """Views of the simulator's memory, and ids:
+        found once, since a look-up by name takes 1 us.
+        """
         model, data = self.env.model, self.env.data
         self._mocap_pos, self._mocap_quat = data.mocap_pos[0], data.mocap_quat[0]
         self._ctrl = data.ctrl
@@ -114,7 +122,8 @@ class Simulation:
         env = self.env
         env.model.body_pos[:] = self._body_pos
         env.model.site_pos[:] = self._site_pos
-        # MetaWorld places some goals from positions that are only right after an earlier reset, so it resets twice
+        # MetaWorld places some goals from positions that are only right after an earlier reset,
+        # so it resets twice
         for _ in range(2):
             self._mj.mj_resetData(env.model, env.data)
             env.np_random = np.random.Generator(np.random.PCG64(seed))
@@ -145,7 +154,9 @@ class Simulation:
         return self._succeeded()
 
     def observation(self) -> np.ndarray:
-        """Full state with the goal, float64 (39,), as MetaWorld's scripted policies want it; changes nothing."""
+        """Full state with the goal, float64 (39,),
+        as MetaWorld's scripted policies want it; changes nothing.
+        """
         now = self.env._get_curr_obs_combined_no_goal()
         return np.hstack((now, now, self.env._get_pos_goal()))
 
@@ -180,7 +191,9 @@ class Simulation:
         return data.contact.geom.tolist() if data.ncon else []
 
     def touched(self, body: str) -> int | None:
-        """The id of the part of `body` that the hand (wrist, palm or fingers) touches, None if it touches none."""
+        """The id of the part of `body` that the hand (wrist, palm or fingers) touches,
+        None if it touches none.
+        """
         hand, parts = self._parts("right_hand"), self._parts(body)
         for one, two in self._contacts():
             if one in hand and two in parts:
@@ -219,11 +232,14 @@ class Simulation:
         return np.asarray(self.env._target_pos, np.float64).copy()
 
     def set_goal(self, goal: np.ndarray) -> None:
-        """Replace the goal, float64 (3,), for tasks whose goal is a free place; success is judged against it."""
+        """Replace the goal, float64 (3,), for tasks whose goal is a free place;
+        success is judged against it.
+        """
         self.env._target_pos = np.array(goal, np.float64)
 
     def later_goals(self, seed: int, count: int) -> list[np.ndarray]:
-        """`count` goals to follow the present one, each at least `HOP` from the one before; a function of the seed.
+        """`count` goals to follow the present one, each at least `HOP` from the one before;
+        a function of the seed.
 
         They lie where the task puts its objects and goals, at the goal's heights.
         """
@@ -241,9 +257,11 @@ class Simulation:
         return goals[1:]
 
     def later_places(self, body: str, seed: int, count: int) -> list[np.ndarray]:
-        """`count` places for `body` to follow the present one, float64 (3,), metres; a function of the seed.
+        """`count` places for `body` to follow the present one,
+        float64 (3,), metres; a function of the seed.
 
-        Each is `SIDESTEP` or more to the side of the one before, in the task's range, at the same depth and height.
+        Each is `SIDESTEP` or more to the side of the one before,
+        in the task's range, at the same depth and height.
         """
         rng = np.random.default_rng([seed, 1])
         space = self.env._random_reset_space
@@ -255,7 +273,9 @@ class Simulation:
         return places[1:]
 
     def move(self, body: str, place: np.ndarray) -> None:
-        """Put the thing `body` at `place`, float64 (3,), as if untouched: its joints at rest, its goal with it."""
+        """Put the thing `body` at `place`, float64 (3,), as if untouched:
+        its joints at rest, its goal with it.
+        """
         model, data = self.env.model, self.env.data
         self.set_goal(self.goal() + place - model.body(body).pos)
         model.body(body).pos = place

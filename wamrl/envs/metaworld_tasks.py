@@ -1,4 +1,6 @@
-"""The MetaWorld tasks that are offered: what the model is told, how long they last, and from where they are seen."""
+"""The MetaWorld tasks that are offered: what the model is told,
+how long they last, and from where they are seen.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from wamrl.envs.fast_render import Camera
 
-# Front views look along (cos azimuth, sin azimuth); the arm reaches in from y = 0. From behind (135) one sees the side
-# of a thing that faces the robot; from ahead (225) the arm cannot hide what the hand holds.
+# Front views look along (cos azimuth, sin azimuth); the arm reaches in from y = 0. From behind
+# (135) one sees the side of a thing that faces the robot; from ahead (225) the arm cannot hide what
+# the hand holds.
 BEHIND = Camera(lookat=(-0.03, 0.64, 0.12), distance=0.85, azimuth=135.0, elevation=-32.0)
 AHEAD = Camera(lookat=(0.0, 0.7, 0.14), distance=0.78, azimuth=225.0, elevation=-32.0)
 WRIST = Camera(body="hand", lookat=(0.0, 0.0, -0.1), distance=0.32, azimuth=160.0, elevation=-35.0)

@@ -1,10 +1,13 @@
-"""A tiny environment without a simulator: push a sliding disc onto a green goal and stop there. For tests and tries.
+"""A tiny environment without a simulator:
+push a sliding disc onto a green goal and stop there. For tests and tries.
 
-A damped point mass in the square [-1, 1]^2 (lengths in half-widths of the square): each control step
+A damped point mass in the square [-1,
+    1]^2 (lengths in half-widths of the square): each control step
     v <- 0.85 v + 0.02 a,   x <- x + v,   and v = 0 in the direction of a wall that is touched.
-Actions, float32 (2,): push to the right and upwards. Proprioception, float32 (4,): position and velocity. The goal is
-in the picture only. A sub-goal is reached within `RADIUS` of it at a speed below `CALM`, so one has to brake; with
-`stages=K` the next goal appears then. An attempt is a visit to the circle of `RADIUS` around the present goal.
+Actions, float32 (2,): push to the right and upwards. Proprioception, float32 (4,): position and
+velocity. The goal is in the picture only. A sub-goal is reached within `RADIUS` of it at a speed
+below `CALM`, so one has to brake; with `stages=K` the next goal appears then. An attempt is a visit
+to the circle of `RADIUS` around the present goal.
 
 Example: `env = PointConfig(stages=2).build(); env.reset(0); frame = env.render()`
 """
@@ -125,7 +128,9 @@ class PointEnv(Env):
 
 
 class PointExpert(Expert):
-    """Spring and brake towards the present goal, from the present state alone, so any disturbance is corrected."""
+    """Spring and brake towards the present goal,
+    from the present state alone, so any disturbance is corrected.
+    """
 
     def __init__(self, env: PointEnv) -> None:
         self._env = env
@@ -149,7 +154,9 @@ def _draw_goals(rng: np.random.Generator, start: np.ndarray, count: int) -> np.n
 
 @cache
 def _canvas(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x to the right and y upwards at the pixel centres, float32 (H, W), and a checkered board, float32 (H, W, 3)."""
+    """x to the right and y upwards at the pixel centres, float32 (H, W),
+    and a checkered board, float32 (H, W, 3).
+    """
     edge = 1.15  # a little more than the square, so that a disc at the wall is seen whole
     centres = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1) * edge
     x, y = np.meshgrid(centres, -centres)

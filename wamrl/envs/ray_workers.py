@@ -1,9 +1,10 @@
-"""Simulators on other machines: the workers of a pool as Ray actors, for clusters (`vector.backend="ray"`).
+"""Simulators on other machines: the workers of a pool as Ray actors,
+for clusters (`vector.backend="ray"`).
 
-Same messages and answers as `workers_process.Process`, but nothing is shared: a chunk's actions travel with its
-message, and the rows of the shared block with its answer, whole chunks at a time. An actor that dies, with its node or
-alone, or does not answer in time is lost like a process, and replaced where there is room. All nodes need this wamrl
-installed.
+Same messages and answers as `workers_process.Process`, but nothing is shared: a chunk's actions
+travel with its message, and the rows of the shared block with its answer, whole chunks at a time.
+An actor that dies, with its node or alone, or does not answer in time is lost like a process, and
+replaced where there is room. All nodes need this wamrl installed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _GOODBYE_S = 3.0
 
 
 def connect(address: str) -> None:
-    """Join the cluster at `address`, "auto" being the one that this machine belongs to; ValueError if there is none."""
+    """Join the cluster at `address`, "auto" being the one that this machine belongs to;
+    ValueError if there is none.
+    """
     try:
         import ray
     except ImportError:
@@ -35,7 +38,8 @@ def connect(address: str) -> None:
         )
     except Exception as error:
         raise ValueError(
-            f"no Ray cluster answers at {address!r} ({type(error).__name__}): start one with `ray start --head`, or "
+            f"no Ray cluster answers at {address!r} ({type(error).__name__}): start one with `ray "
+            "start --head`, or "
             "give vector.ray_address"
         ) from error
 
@@ -59,7 +63,9 @@ class _Remote:
         return answer_to(self._worker, (verb, *rest))
 
     def chunk(self, verb: str, items: list[tuple], actions: np.ndarray) -> tuple:
-        """As `ask`, for "step" and "reset"; the value is (seconds, rows of every array for the slots of `items`)."""
+        """As `ask`, for "step" and "reset";
+        the value is (seconds, rows of every array for the slots of `items`).
+        """
         rows = [slot - self._first for slot, _ in items]
         self._arrays["actions"][rows] = actions
         kind, value = answer_to(self._worker, (verb, items))
@@ -77,7 +83,8 @@ class RayProcess:
     def __init__(self, memory_fd: int, slots: range) -> None:
         import ray
 
-        # One core each, on as many machines as there are; a node that is lost must not take the driver's retries along.
+        # One core each, on as many machines as there are;
+        # a node that is lost must not take the driver's retries along.
         make = ray.remote(
             num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )(_Remote)

@@ -1,14 +1,17 @@
-"""robosuite: a simulated Panda arm that lifts, stacks, sorts and assembles. Needs `pip install 'wamrl[robosuite]'`.
+"""robosuite: a simulated Panda arm that lifts, stacks, sorts and assembles.
+Needs `pip install 'wamrl[robosuite]'`.
 
-Actions, float32 (7,), robosuite's OSC_POSE at 20 Hz: displacement of the hand's goal x, y, z (1 = 5 cm from where the
-hand is) and its rotation as an axis-angle vector in the world's axes (1 = 0.5 rad), then the fingers (the sign counts:
--1 opens, +1 closes, ten control steps from end to end). Proprioception, float32 (9,): position of the point between the
-fingertips in metres, its orientation as a quaternion (w, x, y, z) whose sign does not jump while the hand points down
-and is turned less than half a turn from its first posture, positions of both fingers in metres.
+Actions, float32 (7,), robosuite's OSC_POSE at 20 Hz: displacement of the hand's goal x, y, z (1 = 5
+cm from where the hand is) and its rotation as an axis-angle vector in the world's axes (1 = 0.5
+rad), then the fingers (the sign counts: -1 opens, +1 closes, ten control steps from end to end).
+Proprioception, float32 (9,): position of the point between the fingertips in metres, its
+orientation as a quaternion (w, x, y, z) whose sign does not jump while the hand points down and is
+turned less than half a turn from its first posture, positions of both fingers in metres.
 Views: "front" looks at the robot over the table, "wrist" is the model's camera in the hand.
 
-The tasks with several things ("pick-place", "nut-assembly") have one stage per thing. They may be placed in any order;
-`stages` is the largest number that were placed at once so far, success is robosuite's own: all are placed now.
+The tasks with several things ("pick-place", "nut-assembly") have one stage per thing. They may be
+placed in any order; `stages` is the largest number that were placed at once so far, success is
+robosuite's own: all are placed now.
 
 Example: `env = RobosuiteConfig(task="lift").build(); env.reset(0); frame = env.render()`
 """
@@ -67,7 +70,9 @@ class RobosuiteConfig(EnvConfig):
 
 
 class RobosuiteEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it, so skipping frames changes nothing."""
+    """One scene. Rendering reads the simulation and never changes it,
+    so skipping frames changes nothing.
+    """
 
     def __init__(self, config: RobosuiteConfig) -> None:
         task = TASKS[config.task]

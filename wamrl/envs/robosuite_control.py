@@ -1,11 +1,14 @@
-"""robosuite's OSC_POSE controller for one fixed Panda, with the same formulas and without its object tree.
+"""robosuite's OSC_POSE controller for one fixed Panda,
+with the same formulas and without its object tree.
 
-robosuite's own control step spends four fifths of its time in Python: 25 sub-steps of 2 ms, each through robots,
-parts and wrappers). Here a sub-step is a few numpy calls; `tests/envs/test_robosuite.py` holds the two together.
+robosuite's own control step spends four fifths of its time in Python: 25 sub-steps of 2 ms, each
+through robots, parts and wrappers. Here a sub-step is a few numpy calls;
+`tests/envs/test_robosuite.py` holds the two together.
 
-    goal     x* = x + d_x,  R* = exp(d_r) R             once per control step, from the achieved pose (x, R)
-    F        = L_x (kp (x* - x) - kd v)                 L_x = (J_x M^-1 J_x^T)^-1, and the same for the rotation
-    torque   = J^T F + bias + N^T M (10 (q0 - q) - 2 sqrt(10) dq)   N: what does not move the hand, q0: q at the reset
+    goal    x* = x + d_x,  R* = exp(d_r) R   once per control step, from the achieved pose (x, R)
+    F       = L_x (kp (x* - x) - kd v)       L_x = (J_x M^-1 J_x^T)^-1, the same for the rotation
+    torque  = J^T F + bias + N^T M (10 (q0 - q) - 2 sqrt(10) dq)
+            N: what does not move the hand, q0: q at the reset
 """
 
 from __future__ import annotations
@@ -41,12 +44,16 @@ class Panda:
         self.rest()
 
     def rest(self) -> None:
-        """Forget: the present joints become the posture that the arm returns to, the fingers' command its middle."""
+        """Forget: the present joints become the posture that the arm returns to,
+        the fingers' command its middle.
+        """
         self._posture = self._data.qpos[:ARM].copy()
         self.fingers = np.zeros(2)  # command in [-1, 1]; (1, -1) is open, (-1, 1) closed
 
     def pose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Position (3,) in metres and rotation (3, 3) of the point between the fingertips; copies."""
+        """Position (3,) in metres and rotation (3, 3) of
+        the point between the fingertips; copies.
+        """
         return self._data.site_xpos[self.site].copy(), self._data.site_xmat[self.site].reshape(
             3, 3
         ).copy()

@@ -1,7 +1,8 @@
-"""robosuite's simulations with exact, fast resets and without its cameras, observables and Python control loop.
+"""robosuite's simulations with exact, fast resets and without its cameras,
+observables and Python control loop.
 
-robosuite gives the model, the placement of the objects and the success; stepping is ours (`robosuite_control`). It is
-imported here, inside functions only.
+robosuite gives the model, the placement of the objects and the success; stepping is ours
+(`robosuite_control`). It is imported here, inside functions only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import numpy as np
 from wamrl.envs.robosuite_control import Panda
 from wamrl.envs.robosuite_tasks import Task
 
-_MISSING = "this environment needs robosuite and MuJoCo, which are not installed: run pip install 'wamrl[robosuite]'"
+_MISSING = (
+    "this environment needs robosuite and MuJoCo, which are not installed: run pip install "
+    "'wamrl[robosuite]'"
+)
 _FINGERS = (
     ("finger1_collision", "finger1_pad_collision"),
     ("finger2_collision", "finger2_pad_collision"),
@@ -25,7 +29,9 @@ _FINGERS = (
 
 @cache
 def import_robosuite() -> Any:
-    """The module, or ValueError saying what to install. Its remarks about its optional parts are not printed."""
+    """The module, or ValueError saying what to install.
+    Its remarks about its optional parts are not printed.
+    """
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -74,7 +80,9 @@ class Simulation:
         self._sliders = [self.model.joint(f"{prefix}finger_joint{i}").qposadr[0] for i in (1, 2)]
 
     def reset(self, seed: int) -> None:
-        """The initial state that belongs to `seed`: robosuite's own placement and joint noise, drawn from the seed."""
+        """The initial state that belongs to `seed`:
+        robosuite's own placement and joint noise, drawn from the seed.
+        """
         rng, sampler = np.random.default_rng(seed), self.env.placement_initializer
         for drawing in (self.env, sampler, *getattr(sampler, "samplers", {}).values()):
             drawing.rng = rng
@@ -87,16 +95,20 @@ class Simulation:
         return bool(self.env._check_success())
 
     def placed(self) -> tuple[bool, ...]:
-        """For each of the task's things whether robosuite counts it as placed; valid after `step`."""
+        """For each of the task's things whether robosuite counts it as placed;
+        valid after `step`.
+        """
         for name in ("objects_in_bins", "objects_on_pegs"):
             if len(self.task.things) > 1 and hasattr(self.env, name):
                 return tuple(bool(flag) for flag in getattr(self.env, name))
         return (bool(self.env._check_success()),)
 
     def quaternion(self) -> np.ndarray:
-        """Orientation of the hand, float64 (4,) as (w, x, y, z), in the half around its first posture: x + y >= 0.
+        """Orientation of the hand, float64 (4,) as (w, x, y, z),
+        in the half around its first posture: x + y >= 0.
 
-        The usual half, w >= 0, has its border where the hand points straight down, which is where it always is.
+        The usual half, w >= 0, has its border where the hand points straight down,
+        which is where it always is.
         """
         import mujoco
 
@@ -105,7 +117,9 @@ class Simulation:
         return quaternion if quaternion[1] + quaternion[2] >= 0 else -quaternion
 
     def fingers(self) -> np.ndarray:
-        """Positions of the two fingers, float64 (2,), metres: (0.04, -0.04) is open, zeros closed."""
+        """Positions of the two fingers, float64 (2,), metres:
+        (0.04, -0.04) is open, zeros closed.
+        """
         return self.data.qpos[self._sliders].copy()
 
     def opening(self) -> float:

@@ -1,4 +1,6 @@
-"""The robosuite tasks that are offered: what the model is told, how long they last, and from where they are seen."""
+"""The robosuite tasks that are offered: what the model is told,
+how long they last, and from where they are seen.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ from dataclasses import dataclass
 
 from wamrl.envs.fast_render import Camera, Fixed
 
-# From the front, as robosuite's "agentview", but nearer: at 64 pixels a cube of 4 cm is then 6 pixels wide. The hand is
-# seen from its first position on, and the picture is wide enough for where things may be put.
+# From the front, as robosuite's "agentview", but nearer: at 64 pixels a cube of 4 cm is then 6
+# pixels wide. The hand is seen from its first position on, and the picture is wide enough for where
+# things may be put.
 TABLE = Camera(lookat=(-0.03, 0.0, 0.89), distance=0.58, azimuth=180.0, elevation=-32.0)
 PEGS = Camera(lookat=(0.03, 0.0, 0.89), distance=0.82, azimuth=180.0, elevation=-35.0)
 BINS = Camera(lookat=(0.06, 0.02, 0.93), distance=1.2, azimuth=180.0, elevation=-48.0)

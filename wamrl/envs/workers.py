@@ -1,13 +1,14 @@
-"""Many environments in worker processes, stepped by the chunk: one message executes n_exec actions per slot.
+"""Many environments in worker processes, stepped by the chunk:
+one message executes n_exec actions per slot.
 
-Frames are rendered only where somebody looks: at `frame_offsets`, and where the next observations look back to
-(`history_offsets`). Finished slots are masked, never reset by themselves; `reset_slots` refills them. A worker that
-dies or hangs is replaced, and the episodes that ran in it come back `lost`. An exception in an environment is a bug
-and is raised here.
+Frames are rendered only where somebody looks: at `frame_offsets`, and where the next observations
+look back to (`history_offsets`). Finished slots are masked, never reset by themselves;
+`reset_slots` refills them. A worker that dies or hangs is replaced, and the episodes that ran in it
+come back `lost`. An exception in an environment is a bug and is raised here.
 
-`step` is `send` and `receive`. What they return is the caller's own, unless he passes a `buffer` to save making new
-tensors. Whoever sends to one half of the slots while the other half is served by the model keeps both busy
-(wamrl/rollout.py).
+`step` is `send` and `receive`. What they return is the caller's own, unless he passes a `buffer` to
+save making new tensors. Whoever sends to one half of the slots while the other half is served by
+the model keeps both busy (wamrl/rollout.py).
 
 Example:
     with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:
@@ -73,7 +74,8 @@ class PoolConfig:
             )
         if list(history) != sorted(set(history)) or history[-1:] != (0,):
             raise ValueError(
-                f"history_offsets={history} is not possible: give ascending control steps that end with 0"
+                f"history_offsets={history} is not possible: give ascending control steps that end "
+                "with 0"
             )
 
     def build(self) -> Pool:
@@ -90,7 +92,9 @@ class _Sent(NamedTuple):
 
 
 class Pool:
-    """Slots 0..B-1. A slot is *live* from its reset until `step` reports its end. Use it as a context manager."""
+    """Slots 0..B-1. A slot is *live* from its reset until `step` reports its end.
+    Use it as a context manager.
+    """
 
     def __init__(self, config: PoolConfig) -> None:
         self._team = Team(
@@ -120,7 +124,9 @@ class Pool:
         return self._team.pids
 
     def reset(self, starts: Sequence[Start | None]) -> Obs:
-        """Start one episode per slot (None: the slot idles), dropping those that still run; Obs of all B slots."""
+        """Start one episode per slot (None: the slot idles),
+        dropping those that still run; Obs of all B slots.
+        """
         if len(starts) != self.config.n_envs:
             raise ValueError(
                 f"{len(starts)} starts for {self.config.n_envs} slots: give one per slot, or None"
@@ -133,7 +139,9 @@ class Pool:
         return self.reset_slots([slot for slot, _ in chosen], [start for _, start in chosen])
 
     def reset_slots(self, slots: Sequence[int], starts: Sequence[Start]) -> Obs:
-        """Start new episodes in some slots; the present observation of *all* B slots (zero where no episode runs)."""
+        """Start new episodes in some slots;
+        the present observation of *all* B slots (zero where no episode runs).
+        """
         seeds = {int(slot): start.seed for slot, start in zip(slots, starts, strict=True)}
         if len(seeds) != len(slots):
             raise ValueError(f"slots {list(slots)}: name each once")
@@ -156,11 +164,13 @@ class Pool:
         active_B: Tensor | np.ndarray,
         buffer: OutcomeBuffer | None = None,
     ) -> Outcome:
-        """Execute the first n_exec actions in every active slot; float32 (B, N >= n_exec, A), bool (B,).
+        """Execute the first n_exec actions in every active slot;
+        float32 (B, N >= n_exec, A), bool (B,).
 
-        Slots that are not active or have no episode are masked (zero rows). An episode that ends by itself inside the
-        chunk has `executed < n_exec`. The next observation looks back exactly, except that after a *terminated* episode
-        the older frames are the latest ones rendered until then.
+        Slots that are not active or have no episode are masked (zero rows). An episode that ends by
+        itself inside the chunk has `executed < n_exec`. The next observation looks back exactly,
+        except that after a *terminated* episode the older frames
+        are the latest ones rendered until then.
         """
         self.send(actions_BNA, active_B)
         return self.receive(buffer)
@@ -171,7 +181,9 @@ class Pool:
         active_B: Tensor | np.ndarray,
         starts: Mapping[int, Start] = _NONE,
     ) -> None:
-        """Begin `step` and return at once. starts: slots in which a new episode begins meanwhile, instead of a step."""
+        """Begin `step` and return at once.
+        starts: slots in which a new episode begins meanwhile, instead of a step.
+        """
         active = _array(active_B).astype(bool).reshape(self.config.n_envs) & self._live
         slots = [slot for slot in active.nonzero()[0].tolist() if slot not in starts]
         sent = [*slots, *starts]
@@ -191,9 +203,11 @@ class Pool:
         self._sent.append(_Sent(sent, ran, seen))
 
     def receive(self, buffer: OutcomeBuffer | None = None) -> Outcome:
-        """What became of the oldest `send`. Slots with a new episode have its first observation and zero rows else.
+        """What became of the oldest `send`.
+        Slots with a new episode have its first observation and zero rows else.
 
-        With a `buffer`, the outcome is the buffer's, and is overwritten when the buffer is used next.
+        With a `buffer`, the outcome is the buffer's,
+        and is overwritten when the buffer is used next.
         """
         sent = self._sent.popleft()
         self._away.difference_update(sent.slots)

@@ -1,12 +1,14 @@
-"""What runs in a worker process: build some environments, then execute chunks until the pipe closes. No torch here.
+"""What runs in a worker process: build some environments,
+then execute chunks until the pipe closes. No torch here.
 
 Messages from the pool, and the answers; every answer is ("ok", value) or ("error", exception):
     ("build", env_config, count)     -> EnvSpec
     ("attach", layout, first_slot)   -> None          maps the shared block
-    ("reset", [(slot, seed), ...])   -> float         a new episode in each slot; seconds that it took
+    ("reset", [(slot, seed), ...])   -> float         a new episode in each slot; seconds it took
     ("step", [(slot, seed or None), ...]) -> float    the same, or one chunk where there is no seed
     None                             -> the worker closes its environments and exits
-Between processes of one machine, "reset" and "step" and their answers go through a `Mailbox`, exceptions excepted.
+Between processes of one machine, "reset" and "step" and their answers go through a `Mailbox`,
+exceptions excepted.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from wamrl.envs.workers_memory import PACK_FACTS, Layout, map_block
 
 
 def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
-    """Serve the pool at the other end of the pipe and of the mailbox (what `Mailbox` is made of)."""
+    """Serve the pool at the other end of the pipe and of
+    the mailbox (what `Mailbox` is made of).
+    """
     # Ctrl-C reaches the whole group; the pool decides what ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, box = Connection(pipe_fd), Mailbox(*mailbox)
@@ -104,7 +108,9 @@ def _receive(pipe: Connection) -> tuple | None:
 
 
 def _end_with(pipe_fd: int) -> None:
-    """Exit when the other end closes; a thread of its own, so that a worker busy in a simulator notices, too."""
+    """Exit when the other end closes; a thread of its own,
+    so that a worker busy in a simulator notices, too.
+    """
     hangup = select.poll()
     # woken by that alone, never by a message: a message costs one wake-up
     hangup.register(pipe_fd, 0)
@@ -113,7 +119,9 @@ def _end_with(pipe_fd: int) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """As a class that the pool can unpickle: ValueError keeps its one sentence, a bug gets its traceback."""
+    """As a class that the pool can unpickle:
+    ValueError keeps its one sentence, a bug gets its traceback.
+    """
     if isinstance(error, ValueError):
         return ValueError(str(error))
     return RuntimeError(
@@ -168,7 +176,8 @@ class _Slot:
         self._obs_frames, self._obs_proprio = row["obs_frames"], row["obs_proprio"]
         steps, back, horizon = range(layout.n_exec + 1), layout.history_offsets, env.spec.horizon
         self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
-        # Control steps of a chunk after which somebody looks, now or, from the end of this or a later chunk, back.
+        # Control steps of a chunk after which somebody looks, now or,
+        # from the end of this or a later chunk, back.
         self._seen = [
             k in self._place or any((k - h) % layout.n_exec == 0 for h in back) for k in steps
         ]
@@ -220,7 +229,9 @@ class _Slot:
             self._obs_frames[place] = earlier[-1] if earlier else past[0][1]
 
     def _render(self) -> np.ndarray:
-        """The present frame, until the environment goes on; remembered, if somebody will look back."""
+        """The present frame, until the environment goes on;
+        remembered, if somebody will look back.
+        """
         frame = self._checked(self._env.render(), self._obs_frames[0], "render()")
         if self._back:
             self._past.append((self._age, frame.copy()))
@@ -230,6 +241,7 @@ class _Slot:
         if array.shape != like.shape or array.dtype != like.dtype:
             found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
             raise ValueError(
-                f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the env"
+                f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the "
+                "env"
             )
         return array

@@ -1,8 +1,10 @@
-"""Orders to one worker process, and word that they are done, without messages. No torch here: the workers import this.
+"""Orders to one worker process, and word that they are done, without messages.
+No torch here: the workers import this.
 
-Both sides count the orders in shared memory and ring a bell (an eventfd) for the other, who may sleep. To wake a
-sleeper takes tens of microseconds, more than a cheap chunk itself. So whoever waits looks at the count for a while, and
-offers his core to other processes after each look; but only where that has lately been worth it (`Patience`).
+Both sides count the orders in shared memory and ring a bell (an eventfd) for the other, who may
+sleep. To wake a sleeper takes tens of microseconds, more than a cheap chunk itself. So whoever
+waits looks at the count for a while, and offers his core to other processes after each look; but
+only where that has lately been worth it (`Patience`).
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ _MOST_PENALTY = 1024
 _LINE = 8  # words of 8 bytes in a cache line; each side counts in a line of its own
 _ORDERS = 2 * _LINE  # where the orders begin: per slot, the number of its latest one and what to do
 _STEP = -1  # in the place of a seed
-# x86 shows one core's stores to the others in their order: who sees a count sees what was written before it. Elsewhere
-# nobody says so, and the bell itself is read: a system call, dearer than a look, whose locks do promise that order.
+# x86 shows one core's stores to the others in their order: who sees a count sees what was written
+# before it. Elsewhere nobody says so, and the bell itself is read: a system call, dearer than a
+# look, whose locks do promise that order.
 _IN_ORDER = platform.machine() in ("x86_64", "AMD64")
 
 
 class Count:
-    """A number that one process raises and another one waits for. Every step of it rings `bell` once."""
+    """A number that one process raises and another one waits for.
+    Every step of it rings `bell` once.
+    """
 
     def __init__(self, words: memoryview, place: int, bell: int) -> None:
         self._words, self._place, self.bell, self._heard = words, place, bell, 0
@@ -60,14 +65,18 @@ class Mailbox:
         self.asked, self.done = Count(self._words, 0, asked_fd), Count(self._words, _LINE, done_fd)
 
     def order(self, number: int, items: list[tuple[int, int | None]]) -> None:
-        """The pool's side: (slot, seed of a new episode, or None for a chunk). No slot is in two orders at a time."""
+        """The pool's side: (slot, seed of a new episode, or None for a chunk).
+        No slot is in two orders at a time.
+        """
         for slot, seed in items:
             place = _ORDERS + 2 * (slot - self._first)
             self._words[place], self._words[place + 1] = number, _STEP if seed is None else seed
         self.asked.advance()
 
     def read(self, number: int) -> list[tuple[int, int | None]]:
-        """The worker's side: the items of an order. A later one may be being written beside it, to other slots."""
+        """The worker's side: the items of an order.
+        A later one may be being written beside it, to other slots.
+        """
         words = self._words[_ORDERS:].tolist()
         rows = enumerate(zip(words[::2], words[1::2], strict=True), start=self._first)
         return [
@@ -86,16 +95,20 @@ class Mailbox:
 
 
 def make_files() -> tuple[int, int, int]:
-    """Memory and two bells for a `Mailbox`. The memory's descriptor is closed by it, the bells by whoever made them."""
+    """Memory and two bells for a `Mailbox`.
+    The memory's descriptor is closed by it, the bells by whoever made them.
+    """
     return nameless_file(), os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
 
 
 class Patience:
-    """How one side waits: by looking again and again for SPIN_S at most, then asleep; or asleep at once.
+    """How one side waits: by looking again and again for SPIN_S at most,
+    then asleep; or asleep at once.
 
-    Where a look was in vain, the next waits, twice as many each time, must be short ones before the next look: a core
-    that is offered to a busy process comes back milliseconds later. So looking all but stops where waits are long or
-    processes are more than cores, and goes on where a thousand waits in a row are short.
+    Where a look was in vain, the next waits, twice as many each time, must be short ones before the
+    next look: a core that is offered to a busy process comes back milliseconds later. So looking
+    all but stops where waits are long or processes are more than cores, and goes on where a
+    thousand waits in a row are short.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,8 @@
-"""The block of memory that a pool shares with its workers. No torch here: the workers import this file.
+"""The block of memory that a pool shares with its workers.
+No torch here: the workers import this file.
 
-The block is a file without a name: nothing can be left behind in /dev/shm, whoever is killed, and its size is not bound
-by the 64 MB that containers often give to /dev/shm.
+The block is a file without a name: nothing can be left behind in /dev/shm, whoever is killed, and
+its size is not bound by the 64 MB that containers often give to /dev/shm.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 
 from wamrl.envs.base import EnvSpec
 
-# What a slot's row of `facts` begins with: executed, stages, attempts, retries, success, terminated, truncated. One
-# call that packs them costs a fifth of seven assignments to elements of arrays.
+# What a slot's row of `facts` begins with: executed, stages, attempts, retries, success,
+# terminated, truncated. One call that packs them costs a fifth of seven assignments to elements of
+# arrays.
 _FACTS = 8  # a cache line for each slot
 PACK_FACTS = struct.Struct("=7q").pack_into
 # bytes; one cache line, so that two workers never write to the same one at a field's edge

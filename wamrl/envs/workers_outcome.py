@@ -12,9 +12,11 @@ from wamrl.types import Obs, Outcome
 
 
 class OutcomeBuffer:
-    """Room for one `Outcome` of a pool. Whoever passes it again and again saves making thirteen tensors each time.
+    """Room for one `Outcome` of a pool.
+    Whoever passes it again and again saves making thirteen tensors each time.
 
-    `outcome` is the same object with the same tensors always: they show what was written last, so copy what is to stay.
+    `outcome` is the same object with the same tensors always:
+    they show what was written last, so copy what is to stay.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -48,9 +50,11 @@ class OutcomeBuffer:
     def write(
         self, block: Mapping[str, np.ndarray], ran: np.ndarray, seen: np.ndarray, lost: np.ndarray
     ) -> np.ndarray:
-        """Copy the rows of slots that executed a chunk (ran) and that have an observation (seen), zero in the others.
+        """Copy the rows of slots that executed a chunk (ran) and that have an observation (seen),
+        zero in the others.
 
-        All bool (B,); returns the slots whose episodes are over. Slots not named may be being written to meanwhile.
+        All bool (B,); returns the slots whose episodes are over.
+        Slots not named may be being written to meanwhile.
         """
         np.multiply(block["facts"].T, ran, out=self._facts)
         self._flags[:] = self._facts[4:7]

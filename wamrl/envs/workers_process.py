@@ -19,9 +19,13 @@ from socket import socketpair
 
 from wamrl.envs.workers_mailbox import Mailbox, Patience, make_files
 
-# A plain interpreter rather than multiprocessing's "spawn": that one runs the caller's script again in every worker
-# (imports torch, needs an `if __name__ == "__main__"` guard) and takes the thread limits only from our own os.environ.
-_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from wamrl.envs.workers_child import main; "
+# A plain interpreter rather than multiprocessing's "spawn": that one runs the caller's script again
+# in every worker (imports torch, needs an `if __name__ == "__main__"` guard) and takes the thread
+# limits only from our own os.environ.
+_COMMAND = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); from wamrl.envs.workers_child import "
+    "main; "
+)
 _COMMAND += "main(*map(int, sys.argv[1:3]), json.loads(sys.argv[4]))"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _GOODBYE_S = 3.0  # seconds that a worker gets to close its environments
@@ -96,7 +100,9 @@ class Process:
         return number > 0 and self._box.done.reached(number)
 
     def _take(self) -> object:
-        """The answer that has arrived: seconds of work for an order, or what the worker sent, exceptions included."""
+        """The answer that has arrived: seconds of work for an order,
+        or what the worker sent, exceptions included.
+        """
         done = self._is_done()
         self._awaited.popleft()
         if done:
@@ -130,7 +136,9 @@ def _all_done(processes: Sequence[Process]) -> bool:
 
 
 def _sleep(processes: Sequence[Process], deadline: float) -> list[Process]:
-    """Wait until each has an answer for `_take`, at most until `deadline` (monotonic); those that have none."""
+    """Wait until each has an answer for `_take`,
+    at most until `deadline` (monotonic); those that have none.
+    """
     late, poll = [process for process in processes if not process._is_done()], select.poll()
     owner = {
         fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)

@@ -1,4 +1,6 @@
-"""The worker processes of a pool: who owns which slots, the shared block, and the replacement of the lost."""
+"""The worker processes of a pool: who owns which slots,
+the shared block, and the replacement of the lost.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
 
 
 class Team:
-    """Processes 0..W-1 with their shares of the slots; `arrays` is the shared block (see `Layout`)."""
+    """Processes 0..W-1 with their shares of the slots;
+    `arrays` is the shared block (see `Layout`).
+    """
 
     def __init__(
         self,
@@ -48,7 +52,8 @@ class Team:
             self.spec = specs[0]
             if any(spec != self.spec for spec in specs):
                 raise ValueError(
-                    f"{self.spec.name}: build() made a different spec in each worker: make it deterministic"
+                    f"{self.spec.name}: build() made a different spec in each worker: make it "
+                    "deterministic"
                 )
             self.layout = Layout(spec=self.spec, n_envs=n_envs, n_exec=n_exec, **offsets)
             self.arrays: dict[str, np.ndarray] = self.layout.views(
@@ -64,7 +69,8 @@ class Team:
         return tuple(process.pid for process in self._processes)
 
     def send(self, verb: str, todo: dict[int, int | None]) -> None:
-        """Tell every worker what is to do in its slots: begin an episode (the seed) or execute a chunk (None).
+        """Tell every worker what is to do in its slots:
+        begin an episode (the seed) or execute a chunk (None).
 
         `receive` once for each `send`, in order.
         """
@@ -78,7 +84,8 @@ class Team:
         self._sent.append((verb, busy))
 
     def receive(self) -> set[int]:
-        """Wait for the answers to the oldest `send`; the slots of workers that were lost and replaced meanwhile.
+        """Wait for the answers to the oldest `send`;
+        the slots of workers that were lost and replaced meanwhile.
 
         A lost worker takes all that was sent to it along: later answers are not waited for.
         """
@@ -139,7 +146,8 @@ class Team:
             if isinstance(answer, WorkerLost):
                 self.close()
                 raise RuntimeError(
-                    f"{answer} while it built the environments: look at its stderr and the free memory"
+                    f"{answer} while it built the environments: look at its stderr and the free "
+                    "memory"
                 )
         return answers
 

@@ -1,4 +1,6 @@
-"""The actor: a flow-matching transformer over the actions of a chunk; block j reads tap j of the world model."""
+"""The actor: a flow-matching transformer over the actions of a chunk;
+block j reads tap j of the world model.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class ActionHeadConfig:
 
 
 class ActionBlock(nn.Module):
-    """Self-attention over the chunk, cross-attention to one tap, MLP; AdaLN by noise level and proprioception."""
+    """Self-attention over the chunk, cross-attention to one tap, MLP;
+    AdaLN by noise level and proprioception.
+    """
 
     def __init__(self, width: int, heads: int, feature_dim: int):
         super().__init__()

@@ -1,7 +1,9 @@
-"""The interface of a World-Action model: a wrapper brings encoders and velocities, the framework brings the rest.
+"""The interface of a World-Action model:
+a wrapper brings encoders and velocities, the framework brings the rest.
 
-Solvers, SDE, losses' weights, KL and the loop live once, elsewhere. To bring your own model: subclass `WorldModel` and
-`Actor`, put both in a `WAM`, and let `wamrl.models.check.check_wam` tell you what is missing.
+Solvers, SDE, losses' weights, KL and the loop live once, elsewhere. To bring your own model:
+subclass `WorldModel` and `Actor`, put both in a `WAM`, and let `wamrl.models.check.check_wam` tell
+you what is missing.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class WAMSpec:
 
     @property
     def imagine_causes_action(self) -> bool:
-        """Whether the imagination must be denoised before the actor can act (else it may be deferred)."""
+        """Whether the imagination must be denoised before the
+        actor can act (else it may be deferred).
+        """
         return self.feature_sigma < 1
 
     def validate(self) -> None:
@@ -53,7 +57,8 @@ class WAMSpec:
             -1:
         ] != (0,):
             raise ValueError(
-                f"history_offsets={self.history_offsets} must ascend and end with 0 (the present frame)"
+                f"history_offsets={self.history_offsets} must ascend and end with 0 (the present "
+                "frame)"
             )
         if (
             not self.frame_offsets
@@ -65,12 +70,15 @@ class WAMSpec:
             )
         if not 0 <= self.feature_sigma <= 1:
             raise ValueError(
-                f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure noise)"
+                f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure "
+                "noise)"
             )
 
 
 class WorldModel(nn.Module, ABC):
-    """Imagines the frames at `spec.frame_offsets`. `Context` below is whatever `encode` returns for B observations."""
+    """Imagines the frames at `spec.frame_offsets`.
+    `Context` below is whatever `encode` returns for B observations.
+    """
 
     spec: WAMSpec
     feature_dim: int  # D
@@ -79,7 +87,9 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, obs: Obs):
-        """What all denoising steps share: the encoded history, state (normalised) and instruction."""
+        """What all denoising steps share: the encoded history,
+        state (normalised) and instruction.
+        """
 
     @abstractmethod
     def velocity(self, z: Tensor, sigma: float, context) -> Tensor:
@@ -90,25 +100,32 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def features(self, z: Tensor | None, sigma: float, context) -> Tensor:
-        """What a pass at z and noise level sigma holds at all taps, (B, taps, L, D). z: None if it is not looked at."""
+        """What a pass at z and noise level sigma holds at all taps, (B, taps, L, D).
+        z: None if it is not looked at.
+        """
 
     def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
-        """The latents of a one-step imagination, where features read at pure noise hold them; None: they do not.
+        """The latents of a one-step imagination, where features read at pure noise hold them;
+        None: they do not.
 
-        features: float32 (B, taps, L, D), as `features` gave them at sigma = 1. A last tap may be all that is needed.
+        features: float32 (B, taps, L, D), as `features` gave them at sigma = 1.
+        A last tap may be all that is needed.
         """
         return None
 
     @abstractmethod
     def loss(self, clip: Clip, context, seeds: Tensor) -> Tensor:
-        """Flow-matching loss of the future frames, one value per sample (B,), masked beyond the episode's end.
+        """Flow-matching loss of the future frames, one value per sample (B,),
+        masked beyond the episode's end.
 
         seeds: int64 (B,); all that is random about a sample comes from its seed (see `flow.draws`).
         """
 
     @abstractmethod
     def noise(self, seeds: Tensor) -> Tensor:
-        """The starting noise that belongs to each int64 seed (B,): replayable, so it is stored as a number."""
+        """The starting noise that belongs to each int64 seed (B,):
+        replayable, so it is stored as a number.
+        """
 
     @abstractmethod
     def to_frames(self, z: Tensor) -> Tensor:
@@ -120,11 +137,15 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def condition(self, features: Tensor, proprio: Tensor):
-        """What all denoising steps share, from features (B, taps, L, D) and normalised proprio (B, P)."""
+        """What all denoising steps share,
+        from features (B, taps, L, D) and normalised proprio (B, P).
+        """
 
     @abstractmethod
     def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
-        """Action velocity (B*repeat, N, A); each condition row serves `repeat` consecutive rows of `a`."""
+        """Action velocity (B*repeat, N, A);
+        each condition row serves `repeat` consecutive rows of `a`.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,15 +189,17 @@ class Plan(Batch):
         )
 
     def forget(self) -> Plan:
-        """Without the features, which are nearly all of its bytes; `WAM.recall` computes them again."""
+        """Without the features, which are nearly all of its bytes;
+        `WAM.recall` computes them again.
+        """
         return replace(self, features=self.features.new_zeros(len(self), 0, 0, 0))
 
 
 class WAM(nn.Module):
     """A world model and the actor that reads it. Final: wrap it, do not override it.
 
-    `normalize` stands between the two and everything else: world model and actor see normalised states and actions
-    only, whoever calls this class sees the environment's own units.
+    `normalize` stands between the two and everything else: world model and actor see normalised
+    states and actions only, whoever calls this class sees the environment's own units.
     """
 
     def __init__(
@@ -188,10 +211,11 @@ class WAM(nn.Module):
         feature_dtype: torch.dtype = torch.float32,
         compute: torch.dtype = torch.float32,
     ):
-        """feature_dtype: what the features are rounded to and kept in; the actor never reads anything finer.
+        """feature_dtype: what the features are rounded to and kept in;
+        the actor never reads anything finer.
 
-        compute: bfloat16 runs the world model under autocast, weights stay float32; the actor, its losses and
-        log-probabilities are float32 always.
+        compute: bfloat16 runs the world model under autocast, weights stay float32; the actor, its
+        losses and log-probabilities are float32 always.
         """
         super().__init__()
         world.spec.validate()
@@ -216,8 +240,9 @@ class WAM(nn.Module):
     def features(self, context, seeds: Tensor) -> Tensor:
         """What the actor reads, float32 (B, taps, L, D): one pass at `spec.feature_sigma`.
 
-        At feature_sigma = 1 that is one pass at pure noise. Below, the noise is first denoised to feature_sigma in
-        `feature_steps` Euler steps without gradient; only the last pass carries one.
+        At feature_sigma = 1 that is one pass at pure noise. Below, the noise is first denoised to
+        feature_sigma in `feature_steps` Euler steps without gradient;
+        only the last pass carries one.
         """
         sigma, world = self.spec.feature_sigma, self.world
         z = world.noise(seeds) if sigma < 1 or world.sees_pure_noise else None
@@ -240,7 +265,8 @@ class WAM(nn.Module):
 
     @torch.no_grad()
     def recall(self, plan: Plan, obs: Obs) -> Plan:
-        """`plan` with float32 features: the cached ones, or the same again from what it saw, under the same noise.
+        """`plan` with float32 features: the cached ones,
+        or the same again from what it saw, under the same noise.
 
         The world model must still be the one that acted, which is why the actor is updated first.
         """
@@ -252,9 +278,11 @@ class WAM(nn.Module):
     def imagine(
         self, obs: Obs, seeds: Tensor, steps: int = 2, features: Tensor | None = None
     ) -> Tensor:
-        """Imagined frames float32 [0, 1] (B, F, V, H, W, 3), from the same noise that the features were read at.
+        """Imagined frames float32 [0, 1] (B, F, V, H, W, 3),
+        from the same noise that the features were read at.
 
-        features: those that this very model read at `obs` and `seeds`; where they hold the answer, no pass is needed.
+        features: those that this very model read at `obs` and `seeds`;
+        where they hold the answer, no pass is needed.
         """
         with self._precision():
             z = (
@@ -280,8 +308,9 @@ class WAM(nn.Module):
     ) -> Plan:
         """Decide one chunk for each of B observations.
 
-        seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise does not depend on
-        which other episodes share the batch. `ode` and `zero` integrate the ODE (the chain is then empty, J = 0).
+        seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise
+        does not depend on which other episodes share the batch. `ode` and `zero` integrate the ODE
+        (the chain is then empty, J = 0).
         """
         features, state = self.features(self.encode(obs), seeds), self.normalize.state(obs.proprio)
         condition = self.actor.condition(features, state)
@@ -316,7 +345,9 @@ class WAM(nn.Module):
         )
 
     def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
-        """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor, on the cached features."""
+        """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor,
+        on the cached features.
+        """
         condition = self.actor.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
         return chain_log_prob(
@@ -337,7 +368,9 @@ class WAM(nn.Module):
         return self.normalize.raw_actions(chunks, obs.proprio)
 
     def action_loss(self, clip: Clip, features: Tensor, seeds: Tensor) -> Tensor:
-        """Flow-matching loss of the actions per sample (B,): mean of |v - (eps - a)|^2 over unmasked entries."""
+        """Flow-matching loss of the actions per sample (B,):
+        mean of |v - (eps - a)|^2 over unmasked entries.
+        """
         a, state = (
             self.normalize.actions(clip.actions, clip.proprio),
             self.normalize.state(clip.proprio),

@@ -1,4 +1,6 @@
-"""`check_wam`: does a model keep the contract of `models.base`? One sentence names the fault. Call it on yours."""
+"""`check_wam`: does a model keep the contract of `models.base`?
+One sentence names the fault. Call it on yours.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,10 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
         features.dim() == 4
         and features.shape[:2] == lead
         and features.shape[3] == world.feature_dim,
-        f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, {world.feature_dim}) is needed",
+        (
+            f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, "
+            f"{world.feature_dim}) is needed"
+        ),
     )
     frames = wam.imagine(clip.obs, seeds)
     _require(
@@ -93,7 +98,10 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     short = wam.imagine(clip.obs, seeds, 1, every if wam.feature_dtype == torch.float32 else None)
     _require(
         torch.allclose(short, wam.imagine(clip.obs, seeds, 1), atol=1e-3),
-        "from_features gives other frames than a one-step imagination: return None where the features do not hold them",
+        (
+            "from_features gives other frames than a one-step imagination: return None where the "
+            "features do not hold them"
+        ),
     )
 
 
@@ -117,7 +125,9 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 
 
 def _check_masks(wam: WAM, clip: Clip) -> None:
-    """Losses are per sample, and what is masked does not count: a sample that is masked whole has none."""
+    """Losses are per sample, and what is masked does not count:
+    a sample that is masked whole has none.
+    """
     clip.future_mask[0] = clip.action_mask[0] = False
     context, seeds = wam.encode(clip.obs), torch.arange(B)
     video = wam.world.loss(clip, context, seeds)

@@ -1,12 +1,14 @@
-"""Flow matching and Flow-SDE: the only time grid, and the one function that both samples and scores.
+"""Flow matching and Flow-SDE: the only time grid,
+and the one function that both samples and scores.
 
 Noise level sigma: 1 = noise, 0 = data (the paper's t is 1 - sigma).
     x_s = (1 - s) x + s eps        v = eps - x        Euler: x <- x + (s_next - s) v
 
-The paper's eq. 3 adds noise to the ODE without correcting the drift (`sde="plain"`), which inflates the action
-distribution. The default keeps every marginal of the ODE as K grows (Flow-GRPO, arXiv 2505.05470; piRL, arXiv
-2510.25889); at the K in use some of its noise stays in the actions, and that is what explores (docs/all-of-wamrl.md).
-Everything here is float32, whatever autocast says: a log-probability in bf16 is not one.
+The paper's eq. 3 adds noise to the ODE without correcting the drift (`sde="plain"`), which inflates
+the action distribution. The default keeps every marginal of the ODE as K grows (Flow-GRPO, arXiv
+2505.05470; piRL, arXiv 2510.25889); at the K in use some of its noise stays in the actions, and
+that is what explores (docs/all-of-wamrl.md). Everything here is float32, whatever autocast says: a
+log-probability in bf16 is not one.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from wamrl.types import Batch
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), sigma (B,)) -> v (B, ...)
 
 # Three policies from one network, up to 30 points of success apart (LOG.md, 2026-11-27):
-# `explore`: Flow-SDE, what the policy gradient trains; `ode`: from a random draw; `zero`: from x = 0.
+# `explore`: Flow-SDE, what the policy gradient trains;
+# `ode`: from a random draw; `zero`: from x = 0.
 Sampler = Literal["explore", "ode", "zero"]
 SAMPLERS: tuple[Sampler, ...] = ("explore", "ode", "zero")
 
@@ -44,7 +47,9 @@ class FlowConfig:
     deploy: Literal["auto", "explore", "ode", "zero"] = "auto"  # auto: chosen on training states
 
     def at(self, progress: float) -> FlowConfig:
-        """The configuration at `progress` in [0, 1] of the run: noise (noise_end / noise)^progress."""
+        """The configuration at `progress` in [0, 1] of the run:
+        noise (noise_end / noise)^progress.
+        """
         if self.noise_end is None:
             return self
         return replace(self, noise=self.noise * (self.noise_end / self.noise) ** progress)
@@ -56,7 +61,8 @@ class FlowConfig:
             )
         if self.sde == "preserving" and (self.noise > 1 or self.noisy != "all_but_last"):
             raise ValueError(
-                "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step has no noise"
+                "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step "
+                "has no noise"
             )
         if self.steps < 1 or self.shift <= 0:
             raise ValueError(
@@ -64,17 +70,21 @@ class FlowConfig:
             )
         if self.noise <= 0:
             raise ValueError(
-                f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is silently zero; "
+                f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is "
+                "silently zero; "
                 "set flow.noise > 0 (0.2 to 0.8 is usual)"
             )
         if self.noisy == "all_but_last" and self.steps < 2:
             raise ValueError(
-                "noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or noisy='all'"
+                "noisy='all_but_last' leaves no noisy step at steps=1; use steps >= 2 or "
+                "noisy='all'"
             )
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """Noise levels 1 = s_0 > ... > s_K = 0, float32 (K+1,): s = shift u / (1 + (shift - 1) u) with uniform u."""
+    """Noise levels 1 = s_0 > ... > s_K = 0, float32 (K+1,):
+    s = shift u / (1 + (shift - 1) u) with uniform u.
+    """
     u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
     return (shift * u / (1 + (shift - 1) * u)).float()
 
@@ -88,11 +98,11 @@ def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
 def draws(
     seeds: Tensor, uniform: int, shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Uniform (B, uniform) numbers on the CPU and standard normal (B, *shape) ones on `device`, row b from its int64
-    seed alone.
+    """Uniform (B, uniform) numbers on the CPU and standard normal (B, *shape) ones on `device`, row
+    b from its int64 seed alone.
 
-    So a sample's noise does not depend on which others share its batch, or on which rank it is. The normal ones are
-    many: for a GPU they are made there (other numbers than on a CPU).
+    So a sample's noise does not depend on which others share its batch, or on which rank it is. The
+    normal ones are many: for a GPU they are made there (other numbers than on a CPU).
     """
     rows, there = [], torch.device(device).type == "cuda"
     for seed in seeds.tolist():
@@ -112,12 +122,14 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
 
 
 def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tensor:
-    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns (4, B): c_x, c_v, std and the
-    log-density at the mean, -log(std sqrt(2 pi)).
+    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns (4, B):
+    c_x, c_v, std and the log-density at the mean, -log(std sqrt(2 pi)).
 
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
-        x0 = x - s v;  x1 = x + (1 - s) v;  mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
-    `preserving` (Flow-CPS, arXiv 2509.05952) keeps the share of noise in x exactly, at any K: with s_n = s - d,
+        x0 = x - s v;  x1 = x + (1 - s) v;
+        mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
+    `preserving` (Flow-CPS, arXiv 2509.05952) keeps the share of noise in x exactly, at any
+    K: with s_n = s - d,
         mean = x0 (1 - s_n) + x1 s_n cos(a pi / 2);  std = s_n sin(a pi / 2)
     """
     return _coefficients(tuple(grid.tolist()), noise, sde, step.device).index_select(1, step)
@@ -127,7 +139,9 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tens
 def _coefficients(
     levels: tuple[float, ...], noise: float, sde: str, device: torch.device
 ) -> Tensor:
-    """Those of all steps, (4, K): worked out once, since most of the time of so little arithmetic is calling it."""
+    """Those of all steps, (4, K): worked out once,
+    since most of the time of so little arithmetic is calling it.
+    """
     grid = torch.tensor(levels)
     s, s_next = grid[:-1], grid[1:]
     d = s - s_next
@@ -157,10 +171,12 @@ def sde_step(
     x_next: Tensor | None = None,
     eps: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One stochastic denoising step: samples when `x_next` is None (with standard normal `eps`), scores otherwise.
+    """One stochastic denoising step:
+    samples when `x_next` is None (with standard normal `eps`), scores otherwise.
 
-    x, v, x_next, eps: float32 (B, ...); step: int64 (B,). Returns x_next and its elementwise log-density in nats,
-    both of the shape of x; the caller sums over the executed actions and the real action dims.
+    x, v, x_next, eps: float32 (B, ...); step: int64 (B,). Returns x_next and its elementwise
+    log-density in nats, both of the shape of x; the caller sums over the executed actions and the
+    real action dims.
     """
     x, v = x.float(), v.float()
     c_x, c_v, std, at_mean = (
@@ -188,7 +204,9 @@ def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain(Batch):
-    """The noisy transitions of a batch of sampled chunks; J of them per chunk (1 for `noisy="one"`, up to K)."""
+    """The noisy transitions of a batch of sampled chunks;
+    J of them per chunk (1 for `noisy="one"`, up to K).
+    """
 
     x: Tensor  # float32 (B, J, N, A) before the step
     x_next: Tensor  # float32 (B, J, N, A) after it, not clipped
@@ -207,7 +225,8 @@ def noisy_steps(cfg: FlowConfig, batch: int, generator: torch.Generator | None) 
 def sde_sample(
     velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, eps: Tensor
 ) -> tuple[Tensor, Chain]:
-    """Denoise x (B, N, A) from pure noise with the steps `noisy` (B, J) stochastic and the others ODE.
+    """Denoise x (B, N, A) from pure noise with the steps
+    `noisy` (B, J) stochastic and the others ODE.
 
     eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
     """
@@ -230,7 +249,8 @@ def sde_sample(
 def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
     """Elementwise log-density of the stored transitions under `velocity`, float32 (B, J, N, A).
 
-    The J transitions are folded into the batch: `velocity` gets (B*J, N, A) and must repeat its conditions J times.
+    The J transitions are folded into the batch:
+    `velocity` gets (B*J, N, A) and must repeat its conditions J times.
     """
     b, j = chain.step.shape
     x, x_next = chain.x.flatten(0, 1), chain.x_next.flatten(0, 1)

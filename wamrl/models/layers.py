@@ -24,7 +24,9 @@ def sinusoid(values: Tensor, dim: int, scale: float = 1000.0) -> Tensor:
 
 
 class TextEmbedding(nn.Module):
-    """An instruction as the mean embedding of its hashed words and word pairs: no vocabulary file, no download."""
+    """An instruction as the mean embedding of its hashed words and word pairs:
+    no vocabulary file, no download.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -52,9 +54,11 @@ def _word_ids(text: str) -> list[int]:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with normalised queries and keys; keys and values can be computed once and reused.
+    """Multi-head attention with normalised queries and keys;
+    keys and values can be computed once and reused.
 
-    LayerNorm without offset (ViT-22B, arXiv 2302.05442): on CPUs its one kernel costs half of what RMSNorm does.
+    LayerNorm without offset (ViT-22B, arXiv 2302.05442):
+    on CPUs its one kernel costs half of what RMSNorm does.
     """
 
     def __init__(self, width: int, heads: int, source: int | None = None):
@@ -76,7 +80,9 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention; of the CPU's two kernels in bfloat16, the plain one: the fused one is slower."""
+    """Scaled dot-product attention; of the CPU's two kernels in bfloat16,
+    the plain one: the fused one is slower.
+    """
     plain = v.dtype == torch.bfloat16 and v.device.type == "cpu"
     with sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext():
         return F.scaled_dot_product_attention(q, k, v)

@@ -1,13 +1,15 @@
-"""The only normalisation: what the model sees of states and actions, and back. Saved with the model.
+"""The only normalisation: what the model sees of states and actions, and back.
+Saved with the model.
 
     x = (a - shift) / scale                        one shift and scale per dimension
-    bounds      shift, scale = middle and half range of what the environment accepts; -1..1 stays as it is, bitwise
+    bounds      shift, scale = middle and half range of what the environment accepts;
+                -1..1 stays as it is, bitwise
     mean_std    mean and standard deviation of the demonstrations
     min_max     middle and half range of the demonstrations
     quantiles   middle and half distance of their 1 % and 99 % quantiles
-The flow, its log-probabilities and the losses live in x; environments, demonstrations and rollouts in the
-environment's own units. `delta` makes an action relative: the model sees action - present state, of the state at
-which the chunk was decided.
+The flow, its log-probabilities and the losses live in x; environments, demonstrations and rollouts
+in the environment's own units. `delta` makes an action relative: the model sees action - present
+state, of the state at which the chunk was decided.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class NormalizeConfig:
             )
         if self.delta and self.actions == "bounds":
             raise ValueError(
-                "model.normalize: the bounds hold for whole actions; with delta choose actions=quantiles"
+                "model.normalize: the bounds hold for whole actions; with delta choose "
+                "actions=quantiles"
             )
 
     def build(self, low: Sequence[float], high: Sequence[float], state_dim: int) -> Normalization:
@@ -69,7 +72,8 @@ class NormalizeConfig:
             not 0 <= s < state_dim for _, s in self.delta
         ):
             raise ValueError(
-                f"model.normalize: keep and delta name dimensions that {len(low)} actions, {state_dim} states have not"
+                f"model.normalize: keep and delta name dimensions that {len(low)} actions, "
+                f"{state_dim} states have not"
             )
         return Normalization(self, torch.tensor(low), torch.tensor(high), state_dim)
 
@@ -89,8 +93,8 @@ class Normalization(nn.Module):
     def fit(self, states: Tensor, actions: Tensor, mask: Tensor, present: Tensor) -> None:
         """Take the statistics of demonstrations, raw units.
 
-        states (R, P): every recorded state. actions (M, N, A), mask (M, N), present (M, P): chunks and the state at
-        which each begins.
+        states (R, P): every recorded state. actions (M, N, A), mask (M, N), present (M, P): chunks
+        and the state at which each begins.
         """
         shift, scale = _statistics(states, self.cfg.states)
         self.state_shift.copy_(shift)
@@ -109,7 +113,9 @@ class Normalization(nn.Module):
         return ((proprio - self.state_shift) / self.state_scale).clamp(-LIMIT, LIMIT)
 
     def actions(self, raw: Tensor, proprio: Tensor) -> Tensor:
-        """(B, N, A) in the environment's units -> as the model sees it; proprio: raw (B, P), where the chunk begins."""
+        """(B, N, A) in the environment's units -> as the model sees it;
+        proprio: raw (B, P), where the chunk begins.
+        """
         return (self._relative(raw, proprio, -1) - self.action_shift) / self.action_scale
 
     def raw_actions(self, x: Tensor, proprio: Tensor) -> Tensor:
@@ -137,7 +143,9 @@ def _statistics(rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
 
 
 def _quantile(rows: Tensor, q: float) -> Tensor:
-    """Per column, linear between order statistics; torch.quantile refuses more than 16 million values."""
+    """Per column, linear between order statistics;
+    torch.quantile refuses more than 16 million values.
+    """
     ordered, place = rows.sort(0).values, q * (len(rows) - 1)
     below = int(place)
     return torch.lerp(ordered[below], ordered[min(below + 1, len(rows) - 1)], place - below)

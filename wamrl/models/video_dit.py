@@ -1,12 +1,16 @@
-"""The world model: a flow-matching video transformer on raw pixels, from 1 M to 2 B parameters by configuration.
+"""The world model: a flow-matching video transformer on raw pixels,
+from 1 M to 2 B parameters by configuration.
 
-Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future attend to the context
-and to each other. The context never looks at the future, so it is encoded once for all denoising steps.
-The network predicts the clean frame as *last frame + residual* (zero at initialisation), and v follows from it:
+Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future
+attend to the context and to each other. The context never looks at the future, so it is encoded
+once for all denoising steps.
+The network predicts the clean frame as *last frame + residual* (zero at initialisation),
+    and v follows from it:
     x_hat = last + net((1 - sigma) z),   v = (z - x_hat) / sigma
-The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so the best prediction
-does not depend on it. The network does not see it, so neither imagination nor the features read there wobble, and the
-pass at pure noise is part of the context: features, imagination and the loss's rows at sigma = 1 share it.
+The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so
+the best prediction does not depend on it. The network does not see it, so neither imagination nor
+the features read there wobble, and the pass at pure noise is part of the context: features,
+imagination and the loss's rows at sigma = 1 share it.
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ class VideoDiTConfig:
             or min(self.taps) < 1
         ):
             raise ValueError(
-                f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got {self}"
+                f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got "
+                f"{self}"
             )
         if (
             not 0 < self.sigma_floor <= 1
@@ -84,7 +89,9 @@ class Context:
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with AdaLN; modulation is a shared projection plus this block's own offset."""
+    """Pre-norm transformer block with AdaLN;
+    modulation is a shared projection plus this block's own offset.
+    """
 
     def __init__(self, width: int, heads: int, recompute: bool):
         super().__init__()
@@ -96,7 +103,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple]:
-        """x (B, L, D), modulation (B, 6, D); attends to `past` and itself. Returns x and its own keys and values."""
+        """x (B, L, D), modulation (B, 6, D); attends to `past` and itself.
+        Returns x and its own keys and values.
+        """
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(
                 self._forward, x, modulation, past, use_reentrant=False, preserve_rng_state=False
@@ -182,7 +191,8 @@ class VideoDiT(WorldModel):
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean over real frames of w |x_hat - x|^2 / max(sigma, floor)^2.
 
-        w = 1 + motion_weight min(8, p / (mean p + 1e-3)) with p = |x_hat - last|^2 of a patch, detached.
+        w = 1 + motion_weight min(8, p / (mean p + 1e-3)) with
+        p = |x_hat - last|^2 of a patch, detached.
         The motion is that of the prediction, so w is a function of what the network saw.
         Then x_hat goes to the mean of what may follow: E[w x] / E[w] = E[x].
         Weighed by the target's motion, a motion of chance 0.1 was imagined at 0.6 to 0.8.
@@ -216,7 +226,9 @@ class VideoDiT(WorldModel):
         return self._future(None if sigma == 1 else self._patches(z), level, context)
 
     def _at_each(self, target: Tensor, eps: Tensor, sigma: Tensor, context: Context) -> Tensor:
-        """Tokens after the last block with every row at its own noise level; those at pure noise are in the context."""
+        """Tokens after the last block with every row at its own noise level;
+        those at pure noise are in the context.
+        """
         if context.pure is None:
             sigma = sigma.to(target.device)
             return self._future(interpolate(target, eps, sigma), sigma, context)[0]
@@ -234,7 +246,8 @@ class VideoDiT(WorldModel):
     ) -> tuple[Tensor, list[Tensor]]:
         """Tokens (B, F * patches, D) after the last block, and those of every tap.
 
-        noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,); None: pure noise, of which nothing is seen.
+        noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,);
+        None: pure noise, of which nothing is seen.
         """
         x = context.tokens + self.frame_position[:, -len(self.spec.frame_offsets) :]
         if noisy is not None:
@@ -256,7 +269,9 @@ class VideoDiT(WorldModel):
         return self.condition(sinusoid(sigma, self.cfg.width)).unflatten(-1, (6, -1))
 
     def _pixels(self, frames: Tensor) -> Tensor:
-        """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1]; rearranged as bytes, a quarter of the memory."""
+        """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1];
+        rearranged as bytes, a quarter of the memory.
+        """
         assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (
             frames.shape,
             self.spec,

@@ -38,7 +38,8 @@ def online(iterations: int) -> TrainConfig:
     PPO on sparse success, video SFT with latent KL, and cloning what was done in successful
     episodes, exploration noise included. Each of the three does less alone, and PPO and cloning
     together do more than their sum (docs/results.md; LOG.md, 2026-11-27). One noisy step of each
-    chunk in a minibatch costs a quarter of all four. The first iteration trains the value head only.
+    chunk in a minibatch costs a quarter of all four.
+    The first iteration trains the value head only.
     """
     return TrainConfig(
         iterations=iterations,
@@ -94,7 +95,9 @@ def world_only() -> Config:
 
 
 def clone_successes() -> Config:
-    """Control: as quickstart, but the actor only clones its own successes; no policy gradient, no video SFT."""
+    """Control: as quickstart, but the actor only clones its own successes;
+    no policy gradient, no video SFT.
+    """
     train = quickstart().train
     return _variant(
         "clone-successes", actor=_off(train.actor), online=replace(train.online, world=False)
@@ -102,14 +105,18 @@ def clone_successes() -> Config:
 
 
 def demos_only() -> Config:
-    """Control: as quickstart without policy gradient, trained on the demonstrations: what longer training gives."""
+    """Control: as quickstart without policy gradient, trained on the demonstrations:
+    what longer training gives.
+    """
     train = quickstart().train
     online = replace(train.online, demo_share=1.0)
     return _variant("demos-only", actor=_off(train.actor), online=online)
 
 
 def paper() -> Config:
-    """As the paper where it says how: reconstruction reward only, plain SDE, no cloning; else as quickstart."""
+    """As the paper where it says how: reconstruction reward only,
+    plain SDE, no cloning; else as quickstart.
+    """
     online = replace(quickstart().train.online, actor=False)
     cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))

@@ -1,4 +1,6 @@
-"""The similarities that `wamrl rewards` compares: the paper's four, and the networks of two of them untrained."""
+"""The similarities that `wamrl rewards` compares:
+the paper's four, and the networks of two of them untrained.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from wamrl.models.wam import WAMConfig
 from wamrl.recipes.metaworld import online
 from wamrl.sft import SFTConfig
 
-# Two views are twice the tokens, so the model is smaller than `nano`; a grasp wants chunks of 0.4 s.
+# Two views are twice the tokens, so the model is smaller than `nano`;
+# a grasp wants chunks of 0.4 s.
 MODEL = WAMConfig(
     world=VideoDiTConfig(width=96, depth=4, taps=(2, 3, 4)),
     actor=ActionHeadConfig(width=96),

@@ -1,6 +1,7 @@
 """Studies: which arms, on which tasks, for which claims. `wamrl study NAME`.
 
-A study of one's own: a function that returns a `StudyConfig`, mostly `dataclasses.replace` of one of these.
+A study of one's own: a function that returns a `StudyConfig`,
+mostly `dataclasses.replace` of one of these.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def demos_only(cfg: Config) -> Config:
 
 
 def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) -> Config:
-    """Which parts of the method learn, and from which reward; everything else as in the task's config."""
+    """Which parts of the method learn, and from which reward;
+    everything else as in the task's config.
+    """
     train = cfg.train
     return replace(
         cfg,
@@ -256,7 +259,9 @@ def press_once() -> Config:
 
 
 def hammer() -> Config:
-    """The study's multi-phase task: grasp the hammer, lift it, drive the nail in; six demonstrations."""
+    """The study's multi-phase task: grasp the hammer,
+    lift it, drive the nail in; six demonstrations.
+    """
     return _task("hammer", MetaWorldConfig(task="hammer", horizon=150), demos=6, sft=600)
 
 
@@ -267,7 +272,8 @@ def press_thrice() -> Config:
 
 
 def metaworld() -> StudyConfig:
-    """The paper's claims on MetaWorld: a short, a multi-phase and a staged task, all arms, three seeds.
+    """The paper's claims on MetaWorld:
+    a short, a multi-phase and a staged task, all arms, three seeds.
 
     Optical flow in place of pixels runs on the short task only, where a cell costs least.
     """
@@ -280,7 +286,9 @@ def metaworld() -> StudyConfig:
 
 
 def robosuite() -> StudyConfig:
-    """Does it carry over to another simulator? robosuite's lift from a weak base: actor-only and ours."""
+    """Does it carry over to another simulator?
+    robosuite's lift from a weak base: actor-only and ours.
+    """
     base = lift()
     config = replace(
         base,
@@ -318,7 +326,9 @@ def _task(
 
 
 def point() -> StudyConfig:
-    """The same arms on the point mass, one and three goals: minutes on a few cores, to see a whole study."""
+    """The same arms on the point mass, one and three goals:
+    minutes on a few cores, to see a whole study.
+    """
     run = replace(point_run(), sft=replace(point_run().sft, steps=100))
     staged = replace(run, env=PointConfig(stages=3))
     tasks = (

@@ -1,4 +1,6 @@
-"""What a run tells its reader: intervals, `summary.json`, a learning curve, imagined-versus-executed videos."""
+"""What a run tells its reader: intervals, `summary.json`,
+a learning curve, imagined-versus-executed videos.
+"""
 
 from wamrl.report.diagnostics_plots import diagnostics_figure, rewards_figure
 from wamrl.report.numbers import (

@@ -1,13 +1,15 @@
-"""One sentence per claim: supported, not supported or undecided, by a rule that was fixed before the data.
+"""One sentence per claim: supported, not supported or undecided,
+by a rule that was fixed before the data.
 
-The rule looks at the hierarchical interval of the paired difference `arm` - `against`, pooled over the tasks of the
-claim's kinds:
+The rule looks at the hierarchical interval of the paired difference `arm` - `against`, pooled over
+the tasks of the claim's kinds:
 
     expects "gain"     supported: low > 0;         not supported: high < margin;   else undecided
     expects "no gain"  not supported: low > 0;     supported: high < margin;       else undecided
 
-(from left to right, the first that holds), with margin = 5 points: what is smaller is no gain worth the name. With
-fewer than three seeds in a task of the claim the verdict is undecided, whatever the interval.
+(from left to right, the first that holds), with margin = 5 points: what is smaller is no gain worth
+the name.
+With fewer than three seeds in a task of the claim the verdict is undecided, whatever the interval.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def verdict(estimate: Estimate | None, expects: str, margin: float) -> Word:
 
 
 def sentence(claim: Claim, estimate: Estimate | None, margin: float) -> str:
-    """E.g. "**Claim 4** (joint optimisation helps the long tasks; wamrl - base): undecided: +2.3 points ..."."""
+    """E.g. "**Claim 4** (joint optimisation helps the long tasks; wamrl - base):
+    undecided: +2.3 points ...".
+    """
     head = f"**Claim {claim.number}** ({claim.text}; `{claim.arm}` - `{claim.against}`): "
     word = verdict(estimate, claim.expects, margin)
     if estimate is None:
@@ -59,7 +63,8 @@ def sentence(claim: Claim, estimate: Estimate | None, margin: float) -> str:
         )
     few = f"; fewer than {MIN_SEEDS} seeds decide nothing" if estimate.seeds < MIN_SEEDS else ""
     return (
-        f"{head}**{word}** at n = {estimate.episodes} pairs of episodes, {plural(estimate.tasks, 'task')} x "
+        f"{head}**{word}** at n = {estimate.episodes} pairs of episodes, "
+        f"{plural(estimate.tasks, 'task')} x "
         f"{plural(estimate.seeds, 'seed')}: {points(estimate)} points{few}."
     )
 

@@ -1,4 +1,6 @@
-"""What the diagnostics found, as pictures: the course of a run, and one set of rollouts under several rewards."""
+"""What the diagnostics found, as pictures: the course of a run,
+and one set of rollouts under several rewards.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ def diagnostics_figure(
 ) -> None:
     """A PNG of the online loop so far.
 
-    rows: lines of metrics.jsonl (others than the diagnosed iterations are left out); scores: episode scores (n,) of the
-    last iteration per reward, with success bool (n,). ValueError if no iteration was diagnosed.
+    rows: lines of metrics.jsonl (others than the diagnosed iterations are left out); scores:
+    episode scores (n,) of the last iteration per reward, with success bool (n,). ValueError if no
+    iteration was diagnosed.
     """
     rows = [r for r in rows if r.get("diag/mean/reconstruction") is not None]
     if not rows:
@@ -133,7 +136,9 @@ def _family(rows: Sequence[Mapping], prefix: str, sign: str = "") -> dict[str, t
 
 
 def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
-    """Episode scores by outcome, each as a share of its outcome; the outer 1 % are drawn at the edge."""
+    """Episode scores by outcome, each as a share of its outcome;
+    the outer 1 % are drawn at the edge.
+    """
     _dress(axes, title)
     if not len(score):
         axes.text(0.5, 0.5, "no scored episode", ha="center", transform=axes.transAxes)
@@ -166,8 +171,8 @@ def rewards_figure(
 ) -> None:
     """A PNG: per reward (row) the histograms of its variants by outcome, and their ROC curves.
 
-    scores: (reward, variant) -> episode scores (E,), NaN where an episode has none; aucs: the same keys, for the
-    legend; success: bool (E,).
+    scores: (reward, variant) -> episode scores (E,), NaN where an episode has none; aucs: the same
+    keys, for the legend; success: bool (E,).
     """
     names, variants = (list(dict.fromkeys(key[i] for key in scores)) for i in (0, 1))
     figure = _figure((3.7 * (len(variants) + 1), 0.5 + 3.1 * len(names)))
@@ -194,7 +199,9 @@ def rewards_figure(
 
 
 def roc(score: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates from (0, 0) to (1, 1), one point per distinct score; the area is the AUC."""
+    """False and true positive rates from (0, 0) to (1, 1),
+    one point per distinct score; the area is the AUC.
+    """
     values, index = np.unique(-np.asarray(score, float), return_inverse=True)
     counts = [
         np.bincount(index[part], minlength=len(values)).cumsum() for part in (~success, success)

@@ -17,7 +17,9 @@ _RESAMPLES = 9999
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a success rate, both ends in [0, 1]; (0, 1) for n = 0, where nothing is known."""
+    """Wilson's 95 % interval of a success rate, both ends in [0, 1];
+    (0, 1) for n = 0, where nothing is known.
+    """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} episodes is not possible: check the counts")
     if n == 0:
@@ -46,14 +48,15 @@ class Paired:
 def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Paired:
     """Compare success, bool (E,), of two arms on the same E initial states in the same order.
 
-    Interval: bootstrap over pairs, 9,999 resamples. p: chance of a split as uneven as gained : lost under a fair coin.
-    If all pairs changed alike, a bootstrap knows no other outcome and collapses to a point: method is "degenerate", and
-    the p-value is what to read.
+    Interval: bootstrap over pairs, 9,999 resamples. p: chance of a split as uneven as gained : lost
+    under a fair coin. If all pairs changed alike, a bootstrap knows no other outcome and collapses
+    to a point: method is "degenerate", and the p-value is what to read.
     """
     before, after = (np.asarray(x, bool).ravel() for x in (before, after))
     if len(before) != len(after) or not len(before):
         raise ValueError(
-            f"{len(before)} and {len(after)} episodes are no pairs: evaluate both arms on the same starts"
+            f"{len(before)} and {len(after)} episodes are no pairs: evaluate both arms on the same "
+            "starts"
         )
     change = after.astype(float) - before
     low, high, method = _interval(change, seed)
@@ -104,8 +107,8 @@ def arm(
 ) -> dict[str, Any]:
     """One evaluated arm for `summary.json`.
 
-    success: bool (E,); length: control steps (E,); error_over_copy: frame offset -> error of the imagined frame divided
-    by the error of copying the last one.
+    success: bool (E,); length: control steps (E,); error_over_copy: frame offset -> error of the
+    imagined frame divided by the error of copying the last one.
     """
     success = np.asarray(success, bool)
     low, high = wilson(int(success.sum()), len(success))
@@ -130,9 +133,11 @@ def ratio_text(error_over_copy: dict[Any, float | None]) -> str:
 
 
 def recovery(success: np.ndarray, attempts: np.ndarray, retries: np.ndarray) -> dict[str, Any]:
-    """Episodes that tried again after a failed attempt at the same sub-goal, and how many of them ended in success.
+    """Episodes that tried again after a failed attempt at the same sub-goal,
+    and how many of them ended in success.
 
-    success: bool (E,); attempts, retries: int (E,), see wamrl/envs/attempts.py. Wilson's 95 % interval.
+    success: bool (E,); attempts, retries: int (E,), see wamrl/envs/attempts.py.
+    Wilson's 95 % interval.
     """
     again = np.asarray(retries) > 0
     recovered = int(np.asarray(success, bool)[again].sum())
@@ -146,7 +151,9 @@ def recovery(success: np.ndarray, attempts: np.ndarray, retries: np.ndarray) -> 
 
 
 def write_summary(path: Path, arms: dict[str, dict], pairs: dict[str, Paired], **more: Any) -> None:
-    """Write `summary.json`: {"arms": {name: arm(...)}, "paired": {name: Paired}, ...more}; NaN becomes null."""
+    """Write `summary.json`: {"arms": {name: arm(...)}, "paired":
+    {name: Paired}, ...more}; NaN becomes null.
+    """
     content = {"arms": arms, "paired": {name: asdict(pair) for name, pair in pairs.items()}} | more
     draft = Path(path).with_suffix(".tmp")
     draft.write_text(

@@ -1,19 +1,23 @@
-"""Statistics of a study: intervals over seeds *and* initial states, robust averages over tasks, many tests at once.
+"""Statistics of a study: intervals over seeds *and* initial states,
+robust averages over tasks, many tests at once.
 
-Data is nested: tasks -> seeds (one trained model each) -> initial states. `values[t][s]` is an array (E,) with one
-number per initial state, e.g. success (0 or 1) or, for a paired comparison of two arms on the same states, its
-difference (-1, 0, 1).
+Data is nested: tasks -> seeds (one trained model each) -> initial states. `values[t][s]` is an
+array (E,) with one number per initial state, e.g. success (0 or 1) or, for a paired comparison of
+two arms on the same states, its difference (-1, 0, 1).
 
-- `hierarchical`: mean over tasks of the mean over seeds of the mean over states; interval by the hierarchical
-  bootstrap (seeds are drawn with replacement within each task, then states within each drawn seed; percentiles).
-  Tasks are fixed: nothing is said about tasks that were not run. **With 3 seeds an interval is only as good as 3
-  seeds can be**: the bootstrap sees the spread of those three and no other, which understates the spread of seeds by
-  a third in variance; drawing states again within seeds counts their noise twice and works the other way. The same
-  states serve all seeds, which resampling within seeds ignores.
-- `iqm`: interquartile mean of one score per (task, seed), with the stratified bootstrap of rliable (Agarwal et al.,
-  "Deep RL at the edge of the statistical precipice", 2021): seeds are drawn within each task. Not rliable itself: it
-  fails with pandas 3.
-- `mcnemar`, `holm`: an exact test of paired outcomes, and the correction for testing several arms at once.
+- `hierarchical`: mean over tasks of the mean over seeds of the mean over states; interval by the
+  hierarchical bootstrap (seeds are drawn with replacement within each task, then states within each
+  drawn seed; percentiles).
+  Tasks are fixed: nothing is said about tasks that were not run. **With 3 seeds an interval is only
+  as good as 3 seeds can be**: the bootstrap sees the spread of those three and no other, which
+  understates the spread of seeds by a third in variance; drawing states again within seeds counts
+  their noise twice and works the other way. The same states serve all seeds, which resampling
+  within seeds ignores.
+- `iqm`: interquartile mean of one score per (task, seed), with the stratified bootstrap of rliable
+  (Agarwal et al., "Deep RL at the edge of the statistical precipice", 2021): seeds are drawn within
+  each task. Not rliable itself: it fails with pandas 3.
+- `mcnemar`, `holm`: an exact test of paired outcomes,
+  and the correction for testing several arms at once.
 """
 
 from __future__ import annotations
@@ -46,15 +50,17 @@ class Estimate:
 def hierarchical(
     values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Mean and interval of nested data that lies within `bounds`: (0, 1) for rates, (-1, 1) for their differences.
+    """Mean and interval of nested data that lies within `bounds`:
+    (0, 1) for rates, (-1, 1) for their differences.
 
-    Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead: by the binomial
-    test at most a share u of states can differ from what was seen in n (u = 0.12 at n = 30), and they may differ by
-    as much as the bounds allow. ValueError without any value.
+    Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead:
+    by the binomial test at most a share u of states can differ from what was seen in n (u = 0.12 at
+    n = 30), and they may differ by as much as the bounds allow. ValueError without any value.
     """
     if not values or any(not seeds or any(not len(x) for x in seeds) for seeds in values):
         raise ValueError(
-            "there is a task without seeds or a seed without episodes: finish the study's cells first"
+            "there is a task without seeds or a seed without episodes: finish the study's cells "
+            "first"
         )
     parts = [[np.asarray(x, float) for x in seeds] for seeds in values]
     value = float(np.mean([np.mean([x.mean() for x in seeds]) for seeds in parts]))
@@ -90,7 +96,8 @@ def _resampled_task(
     drawn = rng.integers(len(seeds), size=(resamples, len(seeds)))
     means = np.empty(drawn.shape)
     for i, states in enumerate(seeds):
-        # E draws of E states are multinomial counts of their distinct values: the same thing, and small.
+        # E draws of E states are multinomial counts of their distinct values:
+        # the same thing, and small.
         distinct, counts = np.unique(states, return_counts=True)
         here = drawn == i
         picked = rng.multinomial(len(states), counts / len(states), size=int(here.sum()))
@@ -99,9 +106,11 @@ def _resampled_task(
 
 
 def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Interquartile mean of `scores[t]` (S_t,), one per seed, over all tasks; ValueError where a task has none.
+    """Interquartile mean of `scores[t]` (S_t,), one per seed, over all tasks;
+    ValueError where a task has none.
 
-    The lowest and highest quarter of all scores are dropped (SciPy's `trim_mean`), the rest is averaged.
+    The lowest and highest quarter of all scores are dropped
+    (SciPy's `trim_mean`), the rest is averaged.
     """
     if not scores or any(not len(s) for s in scores):
         raise ValueError("there is a task without a score: finish the study's cells first")
@@ -127,16 +136,20 @@ def _percentiles(samples: np.ndarray) -> tuple[float, float]:
 
 
 def mcnemar(change: np.ndarray) -> float:
-    """Exact two-sided p-value of paired differences in {-1, 0, 1}: is a split as uneven as gained : lost luck?
+    """Exact two-sided p-value of paired differences in {-1, 0, 1}:
+    is a split as uneven as gained : lost luck?
 
-    It takes the pairs as independent, so it speaks of the models at hand; `hierarchical` also of other seeds.
+    It takes the pairs as independent, so it speaks of the models at hand;
+    `hierarchical` also of other seeds.
     """
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given: the k-th smallest of m times m - k + 1, rising, at most 1."""
+    """Holm's step-down correction, in the order given:
+    the k-th smallest of m times m - k + 1, rising, at most 1.
+    """
     p = np.asarray(p_values, float)
     order = np.argsort(p)
     adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)

@@ -1,4 +1,6 @@
-"""What a study's tables and figures are made of: one `CellResult` per finished cell, and the groupings of them."""
+"""What a study's tables and figures are made of:
+one `CellResult` per finished cell, and the groupings of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from wamrl.report.statistics import Estimate, hierarchical
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One (task, arm, seed): its evaluation, by its deployed sampler on held-out initial states, and what it used."""
+    """One (task, arm, seed): its evaluation,
+    by its deployed sampler on held-out initial states, and what it used.
+    """
 
     task: str
     kind: Kind
@@ -117,7 +121,9 @@ class Results:
         return next(c.goals for c in self.cells if c.task == task)
 
     def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Per seed that has both arms: success of `against` and of `arm`, bool (E,), on the states both finished."""
+        """Per seed that has both arms: success of `against` and of `arm`,
+        bool (E,), on the states both finished.
+        """
         found = {}
         for mine in self.of(task, arm):
             other = self._at.get((task, against, mine.seed))
@@ -129,13 +135,17 @@ class Results:
         return found
 
     def difference(self, tasks: Sequence[str], arm: str, against: str) -> Estimate | None:
-        """Hierarchical estimate of `arm` - `against`, pooled over those tasks that have both; None if none has."""
+        """Hierarchical estimate of `arm` - `against`,
+        pooled over those tasks that have both; None if none has.
+        """
         pairs = [self.pairs(t, arm, against) for t in tasks]
         changes = [[mine.astype(float) - other for other, mine in p.values()] for p in pairs if p]
         return hierarchical(changes, bounds=(-1, 1)) if changes else None
 
     def rate(self, task: str, arm: str, stage: int | None = None) -> Estimate:
-        """Share of episodes that completed at least `stage` sub-goals (default: that succeeded), over seeds."""
+        """Share of episodes that completed at least `stage`
+        sub-goals (default: that succeeded), over seeds.
+        """
         cells = self.of(task, arm)
         values = [c.reached(c.goals if stage is None else stage) for c in cells]
         return hierarchical([values], bounds=(0, 1))

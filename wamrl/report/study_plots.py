@@ -31,7 +31,9 @@ Style = dict[str, dict[str, str]]
 
 
 def styles(arms: Sequence[str]) -> Style:
-    """Colour and marker of each arm of the study, finished or not, so that they never change while it runs."""
+    """Colour and marker of each arm of the study, finished or not,
+    so that they never change while it runs.
+    """
     return {
         arm: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
         for i, arm in enumerate(arms)
@@ -69,7 +71,9 @@ def arms_plot(path: Path, results: Results, task: str, style: Style) -> None:
 
 
 def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
-    """Share of evaluation episodes that completed at least k sub-goals, per arm, pooled over seeds."""
+    """Share of evaluation episodes that completed at least k sub-goals,
+    per arm, pooled over seeds.
+    """
     arms, goals = [a for a in results.arms if results.of(task, a)], results.goals(task)
     figure, axes = _figure(8.2, 4.4)
     for i, arm in enumerate(arms):
@@ -97,8 +101,8 @@ def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
 def learning_plot(path: Path, results: Results, task: str, style: Style) -> None:
     """Success over what an arm has learned from: mean over seeds, band: their range.
 
-    Where runs were evaluated while they trained: on held-out states, over episodes. Else: exploring, on
-    training states never tried before, over control steps.
+    Where runs were evaluated while they trained: on held-out states, over episodes. Else:
+    exploring, on training states never tried before, over control steps.
     """
     figure, axes = _figure(8.2, 4.4)
     cells = [cell for arm in results.arms for cell in results.of(task, arm)]

@@ -11,25 +11,29 @@ from wamrl.report.claims import MIN_SEEDS, Claim
 from wamrl.report.study_data import CellResult, Results
 
 _HOW = """\
-Success: on held-out initial states that nothing was trained on, the same for all arms and seeds. Each model acts by
-the sampler that suits it best on training states (`sampler`; `zero` and `ode` are without noise, `explore` is not).
-Each arm of a task and seed starts from the same base model. Brackets are 95 % intervals. Success and differences:
-hierarchical bootstrap (seeds, then initial states within each drawn seed, both arms paired; 10,000 resamples,
-percentiles). **With 3 seeds an interval is only as good as 3 seeds can be.** Where all values agree the interval is
-binomial instead. p: McNemar's exact test of the pairs of all seeds together, Holm-corrected over the arms of a task;
-it takes pairs as independent, so it speaks of these trained models, the interval also of other seeds. Interquartile
-mean: over tasks x seeds, stratified bootstrap (rliable). `results.csv` has Wilson intervals per cell."""
+Success: on held-out initial states that nothing was trained on, the same for all arms and seeds.
+Each model acts by the sampler that suits it best on training states (`sampler`; `zero` and `ode`
+are without noise, `explore` is not). Each arm of a task and seed starts from the same base
+model. Brackets are 95 % intervals. Success and differences: hierarchical bootstrap (seeds, then
+initial states within each drawn seed, both arms paired; 10,000 resamples, percentiles). **With 3
+seeds an interval is only as good as 3 seeds can be.** Where all values agree the interval is
+binomial instead. p: McNemar's exact test of the pairs of all seeds together, Holm-corrected over
+the arms of a task; it takes pairs as independent, so it speaks of these trained models, the
+interval also of other seeds. Interquartile mean: over tasks x seeds, stratified bootstrap
+(rliable). `results.csv` has Wilson intervals per cell."""
 
 _RULE = """\
-Rule, on the hierarchical interval [low, high] of the paired difference pooled over the claim's tasks, first match: a
-gain is *supported* if low > 0, *not supported* if high < {margin:g} points, else *undecided*. "Does not help" is *not
-supported* if low > 0, *supported* if high < {margin:g} points, else *undecided*. Fewer than {seeds} seeds decide
-nothing."""
+Rule, on the hierarchical interval [low, high] of the paired difference pooled over the claim's
+tasks, first match: a gain is *supported* if low > 0, *not supported* if high < {margin:g}
+points, else *undecided*. "Does not help" is *not supported* if low > 0, *supported* if high <
+{margin:g} points, else *undecided*. Fewer than {seeds} seeds decide nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyText:
-    """What a report says beside numbers. `arms`: name -> what it tests; order is that of tables and colours."""
+    """What a report says beside numbers. `arms`: name -> what it tests;
+    order is that of tables and colours.
+    """
 
     name: str
     arms: dict[str, str]

@@ -1,4 +1,6 @@
-"""`report.md`, `results.csv` and `comparisons.csv` of a study. Rates and differences in files: 0.1 means ten points."""
+"""`report.md`, `results.csv` and `comparisons.csv` of a study.
+Rates and differences in files: 0.1 means ten points.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def mean_ratios(cells: list[CellResult]) -> dict[str, float | None]:
 
 
 def comparison_rows(results: Results) -> list[dict]:
-    """Every arm against each reference: per task and seed, and per task over all seeds (Holm over the arms there)."""
+    """Every arm against each reference: per task and seed,
+    and per task over all seeds (Holm over the arms there).
+    """
     rows = []
     for task in results.tasks:
         for against in REFERENCES:
@@ -188,7 +192,9 @@ def _difference(row: dict) -> str:
 
 
 def cost_table(results: Results, task: str) -> str:
-    """What each arm used (time: of its online part) and how good its imagination is: means over seeds."""
+    """What each arm used (time: of its online part) and how
+    good its imagination is: means over seeds.
+    """
     head = ["arm", "control steps online", "stages done", "episode length", "error / copy", "time"]
     rows = []
     for arm in results.arms:

@@ -31,7 +31,8 @@ class Film:
         shape, other = self.executed.shape, self.imagined.shape
         if shape != other or len(shape) != 5 or not 0 < shape[0] == len(self.steps):
             raise ValueError(
-                f"a film of {shape} executed and {other} imagined frames at {len(self.steps)} steps "
+                f"a film of {shape} executed and {other} imagined frames at {len(self.steps)} "
+                "steps "
                 "is not possible: give (F, V, H, W, 3) twice and F > 0 steps"
             )
 
@@ -50,11 +51,12 @@ def side_by_side(
     real: np.ndarray | None = None,
     fps: int = 4,
 ) -> None:
-    """Write a video: imagined at the left, executed at the right, one row per view, text above and below.
+    """Write a video: imagined at the left, executed at the right,
+    one row per view, text above and below.
 
-    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4"; outcome: shown on every frame, e.g.
-    "success". real: bool (F,), False where there is no executed frame (beyond the episode's end): that half is greyed.
-    ValueError if shapes do not fit.
+    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4"; outcome: shown on
+    every frame, e.g. "success". real: bool (F,), False where there is no executed frame (beyond the
+    episode's end): that half is greyed. ValueError if shapes do not fit.
     """
     executed, imagined = np.asarray(executed), np.asarray(imagined)
     frames = len(executed)
@@ -65,7 +67,8 @@ def side_by_side(
         or executed.shape[-1] != 3
     ):
         raise ValueError(
-            f"frames are {executed.shape} and {imagined.shape}: two equal (F, V, H, W, 3) are needed"
+            f"frames are {executed.shape} and {imagined.shape}: two equal (F, V, H, W, 3) are "
+            "needed"
         )
     if executed.dtype != np.uint8 or imagined.dtype != np.uint8:
         raise ValueError(f"frames are {executed.dtype} and {imagined.dtype}: uint8 is needed")

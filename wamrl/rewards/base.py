@@ -1,7 +1,8 @@
 """What a similarity is, and how distances between imagined and executed frames become rewards.
 
-reward = -distance, mean over the verifiable frames of the chunk, [0, 1] pixels, float32 (method.md section 4; the paper
-leaves sign, scale and pooling open). Standing still is the known hack, so the composite subtracts the copy baseline.
+reward = -distance, mean over the verifiable frames of the chunk, [0, 1] pixels, float32 (method.md
+section 4; the paper leaves sign, scale and pooling open). Standing still is the known hack, so the
+composite subtracts the copy baseline.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ class Similarity(ABC):
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
         """float32 (B, F) >= 0, one distance per frame, 0 for equal frames.
 
-        a, b: float32 [0, 1] (B, F, V, H, W, 3). last: (B, V, H, W, 3), the real frame before both, for similarities
-        that look at motion. Frame f is judged by a[:, f], b[:, f] and `last` alone: later frames may not be verifiable.
+        a, b: float32 [0, 1] (B, F, V, H, W, 3). last: (B, V, H, W, 3), the real frame before both,
+        for similarities that look at motion. Frame f is judged by a[:, f], b[:, f] and `last`
+        alone: later frames may not be verifiable.
         """
 
 
@@ -43,7 +45,9 @@ class SimilarityConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The frames of M chunks that a reward looks at, and how each chunk ended. Misaligned frames are refused."""
+    """The frames of M chunks that a reward looks at, and how each chunk ended.
+    Misaligned frames are refused.
+    """
 
     imagined: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
     executed: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
@@ -70,7 +74,8 @@ class Scored:
         )
         assert len(self.offsets) == f, f"{f} frames at the offsets {self.offsets}"
         assert self.imagined_offsets == self.offsets, (
-            f"frames imagined at {self.imagined_offsets} cannot be compared with frames executed at {self.offsets}"
+            f"frames imagined at {self.imagined_offsets} cannot be compared with frames executed "
+            f"at {self.offsets}"
         )
         offsets = torch.tensor(self.offsets, device=self.executed_steps.device)
         unreached = self.verifiable & (offsets > self.executed_steps[:, None])
@@ -82,7 +87,8 @@ class Scored:
 def reconstruction(
     similarity: Similarity, a: Tensor, b: Tensor, last: Tensor, verifiable: Tensor
 ) -> Tensor:
-    """-mean distance over verifiable frames, float32 (M,); 0 where none is (such chunks carry no information).
+    """-mean distance over verifiable frames, float32 (M,);
+    0 where none is (such chunks carry no information).
 
     a, b: (M, F, V, H, W, 3) in [0, 1]. last: (M, V, H, W, 3). verifiable: bool (M, F).
     """
@@ -105,7 +111,9 @@ def resized(images: Tensor, hw: tuple[int, int]) -> Tensor:
 
 
 class RunningNorm(nn.Module):
-    """Mean and variance over all values seen so far (Chan's parallel update), saved with the run."""
+    """Mean and variance over all values seen so far
+    (Chan's parallel update), saved with the run.
+    """
 
     def __init__(self):
         super().__init__()

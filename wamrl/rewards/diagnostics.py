@@ -1,7 +1,8 @@
-"""Does a reward tell success from failure, do imagined frames look like executed ones, is the reward being gamed?
+"""Does a reward tell success from failure,
+do imagined frames look like executed ones, is the reward being gamed?
 
-Everything counts verifiable frames only; a chunk or an episode without one has no score (NaN) and is left out.
-Shape letters as in wamrl/types.py; M chunks, E episodes.
+Everything counts verifiable frames only; a chunk or an episode without one has no score (NaN) and
+is left out. Shape letters as in wamrl/types.py; M chunks, E episodes.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def raw_rewards(
 ) -> dict[str, Tensor]:
     """Chunk rewards before normalisation, float32 (M,), NaN where no frame is verifiable.
 
-    Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F). `reconstruction`: the
-    paper's, imagined against executed; `copy`: the last frame against executed, a control that imagines nothing;
+    Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F).
+    `reconstruction`: the paper's, imagined against executed; `copy`: the last frame against
+    executed, a control that imagines nothing;
     `gain`: the first less the second, what the composite reward is made of.
     """
     ours, copied = [], []
@@ -49,7 +51,8 @@ def raw_rewards(
 
 
 def episode_mean(score: Tensor, episode: Tensor, use: Tensor, episodes: int) -> Tensor:
-    """Mean over the chunks that `use` (bool (M,)) selects and that have a score (M,) -> (E,), NaN where none is left.
+    """Mean over the chunks that `use` (bool (M,)) selects and that have a score (M,) -> (E,),
+    NaN where none is left.
 
     A mean, because a sum would tell success from failure by the number of chunks alone.
     """
@@ -61,12 +64,14 @@ def episode_mean(score: Tensor, episode: Tensor, use: Tensor, episodes: int) -> 
 
 
 def early(episode: Tensor, success: Tensor) -> Tensor:
-    """bool (M,): chunks of the controlled comparison, from each one's episode (M,), in order of time, and success (E,).
+    """bool (M,): chunks of the controlled comparison,
+    from each one's episode (M,), in order of time, and success (E,).
 
-    Failures last until the clock runs out, so their late chunks have no counterpart among the successes, and a
-    success's last chunk shows the solved task. Here each episode counts with exactly its first K chunks, none of
-    them its last: K = the 10 % quantile of the number of chunks, of the outcome where it is smaller, less one, at
-    least 1; episodes that ended within K chunks are left out. So neither length nor ending can leak the outcome.
+    Failures last until the clock runs out, so their late chunks have no counterpart among the
+    successes, and a success's last chunk shows the solved task. Here each episode counts with
+    exactly its first K chunks, none of them its last: K = the 10 % quantile of the number of
+    chunks, of the outcome where it is smaller, less one, at least 1; episodes that ended within K
+    chunks are left out. So neither length nor ending can leak the outcome.
     """
     count = torch.bincount(episode, minlength=len(success))
     position = torch.arange(len(episode)) - (count.cumsum(0) - count)[episode]
@@ -80,7 +85,9 @@ def early(episode: Tensor, success: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class AUC:
-    """Chance that a success scores above a failure (ties count half), with its 95 % interval; NaN for one class."""
+    """Chance that a success scores above a failure (ties count half),
+    with its 95 % interval; NaN for one class.
+    """
 
     value: float
     low: float
@@ -90,13 +97,17 @@ class AUC:
 
 
 def auc(score: np.ndarray, success: np.ndarray, cluster: np.ndarray | None = None) -> AUC:
-    """AUC = U / (m n) of score (E,) for success (E,), m successes against n failures; episodes with score NaN left out.
+    """AUC = U / (m n) of score (E,) for success (E,), m successes against n failures;
+    episodes with score NaN left out.
 
-    Interval: Newcombe's score method 5 (Stat. Med. 25, 2006): the theta with (AUC - theta)^2 = z^2 V(theta),
-        V = theta (1 - theta) [1 + N (1 - theta) / (2 - theta) + N theta / (1 + theta)] / (m n),  N = (m + n) / 2 - 1,
-    which stays sound at AUC 0 and 1, where DeLong and the bootstrap collapse to a point. `cluster` (E,): episodes with
-    the same value (initial state) are not independent; m and n are then divided by the design effect, the variance
-    for clustered data (Obuchowski, Biometrics 53, 1997) over DeLong's, at least 1. That combination is ours.
+    Interval: Newcombe's score method 5 (Stat. Med. 25, 2006):
+        the theta with (AUC - theta)^2 = z^2 V(theta),
+        V = theta (1 - theta) [1 + N (1 - theta) / (2 - theta) + N theta / (1 + theta)] / (m n),
+        N = (m + n) / 2 - 1,
+    which stays sound at AUC 0 and 1, where DeLong and the bootstrap collapse to a point. `cluster`
+    (E,): episodes with the same value (initial state) are not independent; m and n are then divided
+    by the design effect, the variance for clustered data (Obuchowski, Biometrics 53, 1997) over
+    DeLong's, at least 1. That combination is ours.
     """
     score, success = np.asarray(score, np.float64), np.asarray(success, bool)
     group = np.arange(len(score)) if cluster is None else np.asarray(cluster)
@@ -135,9 +146,11 @@ def _newcombe(value: float, m: float, n: float) -> tuple[float, float]:
 
 
 def _design_effect(wins: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> float:
-    """Variance of the AUC with clusters over that without; wins (m, n), clusters of successes (m,) and failures (n,).
+    """Variance of the AUC with clusters over that without;
+    wins (m, n), clusters of successes (m,) and failures (n,).
 
-    Where the variances are 0 (perfect separation), the mean number of episodes per cluster: each counts once.
+    Where the variances are 0 (perfect separation),
+    the mean number of episodes per cluster: each counts once.
     """
     (m, n), theta = wins.shape, wins.mean()
     names, index = np.unique(np.concatenate([positive, negative]), return_inverse=True)
@@ -165,9 +178,11 @@ class Within:
 
 
 def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> Within:
-    """Won pairs / pairs, over pairs of a success and a failure in the same group (E,); 2 value - 1 is Somers' D.
+    """Won pairs / pairs, over pairs of a success and a failure in the same group (E,);
+    2 value - 1 is Somers' D.
 
-    Interval: percentile bootstrap over groups, 2,000 resamples, fixed seed; NaN for fewer than two mixed groups.
+    Interval: percentile bootstrap over groups, 2,000 resamples, fixed seed;
+    NaN for fewer than two mixed groups.
     """
     from scipy.stats import bootstrap
 
@@ -201,14 +216,18 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
 
 
 def motion_energy(frames: Tensor, last: Tensor) -> Tensor:
-    """Mean squared difference to the last seen frame, [0, 1] pixels: (M, F, V, H, W, 3), (M, V, H, W, 3) -> (M, F)."""
+    """Mean squared difference to the last seen frame, [0, 1] pixels:
+    (M, F, V, H, W, 3), (M, V, H, W, 3) -> (M, F).
+    """
     return (frames.float() - last[:, None].float()).square().mean((2, 3, 4, 5))
 
 
 def sharpness(frames: Tensor) -> Tensor:
-    """Variance of the Laplacian of the grey image (Pech-Pacheco et al., ICPR 2000), mean over views -> (M, F).
+    """Variance of the Laplacian of the grey image (Pech-Pacheco et al., ICPR 2000),
+    mean over views -> (M, F).
 
-    Frames (M, F, V, H, W, 3), [0, 1]. Falls under blur; comparable between frames of the same scene only.
+    Frames (M, F, V, H, W, 3), [0, 1]. Falls under blur;
+    comparable between frames of the same scene only.
     """
     grey = frames.float().mean(-1)
     centre = grey[..., 1:-1, 1:-1]
@@ -222,7 +241,9 @@ def over_verifiable(x: Tensor, verifiable: Tensor) -> float:
 
 
 def chance_of_rise(values: list[float]) -> float:
-    """One-sided p-value of a rise: t-test of the least-squares slope over equally spaced values; at least 3."""
+    """One-sided p-value of a rise:
+    t-test of the least-squares slope over equally spaced values; at least 3.
+    """
     from scipy.stats import linregress
 
     x = np.asarray(values, np.float64)
@@ -232,9 +253,11 @@ def chance_of_rise(values: list[float]) -> float:
 
 
 def chance_of_fall(rates: list[float], n: list[float]) -> float:
-    """One-sided p-value of falling proportions: Cochran-Armitage trend test on equally spaced `rates` of n trials.
+    """One-sided p-value of falling proportions:
+    Cochran-Armitage trend test on equally spaced `rates` of n trials.
 
-    z = sum_i n_i (r_i - p)(t_i - mean t) / sqrt(p (1 - p) sum_i n_i (t_i - mean t)^2),  p and mean t weighted by n.
+    z = sum_i n_i (r_i - p)(t_i - mean t) / sqrt(p (1 - p) sum_i n_i (t_i - mean t)^2),
+    p and mean t weighted by n.
     """
     from scipy.stats import norm
 

@@ -1,16 +1,18 @@
-"""Distances in the features of pretrained vision models: DINOv2 (images) and V-JEPA2 (video), through `transformers`.
+"""Distances in the features of pretrained vision models:
+DINOv2 (images) and V-JEPA2 (video), through `transformers`.
 
-distance = mean over views and patches of 1 - cos(p, q), in [0, 2]; p, q the patch tokens of the last layer, after its
-layer norm, at the same place. 1 - cos is computed as |p/|p| - q/|q||^2 / 2, which is exactly 0 for equal tokens and
-never negative. Patches rather than the class token, because a robot's task is decided by where things are. (The paper
-names neither the tokens nor the distance.)
+distance = mean over views and patches of 1 - cos(p, q), in [0, 2]; p, q the patch tokens of the
+last layer, after its layer norm, at the same place. 1 - cos is computed as |p/|p| - q/|q||^2 / 2,
+which is exactly 0 for equal tokens and never negative. Patches rather than the class token, because
+a robot's task is decided by where things are.
+(The paper names neither the tokens nor the distance.)
 
-Per frame: DINOv2 sees each frame alone. V-JEPA2 sees a clip of one tubelet (2 frames) per frame f, (last, frame_f), so
-its tokens hold the motion from the real present to that frame, and frame f is never judged by later ones, which may not
-be verifiable.
+Per frame: DINOv2 sees each frame alone. V-JEPA2 sees a clip of one tubelet (2 frames) per frame f,
+(last, frame_f), so its tokens hold the motion from the real present to that frame, and frame f is
+never judged by later ones, which may not be verifiable.
 
-Frames are resized to a square (bicubic, antialiased) and normalised with ImageNet's mean and deviation here: the image
-processors of transformers need torchvision.
+Frames are resized to a square (bicubic, antialiased) and normalised with ImageNet's mean and
+deviation here: the image processors of transformers need torchvision.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ class VJEPA2Config(SimilarityConfig):
 
 
 class FeatureDistance(Similarity):
-    """Mean cosine distance of patch tokens; the network is frozen, in eval mode and float32, on the frames' device."""
+    """Mean cosine distance of patch tokens; the network is frozen,
+    in eval mode and float32, on the frames' device.
+    """
 
     def __init__(
         self,
@@ -102,7 +106,8 @@ class FeatureDistance(Similarity):
         patch = net.config.patch_size
         if size < patch or size % patch:
             raise ValueError(
-                f"size={size} px does not divide into patches of {patch}: choose a multiple of {patch}"
+                f"size={size} px does not divide into patches of {patch}: choose a multiple of "
+                f"{patch}"
             )
         if batch < 1:
             raise ValueError(f"batch={batch} is not possible: choose at least 1")
@@ -155,7 +160,9 @@ def _random(cls: type[nn.Module], config, seed: int) -> nn.Module:
 
 
 def _knock() -> None:
-    """OSError within seconds if the hub cannot be reached: transformers would retry for half a minute, aloud."""
+    """OSError within seconds if the hub cannot be reached:
+    transformers would retry for half a minute, aloud.
+    """
     from urllib.request import Request, urlopen
 
     from huggingface_hub import constants
@@ -166,12 +173,17 @@ def _knock() -> None:
 
 
 def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) -> nn.Module:
-    """Safetensors from a local folder, else the local cache, else the hub. `required`: prefix of the weights needed."""
+    """Safetensors from a local folder, else the local cache, else the hub.
+    `required`: prefix of the weights needed.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     kind = cls.config_class.model_type
-    advice = f"give a local folder with config.json and model.safetensors of a {cls.__name__} as weights="
+    advice = (
+        f"give a local folder with config.json and model.safetensors of a {cls.__name__} as "
+        "weights="
+    )
     folder = Path(weights).is_dir()
     for local in (True,) if folder else (True, False):
         try:

@@ -1,13 +1,17 @@
-"""Optical-flow MSE: did things move as imagined? (One of the paper's four similarities, method.md section 4.)
+"""Optical-flow MSE: did things move as imagined?
+(One of the paper's four similarities, method.md section 4.)
 
-distance = mean over views and pixels of |flow(last -> a_f) - flow(last -> b_f)|^2, flow in units of the image's width,
-so that it does not depend on the resolution. Both flows start from the same real frame `last`, so they live on one
-grid. The paper names neither the estimator nor the pair of frames. Two estimators:
+distance = mean over views and pixels of |flow(last -> a_f) - flow(last -> b_f)|^2, flow in units of
+the image's width, so that it does not depend on the resolution. Both flows start from the same real
+frame `last`, so they live on one grid. The paper names neither the estimator nor the pair of
+frames. Two estimators:
 
-- `dis` (default): OpenCV's Dense Inverse Search (Kroeger et al. 2016, arXiv 1603.03590), 8-bit grey, on the CPU.
-  Right to 0.2 px for shifts up to the diameter of the moving disc of the point environment, blind to longer ones, at
-  any working size (`python benchmarks/similarities.py`). About 2.5 ms per pair.
-- `raft`: torchvision's RAFT (Teed and Deng 2020, arXiv 2003.12039), in colour, on the device of the frames.
+- `dis` (default): OpenCV's Dense Inverse Search (Kroeger et al. 2016, arXiv 1603.03590), 8-bit
+  grey, on the CPU. Right to 0.2 px for shifts up to the diameter of the moving disc of the point
+  environment, blind to longer ones, at any working size (`python benchmarks/similarities.py`).
+  About 2.5 ms per pair.
+- `raft`: torchvision's RAFT (Teed and Deng 2020, arXiv 2003.12039),
+  in colour, on the device of the frames.
 
 Flow sees motion only: a lamp that turns on, or a colour that changes in place, hardly counts.
 """
@@ -29,7 +33,9 @@ MIN_SIZE = 128  # px; RAFT's minimum, and where DIS at last sees motions of smal
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalFlowConfig(SimilarityConfig):
-    """Flow MSE; `dis` needs `pip install 'wamrl[rewards]'`, `raft` a torchvision that fits your torch."""
+    """Flow MSE; `dis` needs `pip install 'wamrl[rewards]'`,
+    `raft` a torchvision that fits your torch.
+    """
 
     backend: Literal["dis", "raft"] = "dis"
     size: int = MIN_SIZE  # px: frames are resized so that their shorter side is this; >= 128
@@ -54,7 +60,8 @@ class OpticalFlowConfig(SimilarityConfig):
         return OpticalFlow(_dis() if self.backend == "dis" else _raft(self), self.size)
 
 
-# (N, 3, H, W) twice, float32 in [0, 1] -> flow from the first to the second, px, float32 (N, 2, H, W), x then y
+# (N, 3, H, W) twice, float32 in [0, 1] -> flow from the first to the second,
+# px, float32 (N, 2, H, W), x then y
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -73,7 +80,9 @@ class OpticalFlow(Similarity):
         return (flows[0] - flows[1]).square().sum(1).mean((1, 2)).unflatten(0, a.shape[:3]).mean(2)
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """(..., H, W, 3) -> (..., 3, h, w): shorter side `size`, both sides multiples of 8 (RAFT's stride)."""
+        """(..., H, W, 3) -> (..., 3, h, w): shorter side `size`,
+        both sides multiples of 8 (RAFT's stride).
+        """
         h, w = frames.shape[-3:-1]
         scale = self.size / min(h, w)
         hw = tuple(max(MIN_SIZE, 8 * round(n * scale / 8)) for n in (h, w))
@@ -117,7 +126,8 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
     except (ImportError, RuntimeError) as error:
         # RuntimeError: a torchvision built for another torch
         raise ValueError(
-            f"backend='raft' needs a torchvision that loads beside torch {torch.__version__}: install the one for it, "
+            f"backend='raft' needs a torchvision that loads beside torch {torch.__version__}: "
+            "install the one for it, "
             "or choose backend='dis'"
         ) from error
     builder, hub = {
@@ -131,7 +141,8 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
             net = builder(weights=hub, progress=False)
         except OSError as error:  # URLError is one
             raise ValueError(
-                f"RAFT's weights could not be downloaded: get {hub.url} elsewhere and give the file as weights="
+                f"RAFT's weights could not be downloaded: get {hub.url} elsewhere and give the "
+                "file as weights="
             ) from error
     net = net.eval().requires_grad_(False).float()
 

@@ -10,7 +10,9 @@ from wamrl.rewards.base import Similarity, SimilarityConfig
 
 
 class PixelMSE(Similarity):
-    """Mean over views, pixels and colours of the squared difference; in [0, 1], at the frames' own resolution."""
+    """Mean over views, pixels and colours of the squared difference;
+    in [0, 1], at the frames' own resolution.
+    """
 
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
         return (a - b).square().mean((2, 3, 4, 5))

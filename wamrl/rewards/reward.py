@@ -18,7 +18,8 @@ ROWS = 64  # chunks compared at a time
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
     """`success`: 1 in the chunk that solves the task (piRL). `paper`: reconstruction only (eq. 11).
-    `composite` (ours): success + shaping, whose total over an episode stays below half the success gap.
+    `composite` (ours): success + shaping,
+    whose total over an episode stays below half the success gap.
 
     `paper_scale`, which the paper leaves open; d is the distance of a chunk's imagined frames from
     the executed ones, c that of its copied last frame:
@@ -39,7 +40,8 @@ class RewardConfig:
     def validate(self) -> None:
         if not 0 <= self.shaping < 0.5:
             raise ValueError(
-                f"reward.shaping={self.shaping} must lie in [0, 0.5): shaping may never outweigh success"
+                f"reward.shaping={self.shaping} must lie in [0, 0.5): shaping may never outweigh "
+                "success"
             )
         if self.imagine_steps < 1:
             raise ValueError("reward.imagine_steps must be >= 1")
@@ -60,7 +62,8 @@ class RewardConfig:
 
 
 class Reward(nn.Module):
-    """Chunk rewards with the running statistics that normalise them (a module, so that they are checkpointed).
+    """Chunk rewards with the running statistics that normalise
+    them (a module, so that they are checkpointed).
 
     `.to(device)` says where frames are compared; they are brought there ROWS chunks at a time.
     """
@@ -72,10 +75,12 @@ class Reward(nn.Module):
         self.norm = RunningNorm()
 
     def forward(self, scored: Scored, episode_success: Tensor, episode: Tensor) -> Tensor:
-        """float32 (M,), on the device of `scored`. Give whole episodes: the bound holds per episode and call.
+        """float32 (M,), on the device of `scored`.
+        Give whole episodes: the bound holds per episode and call.
 
-        episode_success: bool (M,), whether the chunk's episode ended in success. episode: int64 (M,), which it is.
-        ValueError when an episode has more than `max_chunks` chunks, because the bound would not hold.
+        episode_success: bool (M,), whether the chunk's episode ended in success. episode: int64
+        (M,), which it is. ValueError when an episode has more than `max_chunks` chunks, because the
+        bound would not hold.
         """
         assert episode_success.shape == episode.shape == scored.success.shape, (
             episode_success.shape,
@@ -87,7 +92,8 @@ class Reward(nn.Module):
         longest = int(episode.unique(return_counts=True)[1].max()) if len(episode) else 0
         if longest > self.max_chunks:
             raise ValueError(
-                f"an episode has {longest} chunks, but the shaping is bounded for at most {self.max_chunks}: build "
+                f"an episode has {longest} chunks, but the shaping is bounded for at most "
+                f"{self.max_chunks}: build "
                 "the reward with the environment's horizon / the actions executed per chunk"
             )
         real = scored.verifiable.any(1)
@@ -119,7 +125,9 @@ class Reward(nn.Module):
         return self.norm(reconstructed)
 
     def raw(self, scored: Scored) -> Tensor:
-        """Before normalisation: reconstruction, less that of the copied last frame under composite."""
+        """Before normalisation: reconstruction,
+        less that of the copied last frame under composite.
+        """
         reconstructed, copied = self._compared(scored)
         return reconstructed if self.cfg.mode == "paper" else reconstructed - copied
 
@@ -147,9 +155,11 @@ def check_reward(
     shape: CheckShape = (3, 2, 2, 32, 32),
     device: torch.device | str = "cpu",
 ) -> None:
-    """Raise ValueError with one sentence naming the fault of a similarity; call it on your own before training.
+    """Raise ValueError with one sentence naming the fault of a similarity;
+    call it on your own before training.
 
-    shape: B, F, V, H, W of the random frames; B and F at least 2. Give your environment's size if yours depends on it.
+    shape: B, F, V, H, W of the random frames; B and F at least 2.
+    Give your environment's size if yours depends on it.
 
     Example: `check_reward(MySimilarityConfig(), shape=(4, 2, 1, 64, 64), device="cuda")`
     """
@@ -170,7 +180,8 @@ def check_reward(
     for again in (similarity, config.build()):
         if not torch.equal(distance, again.distance(a, other, last)):
             raise ValueError(
-                f"{name}: the same frames scored twice differ; make it deterministic (eval mode, a seed)"
+                f"{name}: the same frames scored twice differ; make it deterministic (eval mode, a "
+                "seed)"
             )
     tolerance = 1e-3 * distance.max()  # kernels may differ with the batch size
 
@@ -198,7 +209,8 @@ def _check_values(
         )
     if distance.device != device:
         raise ValueError(
-            f"{name}: frames on {device} give distances on {distance.device}; return them on {device}"
+            f"{name}: frames on {device} give distances on {distance.device}; return them on "
+            f"{device}"
         )
     if distance.requires_grad:
         raise ValueError(

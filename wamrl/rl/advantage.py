@@ -11,9 +11,11 @@ from wamrl import dist
 def gae(
     reward: Tensor, value: Tensor, episode: Tensor, bootstrap: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation (Schulman et al. 2016) over ragged episodes. All (M,), float32; episode int64.
+    """Generalised advantage estimation (Schulman et al. 2016) over ragged episodes.
+    All (M,), float32; episode int64.
 
-    bootstrap: value of the state after the row; read only at an episode's last row (0 where the episode is over).
+    bootstrap: value of the state after the row;
+        read only at an episode's last row (0 where the episode is over).
         delta_t = r_t + gamma V_{t+1} - V_t;    A_t = delta_t + gamma lam A_{t+1}
     Returns advantages and returns (= advantages + value).
     """
@@ -42,8 +44,8 @@ def leave_one_out(value: Tensor, group: Tensor) -> Tensor:
 def group_baseline(advantage: Tensor, episode: Tensor, opening: Tensor, group: Tensor) -> Tensor:
     """Per chunk (M,): what the other episodes from its initial state gained over expectation.
 
-    advantage: float32 (M,); episode: int64 (M,), row of `group`; opening: bool (M,), the first chunk
-    of its episode; group: int64 (E,), the initial state of each episode.
+    advantage: float32 (M,); episode: int64 (M,), row of `group`; opening: bool (M,), the first
+    chunk of its episode; group: int64 (E,), the initial state of each episode.
     """
     gained = torch.zeros(len(group))
     gained[episode[opening]] = advantage[opening]
@@ -68,8 +70,9 @@ def control_variate(advantage: Tensor, baseline: Tensor) -> float:
 def grpo(episode_return: Tensor, episode_success: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Group-relative advantages (DeepSeekMath, arXiv 2402.03300), all per episode (E,).
 
-    A = (R - mean of the group) / (std of the group + 1e-6). Groups whose episodes all succeed or all fail are dropped:
-    filtered on *success*, since a dense reward always has some variance. Returns advantages and keep (bool).
+    A = (R - mean of the group) / (std of the group + 1e-6). Groups whose episodes all succeed or
+    all fail are dropped: filtered on *success*, since a dense reward always has some variance.
+    Returns advantages and keep (bool).
     """
     advantage, keep = torch.zeros_like(episode_return), torch.zeros(len(group), dtype=torch.bool)
     for g in group.unique():

@@ -1,9 +1,11 @@
-"""Online supervised learning on successful rollouts, after the actor's policy update: two halves, each can be off.
+"""Online supervised learning on successful rollouts,
+after the actor's policy update: two halves, each can be off.
 
 world: video loss on success clips + weight * latent KL against the frozen pretrained model (paper
        eqs. 7-10), where the weight is set by the share of the gradient that the KL shall have;
-actor: flow matching on the actions of success clips (co-training; not in the paper), where clips from starts that
-       rarely succeed weigh more; on detached features, or (`shared`) training the world model too.
+actor: flow matching on the actions of success clips (co-training; not in the paper), where clips
+       from starts that rarely succeed weigh more; on detached features, or (`shared`) training the
+       world model too.
        Own clips weigh 1 on average in every batch, as the demonstrations do.
 A share of each batch comes from the demonstrations, so that neither half forgets them.
 
@@ -16,15 +18,16 @@ noise_free: the ODE from the same initial draw, on the features that acted. The 
        policy to a point, and it is another chunk than the one that succeeded.
 executed: what was done. Only this teaches actions that the noise has found.
 
-The weight of the KL (`kl`, `kl_share`). How strong a given lambda is depends on the model, the video
-loss and the learning rate; a slack one is no leash at all. So the share of the KL is measured,
+The weight of the KL (`kl`, `kl_share`). How strong a given lambda is depends on the model, the
+video loss and the learning rate; a slack one is no leash at all.
+So the share of the KL is measured,
     share = |lambda grad KL| / (|grad video| + |lambda grad KL|)
-over the world model's weights, at the end of every update, on its last batch, and logged. Before any
-drift the KL's gradient is 0, so the first update runs under `kl`; at its end lambda is set, once, so
-that the share is `kl_share` (to two digits of lambda), and stays: a constant as in the paper, which
-pulls the more the further the features have drifted. It is not set again: where the leash holds, the
-drift is inversely proportional to lambda, so that any lambda has much the same share and a feedback
-would not settle.
+over the world model's weights, at the end of every update, on its last batch, and logged. Before
+any drift the KL's gradient is 0, so the first update runs under `kl`; at its end lambda is set,
+once, so that the share is `kl_share` (to two digits of lambda), and stays: a constant as in the
+paper, which pulls the more the further the features have drifted. It is not set again: where the
+leash holds, the drift is inversely proportional to lambda, so that any lambda has much the same
+share and a feedback would not settle.
 """
 
 from __future__ import annotations
@@ -100,7 +103,8 @@ class OnlineSFT(nn.Module):
         self.kl = LatentKL(len(wam.spec.taps), wam.world.feature_dim, cfg.kl_ema)
         self.register_buffer("kl_weight", torch.tensor(cfg.kl, dtype=torch.float64))  # lambda_KL
         self.register_buffer("calibrated", torch.tensor(cfg.kl_share is None))
-        # eps above the rounding of sums: where a gradient vanishes, Adam's step would be lr times rounding.
+        # eps above the rounding of sums: where a gradient vanishes,
+        # Adam's step would be lr times rounding.
         adam = {"weight_decay": 0.0, "eps": 1e-7, "fused": True}
         self.world_optimizer = torch.optim.AdamW(wam.world.parameters(), cfg.world_lr, **adam)
         self.actor_optimizer = torch.optim.AdamW(wam.actor.parameters(), cfg.actor_lr, **adam)
@@ -166,7 +170,8 @@ class OnlineSFT(nn.Module):
         return {"world/kl_weight": weight, "world/kl_gradient_share": share}
 
     def _gradient_norms(self, wam: WAM, clip: Clip, seeds: Tensor) -> tuple[float, float]:
-        """L2 norms of the world model's gradients of the video loss and of the KL without its weight.
+        """L2 norms of the world model's gradients of the video
+        loss and of the KL without its weight.
 
         On the batch of all ranks, by passes like those of a step, so that ranks and sharding agree.
         """
@@ -199,7 +204,9 @@ class OnlineSFT(nn.Module):
         return self.kl.scale(self.cfg.kl_reduction)
 
     def _step(self, wam: WAM, clip: Clip, seeds: Tensor, decay: float) -> Tensor:
-        """One step on the batch of which `clip` is this rank's share; its losses, see `_gradients`."""
+        """One step on the batch of which `clip` is this rank's share;
+        its losses, see `_gradients`.
+        """
         cfg = self.cfg
         own = _own_rows(cfg).to(clip.weight.device)
         weight = dist.total(clip.weight.sum()).item()
@@ -256,7 +263,9 @@ class OnlineSFT(nn.Module):
 
 
 def _own_seeds(cfg: OnlineSFTConfig, generator: torch.Generator) -> Tensor:
-    """int64 (3, B): video, features, actions of this rank's clips, which are its share of both kinds."""
+    """int64 (3, B): video, features, actions of this rank's clips,
+    which are its share of both kinds.
+    """
     n_demo = int(cfg.batch * cfg.demo_share)
     own, demo = torch.randint(2**62, (3, cfg.batch), generator=generator).split(
         [cfg.batch - n_demo, n_demo], 1

@@ -14,7 +14,9 @@ from wamrl.types import Start
 
 @dataclass(frozen=True, kw_only=True)
 class StartsConfig:
-    """`group` episodes share an initial state; a `revisit` share of the groups goes where outcomes were mixed."""
+    """`group` episodes share an initial state;
+    a `revisit` share of the groups goes where outcomes were mixed.
+    """
 
     group: int = 4
     revisit: float = 0.5
@@ -28,7 +30,9 @@ class StartsConfig:
 
 
 class Starts(nn.Module):
-    """Counts tries and successes per training state (buffers, so that a run resumes where it was)."""
+    """Counts tries and successes per training state
+    (buffers, so that a run resumes where it was).
+    """
 
     def __init__(self, cfg: StartsConfig):
         super().__init__()
@@ -42,12 +46,13 @@ class Starts(nn.Module):
     def next(
         self, groups: int, generator: torch.Generator, max_steps: int | None = None
     ) -> list[Start]:
-        """`groups * cfg.group` starts, equal ones adjacent. Revisits are drawn with weight p (1 - p) of the estimate
-        p = (wins + 1) / (tries + 2); states that always or never succeeded are not revisited. They come first.
+        """`groups * cfg.group` starts, equal ones adjacent. Revisits are drawn with weight p (1 -
+        p) of the estimate p = (wins + 1) / (tries + 2); states that always or never succeeded are
+        not revisited. They come first.
 
-        `max_steps`: a budget of control steps decides how many are begun, so there are as many groups as could fit (an
-        episode lasts a step at least) and the revisits lie in between: the first n groups hold as many as `next(n)`
-        would. Give what is not begun to `put_back`."""
+        `max_steps`: a budget of control steps decides how many are begun, so there are as many
+        groups as could fit (an episode lasts a step at least) and the revisits lie in between: the
+        first n groups hold as many as `next(n)` would. Give what is not begun to `put_back`."""
         if max_steps is not None:
             groups = max_steps // self.cfg.group
         mixed = (self.wins > 0) & (self.wins < self.tries)
@@ -69,12 +74,16 @@ class Starts(nn.Module):
         return starts[share.start * size : share.stop * size]
 
     def put_back(self, starts: list[Start]) -> None:
-        """The last of the starts that `next` gave were not begun: the fresh ones among them come again."""
+        """The last of the starts that `next` gave were not begun:
+        the fresh ones among them come again.
+        """
         groups = len(starts) // self.cfg.group
         self.fresh -= sum(self._last[len(self._last) - groups :])
 
     def unseen(self, starts: list[Start]) -> Tensor:
-        """bool (len(starts),): never tried before, so that success there is not biased towards the undecided."""
+        """bool (len(starts),): never tried before,
+        so that success there is not biased towards the undecided.
+        """
         return self.tries[[s.index for s in starts]] == 0
 
     def observe(self, starts: list[Start], success: Tensor) -> None:

@@ -26,7 +26,9 @@ VALUE_PATIENCE = 5  # epochs without a gain on unseen initial states
 
 @dataclass(frozen=True, kw_only=True)
 class ActorUpdateConfig:
-    """PPO (default) or GRPO on the Flow-SDE chain. Published settings are in docs/all-of-wamrl.md."""
+    """PPO (default) or GRPO on the Flow-SDE chain.
+    Published settings are in docs/all-of-wamrl.md.
+    """
 
     enabled: bool = True
     algorithm: Literal["ppo", "grpo"] = "ppo"
@@ -70,7 +72,8 @@ class ActorUpdateConfig:
             )
         if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
             raise ValueError(
-                "actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are needed"
+                "actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are "
+                "needed"
             )
         if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
             raise ValueError(
@@ -114,7 +117,9 @@ class Outcomes:
 
 
 def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
-    """(M, J, N, A), (M, N) -> (M, J): sum over executed actions and real action dims; nothing padded counts."""
+    """(M, J, N, A), (M, N) -> (M, J): sum over executed actions and real action dims;
+    nothing padded counts.
+    """
     return (elementwise * mask[:, None, :, None]).sum((-1, -2))
 
 
@@ -129,7 +134,8 @@ def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) ->
 class ActorUpdate(nn.Module):
     """The value head, both optimisers, and how far the rate has been steered.
 
-    buffers: `rate` scales the learning rate, steered by the measured KL; `steps` counts policy steps.
+    buffers: `rate` scales the learning rate, steered by the measured KL;
+    `steps` counts policy steps.
     """
 
     def __init__(self, cfg: ActorUpdateConfig, wam: WAM):
@@ -162,7 +168,8 @@ class ActorUpdate(nn.Module):
         metrics = {}
         inputs = self._inputs(wam, chunks.obs, chunks.plan, clock)
         value = self.values(inputs)
-        # Running out of time is part of the task and the value head sees the clock: nothing to bootstrap.
+        # Running out of time is part of the task and the value head sees the clock:
+        # nothing to bootstrap.
         nothing = torch.zeros_like(value)
         returns, _ = gae(reward, nothing, chunks.episode, nothing, cfg.gamma, 1.0)
         keep = torch.ones(len(chunks), dtype=torch.bool)
@@ -249,7 +256,9 @@ class ActorUpdate(nn.Module):
         return {f"actor/{name}": value for name, value in metrics.items()}
 
     def _steer(self, kl: float) -> None:
-        """Towards epochs that end near `target_kl`: a third slower after a stop, a quarter faster far below it."""
+        """Towards epochs that end near `target_kl`:
+        a third slower after a stop, a quarter faster far below it.
+        """
         if kl > self.cfg.target_kl:
             self.rate.div_(1.5)
         elif kl < self.cfg.target_kl / 3:
@@ -264,7 +273,9 @@ class ActorUpdate(nn.Module):
         return (advantage - centre) / scale
 
     def _minibatches(self, own: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
-        """One epoch over the chunks of all ranks, in equal minibatches: our rows in each, and its size."""
+        """One epoch over the chunks of all ranks, in equal minibatches:
+        our rows in each, and its size.
+        """
         before, count = dist.place(own)
         number = max(1, round(count / self.cfg.batch))
         parts = torch.randperm(count, generator=generator).tensor_split(number)
@@ -339,7 +350,9 @@ class ActorUpdate(nn.Module):
 
     @torch.no_grad()
     def _inputs(self, wam: WAM, obs: Obs, plan: Plan, clock: Tensor) -> Tensor:
-        """What the value head reads (M, I) of decisions at clock (M,), on the CPU, in minibatches."""
+        """What the value head reads (M, I) of decisions at clock (M,),
+        on the CPU, in minibatches.
+        """
         device = next(self.value.parameters()).device
         out = []
         for rows in torch.arange(len(clock)).split(self.cfg.batch):
@@ -356,7 +369,9 @@ class ActorUpdate(nn.Module):
     def _minibatch(
         self, wam: WAM, rows: ActorBatch, advantage: Tensor, flow: FlowConfig, count: int
     ) -> Tensor:
-        """One policy step on a minibatch of `count` chunks, of which `rows` are this rank's (maybe none)."""
+        """One policy step on a minibatch of `count` chunks,
+        of which `rows` are this rank's (maybe none).
+        """
         device = next(wam.parameters()).device
         plan = wam.recall(rows.plan.to(device), rows.obs.to(device))
         mask = rows.mask.to(device)

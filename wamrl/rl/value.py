@@ -1,4 +1,6 @@
-"""The value head: what return to expect, from detached features, the robot's state and the clock."""
+"""The value head: what return to expect, from detached features,
+the robot's state and the clock.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ class ValueConfig:
 
 
 class ValueHead(nn.Module):
-    """MLP on token-averaged taps, proprioception and elapsed time (a success within a clock depends on the clock)."""
+    """MLP on token-averaged taps,
+    proprioception and elapsed time (a success within a clock depends on the clock).
+    """
 
     def __init__(self, width: int, inputs: int):
         super().__init__()
@@ -34,7 +38,9 @@ class ValueHead(nn.Module):
 
     @staticmethod
     def inputs(features: Tensor, proprio: Tensor, clock: Tensor) -> Tensor:
-        """features (M, taps, L, D), proprio (M, P), clock (M,) in [0, 1] -> (M, taps * D + P + 1)"""
+        """features (M, taps, L, D), proprio (M, P),
+        clock (M,) in [0, 1] -> (M, taps * D + P + 1)
+        """
         pooled = features.detach().mean(2).flatten(1)
         return torch.cat([pooled, proprio, clock[:, None]], -1)
 

@@ -1,8 +1,9 @@
 """Many arms from one base model per task and seed, compared: `wamrl study NAME`.
 
 OUT/study.json                   what the study is; another study in the same folder is refused
-OUT/TASK/ARM/seedS/              one cell: config.json, metrics.jsonl, log.txt, and when it is finished summary.json
-OUT/TASK/base/seedS/             also demos/, heldout/ and checkpoints/base, from which the arms start
+OUT/TASK/ARM/seedS/              one cell: config.json, metrics.jsonl, log.txt,
+                                 and when it is finished summary.json
+OUT/TASK/base/seedS/             also demos/, heldout/ and checkpoints/base (the arms begin there)
 OUT/report.md  results.csv  comparisons.csv  arms_TASK.png  horizon_TASK.png  learning_TASK.png
 """
 

@@ -1,4 +1,6 @@
-"""One cell of a study, in a process of its own: train, evaluate, write summary.json; goes on where it was killed."""
+"""One cell of a study, in a process of its own: train, evaluate,
+write summary.json; goes on where it was killed.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def finished(out: Path, cell: Cell) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Yields whether this process got the cell. The kernel frees the lock when the process dies, however it dies.
+    """Yields whether this process got the cell.
+    The kernel frees the lock when the process dies, however it dies.
 
     The file stays: deleting it would let two processes lock two files of one name.
     """
@@ -59,7 +62,9 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def run_cell(study: StudyConfig, cell: Cell, out: Path) -> bool:
-    """Run a cell to its end, or from where it was killed to its end; False if another process holds it."""
+    """Run a cell to its end, or from where it was killed to its end;
+    False if another process holds it.
+    """
     cfg, folder = study.config(cell), cell.folder(out)
     with locked(folder) as mine:
         if not mine:
@@ -159,7 +164,9 @@ def _outcomes(summary: dict, like: Evaluated) -> Evaluated:
 
 
 def tidy(folder: Path, keep_models: bool) -> None:
-    """Delete what a finished cell no longer needs: checkpoints to resume from, with their clip buffers."""
+    """Delete what a finished cell no longer needs:
+    checkpoints to resume from, with their clip buffers.
+    """
     keep = {"base"} | ({"best", "final"} if keep_models else set())
     for path in (folder / "checkpoints").glob("*"):
         if path.name not in keep:

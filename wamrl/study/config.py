@@ -55,7 +55,9 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """Everything that decides the numbers of a study, and (jobs, keep_models, videos) how it is run."""
+    """Everything that decides the numbers of a study,
+    and (jobs, keep_models, videos) how it is run.
+    """
 
     name: str
     tasks: tuple[StudyTask, ...]
@@ -99,11 +101,13 @@ class StudyConfig:
         for task in self.tasks:
             if task.kind not in KINDS:
                 raise ValueError(
-                    f"study: task {task.name} is of kind {task.kind!r}; choose one of {', '.join(KINDS)}"
+                    f"study: task {task.name} is of kind {task.kind!r}; choose one of "
+                    f"{', '.join(KINDS)}"
                 )
             if unknown := set(task.arms or ()) - {a.name for a in self.arms}:
                 raise ValueError(
-                    f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to `arms`"
+                    f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to "
+                    "`arms`"
                 )
             for arm in self.arms_of(task):
                 self._check_fair(task, arm)
@@ -111,7 +115,8 @@ class StudyConfig:
         for claim in self.claims:
             if not {claim.arm, claim.against} <= known:
                 raise ValueError(
-                    f"study: claim {claim.number} compares arms that the study lacks; drop it or add them"
+                    f"study: claim {claim.number} compares arms that the study lacks; drop it or "
+                    "add them"
                 )
 
     def _check_fair(self, task: StudyTask, arm: Arm) -> None:
@@ -120,7 +125,8 @@ class StudyConfig:
         same = {name: getattr(base.train, name) for name in ("reward", "actor", "online", "ema")}
         if replace(cfg, flow=base.flow, train=replace(cfg.train, **same)) != base:
             raise ValueError(
-                f"study: arm {arm.name} changes more than flow and train.reward, actor, online and ema on task "
+                f"study: arm {arm.name} changes more than flow and train.reward, actor, online and "
+                "ema on task "
                 f"{task.name}, so it cannot be compared with the others: leave the rest alone"
             )
         cfg.validate()
@@ -129,7 +135,9 @@ class StudyConfig:
         return [a for a in self.arms if task.arms is None or a.name in task.arms]
 
     def cells(self, only: str = "*") -> list[Cell]:
-        """Bases first, then seed by seed. `only`: a glob of TASK/ARM/SEED; the bases of chosen arms come along."""
+        """Bases first, then seed by seed. `only`: a glob of TASK/ARM/SEED;
+        the bases of chosen arms come along.
+        """
         arms = [
             Cell(t.name, a.name, s) for s in self.seeds for t in self.tasks for a in self.arms_of(t)
         ]

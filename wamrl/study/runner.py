@@ -1,7 +1,9 @@
-"""Runs the cells of a study, several at once, each in a process of its own, and never one that is finished.
+"""Runs the cells of a study, several at once,
+each in a process of its own, and never one that is finished.
 
-Any number of runners, also on machines that share a folder, work on one study: each takes cells that nobody holds.
-Killing a runner or a cell at any time loses at most what came after the cell's last checkpoint.
+Any number of runners, also on machines that share a folder, work on one study: each takes cells
+that nobody holds. Killing a runner or a cell at any time loses at most what came after the cell's
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def open_study(study: StudyConfig, out: Path) -> None:
     if not path.is_file():
         if any(p.is_dir() for p in out.iterdir()):
             raise ValueError(
-                f"{out} holds other things and no study.json: choose an empty or new folder with --out"
+                f"{out} holds other things and no study.json: choose an empty or new folder with "
+                "--out"
             )
         draft = out / f"study.{os.getpid()}.tmp"
         draft.write_text(json.dumps(mine, indent=1), encoding="utf-8")
@@ -62,7 +65,9 @@ class _Slot:
 
 
 class Runner:
-    """Start cells as soon as their base and a slot are there; `failed` holds those that ended in an error."""
+    """Start cells as soon as their base and a slot are there;
+    `failed` holds those that ended in an error.
+    """
 
     def __init__(self, study: StudyConfig, out: Path, command: Sequence[str], only: str = "*"):
         """command: what runs one cell of this study, with `--cell TASK/ARM/SEED` appended."""
@@ -70,7 +75,8 @@ class Runner:
         self.cells = study.cells(only)
         if not self.cells:
             raise ValueError(
-                f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as 'reach/*/0'"
+                f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as "
+                "'reach/*/0'"
             )
         self.todo = [c for c in self.cells if not finished(self.out, c)]
         self.jobs = study.jobs or max(1, cores() // study.threads)
@@ -84,7 +90,10 @@ class Runner:
     def run(self) -> dict[Cell, str]:
         """Returns the cells that failed, with the reason."""
         done = len(self.cells) - len(self.todo)
-        text = f"{self.study.name}: {done} of {len(self.cells)} cells are finished, {self.jobs} at a time"
+        text = (
+            f"{self.study.name}: {done} of {len(self.cells)} cells are finished, {self.jobs} at a "
+            "time"
+        )
         console.print(text, markup=False)
         for cell in self.cells:
             if cell not in self.todo:
@@ -108,7 +117,9 @@ class Runner:
         return self.failed
 
     def _next(self) -> Cell | None:
-        """The first cell that could start now; one that another runner has finished meanwhile is dropped."""
+        """The first cell that could start now;
+        one that another runner has finished meanwhile is dropped.
+        """
         for cell in list(self.todo):
             if finished(self.out, cell):
                 self.todo.remove(cell)
@@ -118,7 +129,9 @@ class Runner:
         return None
 
     def _free(self, cell: Cell) -> bool:
-        """Nobody holds its lock. The cell's process takes the lock itself; if it loses the race it exits with BUSY."""
+        """Nobody holds its lock. The cell's process takes the lock itself;
+        if it loses the race it exits with BUSY.
+        """
         if time.monotonic() < self.elsewhere.get(cell, 0):
             return False
         with locked(cell.folder(self.out)) as mine:
@@ -183,7 +196,10 @@ class Runner:
             else ""
         )
         console.print(
-            f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = {arm['rate']:.1%}, {how}{eta}",
+            (
+                f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = "
+                f"{arm['rate']:.1%}, {how}{eta}"
+            ),
             markup=False,
         )
 

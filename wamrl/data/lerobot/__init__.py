@@ -1,4 +1,6 @@
-"""LeRobotDataset on disk, read (v3.0 and v2.1) and written (v3.0) without the package of that name."""
+"""LeRobotDataset on disk,
+read (v3.0 and v2.1) and written (v3.0) without the package of that name.
+"""
 
 from wamrl.data.lerobot.reader import LeRobotRecording, open_lerobot
 from wamrl.data.lerobot.summary import inspect

@@ -16,20 +16,24 @@ _INDICES = ("episode_index", "frame_index", "index", "task_index")
 def read_columns(
     info: Info, spans: list[Span], keys: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[Path, int]]:
-    """`keys`, timestamp (float32) and the indices (int64), each (rows, D); and the first row of every file."""
+    """`keys`, timestamp (float32) and the indices (int64), each (rows, D);
+    and the first row of every file.
+    """
     kinds = dict.fromkeys([*keys, "timestamp"], np.float32) | dict.fromkeys(_INDICES, np.int64)
     for key, kind in kinds.items():
         feature = info.feature(key)
         if feature.dtype in ("image", "video", "string", "language") or len(feature.shape) != 1:
             raise ValueError(
-                f"{info.root}: {key} is {feature.dtype} {feature.shape}, expected numbers: choose another feature"
+                f"{info.root}: {key} is {feature.dtype} {feature.shape}, expected numbers: choose "
+                "another feature"
             )
         if info.frames * feature.shape[0] * np.dtype(kind).itemsize > MAX_COLUMN_BYTES:
             raise ValueError(f"{info.root}: {key} would not fit into memory: split the dataset")
     files = dict.fromkeys(span.data for span in spans)
     if (total := sum(open_parquet(path).metadata.num_rows for path in files)) != info.frames:
         raise ValueError(
-            f"{info.root}: info.json says {info.frames} frames, the data files have {total}: {BROKEN}"
+            f"{info.root}: info.json says {info.frames} frames, the data files have {total}: "
+            f"{BROKEN}"
         )
     arrays = {
         key: np.empty((info.frames, info.features[key].shape[0]), kind)
@@ -72,5 +76,6 @@ def _check(
         low, high = spread[span.data]
         if not low <= first[number] < first[number] + span.rows <= high:
             raise ValueError(
-                f"{info.root}: episode {number} is not in {span.data.name}, where meta/ says: {BROKEN}"
+                f"{info.root}: episode {number} is not in {span.data.name}, where meta/ says: "
+                f"{BROKEN}"
             )

@@ -44,7 +44,8 @@ def read_spans(info: Info, cameras: list[str]) -> list[Span]:
     if len(spans) != info.episodes or (frames := sum(s.rows for s in spans)) != info.frames:
         found = f"{len(spans)} episodes" if len(spans) != info.episodes else f"{frames} frames"
         raise ValueError(
-            f"{info.root}: info.json says {info.episodes} episodes of {info.frames} frames, there are {found}: {BROKEN}"
+            f"{info.root}: info.json says {info.episodes} episodes of {info.frames} frames, there "
+            f"are {found}: {BROKEN}"
         )
     if any(s.extra is None for s in spans):  # foreign, or merged with something foreign
         spans = [replace(s, extra=None) for s in spans]
@@ -122,7 +123,8 @@ def _spans_v30(info: Info, cameras: list[str]) -> list[Span]:
             raise ValueError(f"{path} has no column {missing[0]!r}: {BROKEN}")
         if len(spans) + file.metadata.num_rows > info.episodes:
             raise ValueError(
-                f"{info.root}: info.json says {info.episodes} episodes, but there are more: {BROKEN}"
+                f"{info.root}: info.json says {info.episodes} episodes, but there are more: "
+                f"{BROKEN}"
             )
         columns = wanted + [name for name in EXTRA if name in names]
         for group in range(file.num_row_groups):
@@ -175,7 +177,8 @@ def _extra(info: Info, row: dict, index: int) -> Extra | None:
     version, success, stages, seed, state = (row.get(name) for name in EXTRA)
     if version != EXTRA_VERSION:
         raise ValueError(
-            f"{info.root}: wamrl/version is {version}, this wamrl reads {EXTRA_VERSION}: update wamrl"
+            f"{info.root}: wamrl/version is {version}, this wamrl reads {EXTRA_VERSION}: update "
+            "wamrl"
         )
     if (
         type(success) is not bool
@@ -202,7 +205,8 @@ def _check_order(info: Info, found: object, expected: int) -> None:
 def _whole(info: Info, value: object, what: str, most: int, least: int = 0) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(
-            f"{info.root}: {what} is {value!r}, expected an integer from {least} to {most}: {BROKEN}"
+            f"{info.root}: {what} is {value!r}, expected an integer from {least} to {most}: "
+            f"{BROKEN}"
         )
     return value
 

@@ -1,4 +1,6 @@
-"""The growing files of a dataset that is being written: parquet and mp4, a new one where the old is big enough."""
+"""The growing files of a dataset that is being written:
+parquet and mp4, a new one where the old is big enough.
+"""
 
 from __future__ import annotations
 

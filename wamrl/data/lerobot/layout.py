@@ -52,7 +52,9 @@ def camera(hw: tuple[int, int], fps: int, how: dict | None) -> dict:
 
 
 def data_table(columns: dict[str, np.ndarray], cells: dict[str, list[bytes]]):
-    """One episode: numbers (rows,) or (rows, D), and PNGs, with the types that `datasets` expects."""
+    """One episode: numbers (rows,) or (rows, D), and PNGs,
+    with the types that `datasets` expects.
+    """
     pa, _ = arrow()
     arrays, types = {}, {}
     for key, values in columns.items():

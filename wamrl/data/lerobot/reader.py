@@ -30,17 +30,19 @@ def open_lerobot(
 ) -> LeRobotRecording:
     """Open a dataset folder; numbers are read now, frames when somebody asks for them.
 
-    views: cameras, by key (observation.images.top) or short name (top); None: all, in the order of info.json.
-    image_hw: (H, W) to resize every frame to (area); None: as recorded, which must then be the same for all views.
-    state_keys: numeric features, joined in this order into the proprioception; raw units.
-    success: "auto": our own column, else whether next.success is ever true, else unknown (`notes` says so) and True;
-    a feature's key: whether it is ever true; a bool: that.
+    views: cameras, by key (observation.images.top) or short name (top); None: all, in the order of
+    info.json. image_hw: (H, W) to resize every frame to (area); None: as recorded, which must then
+    be the same for all views. state_keys: numeric features, joined in this order into the
+    proprioception; raw units.
+    success: "auto": our own column, else whether next.success is ever true, else unknown (`notes`
+    says so) and True; a feature's key: whether it is ever true; a bool: that.
 
-    LeRobot has one observation per action. A dataset that `write` did not write lacks the frame after the last action,
-    so an episode of n rows becomes n frames and n - 1 actions: the last action is dropped, no frame is made up.
+    LeRobot has one observation per action. A dataset that `write` did not write lacks the frame
+    after the last action, so an episode of n rows becomes n frames and n - 1 actions: the last
+    action is dropped, no frame is made up.
 
-    Nothing is executed or unpickled. ValueError of one sentence if something is missing, broken, absurd, or lies
-    outside of the folder.
+    Nothing is executed or unpickled. ValueError of one sentence if something is missing, broken,
+    absurd, or lies outside of the folder.
     """
     info = read_info(Path(path))
     cameras = pick_cameras(info, views)
@@ -64,7 +66,8 @@ def pick_cameras(info: Info, views: Sequence[str] | None) -> list[Feature]:
         key = next((k for k in known if name in (k, short_name(k))), None)
         if key is None:
             raise ValueError(
-                f"{info.root} has no camera {name!r}: choose from {', '.join(known) or '(there is none)'}"
+                f"{info.root} has no camera {name!r}: choose from "
+                f"{', '.join(known) or '(there is none)'}"
             )
         found.append(known[key])
     if not found:
@@ -77,7 +80,9 @@ def pick_cameras(info: Info, views: Sequence[str] | None) -> list[Feature]:
 
 
 class LeRobotRecording(Recording):
-    """See `open_lerobot`. Attributes besides those of a `Recording`: `info`, `notes` (sentences), `fps`."""
+    """See `open_lerobot`. Attributes besides those of a `Recording`:
+    `info`, `notes` (sentences), `fps`.
+    """
 
     def __init__(
         self,
@@ -182,7 +187,8 @@ class LeRobotRecording(Recording):
         last = [span.extra.last_state for span in self._spans]
         if any(len(row) != state.shape[1] for row in last):
             raise ValueError(
-                f"{self.info.root}: wamrl/last_state has another length than the state ({state.shape[1]}): "
+                f"{self.info.root}: wamrl/last_state has another length than the state "
+                f"({state.shape[1]}): "
                 "read observation.state alone"
             )
         self.proprio = np.insert(state, self._rows + self._lengths, np.stack(last), axis=0)

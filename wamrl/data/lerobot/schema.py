@@ -125,7 +125,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def read_info(root: Path) -> Info:
-    """`root`/meta/info.json; ValueError of one sentence for anything that is missing, foreign or absurd."""
+    """`root`/meta/info.json;
+    ValueError of one sentence for anything that is missing, foreign or absurd.
+    """
     where = f"{root}/meta/info.json"
     raw = read_json(inside(root, "meta/info.json"))
     if not isinstance(raw, dict):
@@ -133,7 +135,8 @@ def read_info(root: Path) -> Info:
     version = raw.get("codebase_version")
     if version not in (V21, V30):
         raise ValueError(
-            f"{where} has codebase_version {version!r}, this wamrl reads {V21} and {V30}: convert it with lerobot"
+            f"{where} has codebase_version {version!r}, this wamrl reads {V21} and {V30}: convert "
+            "it with lerobot"
         )
     _check_layout(root, version)
     fps = raw.get("fps")
@@ -199,7 +202,8 @@ def _template(template: object, name: str, version: str, where: str) -> str | No
     ):
         allowed = ", ".join(sorted(_PLACEHOLDERS[version]))
         raise ValueError(
-            f"{where}: {name} {template!r} must be a path below the folder, made of {allowed}: correct it"
+            f"{where}: {name} {template!r} must be a path below the folder, made of {allowed}: "
+            "correct it"
         )
     return template
 
@@ -233,7 +237,8 @@ def _feature(key: str, raw: object, where: str) -> Feature:
         len(shape) != 3 or sorted(shape)[-1] > MAX_SIDE or 3 not in (shape[0], shape[-1])
     ):
         raise ValueError(
-            f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: {BROKEN}"
+            f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: "
+            f"{BROKEN}"
         )
     if feature.is_camera and not _CAMERA_KEY.fullmatch(key):
         raise ValueError(f"{where}: camera {key!r} is no name for a folder: rename it")

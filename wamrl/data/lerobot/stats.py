@@ -1,4 +1,6 @@
-"""min, max, mean, std, count and quantiles per feature, in the layout that lerobot keeps them in."""
+"""min, max, mean, std, count and quantiles per feature,
+in the layout that lerobot keeps them in.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def of_column(values: np.ndarray) -> Stats:
 
 
 def of_images(frames: np.ndarray) -> Stats:
-    """uint8 (n, H, W, 3): every entry (3, 1, 1) in [0, 1], from pixels thinned out to about 150 per side."""
+    """uint8 (n, H, W, 3): every entry (3, 1, 1) in [0, 1],
+    from pixels thinned out to about 150 per side.
+    """
     skip = max(1, max(frames.shape[1:3]) // _SIDE)
     thin = frames[:, ::skip, ::skip]
     found = of_column(thin.reshape(-1, 3))
@@ -38,7 +42,9 @@ def sample(rows: int) -> np.ndarray:
 
 
 def merge(parts: Sequence[Stats]) -> Stats:
-    """Of the parts' union. Exact, but for the quantiles: the weighted mean of the parts', as lerobot does."""
+    """Of the parts' union. Exact, but for the quantiles:
+    the weighted mean of the parts', as lerobot does.
+    """
     counts = np.array([p["count"][0] for p in parts], dtype=np.float64)
     weights = (counts / counts.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
     stacked = {k: np.stack([p[k] for p in parts]) for k in parts[0] if k != "count"}

@@ -10,8 +10,9 @@ from wamrl.data.lerobot.schema import read_info
 
 
 def inspect(path: Path | str) -> dict:
-    """format, version, robot_type, fps, episodes, frames (rows), features, views, tasks (text -> episodes), successes,
-    lengths (min, mean, max control steps), codecs (camera -> codec), bytes (data, videos, meta) and notes.
+    """format, version, robot_type, fps, episodes, frames (rows), features, views, tasks (text ->
+    episodes), successes, lengths (min, mean, max control steps), codecs (camera -> codec), bytes
+    (data, videos, meta) and notes.
 
     All numbers are read and checked; ValueError as `open_lerobot`.
     """

@@ -58,7 +58,8 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Some columns of one row group, a few rows at a time.
 
-    most: numbers per cell; limit: bytes in all. Both are watched, since dictionaries let a small file say very much.
+    most: numbers per cell; limit: bytes in all.
+    Both are watched, since dictionaries let a small file say very much.
     """
     try:
         meta, size = file.metadata.row_group(group), 1
@@ -70,7 +71,8 @@ def read_batches(
             ):
                 if column.num_values > most * meta.num_rows:
                     raise ValueError(
-                        f"{column.num_values} values in {meta.num_rows} rows of {column.path_in_schema}"
+                        f"{column.num_values} values in {meta.num_rows} rows of "
+                        f"{column.path_in_schema}"
                     )
             if any(column.path_in_schema.startswith(name) for name in columns):
                 size += column.total_uncompressed_size
@@ -90,7 +92,9 @@ def read_batches(
 
 
 def fill_columns(path: Path, into: dict[str, np.ndarray], start: int) -> int:
-    """Read the numeric columns of a file into rows `start`... of the arrays (rows, dim); the next start."""
+    """Read the numeric columns of a file into rows `start`...
+    of the arrays (rows, dim); the next start.
+    """
     file = open_parquet(path)
     if missing := [key for key in into if key not in file.schema_arrow.names]:
         raise ValueError(f"{path} has no column {missing[0]!r}, which info.json promises: {BROKEN}")
@@ -107,7 +111,9 @@ def fill_columns(path: Path, into: dict[str, np.ndarray], start: int) -> int:
 
 
 def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str) -> np.ndarray:
-    """A column of numbers, or of lists of `dim` numbers: (rows, dim). Finite, and within the range of `dtype`."""
+    """A column of numbers, or of lists of `dim` numbers: (rows, dim).
+    Finite, and within the range of `dtype`.
+    """
     pa, _ = arrow()
     rows = len(array)
     if array.null_count:

@@ -119,7 +119,8 @@ class _Decoder:
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         if (frame.height, frame.width) != self.hw:
             raise ValueError(
-                f"a frame is {frame.height} x {frame.width}, info.json says {self.hw[0]} x {self.hw[1]}"
+                f"a frame is {frame.height} x {frame.width}, info.json says {self.hw[0]} x "
+                f"{self.hw[1]}"
             )
         return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
 
@@ -134,9 +135,11 @@ class Videos:
     def frames(
         self, path: Path, seconds: np.ndarray, hw: tuple[int, int], fps: float
     ) -> Iterator[np.ndarray]:
-        """The frames shown at `seconds`, one after the other, uint8 (H, W, 3); ascending times are cheapest.
+        """The frames shown at `seconds`, one after the other, uint8 (H, W, 3);
+        ascending times are cheapest.
 
-        ValueError if the file is missing, corrupt, of another size than `hw`, or has no frame within half a frame.
+        ValueError if the file is missing, corrupt, of another size than `hw`,
+        or has no frame within half a frame.
         """
         try:
             decoder = self._decoder(path, hw, fps)

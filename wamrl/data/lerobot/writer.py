@@ -84,15 +84,16 @@ def write(
 ) -> None:
     """Write the new folder `path`; one episode is in memory at a time.
 
-    An episode of S actions becomes S rows. The frame and the state after the last action are kept where lerobot does
-    not look: see docs/data.md. Numbers come back bit by bit, images too with video=False (PNG); video is lossy.
+    An episode of S actions becomes S rows. The frame and the state after the last action are kept
+    where lerobot does not look: see docs/data.md. Numbers come back bit by bit, images too with
+    video=False (PNG); video is lossy.
 
     views: names of the V cameras. fps: control steps per second, a whole number.
-    codec: "libsvtav1" (or "av1"), "h264" or "auto" (the first of them that is there). gop: frames per key frame.
-    crf: quality, lower is better.
+    codec: "libsvtav1" (or "av1"), "h264" or "auto" (the first of them that is there). gop: frames
+    per key frame. crf: quality, lower is better.
 
-    ValueError of one sentence if the path exists, an episode is malformed or holds NaN, or writing fails; nothing is
-    left behind then.
+    ValueError of one sentence if the path exists, an episode is malformed or holds NaN, or writing
+    fails; nothing is left behind then.
     """
     options = Options(
         views=tuple(views),
@@ -232,7 +233,8 @@ class _Dataset:
             dtype, dims = (np.uint8, 5) if name == "frames" else (np.float32, 2)
             if array.dtype != dtype or array.ndim != dims or len(array) != expected or steps < 1:
                 raise ValueError(
-                    f"{where}: {name} is {array.dtype} {array.shape}: make it as wamrl.types.Episode says"
+                    f"{where}: {name} is {array.dtype} {array.shape}: make it as "
+                    "wamrl.types.Episode says"
                 )
             if array.shape[1:] != self.shape.setdefault(name, array.shape[1:]):
                 raise ValueError(
@@ -242,7 +244,8 @@ class _Dataset:
                 raise ValueError(f"{where}: {name} holds NaN or infinity: remove that episode")
         if self.shape["frames"][0] != len(self.keys) or self.shape["frames"][-1] != 3:
             raise ValueError(
-                f"{where}: frames are {episode.frames.shape} of {len(self.keys)} views: name every view"
+                f"{where}: frames are {episode.frames.shape} of {len(self.keys)} views: name every "
+                "view"
             )
         if self.shape["actions"] != self.shape["executed"] or 0 in (
             *self.shape["actions"],

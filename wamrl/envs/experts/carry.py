@@ -1,6 +1,8 @@
-"""Experts that grasp, carry and, when they lose the object, grasp again: the phase is read off the state at every step.
+"""Experts that grasp, carry and, when they lose the object, grasp again:
+the phase is read off the state at every step.
 
-MetaWorld's scripted policies leave the gripper half closed after a drop and then press on the object from above. Here:
+MetaWorld's scripted policies leave the gripper half closed after a
+    drop and then press on the object from above. Here:
     held (both finger pads touch the object)  -> the task's own `carry` towards the goal
     hand around the grasp point, not held     -> close
     above the grasp point                     -> open and go down
@@ -56,7 +58,8 @@ class CarryExpert(Expert):
         aside, above = float(np.linalg.norm(error[:2])), -float(error[2])
         if np.linalg.norm(error) < grasp.slack and sim.held(grasp.body):
             return grasp.carry(sim), grasp.effort
-        # near a wall a finger may come to rest on it, above the object: close anyway, which draws the object away
+        # near a wall a finger may come to rest on it, above the object:
+        # close anyway, which draws the object away
         resting = above < 0.04 and abs(sim.env.data.body("hand").cvel[5]) < 0.08  # m/s
         stuck = point[1] > grasp.wall and resting
         if aside < grasp.radius and (abs(above) < grasp.depth or stuck):
@@ -74,7 +77,9 @@ def body(name: str, *offset: float) -> Waypoint:
 
 
 def between(point: Waypoint, low: float, high: float) -> Waypoint:
-    """The same point with y kept where the open fingers, 6 cm to either side in y, fit between walls."""
+    """The same point with y kept where the open fingers,
+    6 cm to either side in y, fit between walls.
+    """
 
     def clamped(sim: Simulation) -> np.ndarray:
         x, y, z = point(sim)
@@ -84,12 +89,16 @@ def between(point: Waypoint, low: float, high: float) -> Waypoint:
 
 
 def shift(sim: Simulation, tip: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Where the hand goes so that the held object's `tip` comes to `target`: it moves with the hand."""
+    """Where the hand goes so that the held object's `tip` comes to `target`:
+    it moves with the hand.
+    """
     return sim.hand() + target - tip
 
 
 def over(name: str, height: float, near: float = 0.04, drop: float = 0.0) -> Waypoint:
-    """Lift the body to `height`, carry it there over the goal, then lower it to `drop` above the goal."""
+    """Lift the body to `height`, carry it there over the goal,
+    then lower it to `drop` above the goal.
+    """
 
     def carry(sim: Simulation) -> np.ndarray:
         tip, goal = sim.env.data.body(name).xpos.copy(), sim.goal() + (0.0, 0.0, drop)

@@ -1,10 +1,12 @@
-"""Picks things up and puts them where LIBERO's goal wants them; the phase is read off the state at every step.
+"""Picks things up and puts them where LIBERO's goal wants them;
+the phase is read off the state at every step.
 
-    held (both fingers touch the thing, and have stopped closing)  -> up, over the target, down, open
-    around the grasp point, not yet held                           -> close
-    above the grasp point, turned right                            -> open and go down
-    anywhere else                                                  -> open, rise if low, and go above the grasp point
-So a thing that was dropped or pushed is approached again. The fingers close across the thing's narrow side.
+    held (both fingers touch it, no longer closing)  -> up, over the target, down, open
+    around the grasp point, not yet held             -> close
+    above the grasp point, turned right              -> open and go down
+    anywhere else                                    -> open, rise if low, go above the grasp point
+So a thing that was dropped or pushed is approached again.
+The fingers close across the thing's narrow side.
 
 Reads privileged state: poses and collision shapes.
 """
@@ -41,7 +43,8 @@ def make_expert(task: Task, sim: Simulation) -> Expert:
     """The expert for one of `TASKS`."""
     if task.index not in TASKS.get(task.suite, ()):
         raise ValueError(
-            f"libero-{task.suite}/{task.index} has no scripted expert (there is one for suite object, and for tasks "
+            f"libero-{task.suite}/{task.index} has no scripted expert (there is one for suite "
+            "object, and for tasks "
             f"{', '.join(map(str, TASKS['10']))} of suite 10): bring demonstrations of your own"
         )
     return PickPlaceExpert(sim)
@@ -49,7 +52,9 @@ def make_expert(task: Task, sim: Simulation) -> Expert:
 
 @dataclass(frozen=True)
 class Shape:
-    """A thing's collision shape now: corners of its parts' boxes, float64 (G, 8, 3), metres, world axes."""
+    """A thing's collision shape now: corners of its parts' boxes,
+    float64 (G, 8, 3), metres, world axes.
+    """
 
     corners: np.ndarray
 
@@ -74,7 +79,9 @@ class Shape:
         return self.corners[there if there.any() else slice(None)][..., :2].reshape(-1, 2)
 
     def above(self, height: float) -> np.ndarray:
-        """Points, float64 (N, 2), of the parts that reach beyond this height: corners, middles of edges and centres."""
+        """Points, float64 (N, 2), of the parts that reach beyond this height:
+        corners, middles of edges and centres.
+        """
         parts = self.corners[self.corners[..., 2].max(1) > height][..., :2]
         between = (parts[:, :, None] + parts[:, None]) / 2
         return between.reshape(-1, 2)
@@ -94,7 +101,9 @@ def shape_of(sim: Simulation, name: str) -> Shape:
 
 @dataclass(frozen=True)
 class Grasp:
-    """Where the grip site has to be to close, float64 (3,), and the direction in which the fingers close, radians."""
+    """Where the grip site has to be to close, float64 (3,),
+    and the direction in which the fingers close, radians.
+    """
 
     point: np.ndarray
     yaw: float
@@ -113,7 +122,9 @@ class PickPlaceExpert(Expert):
         return np.clip([*move, *turn, grip], -1.0, 1.0).astype(np.float32)
 
     def _plan(self) -> tuple[np.ndarray, float, float]:
-        """Where the grip site should go, float64 (3,), the closing direction, and the gripper's command."""
+        """Where the grip site should go, float64 (3,),
+        the closing direction, and the gripper's command.
+        """
         sim, hand, yaw = self._sim, self._sim.hand(), self._yaw()
         todo = [goal for goal, done in zip(sim.goals, sim.solved(), strict=True) if not done]
         if not todo:
@@ -194,7 +205,9 @@ class PickPlaceExpert(Expert):
         ]
 
     def _highest(self, start: np.ndarray, end: np.ndarray, *but: str) -> float:
-        """How high the things beside the straight way from `start` to `end` reach; metres, -inf when there are none."""
+        """How high the things beside the straight way from `start` to `end` reach;
+        metres, -inf when there are none.
+        """
         a, way = start[:2], end[:2] - start[:2]
         reach = -np.inf
         for other in self._others(*but):
@@ -216,8 +229,9 @@ def nearest(angle: float) -> float:
 def best_grasp(
     flat: np.ndarray, now: float, height: float, palm: np.ndarray, fingers: np.ndarray
 ) -> Grasp:
-    """Across the narrow side of corners (N, 2), as near to the direction `now` as it may be, and clear of other things:
-    points (M, 2) that the palm would hit, and points (K, 2) that the open fingers would hit."""
+    """Across the narrow side of corners (N, 2), as near to the direction `now` as it may be, and
+    clear of other things: points (M, 2) that the palm would hit, and points (K, 2) that the open
+    fingers would hit."""
     best, least = Grasp(np.zeros(3), now), np.inf
     for step in range(-18, 18):
         yaw = now + step * pi / 36
@@ -244,12 +258,16 @@ def best_grasp(
 
 
 def inside(points: np.ndarray, half: tuple[float, float]) -> float:
-    """How deep the deepest of points (N, 2) lies in the rectangle with these half sides; 0 when all are outside."""
+    """How deep the deepest of points (N, 2) lies in the rectangle with these half sides;
+    0 when all are outside.
+    """
     return float(max(0.0, np.max(np.min(np.array(half) - np.abs(points), axis=1), initial=0.0)))
 
 
 def turn_to(axes: np.ndarray, yaw: float) -> np.ndarray:
-    """The rotation vector, float64 (3,), world axes, from the hand's axes (3, 3) to straight down at this yaw."""
+    """The rotation vector, float64 (3,), world axes,
+    from the hand's axes (3, 3) to straight down at this yaw.
+    """
     now = atan2(axes[1, 0], axes[0, 0])
     yaw = now + nearest(yaw - now)
     want = np.array([[cos(yaw), sin(yaw), 0.0], [sin(yaw), -cos(yaw), 0.0], [0.0, 0.0, -1.0]])

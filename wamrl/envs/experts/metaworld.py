@@ -1,4 +1,6 @@
-"""Experts of the MetaWorld tasks: our own where something is grasped or reached, else MetaWorld's scripted policies."""
+"""Experts of the MetaWorld tasks: our own where something is grasped or reached,
+else MetaWorld's scripted policies.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class ReachExpert(Expert):
 
 
 class PressExpert(Expert):
-    """Draw back, go in front of the button, press. MetaWorld's own, made for one press, slides along the next box."""
+    """Draw back, go in front of the button, press.
+    MetaWorld's own, made for one press, slides along the next box.
+    """
 
     CLEAR, ALIGNED = 0.06, 0.02  # metres: hand in front of the button's face, and beside its axis
 

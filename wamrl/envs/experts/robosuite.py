@@ -1,4 +1,5 @@
-"""Experts for robosuite's tasks: grasp, carry, place, and after a drop again. The phase is read off the state alone.
+"""Experts for robosuite's tasks: grasp, carry, place, and after a drop again.
+The phase is read off the state alone.
 
     placed, hand still at it           -> open and rise
     held (both fingers touch it)       -> the task's own `carry`
@@ -6,8 +7,8 @@
     above the grasp, aligned           -> open and go down
     anywhere else                      -> open, rise if low, go above the grasp and turn
 
-Several things are placed in the order of `ORDER`. Tolerances widen while the fingers are closing, so that noise does
-not undo a grasp; the fingers' position is the only memory.
+Several things are placed in the order of `ORDER`. Tolerances widen while the fingers are closing,
+so that noise does not undo a grasp; the fingers' position is the only memory.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def make_expert(sim: Simulation) -> Expert:
 
 
 def at_it(sim: Simulation, placed: tuple[bool, ...]) -> bool:
-    """For counting attempts: a thing that is not placed is held, or the fingers have closed on nothing beside it."""
+    """For counting attempts: a thing that is not placed is held,
+    or the fingers have closed on nothing beside it.
+    """
     waiting = [body for body, done in zip(sim.task.things, placed, strict=True) if not done]
     if any(sim.held(body) for body in waiting):
         return True
@@ -113,7 +116,9 @@ class PickExpert(Expert):
         return aside < 0.04 and hand[2] - TIPS < thing.top + 0.02
 
     def _drawn_in(self, hand: np.ndarray) -> np.ndarray:
-        """Where the hand rises, (2,): straight up out of what is around it, then within reach from high above."""
+        """Where the hand rises, (2,): straight up out of what is around it,
+        then within reach from high above.
+        """
         out = hand[:2] - self._base[:2]
         far = float(np.linalg.norm(out))
         return self._base[:2] + out * min(1.0, REACH / far) if hand[2] > OVER else hand[:2]

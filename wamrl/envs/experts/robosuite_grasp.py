@@ -1,7 +1,9 @@
-"""How to take hold of a thing that lies or stands anywhere: where the fingers go, and which way they close.
+"""How to take hold of a thing that lies or stands anywhere:
+where the fingers go, and which way they close.
 
-The hand points straight down and closes along one horizontal axis of the thing, a narrow one. Angles are yaws of the
-closing axis (the x axis of robosuite's grip site) in the world, radians; the fingers do not care for half turns.
+The hand points straight down and closes along one horizontal axis of the thing, a narrow one.
+Angles are yaws of the closing axis (the x axis of robosuite's grip site) in the world, radians; the
+fingers do not care for half turns.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def shape(sim: Simulation, body: str) -> Shape:
 
 
 def closing_yaws(thing: Shape, narrow_only: bool = False) -> list[float]:
-    """Yaws of the horizontal axes along which the fingers may close; one at least. `narrow_only`: the best one."""
+    """Yaws of the horizontal axes along which the fingers may close;
+    one at least. `narrow_only`: the best one.
+    """
     upright = int(np.argmax(np.abs(thing.axes[2])))
     flat = sorted((i for i in range(3) if i != upright), key=lambda i: thing.half[i])
     good = flat[:1] if narrow_only else [i for i in flat if thing.half[i] < GRASPABLE] or flat[:1]
@@ -58,7 +62,9 @@ def closing_yaws(thing: Shape, narrow_only: bool = False) -> list[float]:
 def nearest(
     yaws: list[float], now: float, bad: Callable[[float], float] = lambda yaw: 0.0
 ) -> float:
-    """Of all yaws + k pi in the wrist's reach the one near the present yaw, not far from `HOME`, and least `bad`."""
+    """Of all yaws + k pi in the wrist's reach the one near the present yaw,
+    not far from `HOME`, and least `bad`.
+    """
     turns = [yaw + k * pi for yaw in yaws for k in range(-6, 7)]
     choice = [t for t in turns if LEAST < t < MOST]
     return min(choice, key=lambda yaw: abs(yaw - now) + 0.3 * abs(yaw - HOME) + bad(yaw))

@@ -51,7 +51,9 @@ class Place(ABC):
         return nearest(closing_yaws(shape(self._sim, self._body)), now)
 
     def clearance(self, hand: np.ndarray) -> float:
-        """Height, metres, above which the fingers' ends stay on their way to the thing from where the hand is."""
+        """Height, metres,
+        above which the fingers' ends stay on their way to the thing from where the hand is.
+        """
         return 0.0
 
     def possible(self) -> bool:
@@ -110,7 +112,9 @@ class OnPeg(Place):
         self._base = sim.model.body("robot0_base").pos[:2]
 
     def _offset(self) -> tuple[np.ndarray, float]:
-        """From the ring's centre to the peg, horizontal, and the height of the centre above the table."""
+        """From the ring's centre to the peg, horizontal,
+        and the height of the centre above the table.
+        """
         aside = self._sim.data.xpos[self._peg] - self.position()
         aside[2] = 0.0
         return aside, float(self.position()[2]) - self.floor
@@ -127,7 +131,9 @@ class OnPeg(Place):
         return rise + aside + self._swing(spin), spin, False
 
     def _spin(self) -> float:
-        """Yaw still to turn: until the square hole fits its peg, and until the hand over the peg is within reach."""
+        """Yaw still to turn: until the square hole fits its peg,
+        and until the hand over the peg is within reach.
+        """
         sim = self._sim
         position, turned = sim.hand.pose()
         hand, arm = yaw_of(turned), (position - self.position())[:2]
@@ -150,7 +156,9 @@ class OnPeg(Place):
         return handle.center + 0.008 * handle.axes[:, 0]
 
     def grasp_yaw(self, now: float) -> float:
-        """Such that the hand is in its first posture when the handle points to the robot; else the other way."""
+        """Such that the hand is in its first posture when the handle points to the robot;
+        else the other way.
+        """
         x, y, _ = self._sim.data.xmat[self._root].reshape(3, 3)[:, 0]
         yaw = LEAST + (atan2(y, x) - pi / 2 - LEAST) % (2 * pi)
         return yaw if yaw < HOME + 2.4 else nearest([yaw], now)
