@@ -117,17 +117,7 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
         try:
-            dataset = _Dataset(draft, options)
-            try:
-                for episode in episodes:
-                    dataset.add(episode)
-            finally:
-                dataset.close()
-            dataset.describe()
-            for file in draft.rglob("*.*"):
-                if file.is_file():
-                    with open(file, "rb") as opened:
-                        os.fsync(opened)
+            _fill(draft, options, episodes)
             draft.chmod(0o755)
             os.rename(draft, path)
         finally:
@@ -137,6 +127,21 @@ def write(
         raise ValueError(
             f"cannot write {path}: {what}; free space or name another folder"
         ) from error
+
+
+def _fill(draft: Path, options: Options, episodes: Iterable[Episode]) -> None:
+    """The whole dataset in the folder `draft`, and on the disk for sure."""
+    dataset = _Dataset(draft, options)
+    try:
+        for episode in episodes:
+            dataset.add(episode)
+    finally:
+        dataset.close()
+    dataset.describe()
+    for file in draft.rglob("*.*"):
+        if file.is_file():
+            with open(file, "rb") as opened:
+                os.fsync(opened)
 
 
 class _Dataset:
