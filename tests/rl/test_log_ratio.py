@@ -12,7 +12,8 @@ from wamrl.models.base import WAM
 from wamrl.models.check import check_wam, probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, log_prob_change, rounding_tolerance
-from wamrl.rl.update import ActorBatch, ActorUpdate
+from wamrl.rl.batch import ActorBatch
+from wamrl.rl.update import ActorUpdate
 
 LONG = replace(tiny.MODEL, chunk=50)
 FINE = FlowConfig(steps=10, noise=0.2, noisy="all")
@@ -48,7 +49,7 @@ def sampled(wam: WAM, flow: FlowConfig = FINE, n: int = 64) -> ActorBatch:
         advantage=number[1],
         value=torch.zeros(n),
         returns=number[2],
-        episode=torch.arange(n),
+        state=torch.arange(n),
     )
 
 
