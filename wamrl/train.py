@@ -21,9 +21,10 @@ from wamrl.envs.workers import Pool
 from wamrl.log import Timer
 from wamrl.models.base import WAM, ema_update
 from wamrl.rewards.base import Scored
+from wamrl.rl.batch import Outcomes
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
-from wamrl.rl.update import ActorUpdate, Outcomes
+from wamrl.rl.update import ActorUpdate
 from wamrl.rollout import (
     Rollout,
     collect,

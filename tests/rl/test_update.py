@@ -9,7 +9,8 @@ import torch
 from tests import tiny
 from wamrl.models.base import WAM
 from wamrl.models.check import probe
-from wamrl.rl.update import ActorBatch, ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
+from wamrl.rl.batch import ActorBatch
+from wamrl.rl.update import ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
 
 
 def reference_loss(log_ratio, advantage, cfg):

@@ -6,7 +6,7 @@ import copy
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
 from wamrl.rl.advantage import control_variate, gae, group_baseline, grpo
+from wamrl.rl.batch import ActorBatch, Chunks, Outcomes
 from wamrl.rl.value import ValueConfig
-from wamrl.types import Batch, Obs
+from wamrl.types import Obs
 
 METRICS = ("loss", "kl", "clip_fraction", "grad_norm")  # of a policy minibatch, in this order
 VALUE_PATIENCE = 5  # epochs without a gain on unseen initial states
@@ -79,41 +80,6 @@ class ActorUpdateConfig:
             raise ValueError(
                 f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}"
             )
-
-
-class Chunks(Protocol):
-    """What the update reads of M decisions, sorted by (episode, step); see `rollout.Chunks`."""
-
-    obs: Obs
-    plan: Plan
-    mask: Tensor  # bool (M, N)
-    episode: Tensor  # int64 (M,)
-    step: Tensor  # int64 (M,)
-
-    def __len__(self) -> int: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActorBatch(Batch):
-    """M chunks of a rollout, ready for the update."""
-
-    obs: Obs
-    plan: Plan
-    mask: Tensor  # bool (M, N) actions that were executed
-    inputs: Tensor  # float32 (M, I) what the value head reads
-    advantage: Tensor  # float32 (M,) not yet normalised
-    value: Tensor  # float32 (M,) what the value head expected, before it has seen these chunks
-    returns: Tensor  # float32 (M,) discounted sum of the rewards that followed
-    state: Tensor  # int64 (M,) index of the initial state of its episode
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcomes:
-    """The episodes of all ranks, of which this rank's come after `first` others."""
-
-    state: Tensor  # int64 (E,) index of the initial state
-    success: Tensor  # bool (E,)
-    first: int
 
 
 def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
