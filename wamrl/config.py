@@ -84,10 +84,19 @@ class TrainConfig:
             needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
                 f"train: env_steps={self.env_steps} leaves {share} control steps for iteration "
-                f"{done} and a group of "
-                f"episodes may take {least}: give {needed} or more, or fewer iterations"
+                f"{done} and a group of episodes may take {least}: "
+                f"give {needed} or more, or fewer iterations"
             )
         return share
+
+    def check_budget(self, horizon: int, ranks: int) -> None:
+        """ValueError where the ranks cannot share the work, or the first iteration's control steps
+        do not hold one group of episodes of `horizon` steps."""
+        if self.groups < ranks or (self.env_steps and ranks > 1):
+            raise ValueError(
+                f"train: {ranks} ranks need as many train.groups or more, and no train.env_steps"
+            )
+        self.share(0, 0, horizon)
 
     def validate(self) -> None:
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:

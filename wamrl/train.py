@@ -9,6 +9,7 @@ that acted; changing the order breaks the PPO ratio, and `ActorUpdate` notices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -20,20 +21,12 @@ from wamrl.data.clips import ClipBuffer, ClipDataset
 from wamrl.envs.workers import Pool
 from wamrl.log import Timer
 from wamrl.models.base import WAM, ema_update
-from wamrl.rewards.base import Scored
 from wamrl.rl.batch import Outcomes
 from wamrl.rl.online_sft import OnlineSFT, frozen_copy
 from wamrl.rl.starts import Starts
 from wamrl.rl.update import ActorUpdate
-from wamrl.rollout import (
-    Rollout,
-    collect,
-    everywhere,
-    imagine,
-    rare_success_weight,
-    rollout_metrics,
-    success_clips,
-)
+from wamrl.rollout import Rollout, collect, everywhere, imagine, reward_inputs, rollout_metrics
+from wamrl.rollout.samples import rare_success_weight, success_clips
 
 PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
 
@@ -50,9 +43,8 @@ class Learner:
         sharding.shard(*(self.worlds if cfg.train.online.shard else []))
         self.generator = torch.Generator().manual_seed(cfg.seed)
         self.starts = Starts(cfg.train.starts)
-        self.reward = cfg.train.reward.build(max_chunks=-(-horizon // cfg.model.chunk)).to(
-            self.device
-        )
+        reward = cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
+        self.reward = reward.to(self.device)
         self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
         self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
@@ -64,12 +56,7 @@ class Learner:
             self.online.kl.var_old,
         )
         self.iteration, self.steps_used = 0, 0
-        if cfg.train.groups < dist.world() or (cfg.train.env_steps and dist.world() > 1):
-            raise ValueError(
-                f"train: {dist.world()} ranks need as many train.groups or more, and no "
-                "train.env_steps"
-            )
-        cfg.train.share(0, 0, horizon)  # refuses a budget that is too small before any work is done
+        cfg.train.check_budget(horizon, ranks=dist.world())
 
     def iterate(
         self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None
@@ -132,29 +119,18 @@ class Learner:
         return metrics | {"buffer/clips": float(len(self.buffer))}
 
     def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
-        """Chunk rewards (M,) under the chosen scorer;
-        also logs the diagnostics of reward and imagination.
-        """
-        cfg, chunks = self.cfg.train.reward, rollout.chunks
+        """Chunk rewards (M,) under the chosen scorer; logs how well it imagined and scored."""
+        cfg = self.cfg.train.reward
         scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
-        executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
-        acted = scorer is self.wam
-        imagined = (
-            imagine(scorer, chunks, cfg.imagine_steps, acted) if cfg.needs_imagination else None
-        )
+        imagined = None
+        if cfg.needs_imagination:
+            acted = scorer is self.wam
+            imagined = imagine(scorer, rollout.chunks, cfg.imagine_steps, acted)
         metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
         metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
-        scored = Scored(
-            imagined=executed if imagined is None else imagined,
-            executed=executed,
-            last=last,
-            verifiable=chunks.verifiable,
-            success=chunks.success,
-            offsets=rollout.frame_offsets,
-            imagined_offsets=self.wam.spec.frame_offsets,
-            executed_steps=chunks.executed,
-        )
-        return self.reward(scored, rollout.success[chunks.episode], chunks.episode)
+        inputs = reward_inputs(rollout, imagined, self.wam.spec.frame_offsets)
+        episode = rollout.chunks.episode
+        return self.reward(inputs, rollout.success[episode], episode)
 
     def state_dict(self) -> dict:
         """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""

@@ -8,7 +8,7 @@ come back `lost`. An exception in an environment is a bug and is raised here.
 
 `step` is `send` and `receive`. What they return is the caller's own, unless he passes a `buffer` to
 save making new tensors. Whoever sends to one half of the slots while the other half is served by
-the model keeps both busy (wamrl/rollout.py).
+the model keeps both busy (wamrl/rollout/runner.py).
 
 Example:
     with PoolConfig(env=PointConfig(), n_envs=8, n_exec=8, frame_offsets=(4, 8)).build() as pool:

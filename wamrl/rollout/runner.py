@@ -1,4 +1,4 @@
-"""Running a policy in many environments at once, and keeping what the update needs."""
+"""Plays episodes in the slots of a pool: which slot plays which, and the rows recorded so far."""
 
 from __future__ import annotations
 
@@ -12,68 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl import dist
 from wamrl.envs.workers import OutcomeBuffer, Pool
 from wamrl.machine import threads_beside
 from wamrl.models.base import WAM, Plan
 from wamrl.models.flow import FlowConfig, Sampler
-from wamrl.types import Batch, Clip, Obs, Outcome, Start, rows_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunks(Batch):
-    """M decisions of complete episodes, sorted by (episode, step)."""
-
-    obs: Obs
-    plan: Plan
-    frames: Tensor  # uint8 (M, F, V, H, W, 3) executed
-    verifiable: Tensor  # bool (M, F)
-    executed: Tensor  # int64 (M,)
-    success: Tensor  # bool (M,) in this chunk
-    done: Tensor  # bool (M,) the episode ended in this chunk
-    episode: Tensor  # int64 (M,) index into the rollout's starts
-    step: Tensor  # int64 (M,) control steps before the decision
-
-    @property
-    def mask(self) -> Tensor:
-        """bool (M, N): actions that were executed."""
-        return torch.arange(self.plan.actions.shape[1]) < self.executed[:, None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """E complete episodes and their chunks."""
-
-    chunks: Chunks
-    starts: list[Start]
-    success: Tensor  # bool (E,)
-    length: Tensor  # int64 (E,) control steps
-    stages: Tensor  # int64 (E,)
-    attempts: Tensor  # int64 (E,) attempts at sub-goals, see wamrl/envs/attempts.py
-    retries: Tensor  # int64 (E,) of these, after a failed attempt at the same sub-goal
-    lost: int  # episodes dropped because a worker died
-    started: int  # episodes begun, the first ones of the starts asked for; E + lost
-    steps: int  # control steps taken, those of lost episodes included
-    bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
-    # control steps after the observation at which the pool took `chunks.frames`
-    frame_offsets: tuple[int, ...]
-    model_idle_s: float  # seconds in which the model waited for the environments
-    env_idle_s: float  # seconds in which the workers had nothing to do, their mean
-
-    def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
-        """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).
-
-        In order, raw units, unclipped, on the CPU. See `WAM.noise_free`: `wam` must not have
-        changed since it acted. Where features were not kept,
-        each chunk costs a pass of the world model.
-        """
-        wam.eval()
-        device = next(wam.parameters()).device
-        found = [torch.zeros(0, *self.chunks.plan.actions.shape[1:])]
-        for rows in self.success[self.chunks.episode].nonzero().flatten().split(batch):
-            plan, obs = (part[rows].to(device) for part in (self.chunks.plan, self.chunks.obs))
-            found.append(wam.noise_free(plan, flow, obs).cpu())
-        return torch.cat(found)
+from wamrl.rollout.types import Chunks, Rollout
+from wamrl.types import Obs, Outcome, Start, rows_of
 
 
 def episode_generator(seed: int, start: Start, repeat: int) -> torch.Generator:
@@ -324,110 +268,3 @@ class _Runner:
             model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,
         )
-
-
-def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
-    """With the episodes' outcomes of all ranks, in their order;
-    and how many come before ours. Chunks stay ours.
-    """
-    if dist.world() == 1:
-        return rollout, 0
-    names = ("success", "length", "stages", "attempts", "retries")
-    seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
-    table = dist.gathered(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
-    columns = dict(zip(names, table.T[1:], strict=True))
-    columns["success"] = columns["success"].bool()
-    lost, started, steps = dist.total(
-        torch.tensor([rollout.lost, rollout.started, rollout.steps])
-    ).tolist()
-    whole = replace(
-        rollout,
-        starts=[Start.of(s) for s in table[:, 0].tolist()],
-        lost=lost,
-        started=started,
-        steps=steps,
-        **columns,
-    )
-    return whole, dist.place(len(rollout.starts))[0]
-
-
-@torch.no_grad()
-def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: int = 64) -> Tensor:
-    """What `wam` imagines at each decision, from the noise that the actor read:
-    float32 [0, 1] (M, F, V, H, W, 3).
-
-    acted: `wam` is what made the decisions, and has not changed since:
-    then its features, if kept exactly, may do.
-    """
-    wam.eval()
-    device = next(wam.parameters()).device
-    exact = (
-        acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
-    )
-
-    def part(p: Chunks) -> Tensor:
-        features = p.plan.features.to(device) if exact else None
-        return wam.imagine(p.obs.to(device), p.plan.seed, steps, features).cpu()
-
-    return torch.cat([part(chunks[slice(i, i + batch)]) for i in range(0, len(chunks), batch)])
-
-
-def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = None) -> Clip:
-    """The C chunks of successful episodes as training samples.
-
-    weight: (E,), of an episode's actions. actions: (C, N, A) in the chunks' order, raw units, what
-    the actor shall clone; None: what was executed. Both are clamped to the bounds.
-    """
-    chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
-    actions = chunks.plan.actions if actions is None else actions
-    return Clip(
-        frames=chunks.obs.frames,
-        future=chunks.frames,
-        future_mask=chunks.verifiable,
-        proprio=chunks.obs.proprio,
-        actions=actions.clamp(*rollout.bounds),
-        action_mask=chunks.mask,
-        weight=weight[chunks.episode],
-        text=chunks.obs.text,
-    )
-
-
-def rare_success_weight(rollout: Rollout) -> Tensor:
-    """Per episode (E,): 1.1 - success rate of its initial state in this rollout,
-    so that rare successes teach most.
-    """
-    group = torch.tensor([s.index for s in rollout.starts])
-    same = group[:, None] == group
-    return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)
-
-
-def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
-    """fresh: bool (E,), episodes on initial states that were never tried before."""
-    again = rollout.retries > 0
-    parts = {
-        "rollout/success_fresh": rollout.success[fresh],
-        "rollout/undecided": undecided(rollout),
-        "rollout/recovered": rollout.success[again],
-    }
-    return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
-        "rollout/attempts": rollout.attempts.float().mean().item(),
-        "rollout/reattempted": again.float().mean().item(),
-        "rollout/fresh": float(fresh.sum()),
-        "rollout/success": rollout.success.float().mean().item(),
-        "rollout/episodes": float(len(rollout.starts)),
-        "rollout/length": rollout.length.float().mean().item(),
-        "rollout/stages": rollout.stages.float().mean().item(),
-        "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
-        "time/model_idle": rollout.model_idle_s,
-        "time/env_idle": rollout.env_idle_s,
-        "rollout/lost": float(rollout.lost),
-        "rollout/steps": float(rollout.length.sum()),
-    }
-
-
-def undecided(rollout: Rollout) -> Tensor:
-    """bool, per initial state with more than one episode: were both outcomes seen?"""
-    _, state = torch.tensor([s.index for s in rollout.starts]).unique(return_inverse=True)
-    tries = torch.bincount(state)
-    wins = torch.bincount(state, rollout.success.float())
-    return ((wins > 0) & (wins < tries))[tries > 1]

@@ -1,0 +1,83 @@
+"""What training makes of a rollout: imagined frames, the reward's inputs, clips."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wamrl.models.base import WAM
+from wamrl.rewards.base import Scored
+from wamrl.rollout.types import Chunks, Rollout
+from wamrl.types import Clip
+
+
+@torch.no_grad()
+def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: int = 64) -> Tensor:
+    """What `wam` imagines at each decision, from the noise that the actor read:
+    float32 [0, 1] (M, F, V, H, W, 3).
+
+    acted: `wam` is what made the decisions, and has not changed since:
+    then its features, if kept exactly, may do.
+    """
+    wam.eval()
+    device = next(wam.parameters()).device
+    exact = (
+        acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
+    )
+
+    def part(p: Chunks) -> Tensor:
+        features = p.plan.features.to(device) if exact else None
+        return wam.imagine(p.obs.to(device), p.plan.seed, steps, features).cpu()
+
+    return torch.cat([part(chunks[slice(i, i + batch)]) for i in range(0, len(chunks), batch)])
+
+
+def reward_inputs(
+    rollout: Rollout, imagined: Tensor | None, imagined_offsets: tuple[int, ...]
+) -> Scored:
+    """The M chunks as a reward reads them: frames float32 [0, 1], see `Scored`.
+
+    imagined: float32 (M, F', V, H, W, 3), at `imagined_offsets` control steps after the
+    observation; None for a reward that does without: the executed frames stand in.
+    """
+    chunks = rollout.chunks
+    executed = chunks.frames.float() / 255
+    return Scored(
+        imagined=executed if imagined is None else imagined,
+        executed=executed,
+        last=chunks.obs.frames[:, -1].float() / 255,
+        verifiable=chunks.verifiable,
+        success=chunks.success,
+        offsets=rollout.frame_offsets,
+        imagined_offsets=imagined_offsets,
+        executed_steps=chunks.executed,
+    )
+
+
+def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = None) -> Clip:
+    """The C chunks of successful episodes as training samples.
+
+    weight: (E,), of an episode's actions. actions: (C, N, A) in the chunks' order, raw units, what
+    the actor shall clone; None: what was executed. Both are clamped to the bounds.
+    """
+    chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
+    actions = chunks.plan.actions if actions is None else actions
+    return Clip(
+        frames=chunks.obs.frames,
+        future=chunks.frames,
+        future_mask=chunks.verifiable,
+        proprio=chunks.obs.proprio,
+        actions=actions.clamp(*rollout.bounds),
+        action_mask=chunks.mask,
+        weight=weight[chunks.episode],
+        text=chunks.obs.text,
+    )
+
+
+def rare_success_weight(rollout: Rollout) -> Tensor:
+    """Per episode (E,): 1.1 - success rate of its initial state in this rollout,
+    so that rare successes teach most.
+    """
+    group = torch.tensor([s.index for s in rollout.starts])
+    same = group[:, None] == group
+    return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)

@@ -1,0 +1,68 @@
+"""What a rollout is: decisions, what became of them, and the episodes that they made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wamrl.models.base import WAM, Plan
+from wamrl.models.flow import FlowConfig
+from wamrl.types import Batch, Obs, Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks(Batch):
+    """M decisions of complete episodes, sorted by (episode, step)."""
+
+    obs: Obs
+    plan: Plan
+    frames: Tensor  # uint8 (M, F, V, H, W, 3) executed
+    verifiable: Tensor  # bool (M, F)
+    executed: Tensor  # int64 (M,)
+    success: Tensor  # bool (M,) in this chunk
+    done: Tensor  # bool (M,) the episode ended in this chunk
+    episode: Tensor  # int64 (M,) index into the rollout's starts
+    step: Tensor  # int64 (M,) control steps before the decision
+
+    @property
+    def mask(self) -> Tensor:
+        """bool (M, N): actions that were executed."""
+        return torch.arange(self.plan.actions.shape[1]) < self.executed[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """E complete episodes and their chunks."""
+
+    chunks: Chunks
+    starts: list[Start]
+    success: Tensor  # bool (E,)
+    length: Tensor  # int64 (E,) control steps
+    stages: Tensor  # int64 (E,)
+    attempts: Tensor  # int64 (E,) attempts at sub-goals, see wamrl/envs/attempts.py
+    retries: Tensor  # int64 (E,) of these, after a failed attempt at the same sub-goal
+    lost: int  # episodes dropped because a worker died
+    started: int  # episodes begun, the first ones of the starts asked for; E + lost
+    steps: int  # control steps taken, those of lost episodes included
+    bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
+    # control steps after the observation at which the pool took `chunks.frames`
+    frame_offsets: tuple[int, ...]
+    model_idle_s: float  # seconds in which the model waited for the environments
+    env_idle_s: float  # seconds in which the workers had nothing to do, their mean
+
+    def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
+        """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).
+
+        In order, raw units, unclipped, on the CPU. See `WAM.noise_free`: `wam` must not have
+        changed since it acted. Where features were not kept,
+        each chunk costs a pass of the world model.
+        """
+        wam.eval()
+        device = next(wam.parameters()).device
+        found = [torch.zeros(0, *self.chunks.plan.actions.shape[1:])]
+        for rows in self.success[self.chunks.episode].nonzero().flatten().split(batch):
+            plan, obs = (part[rows].to(device) for part in (self.chunks.plan, self.chunks.obs))
+            found.append(wam.noise_free(plan, flow, obs).cpu())
+        return torch.cat(found)
