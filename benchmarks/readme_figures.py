@@ -6,8 +6,8 @@
 its still, `quickstart.png`: one held-out initial state before and after the online phase, from the
 first of the runs that has a comparison in `videos/compare`. Which state that is, the run has
 decided: of the first eight that were lost before and won after, the one where that is seen best
-(`experiment.write_comparison`). Runs that are older than these videos get one now, from their
-checkpoints `base` and `final`.
+(`wamrl.runs.videos.write_comparison`). Runs that are older than these videos get one now, from
+their checkpoints `base` and `final`.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def films_of(run: Run) -> dict[str, report.Film] | None:
 def play_again(run: Run) -> Path | None:
     """`write_comparison` of a run that was made before there was one."""
     from wamrl import cli
-    from wamrl.experiment import difference, load_wam, write_comparison
+    from wamrl.experiment import difference, load_wam
+    from wamrl.runs.videos import write_comparison
 
     cfg = replace(cli.find_recipe(run.config["name"])(), seed=run.seed)
     cfg = replace(cfg, eval=replace(cfg.eval, imagine_steps=run.config["eval"]["imagine_steps"]))

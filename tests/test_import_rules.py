@@ -44,6 +44,7 @@ RULES: dict[str, set[str]] = {
     "train": LOOP | {"rollout", "evaluate", "diagnose"},
     "datasets": LOOP | {"rollout"},
     "deploy": LOOP | {"rollout", "evaluate", "train"},
+    "runs": LOOP | {"rollout"},
     "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets", "deploy"},
     "verbs": LOOP
     | {
@@ -57,10 +58,11 @@ RULES: dict[str, set[str]] = {
         "study",
         "envs.check",
     }
-    | {"models.check", "rewards.reward", "deploy"},
+    | {"models.check", "rewards.reward", "deploy", "runs"},
     "data_verbs": {"types", "log", "data"},
     "bench": {"log"},
-    "study": LOOP | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "deploy"},
+    "study": LOOP
+    | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "deploy", "runs"},
     "recipes": {"*"},
     "cli": {"*"},
 }

@@ -12,8 +12,9 @@ from benchmarks import readme_figures
 from tests import tiny
 from wamrl import report
 from wamrl.evaluate import evaluate
-from wamrl.experiment import gained, write_comparison
+from wamrl.experiment import gained
 from wamrl.report.video import compose_films
+from wamrl.runs.videos import write_comparison
 from wamrl.types import Start
 
 STATES = 12

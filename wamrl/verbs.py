@@ -29,14 +29,13 @@ from wamrl.experiment import (
     improve,
     load_wam,
     measure,
-    write_comparison,
-    write_videos,
 )
 from wamrl.log import Logger, bar, console, duration, new_run, resolved
 from wamrl.machine import all_cores, ranks, threads_beside
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.rewards.reward import check_reward
+from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, run_cell
 from wamrl.study.runner import open_study, run_study, write_report

@@ -21,18 +21,11 @@ from wamrl.datasets import load_data, record
 from wamrl.deploy import deploy, log_arm, save_wam
 from wamrl.envs.workers import Pool
 from wamrl.experiment import Arm as Evaluated
-from wamrl.experiment import (
-    compare,
-    difference,
-    fine_tune,
-    improve,
-    load_wam,
-    measure,
-    write_videos,
-)
+from wamrl.experiment import compare, difference, fine_tune, improve, load_wam, measure
 from wamrl.log import Logger, read_metrics, resolved
 from wamrl.models.base import WAM
 from wamrl.report.study_data import CellResult, from_summary
+from wamrl.runs.videos import write_videos
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.train import Learner
 

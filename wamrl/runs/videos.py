@@ -1,0 +1,92 @@
+"""The videos of a run folder: imagined next to executed frames, and before next to after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wamrl import report
+from wamrl.config import Config
+from wamrl.envs.workers import Pool
+from wamrl.models.base import WAM
+from wamrl.rollout import Rollout, collect, imagine
+from wamrl.types import Start
+
+
+def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
+    """Imagined next to executed frames: up to `most` episodes, half of them failed if possible."""
+    wins = rollout.success.nonzero().flatten().tolist()
+    losses = (~rollout.success).nonzero().flatten().tolist()
+    half = max(most // 2, most - len(losses))
+    chosen = (wins[:half] + losses)[:most]
+    folder.mkdir(parents=True, exist_ok=True)
+    for episode in chosen:
+        shown = film(cfg, wam, rollout, episode)
+        if shown is None:
+            continue
+        start = rollout.starts[episode].index
+        report.side_by_side(
+            folder / f"start{start:04d}-{shown.outcome}.mp4",
+            shown.executed,
+            shown.imagined,
+            captions=[f"start {start}, step {s}" for s in shown.steps],
+            outcome=shown.outcome,
+        )
+
+
+def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film | None:
+    """An episode and what `wam` imagines in it; None if it ended before the first frame."""
+    chunks = rollout.chunks[rollout.chunks.episode == episode]
+    real = chunks.verifiable.flatten()
+    if not real.any():
+        return None
+    imagined = imagine(wam, chunks, cfg.eval.imagine_steps, batch=32)
+    steps = (chunks.step[:, None] + torch.tensor(wam.spec.frame_offsets)).flatten()[real].tolist()
+    return report.Film(
+        executed=chunks.frames.flatten(0, 1)[real].numpy(),
+        imagined=(imagined.flatten(0, 1)[real] * 255).round().to(torch.uint8).numpy(),
+        steps=tuple(steps),
+        length=int(rollout.length[episode]),
+        success=bool(rollout.success[episode]),
+    )
+
+
+def write_comparison(
+    cfg: Config, base: WAM, wam: WAM, pool: Pool, states: Sequence[int], folder: Path, most: int = 8
+) -> Path | None:
+    """startNNNN.mp4: base and improved model from one evaluation state that only the latter solves.
+
+    states: candidates. The first `most` are played again, by both models with the noise of their
+    evaluation; where it goes as it did there (in another batch, rounding may turn a narrow
+    outcome), the state is shown whose last executed frames differ most, so that the failure can
+    be seen. None if there is none.
+    """
+    for old in folder.glob("start*.mp4"):  # of an earlier end of a run that was prolonged
+        old.unlink()
+    if not states:
+        return None
+    starts = [Start(split="eval", index=i) for i in states[:most]]
+    flow = cfg.flow.at(1.0)
+    films: dict[int, dict[str, report.Film]] = {i: {} for i in states[:most]}
+    for name, model in {"before": base, "after": wam}.items():
+        rollout = collect(model, pool, starts, flow, seed=cfg.seed, sampler=model.sampler)
+        for episode, start in enumerate(rollout.starts):
+            shown = film(cfg, model, rollout, episode)
+            if shown is not None and shown.success == (name == "after"):
+                films[start.index][name] = shown
+    seen = {i: _apart(*both.values()) for i, both in films.items() if len(both) == 2}
+    if not seen:
+        return None
+    chosen = max(seen, key=seen.get)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"start{chosen:04d}.mp4"
+    report.comparison(path, films[chosen])
+    return path
+
+
+def _apart(a: report.Film, b: report.Film) -> float:
+    """Mean absolute difference of the last executed frames, grey levels."""
+    return float(np.abs(a.executed[-1].astype(np.int16) - b.executed[-1]).mean())
