@@ -1,8 +1,8 @@
 """Where the time of one online iteration goes:
 the phases of `wamrl/train.py`, and torch's operators within.
 
-    python -m benchmarks.profile_iteration [--recipe quickstart]
-    [--groups 0] [--iterations 2] [--ranks 0]
+    python -m benchmarks.profile_iteration [--recipe quickstart] [--groups 0]
+                                           [--iterations 2] [--ranks 0]
 
 Without `--base` the model has learned nothing: no episode succeeds, all last to the horizon, and
 the world model is trained on demonstrations only, which costs the same. A first iteration warms up

@@ -2,8 +2,10 @@
 so that whatever else the machine does hits both.
 
 Example: `benchmarks/folded_steps.py`. A benchmark asserts that both sides give the same result,
-    then seconds = interleave({"ours": f, "peer": g}, rounds=20) rows = [row("what",
-    seconds["ours"], seconds["peer"], scale=1e3, unit="ms")] finish("name", rows, options)
+then
+    seconds = interleave({"ours": f, "peer": g}, rounds=20)
+    rows = [row("what", seconds["ours"], seconds["peer"], scale=1e3, unit="ms")]
+    finish("name", rows, options)
 """
 
 from __future__ import annotations

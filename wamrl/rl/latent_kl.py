@@ -1,8 +1,8 @@
 """The leash of the world model:
 KL between its features and those of the frozen pretrained model (paper eqs. 8-10).
 
-    KL( N(z, S) || N(z_old, S_old) ) = 1/2 sum_d [ log(S_old / S)
-    + S / S_old + (z - z_old)^2 / S_old - 1 ]
+    KL( N(z, S) || N(z_old, S_old) )
+        = 1/2 sum_d [ log(S_old / S) + S / S_old + (z - z_old)^2 / S_old - 1 ]
 Diagonal covariances per tap: S_old is fixed from the pretrained model, S an exponential average of
 the current one. An average carries no gradient, so only the mean term trains; both are logged
 apart. Zero at initialisation.
