@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wamrl import checkpoint
-from wamrl.checkpoint import latest, load, rng_state, save, save_named, save_step, set_rng_state
+from wamrl.checkpoint import latest, load, save, save_named, save_step
 from wamrl.checkpoint.folder import MANIFEST, sha256
 
 DTYPES = [
@@ -127,7 +127,12 @@ def test_training_resumes_bitwise(tmp_path):
     )
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     _train(model, optimizer, 3)
-    save(tmp_path / "c", {"m": model.state_dict(), "o": optimizer.state_dict(), "rng": rng_state()})
+    rng = {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(legacy=False),
+        "python": random.getstate(),
+    }
+    save(tmp_path / "c", {"m": model.state_dict(), "o": optimizer.state_dict(), "rng": rng})
     _train(model, optimizer, 3)
     torch.manual_seed(9)
     random.seed(9)
@@ -138,7 +143,9 @@ def test_training_resumes_bitwise(tmp_path):
     state = load(tmp_path / "c")
     other.load_state_dict(state["m"])
     resumed.load_state_dict(state["o"])
-    set_rng_state(state["rng"])
+    torch.set_rng_state(state["rng"]["torch"])
+    np.random.set_state(state["rng"]["numpy"])
+    random.setstate(state["rng"]["python"])
     _train(other, resumed, 3)
     assert_same(dict(model.state_dict()), dict(other.state_dict()))
     assert_same(optimizer.state_dict(), resumed.state_dict())

@@ -19,9 +19,9 @@ import enum
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -35,7 +35,6 @@ from rich.progress import (
 
 from wamrl import dist
 
-_T = TypeVar("_T")
 _METRICS, _CONFIG = "metrics.jsonl", "config.json"
 _LINE_EVERY_S = 10.0  # seconds between progress lines where nobody sees a bar
 console = Console(highlight=False, soft_wrap=True)
@@ -200,14 +199,6 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
             yield lambda n=1: progress.advance(task, n)
         finally:
             _shown.clear()
-
-
-def track(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:
-    """The items, with a progress bar; `total` if `len(items)` does not exist."""
-    with bar(description, len(items) if total is None else total) as advance:
-        for item in items:
-            yield item
-            advance(1)
 
 
 class _Lines:

@@ -8,20 +8,18 @@ dict). A folder is written whole or not at all, so a crash or a full disk leaves
 checkpoints alone.
 
 Example:
-    save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng":
-    rng_state(), "step": 12}) state = load(path); set_rng_state(state["rng"])
+    save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": 12})
+    state = load(path)
 """
 
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -137,26 +135,6 @@ def latest(run_dir: Path) -> Path:
             f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming"
         )
     return steps[-1]
-
-
-def rng_state() -> dict:
-    """The states of the global generators of torch (CPU and CUDA), numpy and python."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    numpy_state = np.random.get_state(legacy=False)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-        "numpy": numpy_state,
-        "python": random.getstate(),
-    }
-
-
-def set_rng_state(state: dict) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
 
 
 def _steps(run_dir: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """What a similarity is, and how distances between imagined and executed frames become rewards.
 
-reward = -distance, mean over the verifiable frames of the chunk, [0, 1] pixels, float32 (method.md
-section 4; the paper leaves sign, scale and pooling open). Standing still is the known hack, so the
-composite subtracts the copy baseline.
+reward = -distance, mean over the verifiable frames of the chunk, [0, 1] pixels, float32.
+The paper leaves sign, scale and pooling open (docs/all-of-wamrl.md, section 5).
+Standing still is the known hack, so the composite subtracts the copy baseline.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Optical-flow MSE: did things move as imagined?
-(One of the paper's four similarities, method.md section 4.)
+One of the paper's four similarities.
 
 distance = mean over views and pixels of |flow(last -> a_f) - flow(last -> b_f)|^2, flow in units of
 the image's width, so that it does not depend on the resolution. Both flows start from the same real
