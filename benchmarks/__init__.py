@@ -1,1 +1,1 @@
-"""Measurements; `wamrl bench` runs those that `targets.py` lists."""
+"""Measurements; `python -m benchmarks` runs those that `targets.py` lists."""

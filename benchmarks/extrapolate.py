@@ -8,8 +8,8 @@ is computed), bytes of gradients, chunks, control steps. Assumed: the options, b
 40 % of its dense bfloat16 rate, 10 us per operator call, 50 GB/s per GPU for sums of gradients, and
 the CPU cores beside each GPU. A pass takes what is longer, its arithmetic or its calls.
 `--quickstart` prints one iteration of `quickstart` on one rank, to hold the formula against a
-measured one: two CPU cores are `--tflops 0.1 --launch-us 5 --cores 1` (`wamrl bench world_training`
-has the rate).
+measured one: two CPU cores are `--tflops 0.1 --launch-us 5 --cores 1` (`python -m benchmarks
+world_training` has the rate).
 """
 
 from __future__ import annotations

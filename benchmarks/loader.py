@@ -1,7 +1,7 @@
 """How fast are training batches made?
 Frames in memory, on disk, and in videos, side by side, in turns.
 
-python benchmarks/loader.py [--size 64] [--episodes 100], or `wamrl bench loader`.
+python benchmarks/loader.py [--size 64] [--episodes 100], or `python -m benchmarks loader`.
 One batch: 32 clips of one history frame and two future frames.
 Every source holds the same episodes.
 """

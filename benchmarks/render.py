@@ -1,5 +1,5 @@
 """The fast renderer against MuJoCo's own:
-`python benchmarks/render.py [TASK]`, or `wamrl bench render`.
+`python benchmarks/render.py [TASK]`, or `python -m benchmarks render`.
 
 Same scene, camera and size; both alternate in blocks. Also printed: how
 different the pictures are (mean absolute difference of 8-bit values):

@@ -23,7 +23,7 @@ Pair = tuple[float, float]  # (minimum, median) over the rounds
 
 
 def parser() -> argparse.ArgumentParser:
-    """What `wamrl bench` says to every benchmark."""
+    """What `python -m benchmarks` says to every benchmark."""
     made = argparse.ArgumentParser()
     made.add_argument(
         "--quick", action="store_true", help="small sizes and few rounds: does it run here?"

@@ -1,4 +1,4 @@
-"""What `wamrl bench` runs, what it should reach, and why it does not where it does not.
+"""What `python -m benchmarks` runs, what it should reach, and why it does not where it does not.
 The only place for all three.
 
 A target speaks of the row with its name: of the median ratio where two sides are compared, else of

@@ -3,6 +3,7 @@ what the core does without, how long things get.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,6 @@ RULES: dict[str, set[str]] = {
     }
     | {"models.check", "rewards.reward", "deploy", "runs"},
     "data_verbs": {"types", "log", "data"},
-    "bench": {"log"},
     "study": LOOP
     | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "deploy", "runs"},
     "recipes": {"*"},
@@ -214,6 +214,15 @@ def test_core_imports_without_simulators():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_package_never_reaches_back_into_its_checkout():
+    """No import and no path of the benchmarks, the tests or the examples."""
+    reaching = re.compile(
+        r"\b(import|from) (benchmarks|tests|examples)\b|[\"'](benchmarks|tests)[.\"']"
+    )
+    faults = [str(path) for path in FILES if reaching.search(path.read_text())]
+    assert not faults, faults
 
 
 def test_importing_wamrl_does_nothing():

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl import bench, data_verbs, dist, launch, verbs
+from wamrl import data_verbs, dist, launch, verbs
 from wamrl.config import Config
 from wamrl.log import console
 from wamrl.study import StudyConfig
@@ -36,7 +36,6 @@ VERBS = {
     "rewards": "which reward tells success from failure? one set of rollouts under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
     "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
-    "bench": "how fast is it here, against its targets and its peers? needs a source checkout",
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
 }
@@ -76,16 +75,6 @@ def run(verb: str, args: list[str]) -> None:
         return run_study(args)
     if verb == "data":
         return data_verbs.run(args)
-    if verb == "bench":
-        return bench.bench(
-            tyro.cli(
-                bench.Options,
-                args=args,
-                prog="wamrl bench",
-                description=VERBS[verb],
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-        )
     name, rest = (
         (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     )

@@ -1,5 +1,4 @@
-"""`wamrl bench`: run the benchmarks of the source checkout,
-compare with their targets, keep the numbers as data.
+"""`python -m benchmarks [NAME ...]`: run benchmarks, compare with their targets, keep the numbers.
 
 benchmarks/targets.py                     what there is and should reach, reasons of the misses
 benchmarks/results/MACHINE/NAME.json      what was measured, with the machine's description
@@ -8,11 +7,16 @@ docs/benchmarks.md                        rendered from both; never written by h
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
+
+# Before torch loads OpenMP, and for the processes of the benchmarks: as the verbs of wamrl do.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +25,20 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from benchmarks.machine import slug
+from benchmarks.targets import BENCHMARKS, Benchmark
 from wamrl.log import console
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 COLUMNS = ("what", "ours: min, median", "peer: min, median", "ratio: min, median", "target", "")
 HEAD = """# Benchmarks
 
-Rendered by `wamrl bench --report-only` from `benchmarks/results/` and `benchmarks/targets.py`;
-do not edit. Both sides of a row take turns, after it was asserted that they give the same
-result. A ratio says how many times less ours costs than the peer, round by round; the target is
-held against its median, or against the median number where there is no peer. `wamrl bench` runs
-everything again.
+Rendered by `python -m benchmarks --report-only` from `benchmarks/results/` and
+`benchmarks/targets.py`; do not edit. Both sides of a row take turns, after it was asserted that
+they give the same result. A ratio says how many times less ours costs than the peer, round by
+round; the target is held against its median, or against the median number where there is no peer.
+`python -m benchmarks` runs everything again.
 """
 
 
@@ -49,50 +56,49 @@ class Options:
     report_only: bool = False
 
 
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: one clear sentence and a non-zero exit code for bad input."""
+    options = tyro.cli(
+        Options,
+        args=argv,
+        prog="python -m benchmarks",
+        description="How fast is it here, against its targets and its peers?",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        bench(options)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("benchmarks: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
 def bench(o: Options) -> None:
-    """Run, show, keep."""
-    known = benchmarks()
-    if unknown := [name for name in o.names if name not in known]:
-        raise ValueError(f"unknown benchmark {unknown[0]!r}: choose of {', '.join(known)}")
+    """Run, show, keep. ValueError for a name that is unknown, RuntimeError if one has failed."""
+    if unknown := [name for name in o.names if name not in BENCHMARKS]:
+        raise ValueError(f"unknown benchmark {unknown[0]!r}: choose of {', '.join(BENCHMARKS)}")
     if o.list:
-        for name, benchmark in known.items():
+        for name, benchmark in BENCHMARKS.items():
             console.print(f"{name:<18} {benchmark.title}", markup=False)
         return
     kept = o.out is None and not o.quick
-    folder = (
-        o.out
-        or ROOT / "benchmarks" / "results" / importlib.import_module("benchmarks.machine").slug()
-    )
-    failed = (
-        []
-        if o.report_only
-        else [name for name in o.names or known if not run(name, folder, o.quick, kept, o.out)]
-    )
+    folder = o.out or RESULTS / slug()
+    failed = []
+    if not o.report_only:
+        for name in o.names or BENCHMARKS:
+            if not run(name, folder, o.quick, kept, o.out):
+                failed.append(name)
     if kept:
-        (ROOT / "docs" / "benchmarks.md").write_text(
-            render(ROOT / "benchmarks" / "results"), encoding="utf-8"
-        )
+        (ROOT / "docs" / "benchmarks.md").write_text(render(RESULTS), encoding="utf-8")
         console.print("tables -> docs/benchmarks.md")
     if failed:
         raise RuntimeError(f"{', '.join(failed)} failed: see above")
 
 
-def benchmarks() -> dict:
-    """Name -> Benchmark, from benchmarks/targets.py of the checkout."""
-    if not (ROOT / "benchmarks" / "targets.py").is_file():
-        raise ValueError(
-            "the benchmarks are not part of the package: clone the repository and install it with "
-            "pip -e"
-        )
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module("benchmarks.targets").BENCHMARKS
-
-
 def run(name: str, folder: Path, quick: bool, kept: bool, out: Path | None) -> bool:
     """One benchmark in a process of its own; prints its table. False: it failed."""
-    import tempfile
-
     console.rule(name)
     with tempfile.TemporaryDirectory() as draft:
         file = (folder if kept or out else Path(draft)).resolve() / f"{name}.json"
@@ -117,7 +123,7 @@ def run(name: str, folder: Path, quick: bool, kept: bool, out: Path | None) -> b
 def table(record: dict) -> Table:
     """The rows of one JSON file for the console."""
     shown = Table(
-        title=benchmarks()[record["name"]].title
+        title=BENCHMARKS[record["name"]].title
         + (" (quick: not a measurement)" if record["quick"] else "")
     )
     for column in COLUMNS:
@@ -132,7 +138,7 @@ def table(record: dict) -> Table:
 
 def cells(name: str, r: dict) -> tuple[str, ...]:
     """One row as text: `COLUMNS`, and the explanation of a miss or the row's note."""
-    target = benchmarks()[name].targets.get(r["what"])
+    target = BENCHMARKS[name].targets.get(r["what"])
     reason = (
         [target.explanation or "not explained yet"]
         if target and verdict(name, r) == "missed"
@@ -162,28 +168,31 @@ def pair(values: Sequence[float] | None) -> str:
 
 def verdict(name: str, r: dict) -> str:
     """ "met", "missed", or "" where nothing was aimed at."""
-    target = benchmarks()[name].targets.get(r["what"])
+    target = BENCHMARKS[name].targets.get(r["what"])
     return "" if target is None else "met" if target.met((r["ratio"] or r["ours"])[1]) else "missed"
 
 
 def render(results: Path) -> str:
     """The whole of docs/benchmarks.md from results/MACHINE/NAME.json."""
-    parts, known = [HEAD], benchmarks()
+    parts = [HEAD]
     for folder in sorted(p for p in results.glob("*") if p.is_dir()):
         parts.append(f"## {folder.name}\n")
-        for name in (n for n in known if (folder / f"{n}.json").is_file()):
-            parts.append(
-                section(
-                    json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), known[name]
-                )
-            )
+        for name, benchmark in BENCHMARKS.items():
+            file = folder / f"{name}.json"
+            if file.is_file():
+                record = json.loads(file.read_text(encoding="utf-8"))
+                parts.append(section(record, benchmark))
     return "\n".join(parts)
 
 
-def section(record: dict, benchmark) -> str:
+def section(record: dict, benchmark: Benchmark) -> str:
     """One benchmark: heading, who the sides are, the table, the machine."""
     lines = [f"### {record['name']}: {benchmark.title}\n", f"{benchmark.sides}\n"]
     lines += ["| " + " | ".join([*COLUMNS, "remark"]) + " |", "|" + " --- |" * (len(COLUMNS) + 1)]
     lines += ["| " + " | ".join(cells(record["name"], r)) + " |" for r in record["rows"]]
     machine = ", ".join(f"{k} {v}" for k, v in record["machine"].items())
-    return "\n".join([*lines, f"\n`wamrl bench {record['name']}`: {machine}.\n"])
+    return "\n".join([*lines, f"\n`python -m benchmarks {record['name']}`: {machine}.\n"])
+
+
+if __name__ == "__main__":
+    main()
