@@ -37,7 +37,8 @@ class ActionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, feature_dim: int):
         super().__init__()
-        self.own, self.cross = Attention(width, heads), Attention(width, heads, feature_dim)
+        self.own = Attention(width, heads)
+        self.cross = Attention(width, heads, feature_dim)
         self.mlp = mlp(width, 4 * width)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.feature_norm = nn.LayerNorm(feature_dim)
@@ -55,7 +56,8 @@ class ActionHead(Actor):
     def __init__(self, cfg: ActionHeadConfig, spec: WAMSpec, feature_dim: int):
         super().__init__()
         d = cfg.width
-        self.per_tap, self.width = cfg.blocks_per_tap, d
+        self.per_tap = cfg.blocks_per_tap
+        self.width = d
         self.action = nn.Linear(spec.action_dim, d)
         self.position = nn.Parameter(torch.randn(1, spec.chunk, d) * 0.02)
         self.time = mlp(d, d)

@@ -219,13 +219,12 @@ class WAM(nn.Module):
         """
         super().__init__()
         world.spec.validate()
-        self.world, self.actor, self.spec, self.feature_steps = (
-            world,
-            actor,
-            world.spec,
-            feature_steps,
-        )
-        self.feature_dtype, self.compute = feature_dtype, compute
+        self.world = world
+        self.actor = actor
+        self.spec = world.spec
+        self.feature_steps = feature_steps
+        self.feature_dtype = feature_dtype
+        self.compute = compute
         self.sampler: Sampler | None = None  # to deploy, saved beside the weights; None: not chosen
         one = [1.0] * self.spec.action_dim
         self.normalize = normalize or NormalizeConfig().build(
@@ -244,7 +243,8 @@ class WAM(nn.Module):
         feature_sigma in `feature_steps` Euler steps without gradient;
         only the last pass carries one.
         """
-        sigma, world = self.spec.feature_sigma, self.world
+        sigma = self.spec.feature_sigma
+        world = self.world
         z = world.noise(seeds) if sigma < 1 or world.sees_pure_noise else None
         with self._precision():
             if sigma < 1:
@@ -312,9 +312,11 @@ class WAM(nn.Module):
         does not depend on which other episodes share the batch. `ode` and `zero` integrate the ODE
         (the chain is then empty, J = 0).
         """
-        features, state = self.features(self.encode(obs), seeds), self.normalize.state(obs.proprio)
+        features = self.features(self.encode(obs), seeds)
+        state = self.normalize.state(obs.proprio)
         condition = self.actor.condition(features, state)
-        shape, device = (self.spec.chunk, self.spec.action_dim), obs.proprio.device
+        shape = (self.spec.chunk, self.spec.action_dim)
+        device = obs.proprio.device
 
         def velocity(a, sigma):
             return self.actor.velocity(a, sigma, condition)
@@ -371,10 +373,8 @@ class WAM(nn.Module):
         """Flow-matching loss of the actions per sample (B,):
         mean of |v - (eps - a)|^2 over unmasked entries.
         """
-        a, state = (
-            self.normalize.actions(clip.actions, clip.proprio),
-            self.normalize.state(clip.proprio),
-        )
+        a = self.normalize.actions(clip.actions, clip.proprio)
+        state = self.normalize.state(clip.proprio)
         sigma, eps = draws(seeds, 1, a.shape[1:], a.device)
         sigma = sigma.squeeze(1).to(a.device)
         x = a + (eps - a) * sigma.view(-1, 1, 1)

@@ -17,7 +17,8 @@ B = 3  # rows of the probe
 
 def probe(wam: WAM, seed: int = 0) -> Clip:
     """Random data of the model's shapes."""
-    s, g = wam.spec, torch.Generator().manual_seed(seed)
+    s = wam.spec
+    g = torch.Generator().manual_seed(seed)
 
     def frames(t: int) -> Tensor:
         return torch.randint(
@@ -40,7 +41,8 @@ def check_wam(wam: WAM) -> None:
     """Raise ValueError with one sentence that names the first fault."""
     wam.spec.validate()
     device = next(wam.parameters()).device
-    clip, seeds = probe(wam).to(device), torch.arange(B)
+    clip = probe(wam).to(device)
+    seeds = torch.arange(B)
     wam.eval()
     _check_world(wam, clip, seeds)
     _check_acting(wam, clip.obs, seeds)
@@ -54,18 +56,18 @@ def _require(fine: bool, sentence: str) -> None:
 
 @torch.no_grad()
 def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
-    spec, world = wam.spec, wam.world
-    noise, again = world.noise(seeds), world.noise(seeds)
+    spec = wam.spec
+    world = wam.world
+    noise = world.noise(seeds)
+    again = world.noise(seeds)
     _require(
         torch.equal(noise, again),
         "noise(seeds) differs between two calls: it must be a function of the seeds",
     )
     _require(not torch.equal(noise[0], noise[1]), "noise(seeds) is the same for different seeds")
     context = wam.encode(clip.obs)
-    v, features = (
-        world.velocity(noise, 1.0, context),
-        world.features(noise, spec.feature_sigma, context),
-    )
+    v = world.velocity(noise, 1.0, context)
+    features = world.features(noise, spec.feature_sigma, context)
     _require(
         v.shape == noise.shape,
         f"velocity has shape {tuple(v.shape)}, the latents {tuple(noise.shape)}",
@@ -129,7 +131,8 @@ def _check_masks(wam: WAM, clip: Clip) -> None:
     a sample that is masked whole has none.
     """
     clip.future_mask[0] = clip.action_mask[0] = False
-    context, seeds = wam.encode(clip.obs), torch.arange(B)
+    context = wam.encode(clip.obs)
+    seeds = torch.arange(B)
     video = wam.world.loss(clip, context, seeds)
     _require(
         video.shape == (B,),

@@ -104,7 +104,8 @@ def draws(
     So a sample's noise does not depend on which others share its batch, or on which rank it is. The
     normal ones are many: for a GPU they are made there (other numbers than on a CPU).
     """
-    rows, there = [], torch.device(device).type == "cuda"
+    rows = []
+    there = torch.device(device).type == "cuda"
     for seed in seeds.tolist():
         g = torch.Generator().manual_seed(seed)
         few = torch.rand(uniform, generator=g)
@@ -143,10 +144,13 @@ def _coefficients(
     since most of the time of so little arithmetic is calling it.
     """
     grid = torch.tensor(levels)
-    s, s_next = grid[:-1], grid[1:]
+    s = grid[:-1]
+    s_next = grid[1:]
     d = s - s_next
     if sde == "plain":  # the paper's eq. 3, literally
-        c_x, c_v, std = torch.ones_like(s), -d, noise * d.sqrt()
+        c_x = torch.ones_like(s)
+        c_v = -d
+        std = noise * d.sqrt()
     elif sde == "preserving":  # x_{s'} = (1 - s') x0 + s' (cos(a pi/2) x1 + sin(a pi/2) eps)
         kept = s_next * math.cos(noise * math.pi / 2)
         c_x = 1 - s_next + kept
@@ -155,8 +159,11 @@ def _coefficients(
     else:
         s_safe = torch.cat([grid[1:2], s[1:]])
         g2 = noise**2 * s / (1 - s_safe)
-        w0, w1 = 1 - s_next, s_next - g2 * d / (2 * s)
-        c_x, c_v, std = w0 + w1, -s * w0 + (1 - s) * w1, (g2 * d).sqrt()
+        w0 = 1 - s_next
+        w1 = s_next - g2 * d / (2 * s)
+        c_x = w0 + w1
+        c_v = -s * w0 + (1 - s) * w1
+        std = (g2 * d).sqrt()
     return torch.stack([c_x, c_v, std, -std.log() - 0.5 * math.log(2 * math.pi)]).to(device)
 
 
@@ -178,7 +185,8 @@ def sde_step(
     log-density in nats, both of the shape of x; the caller sums over the executed actions and the
     real action dims.
     """
-    x, v = x.float(), v.float()
+    x = x.float()
+    v = v.float()
     c_x, c_v, std, at_mean = (
         sde_coefficients(step, grid, noise, sde).view(4, -1, *[1] * (x.dim() - 1)).unbind()
     )
@@ -230,13 +238,15 @@ def sde_sample(
 
     eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
     """
-    grid, noisy = time_grid(cfg.steps, cfg.shift), noisy.to(x.device)
+    grid = time_grid(cfg.steps, cfg.shift)
+    noisy = noisy.to(x.device)
     row = torch.arange(len(x), device=x.device)
     # x, x_next, log_prob of every noisy transition
     table = x.new_zeros(*noisy.shape, 3, *x.shape[1:])
     for i in range(cfg.steps):  # never asks for a value, so that a GPU need not be waited for
         v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
-        hit, slot = (noisy == i).any(1), (noisy == i).int().argmax(1)
+        hit = (noisy == i).any(1)
+        slot = (noisy == i).int().argmax(1)
         x_noisy, log_prob = sde_step(
             x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot]
         )
@@ -253,7 +263,8 @@ def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
     `velocity` gets (B*J, N, A) and must repeat its conditions J times.
     """
     b, j = chain.step.shape
-    x, x_next = chain.x.flatten(0, 1), chain.x_next.flatten(0, 1)
+    x = chain.x.flatten(0, 1)
+    x_next = chain.x_next.flatten(0, 1)
     step = chain.step.flatten()
     grid = time_grid(cfg.steps, cfg.shift)
     v = velocity(x, grid.to(x.device)[step])

@@ -63,7 +63,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, source: int | None = None):
         super().__init__()
-        self.heads, self.source = heads, source or width
+        self.heads = heads
+        self.source = source or width
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(self.source, 2 * width)
         self.out = nn.Linear(width, width)

@@ -59,7 +59,8 @@ class NormalizeConfig:
     def build(self, low: Sequence[float], high: Sequence[float], state_dim: int) -> Normalization:
         """low, high: lowest and highest action that the environment accepts, A numbers each."""
         self.validate()
-        low, high = [float(x) for x in low], [float(x) for x in high]
+        low = [float(x) for x in low]
+        high = [float(x) for x in high]
         if any(
             not math.isfinite(a) or not math.isfinite(b) or not a < b
             for a, b in zip(low, high, strict=True)
@@ -103,10 +104,8 @@ class Normalization(nn.Module):
             return
         shift, scale = _statistics(self._relative(actions, present, -1)[mask], self.cfg.actions)
         free = [i for i in range(actions.shape[-1]) if i not in self.cfg.keep]
-        self.action_shift[free], self.action_scale[free] = (
-            shift[free].to(states),
-            scale[free].to(states),
-        )
+        self.action_shift[free] = shift[free].to(states)
+        self.action_scale[free] = scale[free].to(states)
 
     def state(self, proprio: Tensor) -> Tensor:
         """(B, P) raw -> as the model sees it."""
@@ -136,7 +135,8 @@ def _statistics(rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
     if method == "mean_std":
         return rows.mean(0), rows.std(0, correction=0).clamp(min=_SMALLEST)
     if method == "min_max":
-        low, high = rows.amin(0), rows.amax(0)
+        low = rows.amin(0)
+        high = rows.amax(0)
     else:
         low, high = (_quantile(rows, q) for q in (0.01, 0.99))
     return (low + high) / 2, ((high - low) / 2).clamp(min=_SMALLEST)
@@ -146,6 +146,7 @@ def _quantile(rows: Tensor, q: float) -> Tensor:
     """Per column, linear between order statistics;
     torch.quantile refuses more than 16 million values.
     """
-    ordered, place = rows.sort(0).values, q * (len(rows) - 1)
+    ordered = rows.sort(0).values
+    place = q * (len(rows) - 1)
     below = int(place)
     return torch.lerp(ordered[below], ordered[min(below + 1, len(rows) - 1)], place - below)

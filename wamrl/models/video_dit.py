@@ -95,7 +95,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, recompute: bool):
         super().__init__()
-        self.recompute, self.attention = recompute, Attention(width, heads)
+        self.recompute = recompute
+        self.attention = Attention(width, heads)
         self.mlp = mlp(width, 4 * width)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.offset = nn.Parameter(torch.zeros(6, 1, width))
@@ -119,7 +120,8 @@ class Block(nn.Module):
         h = modulate(self.norm(x), s1, c1)
         own = k, v = self.attention.keys_values(h)
         if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+            k = torch.cat([past[0], k], 2)
+            v = torch.cat([past[1], v], 2)
         x = torch.addcmul(x, g1, self.attention(h, k, v))
         return torch.addcmul(x, g2, self.mlp(modulate(self.norm(x), s2, c2))), own
 
@@ -129,20 +131,23 @@ class VideoDiT(WorldModel):
 
     def __init__(self, cfg: VideoDiTConfig, spec: WAMSpec):
         super().__init__()
-        (h, w), p = spec.image_hw, cfg.patch
+        h, w = spec.image_hw
+        p = cfg.patch
         if h % p or w % p:
             raise ValueError(
                 f"image {h}x{w} is not divisible into patches of {p}; change image_size or patch"
             )
-        self.cfg, self.spec, self.feature_dim = cfg, spec, cfg.width
-        frames, patches = (
-            len(spec.history_offsets) + len(spec.frame_offsets),
-            spec.views * (h // p) * (w // p),
-        )
-        d, pixels = cfg.width, 3 * p * p
+        self.cfg = cfg
+        self.spec = spec
+        self.feature_dim = cfg.width
+        frames = len(spec.history_offsets) + len(spec.frame_offsets)
+        patches = spec.views * (h // p) * (w // p)
+        d = cfg.width
+        pixels = 3 * p * p
         self.text = TextEmbedding(d)
         self.proprio = mlp(spec.proprio_dim, d, d)
-        self.patch_past, self.patch_last = nn.Linear(pixels, d), nn.Linear(pixels, d)
+        self.patch_past = nn.Linear(pixels, d)
+        self.patch_last = nn.Linear(pixels, d)
         self.patch_noisy = nn.Linear(pixels, d, bias=False)
         self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
         self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
@@ -154,11 +159,13 @@ class VideoDiT(WorldModel):
         self.head = zero_(nn.Linear(d, pixels))
 
     def encode(self, obs: Obs) -> Context:
-        frames, t = self._pixels(obs.frames), obs.frames.shape[1]
+        frames = self._pixels(obs.frames)
+        t = obs.frames.shape[1]
         past = self.patch_past(frames) + self.position + self.frame_position[:, :t]
         x = torch.cat([self._state(obs), past.flatten(1, 2)], 1)
         modulation = self._modulation(x.new_zeros(1))
-        layers, taps = [], []
+        layers = []
+        taps = []
         for i, block in enumerate(self.blocks, 1):
             x, own = block(x, modulation, None)
             layers.append(own)
@@ -183,7 +190,8 @@ class VideoDiT(WorldModel):
     def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
         if self.spec.imagine_causes_action or self.cfg.depth not in self.cfg.taps:
             return None
-        last, f = self._pixels(obs.frames[:, -1:]), len(self.spec.frame_offsets)
+        last = self._pixels(obs.frames[:, -1:])
+        f = len(self.spec.frame_offsets)
         # after the last block
         tokens = features[:, self.cfg.taps.index(self.cfg.depth), -f * last.shape[2] :]
         return self._unpatch(last + self._residual(tokens), (len(last), f, *obs.frames.shape[2:]))
@@ -235,7 +243,8 @@ class VideoDiT(WorldModel):
         rows = (sigma < 1).nonzero().squeeze(1)
         # any row will do; no kernel likes none
         rows = rows if len(rows) else torch.arange(min(1, len(sigma)))
-        sigma, rows = sigma[rows].to(target.device), rows.to(target.device)
+        sigma = sigma[rows].to(target.device)
+        rows = rows.to(target.device)
         noisy = interpolate(target[rows], eps[rows], sigma)
         return context.pure[0].index_copy(
             0, rows, self._future(noisy, sigma, context.rows(rows))[0]
@@ -252,7 +261,9 @@ class VideoDiT(WorldModel):
         x = context.tokens + self.frame_position[:, -len(self.spec.frame_offsets) :]
         if noisy is not None:
             x = x + self.patch_noisy((1 - expand(sigma, noisy)) * noisy)
-        x, modulation, taps = x.flatten(1, 2), self._modulation(sigma), []
+        x = x.flatten(1, 2)
+        modulation = self._modulation(sigma)
+        taps = []
         for i, (block, past) in enumerate(zip(self.blocks, context.layers, strict=True), 1):
             x, _ = block(x, modulation, past)
             taps += [x] if i in self.cfg.taps else []

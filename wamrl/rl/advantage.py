@@ -59,7 +59,8 @@ def control_variate(advantage: Tensor, baseline: Tensor) -> float:
     head cannot tell easy initial states from hard ones; near 0 once it can, where a baseline of few
     episodes would only add noise.
     """
-    advantage, baseline = dist.gathered(advantage), dist.gathered(baseline)
+    advantage = dist.gathered(advantage)
+    baseline = dist.gathered(baseline)
     centred = (baseline - baseline.mean()).double()
     variance = centred.square().mean()
     if variance < 1e-12:
@@ -74,10 +75,12 @@ def grpo(episode_return: Tensor, episode_success: Tensor, group: Tensor) -> tupl
     all fail are dropped: filtered on *success*, since a dense reward always has some variance.
     Returns advantages and keep (bool).
     """
-    advantage, keep = torch.zeros_like(episode_return), torch.zeros(len(group), dtype=torch.bool)
+    advantage = torch.zeros_like(episode_return)
+    keep = torch.zeros(len(group), dtype=torch.bool)
     for g in group.unique():
         rows = group == g
-        r, s = episode_return[rows], episode_success[rows].float()
+        r = episode_return[rows]
+        s = episode_success[rows].float()
         advantage[rows] = (r - r.mean()) / (r.std(unbiased=False) + 1e-6)
         keep[rows] = 0 < s.mean().item() < 1
     return advantage, keep

@@ -130,7 +130,8 @@ class OnlineSFT(nn.Module):
         self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator
     ) -> dict[str, float]:
         """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics."""
-        cfg, variance = self.cfg, 0.0
+        cfg = self.cfg
+        variance = 0.0
         sums = torch.zeros(3 + len(wam.spec.taps), dtype=torch.float64)
         n_demo = int(cfg.batch * cfg.demo_share)
         n_own = cfg.batch - n_demo
@@ -212,10 +213,12 @@ class OnlineSFT(nn.Module):
         weight = dist.total(clip.weight.sum()).item()
         wam.eval()
         wam.zero_grad()
-        losses, moments = torch.zeros(3 + len(wam.spec.taps), device=clip.weight.device), 0.0
+        losses = torch.zeros(3 + len(wam.spec.taps), device=clip.weight.device)
+        moments = 0.0
         for rows in sharding.passes(len(clip), cfg.micro):
             part, more = self._gradients(wam, clip[rows], own[rows], seeds[:, rows], weight)
-            losses, moments = losses + part, moments + more
+            losses = losses + part
+            moments = moments + more
         losses = dist.total(losses)
         if not losses.isfinite().all():
             raise FloatingPointError(
@@ -240,12 +243,15 @@ class OnlineSFT(nn.Module):
         own: bool (B,), which are not demonstrations. Losses: of the actions, the own clips' part of
         it, of the video, and the KL per tap.
         """
-        cfg, (of_video, of_features, of_actions) = self.cfg, seeds
+        cfg = self.cfg
+        of_video, of_features, of_actions = seeds
         zero = torch.zeros((), device=clip.weight.device)
         with torch.set_grad_enabled(cfg.world):
             context = wam.encode(clip.obs)
             features = wam.features(context, of_features)
-        video, action, own_action = zero, zero, zero
+        video = zero
+        action = zero
+        own_action = zero
         mean = zero.expand(len(wam.spec.taps))
         if cfg.world:
             mean = self._kl_mean(clip, features, of_features)

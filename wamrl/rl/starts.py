@@ -62,7 +62,8 @@ class Starts(nn.Module):
         if again:
             chosen = torch.multinomial(mixed * p * (1 - p), again, generator=generator).tolist()
         self._last = _order(again, groups - again, 1.0 if max_steps is None else self.cfg.revisit)
-        revisits, chosen = iter(chosen), []
+        revisits = iter(chosen)
+        chosen = []
         for fresh in self._last:
             chosen.append(int(self.fresh) % self.cfg.capacity if fresh else next(revisits))
             self.fresh += int(fresh)
@@ -70,7 +71,8 @@ class Starts(nn.Module):
 
     def own(self, starts: list[Start]) -> list[Start]:
         """This rank's share of what `next` gave, in whole groups."""
-        share, size = dist.share(len(starts) // self.cfg.group), self.cfg.group
+        share = dist.share(len(starts) // self.cfg.group)
+        size = self.cfg.group
         return starts[share.start * size : share.stop * size]
 
     def put_back(self, starts: list[Start]) -> None:

@@ -91,7 +91,8 @@ def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
 
 def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ActorUpdateConfig) -> Tensor:
     """Clipped surrogate of every transition, (M, J). log_ratio (M, J), advantage (M,)."""
-    ratio, a = log_ratio.exp(), advantage[:, None]
+    ratio = log_ratio.exp()
+    a = advantage[:, None]
     clipped = ratio.clamp(1 - cfg.clip, 1 + cfg.clip_high)
     loss = torch.maximum(-a * ratio, -a * clipped)
     return torch.where(a < 0, loss.clamp(max=-cfg.dual_clip * a), loss)

@@ -97,13 +97,23 @@ class _Runner:
         group: int,
         cache_mb: float,
     ):
-        self.wam, self.pool, self.starts, self.flow, self.sampler = wam, pool, starts, flow, sampler
+        self.wam = wam
+        self.pool = pool
+        self.starts = starts
+        self.flow = flow
+        self.sampler = sampler
         self.device = next(wam.parameters()).device
         seen: Counter[Start] = Counter()
         self.repeats = [seen.update([s]) or seen[s] - 1 for s in starts]
-        self.seed, self.todo, self.rows, self.lost = seed, 0, [], set()
-        self.max_steps, self.group, self.horizon = max_steps, group, pool.spec.horizon
-        self.cached, self.cache = 0, cache_mb * 1e6  # bytes of features
+        self.seed = seed
+        self.todo = 0
+        self.rows = []
+        self.lost = set()
+        self.max_steps = max_steps
+        self.group = group
+        self.horizon = pool.spec.horizon
+        self.cached = 0  # bytes of features
+        self.cache = cache_mb * 1e6
         self.admitted = 0 if max_steps is not None else len(starts)
         self.unused = 0  # control steps before the horizon at which finished episodes ended
         self.length, self.stages, self.attempts, self.retries = torch.zeros(
@@ -122,7 +132,9 @@ class _Runner:
         """The lanes in turn, always in the same order,
         so that a rollout can be repeated bitwise.
         """
-        begin, busy, waited = time.perf_counter(), self.pool.busy_s, 0.0
+        begin = time.perf_counter()
+        busy = self.pool.busy_s
+        waited = 0.0
         while True:
             for lane in self.lanes:
                 before = time.perf_counter()
@@ -141,7 +153,8 @@ class _Runner:
         """Keep what became of a lane's decisions, copied out of its buffer;
         returns how many episodes ended.
         """
-        lane.obs, ended = out.obs, []
+        lane.obs = out.obs
+        ended = []
         for slot in lane.fresh:
             if out.lost[slot]:
                 self.again.append(self.running.pop(slot))
@@ -172,7 +185,8 @@ class _Runner:
             episode = self.running.pop(slot)
             self.unused += self.horizon - int(self.length[episode])
             del self.generators[episode]
-        lane.decided, lane.fresh = None, ()
+        lane.decided = None
+        lane.fresh = ()
         return len(ended)
 
     def _send(self, lane: _Lane) -> None:
@@ -182,11 +196,10 @@ class _Runner:
         ready = torch.tensor([s for s in lane.slots if s in self.running], dtype=torch.long)
         starts = self._refill([s for s in lane.slots if s not in self.running])
         lane.fresh = tuple(starts)
-        size, spec = self.pool.config.n_envs, self.wam.spec
-        actions, active = (
-            torch.zeros(size, spec.chunk, spec.action_dim),
-            torch.zeros(size, dtype=torch.bool),
-        )
+        size = self.pool.config.n_envs
+        spec = self.wam.spec
+        actions = torch.zeros(size, spec.chunk, spec.action_dim)
+        active = torch.zeros(size, dtype=torch.bool)
         if len(ready):
             obs = lane.obs[ready]
             generators = [self.generators[self.running[s]] for s in ready.tolist()]
@@ -194,7 +207,8 @@ class _Runner:
             plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.sampler)
             # they stay where the update reads them
             plan = replace(plan.forget().to("cpu"), features=plan.features)
-            actions[ready], active[ready] = plan.actions, True
+            actions[ready] = plan.actions
+            active[ready] = True
             lane.decided = ready, obs, self._bounded(plan)
         if lane.away:
             self.pool.send(actions, active, starts)
