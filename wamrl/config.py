@@ -150,7 +150,8 @@ class Config:
         )
 
     def pool(self) -> PoolConfig:
-        m, v = self.model, self.vector
+        m = self.model
+        v = self.vector
         n_workers = min(v.n_workers or workers(), v.n_envs)
         return PoolConfig(
             env=self.env,

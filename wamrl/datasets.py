@@ -98,7 +98,8 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    chunks, played = rollout.chunks, []
+    chunks = rollout.chunks
+    played = []
     for number, start in enumerate(rollout.starts):
         mine = chunks.episode == number
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))

@@ -63,7 +63,10 @@ class Watch:
     """
 
     def __init__(self, cfg: Config, learner: Learner, pool: Pool, run: Path):
-        self.cfg, self.learner, self.pool, self.run = cfg, learner, pool, run
+        self.cfg = cfg
+        self.learner = learner
+        self.pool = pool
+        self.run = run
         self.settled: int | None = None  # the iteration whose sampler was chosen last
         self.best = -1.0  # success of `best`
         if (run / "checkpoints" / "best").is_dir():
@@ -76,10 +79,13 @@ class Watch:
 
         rates: what `deploy` has just returned, if it was called for this very model.
         """
-        done, last = self.learner.iteration, self.cfg.train.iterations
+        done = self.learner.iteration
+        last = self.cfg.train.iterations
         if not self.cfg.eval.every or (done % self.cfg.eval.every and done < last):
             return {}
-        timer, wam, flow = Timer(), self.learner.wam, self.cfg.flow.at(1.0)
+        timer = Timer()
+        wam = self.learner.wam
+        flow = self.cfg.flow.at(1.0)
         where = (wam, self.pool, self.cfg.eval, flow)
         seed = self.cfg.seed
         point = {}
@@ -111,7 +117,9 @@ def log_arm(logger: Logger, run: Path, step: int, arm: dict, more: dict[str, flo
         return
     if any(row["step"] == step and "eval/success" in row for row in read_metrics(run)):
         return
-    sampler, rates = arm.get("sampler", "ode"), arm.get("rates", {})  # older ones do not say
+    # older ones do not say
+    sampler = arm.get("sampler", "ode")
+    rates = arm.get("rates", {})
     logger.log(step, curve_point(sampler, arm["successes"], arm["episodes"], rates) | more)
 
 

@@ -74,13 +74,11 @@ class Diagnostics:
         frozen: WAM,
         variance: Tensor,
     ):
-        self.cfg, self.similarity, self.steps, self.frozen, self.variance = (
-            cfg,
-            similarity,
-            steps,
-            frozen,
-            variance,
-        )
+        self.cfg = cfg
+        self.similarity = similarity
+        self.steps = steps
+        self.frozen = frozen
+        self.variance = variance
         self.history: list[dict[str, float]] = []  # the last `window` iterations, oldest first
         self.scores: dict[str, Tensor] = {}  # float64 (n,) per reward, of episodes with a score
         self.success = torch.zeros(0, dtype=torch.bool)  # (n,)
@@ -98,10 +96,8 @@ class Diagnostics:
         if not self.cfg.enabled:
             return {}
         whole, first = everywhere(rollout)
-        episode, (before, _) = (
-            dist.gathered(first + rollout.chunks.episode),
-            dist.place(len(rollout.chunks)),
-        )
+        episode = dist.gathered(first + rollout.chunks.episode)
+        before, _ = dist.place(len(rollout.chunks))
         rows = spread(episode, self.cfg.chunks)
         own = rows[(rows >= before) & (rows < before + len(rollout.chunks))] - before
         # a rank without any computes one that counts for nothing
@@ -126,7 +122,8 @@ class Diagnostics:
         self, chunks: Chunks, imagined: Tensor, scorer: WAM
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What is measured on each frame (m, F), and the raw rewards of each chunk (m,)."""
-        executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
+        executed = chunks.frames.float() / 255
+        last = chunks.obs.frames[:, -1].float() / 255
         real = chunks.verifiable
         table = {
             "real": real,
@@ -145,7 +142,8 @@ class Diagnostics:
         """episode (m,), first (m,) and rewards (m,) of the chosen chunks,
         among the episodes of all ranks.
         """
-        metrics, states = {}, [s.index for s in whole.starts]
+        metrics = {}
+        states = [s.index for s in whole.starts]
         for name in LOGGED:
             for window, use in (("", torch.ones_like(first)), ("_early", first)):
                 score = episode_mean(rewards[name], episode, use, len(states))
@@ -155,7 +153,8 @@ class Diagnostics:
                 metrics[f"diag/auc{window}_high/{name}"] = found.high
                 if not window:
                     known = ~score.isnan()
-                    self.scores[name], self.success = score[known], whole.success[known]
+                    self.scores[name] = score[known]
+                    self.success = whole.success[known]
             metrics[f"diag/mean/{name}"] = rewards[name].nanmean().item()
             metrics[f"diag/mean_success/{name}"] = self.scores[name][self.success].mean().item()
             metrics[f"diag/mean_failure/{name}"] = self.scores[name][~self.success].mean().item()
@@ -165,10 +164,8 @@ class Diagnostics:
         """Mean of |z - z_frozen|^2 / var_frozen per tap;
         z as cached when acting, same input, same noise.
         """
-        device, total = (
-            self.variance.device,
-            torch.zeros(len(self.variance), device=self.variance.device),
-        )
+        device = self.variance.device
+        total = torch.zeros(len(self.variance), device=self.variance.device)
         for i in range(0, len(chunks), 64):
             part = chunks[slice(i, i + 64)]
             old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
@@ -190,7 +187,8 @@ class Diagnostics:
         reconstruction = metrics.get("diag/mean/reconstruction", math.nan)
         if not self.cfg.enabled or math.isnan(reconstruction):
             return {}
-        fresh, episodes = metrics["rollout/fresh"], metrics["rollout/episodes"]
+        fresh = metrics["rollout/fresh"]
+        episodes = metrics["rollout/episodes"]
         self.history.append(
             {
                 "reconstruction": reconstruction,
@@ -213,16 +211,15 @@ class Diagnostics:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        self.history, self.scores, self.success = (
-            list(state["history"]),
-            dict(state["scores"]),
-            state["success"],
-        )
+        self.history = list(state["history"])
+        self.scores = dict(state["scores"])
+        self.success = state["success"]
 
 
 def summary(table: dict[str, Tensor], offsets: tuple[int, ...]) -> dict[str, float]:
     """Metrics from what was measured on each frame, see `Diagnostics._frames`."""
-    real, metrics = table["real"], {}
+    real = table["real"]
+    metrics = {}
     copied = (table["motion/executed"] * real).sum(0)
     ratio = (table["error"] * real).sum(0) / copied.clamp(min=1e-9)
     ratio = ratio.where(real.sum(0) > 0, ratio.new_tensor(math.nan))  # where no chunk reached

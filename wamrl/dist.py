@@ -86,7 +86,8 @@ def _stopped(*_: object) -> None:
 
 def share(n: int) -> slice:
     """This rank's contiguous part of n things; the parts differ by at most one."""
-    r, w = rank(), world()
+    r = rank()
+    w = world()
     return slice(n * r // w, n * (r + 1) // w)
 
 
@@ -137,7 +138,8 @@ def texts(words: Iterable[str]) -> list[str]:
     words = list(words)
     data = torch.tensor(list("\0".join(words).encode()), dtype=torch.uint8)
     sizes = gathered(torch.tensor([[len(words), len(data)]]))
-    joined, out = bytes(gathered(data).tolist()), []
+    joined = bytes(gathered(data).tolist())
+    out = []
     for count, size in sizes.tolist():
         out += joined[:size].decode().split("\0") if count else []
         joined = joined[size:]
@@ -153,7 +155,8 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Add up their gradients over all ranks; where a rank has none, it counts as zero."""
     parameters = [] if alone() else list(parameters)
     while parameters:
-        bucket, size = [], 0
+        bucket = []
+        size = 0
         while parameters and (not bucket or size + parameters[0].numel() <= _BUCKET):
             bucket.append(parameters.pop(0))
             size += bucket[-1].numel()

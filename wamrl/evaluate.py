@@ -156,13 +156,16 @@ def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
     Over the clips of all ranks, each of which gives its own, in their order; maybe none.
     """
     wam.eval()
-    device, (before, _) = next(wam.parameters()).device, dist.place(len(clip))
+    device = next(wam.parameters()).device
+    before, _ = dist.place(len(clip))
     sums = torch.zeros(3, clip.future.shape[1], device=device)  # ours, copied, real frames
     for start in range(0, len(clip), batch):
         part = clip[slice(start, start + batch)].to(device)
         seeds = before + torch.arange(start, start + len(part))
-        imagined, future = wam.imagine(part.obs, seeds, steps), part.future.float() / 255
-        last, real = part.frames[:, -1:].float() / 255, part.future_mask
+        imagined = wam.imagine(part.obs, seeds, steps)
+        future = part.future.float() / 255
+        last = part.frames[:, -1:].float() / 255
+        real = part.future_mask
         errors = torch.stack([imagined - future, last - future]).square().mean((3, 4, 5, 6))
         sums += torch.cat([(errors * real).sum(1), real.sum(0, keepdim=True)])
     ours, copied, reached = dist.total(sums)

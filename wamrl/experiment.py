@@ -194,7 +194,8 @@ def measure(
     demonstrations and on the executed episodes, and this rank's episodes;
     both of the deployed sampler."""
     assert wam.sampler is not None, "call `deploy` first"
-    whole, rates = None, {}
+    whole = None
+    rates = {}
     with bar(f"evaluating {title}", len(SAMPLERS) * cfg.eval.episodes) as advance:
         for sampler in SAMPLERS:
             options = {"seed": cfg.seed, "sampler": sampler, "on_done": advance}
@@ -204,10 +205,12 @@ def measure(
             if sampler == wam.sampler:
                 rollout = found
                 whole = everyone
-    steps, offsets = cfg.eval.imagine_steps, wam.spec.frame_offsets
+    steps = cfg.eval.imagine_steps
+    offsets = wam.spec.frame_offsets
     held = heldout_ratio(wam, heldout, steps) if heldout is not None else [math.nan] * len(offsets)
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
-    wins, n = int(whole.success.sum()), len(whole.success)
+    wins = int(whole.success.sum())
+    n = len(whole.success)
     low, high = report.wilson(wins, n)
     again = whole.retries > 0
     others = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
@@ -298,10 +301,8 @@ def improve(
 
 def draw_diagnostics(run: Path, learner: Learner) -> None:
     """diagnostics.png: the diagnosed iterations so far; nothing if there are none."""
-    rows, seen = (
-        [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None],
-        learner.diagnostics,
-    )
+    rows = [r for r in read_metrics(run) if r.get("diag/mean/reconstruction") is not None]
+    seen = learner.diagnostics
     if rows:
         scores = {name: score.numpy() for name, score in seen.scores.items()}
         title = f"{learner.cfg.name}, seed {learner.cfg.seed}"

@@ -33,9 +33,7 @@ def resize(frames: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 def _shares(old: int, new: int) -> np.ndarray:
     """How much of each old pixel lies in each new one, float32 (new, old); rows sum to 1."""
     edges = np.arange(new + 1) * old / new
-    left, right = (
-        np.maximum.outer(edges[:-1], np.arange(old)),
-        np.minimum.outer(edges[1:], np.arange(1, old + 1)),
-    )
+    left = np.maximum.outer(edges[:-1], np.arange(old))
+    right = np.minimum.outer(edges[1:], np.arange(1, old + 1))
     shares = np.clip(right - left, 0.0, None)
     return (shares / shares.sum(1, keepdims=True)).astype(np.float32)

@@ -84,7 +84,8 @@ class _Rank:
     def __init__(
         self, rank: int, command: Sequence[str], shared: dict[str, str], folder: Path
     ) -> None:
-        self._rank, self._complaints = rank, folder / f"stderr-{rank}"
+        self._rank = rank
+        self._complaints = folder / f"stderr-{rank}"
         self._line, theirs = socket.socketpair()
         mine = {"RANK": str(rank), "LOCAL_RANK": str(rank), _SOCKET: str(theirs.fileno())}
         with theirs, open(self._complaints, "wb") as stderr:

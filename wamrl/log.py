@@ -99,7 +99,8 @@ class Logger:
                 f"{run_dir} is not a run folder (no {_CONFIG}): name one that `wamrl` has made"
             )
         # seconds of the run before this process; its start
-        self._before, self._begin = 0.0, time.monotonic()
+        self._before = 0.0
+        self._begin = time.monotonic()
         self._files = contextlib.ExitStack()
         if not dist.main():
             return
@@ -144,7 +145,8 @@ class Logger:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line that a crash has cut off is left out."""
-    path, rows = Path(run_dir) / _METRICS, []
+    path = Path(run_dir) / _METRICS
+    rows = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(text))
@@ -156,7 +158,8 @@ def _rewind(path: Path, step: int) -> float:
     the seconds of the last line kept.
     """
     rows = read_metrics(path.parent)
-    kept, dropped = [r for r in rows if r["step"] <= step], [r for r in rows if r["step"] > step]
+    kept = [r for r in rows if r["step"] <= step]
+    dropped = [r for r in rows if r["step"] > step]
     if dropped:
         with open(path.with_stem("metrics-dropped"), "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in dropped)
@@ -205,7 +208,9 @@ class _Lines:
     """Progress for log files: nothing for short work, else a line now and then."""
 
     def __init__(self, description: str, total: int) -> None:
-        self._description, self._total, self._done = description, total, 0
+        self._description = description
+        self._total = total
+        self._done = 0
         self._begin = self._last = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
@@ -213,7 +218,8 @@ class _Lines:
         now = time.monotonic()
         if now - self._last < _LINE_EVERY_S:
             return
-        self._last, spent = now, now - self._begin
+        self._last = now
+        spent = now - self._begin
         left = spent / max(1, self._done) * (self._total - self._done)
         counts = f"{self._done}/{self._total}, {duration(spent)} gone, {duration(left)} left"
         console.print(f"{self._description}: {counts}", markup=False)
@@ -238,5 +244,6 @@ class Timer:
         self.last = time.perf_counter()
 
     def __call__(self, phase: str) -> dict[str, float]:
-        before, self.last = self.last, time.perf_counter()
+        before = self.last
+        self.last = time.perf_counter()
         return {f"time/{phase}": self.last - before}

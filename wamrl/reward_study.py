@@ -102,7 +102,8 @@ def study(
     ]
     rollout = collect(wam, pool, states, flow, seed=seed, sampler="explore", on_done=on_done)
     imagined = imagine(wam, rollout.chunks, imagine_steps)
-    rows, scores = [], {}
+    rows = []
+    scores = {}
     for name, similarity in similarities.items():
         for variant, reward in _raw(
             similarity, rollout, imagined, next(wam.parameters()).device
@@ -118,7 +119,8 @@ def available(
     """Those that can be built, by name,
     and for each other one the reason (missing package or weights).
     """
-    built, missing = {}, {}
+    built = {}
+    missing = {}
     for config in configs:
         if config.name in built or config.name in missing:
             raise ValueError(
@@ -136,7 +138,8 @@ def _raw(
     similarity: Similarity, rollout: Rollout, imagined: Tensor, device: torch.device
 ) -> dict[str, Tensor]:
     chunks = rollout.chunks
-    executed, last = chunks.frames.float() / 255, chunks.obs.frames[:, -1].float() / 255
+    executed = chunks.frames.float() / 255
+    last = chunks.obs.frames[:, -1].float() / 255
     return raw_rewards(similarity, imagined, executed, last, chunks.verifiable, device=device)
 
 
@@ -144,10 +147,12 @@ def judge(name: str, variant: str, reward: Tensor, rollout: Rollout) -> tuple[Ro
     """A row of the table from chunk rewards (M,),
     and the episodes' scores over early chunks (E,).
     """
-    episode, n = rollout.chunks.episode, len(rollout.success)
+    episode = rollout.chunks.episode
+    n = len(rollout.success)
     windows = torch.ones(len(episode), dtype=torch.bool), early(episode, rollout.success)
     whole, first = (episode_mean(reward, episode, use, n).numpy() for use in windows)
-    success, states = rollout.success.numpy(), np.array([s.index for s in rollout.starts])
+    success = rollout.success.numpy()
+    states = np.array([s.index for s in rollout.starts])
     row = Row(
         reward=name,
         variant=variant,
@@ -198,7 +203,9 @@ copy (what the composite reward is made of).
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row as text, under COLUMNS."""
-    first, whole, w = row.early_chunks, row.all_chunks, row.within
+    first = row.early_chunks
+    whole = row.all_chunks
+    w = row.within
     same = f"{interval(w.value, w.low, w.high)} ({w.groups} states)" if w.groups else "-"
     return (
         f"{row.reward} {row.variant}",
@@ -222,7 +229,8 @@ def write(found: Study, folder: Path, title: str) -> None:
     """rewards.md, rewards.csv, rewards.json and rewards.png;
     undefined numbers are empty (csv) or null (json).
     """
-    wins, n = int(found.success.sum()), len(found.success)
+    wins = int(found.success.sum())
+    n = len(found.success)
     lines = [f"# {title}", "", f"{n} exploring episodes, {wins} of them successful.", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in found.rows]

@@ -70,7 +70,8 @@ def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -
     `clip` and seeds, int64 (3, B), may be a part of a batch of `batch` clips whose weights add up
     to `weight`: the sum over the parts is the mean over the batch.
     """
-    context, (of_video, of_features, of_actions) = wam.encode(clip.obs), seeds
+    context = wam.encode(clip.obs)
+    of_video, of_features, of_actions = seeds
     video = wam.video_loss(clip, context, of_video)
     action = wam.action_loss(clip, wam.features(context, of_features), of_actions)
     return torch.stack([video.sum() / batch, (action * clip.weight).sum() / max(weight, 1e-6)])
@@ -83,7 +84,8 @@ class SFT:
 
     def __init__(self, wam: WAM, cfg: SFTConfig, seed: int):
         cfg.validate()
-        self.wam, self.cfg = wam, cfg
+        self.wam = wam
+        self.cfg = cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
         sharding.shard(*([wam.world, self.average.world] if cfg.shard else []))
         halves = [{"params": list(half.parameters())} for half in (wam.world, wam.actor)]
@@ -118,10 +120,12 @@ class SFT:
         """Of the whole batch, of which this rank computes its share,
         `micro` clips at a time; the losses (2,).
         """
-        cfg, own = self.cfg, dist.share(self.cfg.batch)
+        cfg = self.cfg
+        own = dist.share(self.cfg.batch)
         clip = sample(cfg.batch, self.generator, own).to(next(self.wam.parameters()).device)
         seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]
-        weight, losses = dist.total(clip.weight.sum()).item(), clip.weight.new_zeros(2)
+        weight = dist.total(clip.weight.sum()).item()
+        losses = clip.weight.new_zeros(2)
         self.optimizer.zero_grad()
         for rows in sharding.passes(len(clip), cfg.micro):
             part = joint_loss(self.wam, clip[rows], seeds[:, rows], cfg.batch, weight)

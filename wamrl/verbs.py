@@ -109,7 +109,8 @@ def train(o: Options) -> None:
 
 
 def quickstart(o: Options) -> None:
-    run, cfg = open_run(o), o.config
+    run = open_run(o)
+    cfg = o.config
     data = data_of(o, run)
     if (run / "checkpoints" / "base").is_dir():
         wam = load_wam(cfg, run / "checkpoints" / "base")
@@ -122,7 +123,8 @@ def quickstart(o: Options) -> None:
 def eval(o: Options) -> None:  # noqa: A001 the verb's name
     if o.base is None:
         raise ValueError("eval needs a model: give --base with a run folder or a checkpoint folder")
-    run, cfg = open_run(o), o.config
+    run = open_run(o)
+    cfg = o.config
     wam = load_wam(cfg, o.base)
     places = [o.data] if o.data else [o.base, *o.base.parents]
     folder = next((p for p in places if has_data(p)), None)
@@ -150,7 +152,8 @@ def rewards(o: Options) -> None:
         raise ValueError(
             "rewards needs a model: give --base with a run folder or a checkpoint folder"
         )
-    cfg, wam = o.config, load_wam(o.config, o.base)
+    cfg = o.config
+    wam = load_wam(o.config, o.base)
     run = open_run(o)
     with (
         open_pool(cfg) as pool,
@@ -236,7 +239,8 @@ def open_run(o: Options) -> Path:
 def open_pool(cfg: Config) -> Pool:
     """The simulators; says how the cores are shared out."""
     pool = cfg.pool().build()
-    n, learning = pool.config.n_workers, torch.get_num_threads()
+    n = pool.config.n_workers
+    learning = torch.get_num_threads()
     with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
         each = f"{dist.world()} ranks, on each " if dist.world() > 1 else ""
         shares = (
@@ -281,7 +285,8 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(cfg))
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
-        flow, rates = cfg.flow.at(1.0), None
+        flow = cfg.flow.at(1.0)
+        rates = None
         resume = (run / "checkpoints" / "before").is_dir()
         if resume:
             before = Arm.load(checkpoint.load(run / "checkpoints" / "before"))

@@ -47,19 +47,17 @@ class ClipDataset:
             raise ValueError(
                 f"none of {len(asked)} episodes can be used: record more, or use failures as well"
             )
-        self.episodes, self._recording = len(used), recording
-        self._history, self._future = (
-            torch.tensor(history_offsets),
-            torch.tensor(frame_offsets, dtype=torch.int64),
-        )
+        self.episodes = len(used)
+        self._recording = recording
+        self._history = torch.tensor(history_offsets)
+        self._future = torch.tensor(frame_offsets, dtype=torch.int64)
         self._ahead = torch.arange(chunk)
-        self._proprio, self._actions = (
-            torch.from_numpy(recording.proprio),
-            torch.from_numpy(recording.actions),
-        )
+        self._proprio = torch.from_numpy(recording.proprio)
+        self._actions = torch.from_numpy(recording.actions)
         self._text = [recording.facts[number].text for number in used]
         lengths = torch.tensor([fact.length for fact in recording.facts])
-        begins, lengths = (lengths.cumsum(0) - lengths)[used], lengths[used]
+        begins = (lengths.cumsum(0) - lengths)[used]
+        lengths = lengths[used]
         # (Q,) which of the used episodes a step belongs to
         self._episode = torch.repeat_interleave(lengths)
         self._time = torch.arange(len(self._episode)) - (lengths.cumsum(0) - lengths)[self._episode]
@@ -81,7 +79,8 @@ class ClipDataset:
 
     def at(self, steps_B: Tensor) -> Clip:
         """The clips that begin at the given control steps, int64 (B,) in [0, len)."""
-        left, now = self._left[steps_B][:, None], self._frame_row[steps_B][:, None]
+        left = self._left[steps_B][:, None]
+        now = self._frame_row[steps_B][:, None]
         past = torch.maximum(self._history, -self._time[steps_B][:, None])
         rows = torch.cat([now + past, now + torch.minimum(self._future, left)], 1)
         frames = torch.from_numpy(self._recording.frames(rows.flatten().numpy())).unflatten(
@@ -212,7 +211,9 @@ class ClipBuffer:
                 f"the saved buffer holds {state['capacity']} clips, this one {self.capacity}: use "
                 "the same"
             )
-        self._next, self._text, self._data = state["next"], list(state["text"]), {}
+        self._next = state["next"]
+        self._text = list(state["text"])
+        self._data = {}
         self._mine = torch.zeros(self.capacity, dtype=torch.bool)
         for i, part in enumerate(parts):
             places = part["places"][: len(part["places"]) if i % dist.world() == dist.rank() else 0]

@@ -116,7 +116,8 @@ def _play(
 
 
 def _in_place(config: EnvConfig, _: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
-    env, rows = config.build(), []
+    env = config.build()
+    rows = []
     try:
         for seed, policy in jobs:
             rows.append(play(env, seed, policy))

@@ -54,7 +54,8 @@ def record(env: Env, seed: int, noise: float) -> dict:
     A function of (environment, seed, noise) alone.
     """
     env.reset(seed)
-    expert, rng = env.expert(), np.random.default_rng([seed, _NOISE_STREAM])
+    expert = env.expert()
+    rng = np.random.default_rng([seed, _NOISE_STREAM])
     low, high = env.spec.bounds
     scale = noise * (high - low) / 2
 
@@ -85,8 +86,12 @@ def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndar
     """From the present state to the episode's end;
     decide(step) gives the label and what is executed.
     """
-    frames, proprio, labels, executed = [env.render()], [env.proprio()], [], []
-    success, end = False, False
+    frames = [env.render()]
+    proprio = [env.proprio()]
+    labels = []
+    executed = []
+    success = False
+    end = False
     while not end:
         for column, action in zip((labels, executed), decide(len(labels)), strict=True):
             column.append(action)

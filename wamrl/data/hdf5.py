@@ -95,7 +95,8 @@ class Hdf5Recording(Recording):
         mask: str,
         text: str,
     ) -> None:
-        self._path, self._file = path, file
+        self._path = path
+        self._file = file
         data = h5.subgroup(file, "data")
         chosen = _demo_names(file, data, mask, path)
         first = h5.subgroup(data, chosen[0])
@@ -134,7 +135,8 @@ class Hdf5Recording(Recording):
             )
         rows = [self._states(demo, keys) for demo in self._demos]
         labels = [_labels(demo, self._layout) for demo in self._demos]
-        self.proprio, self.actions = np.concatenate(rows), np.concatenate(labels)
+        self.proprio = np.concatenate(rows)
+        self.actions = np.concatenate(labels)
         self.executed = self.actions
 
     def _states(self, demo: _Demo, keys: tuple[str, ...]) -> np.ndarray:
@@ -201,7 +203,8 @@ def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) ->
     """All that will be read of one episode;
     ValueError of one sentence at the first thing that does not fit.
     """
-    actions, obs = h5.numbers(demo, "actions"), h5.subgroup(demo, "obs")
+    actions = h5.numbers(demo, "actions")
+    obs = h5.subgroup(demo, "obs")
     n = len(actions)
     where = f"{demo.name.lstrip('/')}"
     if (told := h5.attribute(demo, "num_samples", n)) != n:

@@ -121,7 +121,10 @@ def state(key: str, values: np.ndarray, panda: bool) -> np.ndarray:
     whose sign would jump."""
     if not key.endswith(("eef_quat", "eef_quat_site")) or values.shape[1] != 4:
         return values
-    w, x, y, z = values[:, 3], values[:, 0], values[:, 1], values[:, 2]
+    w = values[:, 3]
+    x = values[:, 0]
+    y = values[:, 1]
+    z = values[:, 2]
     if panda and key.endswith("eef_quat"):
         c, _, _, s = _PANDA_MOUNT
         w, x, y, z = w * c - z * s, x * c + y * s, y * c - x * s, z * c + w * s

@@ -58,11 +58,10 @@ class Recording(ABC):
 
     def episode(self, number: int) -> Episode:
         """One episode, in memory."""
-        before, fact = int(self._begins[number]), self.facts[number]
-        acts, seen = (
-            slice(before, before + fact.length),
-            slice(before + number, before + number + fact.length + 1),
-        )
+        before = int(self._begins[number])
+        fact = self.facts[number]
+        acts = slice(before, before + fact.length)
+        seen = slice(before + number, before + number + fact.length + 1)
         return Episode(
             frames=self.frames(np.arange(seen.start, seen.stop)),
             proprio=self.proprio[seen],

@@ -30,7 +30,8 @@ class RowsWriter:
     """
 
     def __init__(self, path: Path, tables: dict[str, tuple[type, tuple[int, ...]]]) -> None:
-        header, end = {}, 0
+        header = {}
+        end = 0
         for name, (dtype, shape) in tables.items():
             size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
             header[name] = {
@@ -98,10 +99,8 @@ class RowsFile:
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows start to stop of a table."""
         out = np.empty((stop - start, *self.shapes[name][1:]), self.dtypes[name])
-        view, row = (
-            memoryview(out).cast("B") if out.size else memoryview(b""),
-            self._row_bytes(name),
-        )
+        view = memoryview(out).cast("B") if out.size else memoryview(b"")
+        row = self._row_bytes(name)
         done = 0
         while done < len(view):
             got = os.preadv(

@@ -71,7 +71,8 @@ def save_recording(
         for episode in recording.episodes():
             frames = episode.frames
             if frames.dtype != np.uint8 or frames.shape[1:] != shapes["frames"][1:]:
-                found, expected = f"{frames.dtype} {frames.shape}", f"uint8 {shapes['frames']}"
+                found = f"{frames.dtype} {frames.shape}"
+                expected = f"uint8 {shapes['frames']}"
                 raise ValueError(f"these episodes: frames is {found}, expected {expected}")
             for name in _COLUMNS:
                 file.append(name, getattr(episode, name))
@@ -91,7 +92,8 @@ class Stored(Recording):
         self.proprio, self.actions, self.executed = (
             file.all(name) for name in ("proprio", "actions", "executed")
         )
-        self.views, self.image_hw = tuple(index["spec"]["views"]), tuple(index["spec"]["image_hw"])
+        self.views = tuple(index["spec"]["views"])
+        self.image_hw = tuple(index["spec"]["image_hw"])
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         return self._file.take("frames", rows)
@@ -228,7 +230,8 @@ def _read_index(path: Path) -> dict:
 def _shapes(index: dict, where: str) -> dict[str, tuple[int, ...]]:
     """What every column must look like, by the index."""
     try:
-        spec, steps = index["spec"], sum(row["length"] for row in index["episodes"])
+        spec = index["spec"]
+        steps = sum(row["length"] for row in index["episodes"])
         seen = steps + len(index["episodes"])
         return {
             "frames": (seen, len(spec["views"]), *spec["image_hw"], 3),

@@ -28,10 +28,8 @@ class EnvSpec:
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest action, float32 (A,) each."""
-        low, high = (
-            self.action_low or (-1.0,) * self.action_dim,
-            self.action_high or (1.0,) * self.action_dim,
-        )
+        low = self.action_low or (-1.0,) * self.action_dim
+        high = self.action_high or (1.0,) * self.action_dim
         return np.array(low, np.float32), np.array(high, np.float32)
 
     def clip(self, action: np.ndarray) -> np.ndarray:

@@ -69,7 +69,8 @@ def _check_spec(spec: EnvSpec) -> None:
 
 def _check_frame(env: Env) -> np.ndarray:
     """The present frame, after checking that it is what the spec says."""
-    frame, want = env.render(), (len(env.spec.views), *env.spec.image_hw, 3)
+    frame = env.render()
+    want = (len(env.spec.views), *env.spec.image_hw, 3)
     _need(
         isinstance(frame, np.ndarray) and frame.dtype == np.uint8,
         "render() must return a uint8 array",
@@ -89,7 +90,8 @@ def _check_frame(env: Env) -> np.ndarray:
 
 def _check_proprio(env: Env) -> np.ndarray:
     """The present proprioception, after checking that it is what the spec says."""
-    state, want = env.proprio(), (env.spec.proprio_dim,)
+    state = env.proprio()
+    want = (env.spec.proprio_dim,)
     _need(
         isinstance(state, np.ndarray) and state.dtype == np.float32,
         "proprio() must return a float32 array",
@@ -155,7 +157,8 @@ def _check_attempts(result: StepResult, last: StepResult) -> None:
     _need(
         result.retries >= last.retries, f"retries went back from {last.retries} to {result.retries}"
     )
-    new, again = result.attempts - last.attempts, result.retries - last.retries
+    new = result.attempts - last.attempts
+    again = result.retries - last.retries
     _need(
         new <= 1,
         f"attempts rose by {new} in one control step (in an episode's first: it must start from 0)",
@@ -170,7 +173,8 @@ def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.
     rng = np.random.default_rng(seed)
     low, high = env.spec.bounds
     env.reset(seed)
-    seen, result = [_check_frame(env), _check_proprio(env)], _NOTHING_YET
+    seen = [_check_frame(env), _check_proprio(env)]
+    result = _NOTHING_YET
     for step in range(min(length, env.spec.horizon)):
         corner = scale * rng.choice([-1.0, 1.0], env.spec.action_dim)
         action = ((low + high) / 2 + corner * (high - low) / 2).astype(np.float32)
@@ -187,7 +191,8 @@ def _same(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
 
 
 def _check_reset(env: Env) -> None:
-    first, other = _trace(env, _SEEDS[0]), _trace(env, _SEEDS[1])
+    first = _trace(env, _SEEDS[0])
+    other = _trace(env, _SEEDS[1])
     again = _trace(env, _SEEDS[0])
     _need(
         all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True)),
@@ -202,7 +207,8 @@ def _check_reset(env: Env) -> None:
         "two different seeds gave the same start: reset() ignores its seed",
     )
     env.reset(_SEEDS[0])
-    frame, state = env.render(), env.proprio()
+    frame = env.render()
+    state = env.proprio()
     kept = frame.copy(), state.copy()
     _need(
         np.array_equal(env.render(), kept[0]) and np.array_equal(env.proprio(), kept[1]),
@@ -220,7 +226,8 @@ def _check_reset(env: Env) -> None:
 
 
 def _check_clipping(env: Env) -> None:
-    inside, outside = _trace(env, _SEEDS[0], 1.0), _trace(env, _SEEDS[0], 5.0)
+    inside = _trace(env, _SEEDS[0], 1.0)
+    outside = _trace(env, _SEEDS[0], 5.0)
     _need(
         _same(inside, outside),
         "actions beyond the bounds are not clipped: five times the bounds acted differently",
@@ -229,7 +236,8 @@ def _check_clipping(env: Env) -> None:
 
 def _check_clock(env: Env, limit: int) -> None:
     env.reset(_SEEDS[0])
-    nothing, result = sum(env.spec.bounds) / 2, _NOTHING_YET
+    nothing = sum(env.spec.bounds) / 2
+    result = _NOTHING_YET
     for step in range(min(env.spec.horizon, limit)):
         result = _step(env, nothing, step, result)
         if result.terminated or result.truncated:
@@ -238,7 +246,8 @@ def _check_clock(env: Env, limit: int) -> None:
 
 def _check_expert(env: Env) -> None:
     env.reset(_SEEDS[0])
-    expert, result = env.expert(), _NOTHING_YET
+    expert = env.expert()
+    result = _NOTHING_YET
     for step in range(env.spec.horizon):
         action = expert.action()
         good = (

@@ -144,14 +144,13 @@ class FastRenderer:
             self._camera.type = self._mj.mjtCamera.mjCAMERA_FIXED
             self._camera.fixedcamid = self._model.camera(camera.name).id
             return
-        self._camera.type, self._camera.fixedcamid = self._mj.mjtCamera.mjCAMERA_FREE, -1
+        self._camera.type = self._mj.mjtCamera.mjCAMERA_FREE
+        self._camera.fixedcamid = -1
         origin = data.body(camera.body).xpos if camera.body else 0.0
         self._camera.lookat[:] = origin + np.asarray(camera.lookat)
-        self._camera.distance, self._camera.azimuth, self._camera.elevation = (
-            camera.distance,
-            camera.azimuth,
-            camera.elevation,
-        )
+        self._camera.distance = camera.distance
+        self._camera.azimuth = camera.azimuth
+        self._camera.elevation = camera.elevation
 
     def _draw_marker(self, marker: Marker) -> None:
         shape = self._mj.mjtGeom
@@ -220,7 +219,8 @@ def drawing_copy(
         thin_mesh(thin, mesh, cell, look.keep_below)
     thin.vis.quality.shadowsize = 0
     thin.vis.quality.offsamples = 0
-    thin.vis.global_.offwidth, thin.vis.global_.offheight = width, height
+    thin.vis.global_.offwidth = width
+    thin.vis.global_.offheight = height
     thin.mat_reflectance[:] = 0
     for name in look.plain:
         if (geom := mujoco.mj_name2id(thin, mujoco.mjtObj.mjOBJ_GEOM, name)) >= 0:
@@ -235,10 +235,12 @@ def thin_mesh(model: Any, mesh: int, cell: float, keep_below: int = 300) -> None
     Meshes with fewer than `keep_below` faces stay as they are:
     small parts are what the task is about.
     """
-    faces, vertices = int(model.mesh_facenum[mesh]), int(model.mesh_vertnum[mesh])
+    faces = int(model.mesh_facenum[mesh])
+    vertices = int(model.mesh_vertnum[mesh])
     if faces < keep_below:
         return
-    first_face, first_vertex = int(model.mesh_faceadr[mesh]), int(model.mesh_vertadr[mesh])
+    first_face = int(model.mesh_faceadr[mesh])
+    first_vertex = int(model.mesh_vertadr[mesh])
     points_V3 = model.mesh_vert[first_vertex : first_vertex + vertices]
     cells_V3 = np.floor((points_V3 - points_V3.min(0)) / cell).astype(np.int64)
     _, first_V, group_V = np.unique(cells_V3, axis=0, return_index=True, return_inverse=True)

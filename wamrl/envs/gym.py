@@ -130,7 +130,9 @@ class GymEnv(Env):
             self.env.close()
             self.env, _ = connect(self._config.id, self._config.module, dict(self._config.kwargs))
         self._observe(self.env.reset(seed=seed)[0])
-        self._steps, self._done, self._over = 0, 0, False
+        self._steps = 0
+        self._done = 0
+        self._over = False
 
     def step(self, action: np.ndarray) -> StepResult:
         assert not self._over, "the episode is over: call reset first"
@@ -175,7 +177,8 @@ class GymEnv(Env):
         return np.asarray(info[key]).item()
 
     def _observe(self, observation: object) -> None:
-        self._seen, self._drawn = observation, None
+        self._seen = observation
+        self._drawn = None
 
     def render(self) -> np.ndarray:
         if self._drawn is None:

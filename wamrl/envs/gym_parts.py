@@ -69,7 +69,8 @@ def action_box(
             f"{name} has actions {space}: a World-Action model needs continuous ones (a Box of "
             "floats)"
         )
-    low, high = space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32)
+    low = space.low.ravel().astype(np.float32)
+    high = space.high.ravel().astype(np.float32)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(
             f"{name} has actions without bounds ({space}): wrap it to give it finite ones"

@@ -117,7 +117,9 @@ class LiberoEnv(Env):
             self.sim.reset(Start(split="eval", index=state).seed, state)
         else:
             self.sim.reset(seed, None)
-        self._steps, self._stages, self._over = 0, 0, False
+        self._steps = 0
+        self._stages = 0
+        self._over = False
         self._solved = [False] * self.spec.stages
         self._attempts = Attempts(carries=False)
 
@@ -152,7 +154,8 @@ class LiberoEnv(Env):
         return any(self.sim.held(name) for name in self.sim.movable() if name not in placed)
 
     def render(self) -> np.ndarray:
-        sim, size = self.sim, self.spec.image_hw[0]
+        sim = self.sim
+        size = self.spec.image_hw[0]
         draw = official_renderer(self.spec.name, sim.model).render
         return np.stack(
             [draw(sim.model, sim.seen, VIEWS[view], size)[::-1, ::-1] for view in self.spec.views]

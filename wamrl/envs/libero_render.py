@@ -57,7 +57,8 @@ class OfficialRenderer:
         mj.mjv_updateScene(
             model, data, self._option, None, self._camera, mj.mjtCatBit.mjCAT_ALL, self._scene
         )
-        view, pixels = mj.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
+        view = mj.MjrRect(0, 0, size, size)
+        pixels = np.empty((size, size, 3), np.uint8)
         mj.mjr_render(view, self._scene, self._drawing)
         mj.mjr_readPixels(pixels, None, view, self._drawing)
         return pixels

@@ -60,9 +60,11 @@ class Simulation:
     def __init__(self, task: Task, assets: Path | None) -> None:
         import mujoco
 
-        self._mj, self._task = mujoco, task
+        self._mj = mujoco
+        self._task = task
         self.env = _build(task, use_assets(assets))
-        self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
+        self.model = self.env.sim.model._model
+        self.data = self.env.sim.data._data
         # what cameras and proprioception saw last, see `step`
         self.seen = mujoco.MjData(self.model)
         self.env.visualize(vis_settings=dict.fromkeys(self.env._visualizations, False))
@@ -175,7 +177,8 @@ class Simulation:
 
     def touching(self, name: str) -> tuple[bool, bool]:
         """Do the left and the right finger touch the object `name`?"""
-        parts, found = self.geoms_of(name), [False, False]
+        parts = self.geoms_of(name)
+        found = [False, False]
         for one, two in self.data.contact.geom.tolist():
             for side, finger in enumerate(self._fingers):
                 found[side] |= (one in finger and two in parts) or (two in finger and one in parts)
@@ -188,7 +191,8 @@ class Simulation:
     @cache  # noqa: B019  a simulation lives as long as its environment
     def geoms_of(self, name: str) -> frozenset[int]:
         """The geoms that collide, of an object or fixture and of all bodies below it."""
-        model, family = self.model, {self.body_of(name)}
+        model = self.model
+        family = {self.body_of(name)}
         for child in range(model.nbody):  # parents come before their children
             if model.body_parentid[child] in family:
                 family.add(child)

@@ -94,7 +94,8 @@ class MetaWorldEnv(Env):
             stages=config.stages,
         )
         self.sim = Simulation(config.task)
-        self._name, self._task = config.task, task
+        self._name = config.task
+        self._task = task
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)
         self._over = True
         self.reset(0)
@@ -102,7 +103,9 @@ class MetaWorldEnv(Env):
     def reset(self, seed: int) -> None:
         self.sim.reset(seed)
         self._next = self._later(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
-        self._steps, self._done, self._over = 0, 0, False
+        self._steps = 0
+        self._done = 0
+        self._over = False
         self._watch = watch(self._name, self.sim, self._task.touch)
         self._attempts = Attempts(carries=self._watch.carries)
         self._hand = self._last_hand = self.sim.hand()

@@ -62,10 +62,12 @@ class Grip(Watch):
     carries = True
 
     def __init__(self, sim: Simulation, grasp: Grasp) -> None:
-        self._sim, self._grasp = sim, grasp
+        self._sim = sim
+        self._grasp = grasp
 
     def at_it(self) -> bool:
-        sim, grasp = self._sim, self._grasp
+        sim = self._sim
+        grasp = self._grasp
         if sim.gripper() >= CLOSED:
             return False
         return dist(sim.hand(), grasp.point(sim)) < NEAR_GRASP or sim.held(grasp.body)
@@ -75,7 +77,8 @@ class Touch(Watch):
     carries = False
 
     def __init__(self, sim: Simulation, body: str) -> None:
-        self._sim, self._body = sim, body
+        self._sim = sim
+        self._body = body
         # body touched last, the hand's place in its frame
         self._place: tuple[int, tuple[float, ...]] | None = None
 

@@ -109,8 +109,10 @@ class Simulation:
         """Views of the simulator's memory, and ids:
         found once, since a look-up by name takes 1 us.
         """
-        model, data = self.env.model, self.env.data
-        self._mocap_pos, self._mocap_quat = data.mocap_pos[0], data.mocap_quat[0]
+        model = self.env.model
+        data = self.env.data
+        self._mocap_pos = data.mocap_pos[0]
+        self._mocap_quat = data.mocap_quat[0]
         self._ctrl = data.ctrl
         self._hand = data.body("hand").xpos
         self._tips = [data.site(name).xpos for name in ("rightEndEffector", "leftEndEffector")]
@@ -140,7 +142,8 @@ class Simulation:
         `mj_forward` itself stays: it brings places and contacts up to date,
         and writes `qacc_warmstart`, from which the next step starts.
         """
-        env, target = self.env, self._mocap_pos
+        env = self.env
+        target = self._mocap_pos
         target += action[:3] * env.action_scale  # a float32 product, as in MetaWorld
         np.maximum(target, env.mocap_low, out=target)
         np.minimum(target, env.mocap_high, out=target)
@@ -167,7 +170,8 @@ class Simulation:
     def pinch(self) -> list[float]:
         """The point between the fingertips, three numbers, metres; MetaWorld's `tcp_center`."""
         right, left = self._tips
-        (a, b, c), (d, e, f) = right.tolist(), left.tolist()
+        a, b, c = right.tolist()
+        d, e, f = left.tolist()
         return [(a + d) / 2, (b + e) / 2, (c + f) / 2]
 
     def gripper(self) -> float:
@@ -177,7 +181,9 @@ class Simulation:
 
     def held(self, body: str) -> bool:
         """Both finger pads touch the body named `body` or a part of it."""
-        pads, parts, touching = self._pads, self._parts(body), set()
+        pads = self._pads
+        parts = self._parts(body)
+        touching = set()
         for one, two in self._contacts():
             if one in pads and two in parts:
                 touching.add(one)
@@ -194,7 +200,8 @@ class Simulation:
         """The id of the part of `body` that the hand (wrist, palm or fingers) touches,
         None if it touches none.
         """
-        hand, parts = self._parts("right_hand"), self._parts(body)
+        hand = self._parts("right_hand")
+        parts = self._parts(body)
         for one, two in self._contacts():
             if one in hand and two in parts:
                 return int(self.env.model.geom_bodyid[two])
@@ -276,7 +283,8 @@ class Simulation:
         """Put the thing `body` at `place`, float64 (3,), as if untouched:
         its joints at rest, its goal with it.
         """
-        model, data = self.env.model, self.env.data
+        model = self.env.model
+        data = self.env.data
         self.set_goal(self.goal() + place - model.body(body).pos)
         model.body(body).pos = place
         for joint in range(model.njnt):

@@ -27,7 +27,10 @@ CALM = 0.04  # half-widths per control step
 DAMPING, PUSH = 0.85, 0.02
 HORIZON = 40  # control steps per stage; the expert needs about 14
 MAX_STAGES = 4
-_GREEN, _BLUE, _DARK, _LIGHT = ((30, 200, 60), (40, 70, 220), (150, 140, 130), (190, 180, 170))
+_GREEN = (30, 200, 60)
+_BLUE = (40, 70, 220)
+_DARK = (150, 140, 130)
+_LIGHT = (190, 180, 170)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +74,12 @@ class PointEnv(Env):
 
     def reset(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.position, self.velocity = rng.uniform(-0.8, 0.8, 2), np.zeros(2)
+        self.position = rng.uniform(-0.8, 0.8, 2)
+        self.velocity = np.zeros(2)
         self._goals = _draw_goals(rng, self.position, self.spec.stages)
-        self._steps, self._done, self._over = 0, 0, False
+        self._steps = 0
+        self._done = 0
+        self._over = False
         self._attempts = Attempts(carries=False)
 
     @property

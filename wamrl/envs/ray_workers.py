@@ -58,7 +58,8 @@ class _Remote:
         """("ok", value) or ("error", exception)."""
         if verb == "attach":
             layout, first, count = rest
-            self._arrays, self._first = layout.local(count), first
+            self._arrays = layout.local(count)
+            self._first = first
             rest = (layout, first, self._arrays)
         return answer_to(self._worker, (verb, *rest))
 
@@ -88,9 +89,12 @@ class RayProcess:
         make = ray.remote(
             num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )(_Remote)
-        self._ray, self._actor, self._memory_fd = ray, make.remote(), memory_fd
+        self._ray = ray
+        self._actor = make.remote()
+        self._memory_fd = memory_fd
         self._sent: deque[tuple] = deque()  # reference of the answer, slots
-        self._count, self._pid = len(slots), 0
+        self._count = len(slots)
+        self._pid = 0
 
     @property
     def pid(self) -> int:

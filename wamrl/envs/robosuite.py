@@ -93,7 +93,9 @@ class RobosuiteEnv(Env):
 
     def reset(self, seed: int) -> None:
         self.sim.reset(seed)
-        self._steps, self._done, self._over = 0, 0, False
+        self._steps = 0
+        self._done = 0
+        self._over = False
         self._attempts = Attempts(carries=True)
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -106,7 +108,8 @@ class RobosuiteEnv(Env):
         placed = self.sim.placed()
         done = max(self._done, sum(placed))
         self._attempts.see(at_it(self.sim, placed), done > self._done)
-        self._done, self._steps = done, self._steps + 1
+        self._done = done
+        self._steps = self._steps + 1
         truncated = self._steps >= self.spec.horizon and not success
         self._over = success or truncated
         return StepResult(
@@ -119,7 +122,8 @@ class RobosuiteEnv(Env):
         )
 
     def render(self) -> np.ndarray:
-        size, sim = self.spec.image_hw[0], self.sim
+        size = self.spec.image_hw[0]
+        sim = self.sim
         renderer = shared_renderer(self.spec.name, sim.model, size, size, LOOK)
         return np.stack([renderer.render(sim.model, sim.data, camera) for camera in self._cameras])
 

@@ -31,13 +31,17 @@ class Panda:
     def __init__(self, model: Any, data: Any) -> None:
         import mujoco
 
-        self._mj, self._model, self._data = mujoco, model, data
+        self._mj = mujoco
+        self._model = model
+        self._data = data
         self.site = model.site("gripper0_right_grip_site").id
         self._jacobian = np.zeros((6, model.nv))
         self._mass = np.zeros((model.nv, model.nv))
         low, high = model.actuator_ctrlrange.T.copy()
-        self._low, self._high = low[:ARM], high[:ARM]
-        self._middle, self._half = ((high + low) / 2)[ARM:], ((high - low) / 2)[ARM:]
+        self._low = low[:ARM]
+        self._high = high[:ARM]
+        self._middle = ((high + low) / 2)[ARM:]
+        self._half = ((high - low) / 2)[ARM:]
         assert model.nu == ARM + 2 and all(
             model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM)
         )
@@ -60,7 +64,9 @@ class Panda:
 
     def drive(self, action: np.ndarray) -> None:
         """One control step (50 ms) with float (7,) in [-1, 1]."""
-        mj, model, data = self._mj, self._model, self._data
+        mj = self._mj
+        model = self._model
+        data = self._data
         self.fingers = np.clip(
             self.fingers + np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0
         )
@@ -76,10 +82,14 @@ class Panda:
             mj.mj_step2(model, data)
 
     def _torque(self, x_goal: np.ndarray, turned_goal: np.ndarray) -> np.ndarray:
-        model, data, jacobian = self._model, self._data, self._jacobian
+        model = self._model
+        data = self._data
+        jacobian = self._jacobian
         self._mj.mj_jacSite(model, data, jacobian[:3], jacobian[3:], self.site)
         self._mj.mj_fullM(model, self._mass, data.qM)
-        mass, J, dq = self._mass[:ARM, :ARM], jacobian[:, :ARM], data.qvel[:ARM]
+        mass = self._mass[:ARM, :ARM]
+        J = jacobian[:, :ARM]
+        dq = data.qvel[:ARM]
         turned = data.site_xmat[self.site].reshape(3, 3)
         error = np.concatenate(
             [x_goal - data.site_xpos[self.site], turn_error(turned_goal, turned)]

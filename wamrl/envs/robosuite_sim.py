@@ -71,7 +71,8 @@ class Simulation:
         self.task = task
         self.env = make(task)
         self.env._observables = {}  # nobody reads them, and computing them takes half of a reset
-        self.model, self.data = self.env.sim.model._model, self.env.sim.data._data
+        self.model = self.env.sim.model._model
+        self.data = self.env.sim.data._data
         self.hand = Panda(self.model, self.data)
         prefix = "gripper0_right_"
         self._fingers = [
@@ -83,7 +84,8 @@ class Simulation:
         """The initial state that belongs to `seed`:
         robosuite's own placement and joint noise, drawn from the seed.
         """
-        rng, sampler = np.random.default_rng(seed), self.env.placement_initializer
+        rng = np.random.default_rng(seed)
+        sampler = self.env.placement_initializer
         for drawing in (self.env, sampler, *getattr(sampler, "samplers", {}).values()):
             drawing.rng = rng
         self.env.reset()
@@ -129,7 +131,8 @@ class Simulation:
 
     def held(self, body: str) -> bool:
         """Both fingers touch the thing called `body`."""
-        parts, touched = self.parts(body), [False, False]
+        parts = self.parts(body)
+        touched = [False, False]
         for one, two in self.data.contact.geom.tolist():
             for geom, other in ((one, two), (two, one)):
                 if other in parts:

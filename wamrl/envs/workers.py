@@ -67,7 +67,8 @@ class PoolConfig:
             raise ValueError(
                 f"n_exec={self.n_exec}, timeout_s={self.timeout_s}: both must be positive"
             )
-        frames, history = self.frame_offsets, self.history_offsets
+        frames = self.frame_offsets
+        history = self.history_offsets
         if list(frames) != sorted(set(frames)) or any(f < 1 for f in frames):
             raise ValueError(
                 f"frame_offsets={frames} is not possible: give ascending control steps >= 1"
@@ -107,7 +108,8 @@ class Pool:
             history_offsets=config.history_offsets,
             timeout_s=config.timeout_s,
         )
-        self.config, self.spec = config, self._team.spec
+        self.config = config
+        self.spec = self._team.spec
         self._live = np.zeros(config.n_envs, bool)
         self._lost: set[int] = set()  # lost, but no `receive` has told so yet
         self._away: set[int] = set()  # sent to its worker, not yet received
@@ -154,7 +156,8 @@ class Pool:
             self._lost.update(slot for slot in gone if self._live[slot])
             todo = {slot: seed for slot, seed in todo.items() if slot in gone}
         self._live[list(seeds)] = True
-        fresh, nobody = self.buffer(), np.zeros_like(self._live)
+        fresh = self.buffer()
+        nobody = np.zeros_like(self._live)
         fresh.write(self._team.arrays, nobody, self._live & ~self._rows(self._lost), nobody)
         return fresh.outcome.obs
 
@@ -214,9 +217,12 @@ class Pool:
         self._lost.update(slot for slot in self._team.receive() if self._live[slot])
         told = [slot for slot in sent.slots if slot in self._lost]
         self._lost.difference_update(told)
-        lost, ran, seen = self._rows(told), sent.ran, sent.seen
+        lost = self._rows(told)
+        ran = sent.ran
+        seen = sent.seen
         if told:
-            ran, seen = ran & ~lost, seen & ~lost
+            ran = ran & ~lost
+            seen = seen & ~lost
         buffer = buffer or self.buffer()
         self._live &= ~buffer.write(self._team.arrays, ran, seen, lost)
         return buffer.outcome
@@ -256,7 +262,9 @@ class Pool:
 
     def _write_actions(self, actions: Tensor | np.ndarray, slots: list[int]) -> None:
         """The first n_exec of each slot, into the shared block."""
-        array, n_exec, dim = _array(actions), self.config.n_exec, self.spec.action_dim
+        array = _array(actions)
+        n_exec = self.config.n_exec
+        dim = self.spec.action_dim
         fits = (
             array.ndim == 3
             and array.shape[::2] == (self.config.n_envs, dim)

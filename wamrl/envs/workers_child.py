@@ -37,9 +37,12 @@ def main(pipe_fd: int, memory_fd: int, mailbox: list[int]) -> None:
     """
     # Ctrl-C reaches the whole group; the pool decides what ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe, box = Connection(pipe_fd), Mailbox(*mailbox)
+    pipe = Connection(pipe_fd)
+    box = Mailbox(*mailbox)
     threading.Thread(target=_end_with, args=(pipe_fd,), daemon=True).start()
-    worker, inbox, number = Worker(), _Inbox(pipe, box.asked), 1
+    worker = Worker()
+    inbox = _Inbox(pipe, box.asked)
+    number = 1
     while True:
         if inbox.wait(number):
             kind, value = answer_to(worker, ("step", box.read(number)))
@@ -69,7 +72,9 @@ class _Inbox:
     """Where the pool is heard: the mailbox and the pipe."""
 
     def __init__(self, pipe: Connection, asked: Count) -> None:
-        self._asked, self._patience, self._poll = asked, Patience(), select.poll()
+        self._asked = asked
+        self._patience = Patience()
+        self._poll = select.poll()
         self._poll.register(pipe.fileno(), select.POLLIN)
         self._poll.register(asked.bell, select.POLLIN)
 
@@ -171,10 +176,17 @@ class _Slot:
     """One environment and its rows of the shared block."""
 
     def __init__(self, env: Env, layout: Layout, row: dict[str, np.ndarray]) -> None:
-        self._env, self._offsets, self._name = env, layout.frame_offsets, env.spec.name
-        self._actions, self._facts, self._frames = row["actions"], row["facts"], row["frames"]
-        self._obs_frames, self._obs_proprio = row["obs_frames"], row["obs_proprio"]
-        steps, back, horizon = range(layout.n_exec + 1), layout.history_offsets, env.spec.horizon
+        self._env = env
+        self._offsets = layout.frame_offsets
+        self._name = env.spec.name
+        self._actions = row["actions"]
+        self._facts = row["facts"]
+        self._frames = row["frames"]
+        self._obs_frames = row["obs_frames"]
+        self._obs_proprio = row["obs_proprio"]
+        steps = range(layout.n_exec + 1)
+        back = layout.history_offsets
+        horizon = env.spec.horizon
         self._place = {offset: place for place, offset in enumerate(layout.frame_offsets)}
         # Control steps of a chunk after which somebody looks, now or,
         # from the end of this or a later chunk, back.
@@ -196,7 +208,11 @@ class _Slot:
 
     def step(self) -> None:
         """Execute one chunk, up to the end of the episode."""
-        env, seen, late, age, success = self._env, self._seen, self._late, self._age, False
+        env = self._env
+        seen = self._seen
+        late = self._late
+        age = self._age
+        success = False
         for k, action in enumerate(self._actions.copy(), start=1):
             result = env.step(action)
             age += 1
@@ -221,7 +237,8 @@ class _Slot:
         self._obs_proprio[:] = self._checked(self._env.proprio(), self._obs_proprio, "proprio()")
         if not self._back:
             return
-        past, oldest = self._past, self._age + self._back[0]
+        past = self._past
+        oldest = self._age + self._back[0]
         while len(past) > 1 and past[1][0] <= oldest:
             past.popleft()
         for place, offset in enumerate(self._back):
@@ -239,7 +256,8 @@ class _Slot:
 
     def _checked(self, array: np.ndarray, like: np.ndarray, what: str) -> np.ndarray:
         if array.shape != like.shape or array.dtype != like.dtype:
-            found, promised = f"{array.dtype} {array.shape}", f"{like.dtype} {like.shape}"
+            found = f"{array.dtype} {array.shape}"
+            promised = f"{like.dtype} {like.shape}"
             raise ValueError(
                 f"{self._name}: {what} returned {found} but its spec promises {promised}: mend the "
                 "env"

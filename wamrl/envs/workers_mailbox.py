@@ -36,7 +36,10 @@ class Count:
     """
 
     def __init__(self, words: memoryview, place: int, bell: int) -> None:
-        self._words, self._place, self.bell, self._heard = words, place, bell, 0
+        self._words = words
+        self._place = place
+        self.bell = bell
+        self._heard = 0
 
     def advance(self) -> None:
         """By one. What belongs to the new number has been written before."""
@@ -70,7 +73,8 @@ class Mailbox:
         """
         for slot, seed in items:
             place = _ORDERS + 2 * (slot - self._first)
-            self._words[place], self._words[place + 1] = number, _STEP if seed is None else seed
+            self._words[place] = number
+            self._words[place + 1] = _STEP if seed is None else seed
         self.asked.advance()
 
     def read(self, number: int) -> list[tuple[int, int | None]]:
@@ -113,11 +117,14 @@ class Patience:
 
     def __init__(self) -> None:
         # short waits until the next look; and after the next one that is in vain
-        self._rest, self._penalty = 1, 1
+        self._rest = 1
+        self._penalty = 1
 
     def wait(self, there: Callable[[], bool], sleep: Callable[[], None]) -> None:
         """Return when it is there, or from `sleep`."""
-        end, looks, found = time.perf_counter() + SPIN_S, self._rest == 0, False
+        end = time.perf_counter() + SPIN_S
+        looks = self._rest == 0
+        found = False
         while looks and not (found := there()) and time.perf_counter() < end:
             os.sched_yield()
         if not found:

@@ -38,7 +38,8 @@ class Layout:
 
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Name -> (dtype, shape). `actions` goes to the workers, the rest comes from them."""
-        spec, batch = self.spec, self.n_envs
+        spec = self.spec
+        batch = self.n_envs
         picture = (len(spec.views), *spec.image_hw, 3)
         return {
             "actions": ("float32", (batch, self.n_exec, spec.action_dim)),
@@ -61,7 +62,8 @@ class Layout:
 
     def views(self, block: mmap.mmap) -> dict[str, np.ndarray]:
         """Arrays on the block, by name; zero until somebody writes."""
-        arrays, offset = {}, 0
+        arrays = {}
+        offset = 0
         for name, (dtype, shape) in self.fields().items():
             arrays[name] = np.ndarray(shape, dtype, buffer=block, offset=offset)
             offset += _padded(dtype, shape)

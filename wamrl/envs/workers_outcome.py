@@ -20,13 +20,15 @@ class OutcomeBuffer:
     """
 
     def __init__(self, layout: Layout) -> None:
-        batch, fields = layout.n_envs, layout.fields()
+        batch = layout.n_envs
+        fields = layout.fields()
         self._frames, self._obs_frames, self._proprio = (
             np.empty(shape, dtype)
             for dtype, shape in map(fields.get, ("frames", "obs_frames", "obs_proprio"))
         )
         self._facts = np.empty(fields["facts"][1][::-1], np.int64)
-        self._flags, self._lost = np.empty((3, batch), bool), np.empty(batch, bool)
+        self._flags = np.empty((3, batch), bool)
+        self._lost = np.empty(batch, bool)
         self._offsets = np.array(layout.frame_offsets)
         self._verifiable = np.empty((batch, len(self._offsets)), bool)
         tensor = torch.from_numpy

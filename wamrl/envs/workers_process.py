@@ -60,9 +60,11 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 env={"MUJOCO_GL": "egl", **os.environ, **_ONE_THREAD},
             )
-        self.pipe, self._bells = Connection(ours.detach()), bells
+        self.pipe = Connection(ours.detach())
+        self._bells = bells
         self._box = Mailbox(slots.start, len(slots), box_fd, *bells)
-        self._orders, self._busy_s = 0, 0.0
+        self._orders = 0
+        self._busy_s = 0.0
         # the answers that are due: the number of an order, 0 for one by the pipe
         self._awaited: deque[int] = deque()
         self._patience = Patience()
@@ -85,7 +87,8 @@ class Process:
     @staticmethod
     def gather(processes: Sequence[Process], timeout_s: float) -> list:
         """The next answer of each; one may be an exception (WorkerLost, or the worker's own)."""
-        deadline, silent = time.monotonic() + timeout_s, []
+        deadline = time.monotonic() + timeout_s
+        silent = []
         if not _all_done(processes):  # one patience for all: they are waited for together
             wait = processes[0]._patience.wait
             wait(lambda: _all_done(processes), lambda: silent.extend(_sleep(processes, deadline)))
@@ -106,7 +109,8 @@ class Process:
         done = self._is_done()
         self._awaited.popleft()
         if done:
-            before, self._busy_s = self._busy_s, self._box.busy_s
+            before = self._busy_s
+            self._busy_s = self._box.busy_s
             return self._busy_s - before
         try:
             return self.pipe.recv()[1]
@@ -139,7 +143,8 @@ def _sleep(processes: Sequence[Process], deadline: float) -> list[Process]:
     """Wait until each has an answer for `_take`,
     at most until `deadline` (monotonic); those that have none.
     """
-    late, poll = [process for process in processes if not process._is_done()], select.poll()
+    late = [process for process in processes if not process._is_done()]
+    poll = select.poll()
     owner = {
         fd: process for process in late for fd in (process.pipe.fileno(), process._box.done.bell)
     }

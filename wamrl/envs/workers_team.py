@@ -36,7 +36,10 @@ class Team:
         **offsets: tuple[int, ...],
     ) -> None:
         """kind: of the workers, `workers_process.Process` or what has its methods."""
-        self._env, self._kind, self._timeout_s, self._losses = env, kind, timeout_s, [0] * n_workers
+        self._env = env
+        self._kind = kind
+        self._timeout_s = timeout_s
+        self._losses = [0] * n_workers
         edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
         self._shares = [range(lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
         self._owner = [i for i, share in enumerate(self._shares) for _ in share]  # of each slot

@@ -113,13 +113,15 @@ def _hack(axes, rows: Sequence[Mapping]) -> None:
         color=BLUE,
         ms=3.5,
     )
-    other, fresh = axes.twinx(), "rollout/success_fresh"
+    other = axes.twinx()
+    fresh = "rollout/success_fresh"
     kind = fresh if any(r.get(fresh) is not None for r in rows) else "rollout/success"
     (right,) = other.plot(
         x, [100 * _number(r.get(kind)) for r in rows], marker="s", color=WON, ms=3.5
     )
     other.set_ylim(0, 100)
-    lines, names = [left, right], ["reconstruction (left)", "success, % (right)"]
+    lines = [left, right]
+    names = ["reconstruction (left)", "success, % (right)"]
     for i, r in enumerate(r for r in rows if r.get("diag/alarm")):
         mark = axes.axvline(r["step"], color="red", alpha=0.5)
         if i == 0:

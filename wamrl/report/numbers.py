@@ -60,7 +60,8 @@ def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> P
         )
     change = after.astype(float) - before
     low, high, method = _interval(change, seed)
-    gained, lost = int((change > 0).sum()), int((change < 0).sum())
+    gained = int((change > 0).sum())
+    lost = int((change < 0).sum())
     return Paired(
         episodes=len(change),
         before=float(before.mean()),

@@ -21,7 +21,8 @@ class Point:
 
 def evaluations(rows: Sequence[dict]) -> list[tuple[int, dict]]:
     """Of a run's log: each evaluation, with the online episodes that came before it."""
-    found, episodes = [], 0
+    found = []
+    episodes = 0
     for row in rows:
         episodes += int(row.get("rollout/episodes") or 0)
         if row.get("eval/success") is not None:
@@ -45,9 +46,11 @@ def run_curves(
     others = {f"sampler {s!r}": f"eval/success/{s}" for s in samplers if s != always}
     for label, key in others.items():
         curves[label] = [_point(x, row, key) for x, row in found if row.get(key) is not None]
-    exploring, episodes = [], 0
+    exploring = []
+    episodes = 0
     for row in rows:
-        rate, n = row.get("rollout/success_fresh"), int(row.get("rollout/fresh") or 0)
+        rate = row.get("rollout/success_fresh")
+        n = int(row.get("rollout/fresh") or 0)
         if rate is not None:  # these episodes show what those before them have taught
             exploring.append(Point(x=episodes, successes=round(rate * n), episodes=n))
         episodes += int(row.get("rollout/episodes") or 0)

@@ -67,11 +67,9 @@ def hierarchical(
     every = np.concatenate([x for seeds in parts for x in seeds])
     if (every == every[0]).all():
         share = binomtest(0, len(every)).proportion_ci(CONFIDENCE, method="exact").high
-        low, high, method = (
-            value - share * (value - bounds[0]),
-            value + share * (bounds[1] - value),
-            "exact",
-        )
+        low = value - share * (value - bounds[0])
+        high = value + share * (bounds[1] - value)
+        method = "exact"
     else:
         rng = np.random.default_rng(seed)
         low, high = _percentiles(
@@ -114,7 +112,8 @@ def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int =
     """
     if not scores or any(not len(s) for s in scores):
         raise ValueError("there is a task without a score: finish the study's cells first")
-    parts, rng = [np.asarray(s, float) for s in scores], np.random.default_rng(seed)
+    parts = [np.asarray(s, float) for s in scores]
+    rng = np.random.default_rng(seed)
     draws = [s[rng.integers(len(s), size=(resamples, len(s)))] for s in parts]
     low, high = _percentiles(trim_mean(np.concatenate(draws, axis=1), 0.25, axis=1))
     every = np.concatenate(parts)
@@ -142,7 +141,8 @@ def mcnemar(change: np.ndarray) -> float:
     It takes the pairs as independent, so it speaks of the models at hand;
     `hierarchical` also of other seeds.
     """
-    gained, lost = int((change > 0).sum()), int((change < 0).sum())
+    gained = int((change > 0).sum())
+    lost = int((change < 0).sum())
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 

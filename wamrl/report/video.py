@@ -28,7 +28,8 @@ class Film:
     success: bool
 
     def __post_init__(self) -> None:
-        shape, other = self.executed.shape, self.imagined.shape
+        shape = self.executed.shape
+        other = self.imagined.shape
         if shape != other or len(shape) != 5 or not 0 < shape[0] == len(self.steps):
             raise ValueError(
                 f"a film of {shape} executed and {other} imagined frames at {len(self.steps)} "
@@ -58,7 +59,8 @@ def side_by_side(
     every frame, e.g. "success". real: bool (F,), False where there is no executed frame (beyond the
     episode's end): that half is greyed. ValueError if shapes do not fit.
     """
-    executed, imagined = np.asarray(executed), np.asarray(imagined)
+    executed = np.asarray(executed)
+    imagined = np.asarray(imagined)
     frames = len(executed)
     if (
         executed.shape != imagined.shape
@@ -132,7 +134,8 @@ def read_comparison(path: Path) -> dict[str, Film]:
     films = {}
     left = _GAP
     for name, fact in facts.items():
-        (high, wide), views = fact["hw"], fact["views"]
+        high, wide = fact["hw"]
+        views = fact["views"]
         factor = _factor((high, wide))
         height = high * factor
         width = views * wide * factor

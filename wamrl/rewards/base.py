@@ -126,7 +126,8 @@ class RunningNorm(nn.Module):
         x = dist.gathered(x.double().flatten()).to(self.mean.device)
         if not len(x):
             return
-        total, delta = self.count + len(x), x.mean() - self.mean
+        total = self.count + len(x)
+        delta = x.mean() - self.mean
         self.m2 += (x - x.mean()).square().sum() + delta**2 * self.count * len(x) / total
         self.mean += delta * len(x) / total
         self.count.copy_(total)

@@ -38,14 +38,16 @@ def raw_rewards(
     executed, a control that imagines nothing;
     `gain`: the first less the second, what the composite reward is made of.
     """
-    ours, copied = [], []
+    ours = []
+    copied = []
     for i in range(0, len(imagined), batch):
         u, w, w0, real = (
             x[i : i + batch].to(device) for x in (imagined, executed, last, verifiable)
         )
         ours.append(reconstruction(similarity, u, w, w0, real).cpu())
         copied.append(reconstruction(similarity, w0[:, None].expand_as(w), w, w0, real).cpu())
-    r, c = torch.cat(ours), torch.cat(copied)
+    r = torch.cat(ours)
+    c = torch.cat(copied)
     nothing = ~verifiable.any(1)
     return {k: v.masked_fill(nothing, NAN) for k, v in zip(VARIANTS, (r, r - c, c), strict=True)}
 
@@ -109,11 +111,15 @@ def auc(score: np.ndarray, success: np.ndarray, cluster: np.ndarray | None = Non
     by the design effect, the variance for clustered data (Obuchowski, Biometrics 53, 1997) over
     DeLong's, at least 1. That combination is ours.
     """
-    score, success = np.asarray(score, np.float64), np.asarray(success, bool)
+    score = np.asarray(score, np.float64)
+    success = np.asarray(success, bool)
     group = np.arange(len(score)) if cluster is None else np.asarray(cluster)
     known = ~np.isnan(score)
-    score, success, group = score[known], success[known], group[known]
-    m, n = int(success.sum()), int((~success).sum())
+    score = score[known]
+    success = success[known]
+    group = group[known]
+    m = int(success.sum())
+    n = int((~success).sum())
     if not m or not n:
         return AUC(value=NAN, low=NAN, high=NAN, successes=m, failures=n)
     wins = _wins(score, success)
@@ -125,7 +131,8 @@ def auc(score: np.ndarray, success: np.ndarray, cluster: np.ndarray | None = Non
 
 def _wins(score: np.ndarray, success: np.ndarray) -> np.ndarray:
     """float64 (m, n): 1 where a success scores above a failure, 1/2 where equal."""
-    a, b = score[success][:, None], score[~success][None]
+    a = score[success][:, None]
+    b = score[~success][None]
     return (a > b) + 0.5 * (a == b)
 
 
@@ -133,7 +140,8 @@ def _newcombe(value: float, m: float, n: float) -> tuple[float, float]:
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    z, extra = norm.ppf(0.5 + CONFIDENCE / 2), (m + n) / 2 - 1
+    z = norm.ppf(0.5 + CONFIDENCE / 2)
+    extra = (m + n) / 2 - 1
 
     def excess(t: float) -> float:
         variance = t * (1 - t) * (1 + extra * (1 - t) / (2 - t) + extra * t / (1 + t)) / (m * n)
@@ -152,11 +160,13 @@ def _design_effect(wins: np.ndarray, positive: np.ndarray, negative: np.ndarray)
     Where the variances are 0 (perfect separation),
     the mean number of episodes per cluster: each counts once.
     """
-    (m, n), theta = wins.shape, wins.mean()
+    m, n = wins.shape
+    theta = wins.mean()
     names, index = np.unique(np.concatenate([positive, negative]), return_inverse=True)
     if len(names) == m + n:
         return 1.0
-    a, b = wins.mean(1) - theta, wins.mean(0) - theta
+    a = wins.mean(1) - theta
+    b = wins.mean(0) - theta
     plain = (a @ a / max(m - 1, 1)) / m + (b @ b / max(n - 1, 1)) / n
     if plain < 1e-12 or len(names) < 2:
         return (m + n) / len(names)
@@ -186,12 +196,11 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
     """
     from scipy.stats import bootstrap
 
-    score, success, group = (
-        np.asarray(score, np.float64),
-        np.asarray(success, bool),
-        np.asarray(group),
-    )
-    won, pairs = [], []
+    score = np.asarray(score, np.float64)
+    success = np.asarray(success, bool)
+    group = np.asarray(group)
+    won = []
+    pairs = []
     for name in np.unique(group[~np.isnan(score)]):
         mine = (group == name) & ~np.isnan(score)
         wins = _wins(score[mine], success[mine])
@@ -200,7 +209,9 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
             pairs.append(wins.size)
     if not pairs:
         return Within(value=NAN, low=NAN, high=NAN, groups=0)
-    value, low, high = float(np.sum(won) / np.sum(pairs)), NAN, NAN
+    value = float(np.sum(won) / np.sum(pairs))
+    low = NAN
+    high = NAN
     if len(pairs) > 1:
         ends = bootstrap(
             (np.array(won), np.array(pairs, float)),
@@ -211,7 +222,8 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
             confidence_level=CONFIDENCE,
             rng=np.random.default_rng(0),
         ).confidence_interval
-        low, high = float(ends.low), float(ends.high)
+        low = float(ends.low)
+        high = float(ends.high)
     return Within(value=value, low=low, high=high, groups=len(pairs))
 
 
@@ -261,12 +273,11 @@ def chance_of_fall(rates: list[float], n: list[float]) -> float:
     """
     from scipy.stats import norm
 
-    rate, weight, t = (
-        np.asarray(rates, np.float64),
-        np.asarray(n, np.float64),
-        np.arange(len(rates)),
-    )
-    p, centre = np.average(rate, weights=weight), np.average(t, weights=weight)
+    rate = np.asarray(rates, np.float64)
+    weight = np.asarray(n, np.float64)
+    t = np.arange(len(rates))
+    p = np.average(rate, weights=weight)
+    centre = np.average(t, weights=weight)
     if not 0 < p < 1:
         return 1.0
     spread = p * (1 - p) * (weight * (t - centre) ** 2).sum()

@@ -27,7 +27,9 @@ from torch import Tensor, nn
 
 from wamrl.rewards.base import Similarity, SimilarityConfig, resized
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
+# ImageNet's, of RGB in [0, 1]
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 # the network of weights=None
 RANDOM = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64}
 
@@ -111,7 +113,10 @@ class FeatureDistance(Similarity):
             )
         if batch < 1:
             raise ValueError(f"batch={batch} is not possible: choose at least 1")
-        self.net, self.tokens, self.size, self.batch = net, tokens, size, batch
+        self.net = net
+        self.tokens = tokens
+        self.size = size
+        self.batch = batch
 
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:

@@ -69,7 +69,8 @@ class OpticalFlow(Similarity):
     """Mean squared endpoint difference, in image widths squared."""
 
     def __init__(self, estimate: Estimator, size: int):
-        self.estimate, self.size = estimate, size
+        self.estimate = estimate
+        self.size = size
 
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:

@@ -71,7 +71,9 @@ class Reward(nn.Module):
     def __init__(self, cfg: RewardConfig, max_chunks: int):
         super().__init__()
         assert max_chunks >= 1, max_chunks
-        self.cfg, self.max_chunks, self.similarity = cfg, max_chunks, cfg.similarity.build()
+        self.cfg = cfg
+        self.max_chunks = max_chunks
+        self.similarity = cfg.similarity.build()
         self.norm = RunningNorm()
 
     def forward(self, scored: Scored, episode_success: Tensor, episode: Tensor) -> Tensor:
@@ -171,8 +173,11 @@ def check_reward(
     g = torch.Generator().manual_seed(0)
     b, f = shape[:2]
     frames = torch.rand(2 * f + 1, b, *shape[2:], 3, generator=g).to(device)
-    a, other, last = frames[:f].transpose(0, 1), frames[f:-1].transpose(0, 1), frames[-1]
-    similarity, before = config.build(), frames.clone()
+    a = frames[:f].transpose(0, 1)
+    other = frames[f:-1].transpose(0, 1)
+    last = frames[-1]
+    similarity = config.build()
+    before = frames.clone()
     distance = similarity.distance(a, other, last)
     if not torch.equal(frames, before):
         raise ValueError(f"{name}: distance changes the frames it is given; work on a copy")
@@ -192,7 +197,8 @@ def check_reward(
     if differs(similarity.distance(a[order], other[order], last[order]), distance[order]):
         raise ValueError(f"{name}: a row's distance depends on the other rows of the batch")
     for k in range(1, f):
-        x, y = a.clone(), other.clone()
+        x = a.clone()
+        y = other.clone()
         x[:, k:], y[:, k:] = 1 - x[:, k:], x[:, k:]
         if differs(similarity.distance(x, y, last)[:, :k], distance[:, :k]):
             raise ValueError(

@@ -17,13 +17,17 @@ class Place:
     """chunk-xxx/file-xxx, counted up."""
 
     def __init__(self, root: Path, template: str, chunks_size: int) -> None:
-        self.chunk, self.file = 0, 0
-        self._root, self._template, self._size = root, template, chunks_size
+        self.chunk = 0
+        self.file = 0
+        self._root = root
+        self._template = template
+        self._size = chunks_size
 
     def next(self) -> None:
         self.file += 1
         if self.file == self._size:
-            self.chunk, self.file = self.chunk + 1, 0
+            self.chunk = self.chunk + 1
+            self.file = 0
 
     @property
     def path(self) -> Path:
@@ -38,8 +42,10 @@ class Parquet:
     """Tables appended to each other, one row group each."""
 
     def __init__(self, place: Place, limit_mb: float) -> None:
-        self.place, self._limit = place, limit_mb * 2**20
-        self._writer, self._rows = None, 0
+        self.place = place
+        self._limit = limit_mb * 2**20
+        self._writer = None
+        self._rows = 0
 
     def make_room(self, rows: int) -> None:
         """Go on in a new file if `rows` more would make this one too big."""
@@ -71,8 +77,10 @@ class Mp4:
     def __init__(
         self, place: Place, limit_mb: float, fps: int, codec: str, gop: int, crf: int
     ) -> None:
-        self.place, self._limit = place, limit_mb * 2**20
-        self._fps, self._how = fps, (codec, gop, crf)
+        self.place = place
+        self._limit = limit_mb * 2**20
+        self._fps = fps
+        self._how = (codec, gop, crf)
         self._writer: video.Writer | None = None
 
     def add(self, frames: np.ndarray) -> float:

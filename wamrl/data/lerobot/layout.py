@@ -56,7 +56,8 @@ def data_table(columns: dict[str, np.ndarray], cells: dict[str, list[bytes]]):
     with the types that `datasets` expects.
     """
     pa, _ = arrow()
-    arrays, types = {}, {}
+    arrays = {}
+    types = {}
     for key, values in columns.items():
         flat = pa.array(np.ascontiguousarray(values).ravel())
         kind = {"dtype": str(values.dtype), "_type": "Value"}

@@ -93,7 +93,9 @@ class LeRobotRecording(Recording):
         action_key: str,
         success: str | bool,
     ) -> None:
-        self.info, self.fps, self.cameras = info, info.fps, cameras
+        self.info = info
+        self.fps = info.fps
+        self.cameras = cameras
         self.views = tuple(short_name(c.key) for c in cameras)
         self.image_hw = image_hw or cameras[0].image_hw
         self.notes: list[str] = []
@@ -115,7 +117,8 @@ class LeRobotRecording(Recording):
         self._starts = np.cumsum([0, *(self._lengths + self._whole)])
         self._fill([columns[key] for key in state_keys], columns[action_key], columns[executed])
         self.facts = self._facts(columns, success, flag)
-        self._videos, self._cells = video.Videos(), images.Cells()
+        self._videos = video.Videos()
+        self._cells = images.Cells()
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows, dtype=np.int64)
@@ -158,10 +161,8 @@ class LeRobotRecording(Recording):
         ):
             span = self._spans[episode]
             if step < span.rows:
-                path, row = (
-                    span.data,
-                    int(self._rows[episode] - self._file_starts[span.data]) + step,
-                )
+                path = span.data
+                row = int(self._rows[episode] - self._file_starts[span.data]) + step
                 cell = self._cells.cell(path, camera.key, row)
             else:
                 path, group, row = span.meta
@@ -182,7 +183,9 @@ class LeRobotRecording(Recording):
         if not self._whole:
             kept = np.ones(len(state), dtype=bool)
             kept[self._rows + self._lengths - 1] = False
-            self.proprio, self.actions, self.executed = state, actions[kept], executed[kept]
+            self.proprio = state
+            self.actions = actions[kept]
+            self.executed = executed[kept]
             return
         last = [span.extra.last_state for span in self._spans]
         if any(len(row) != state.shape[1] for row in last):
@@ -192,12 +195,14 @@ class LeRobotRecording(Recording):
                 "read observation.state alone"
             )
         self.proprio = np.insert(state, self._rows + self._lengths, np.stack(last), axis=0)
-        self.actions, self.executed = actions, executed
+        self.actions = actions
+        self.executed = executed
 
     def _facts(
         self, columns: dict[str, np.ndarray], success: str | bool, flag: str | None
     ) -> list[Facts]:
-        tasks, index = read_tasks(self.info), columns["task_index"][:, 0]
+        tasks = read_tasks(self.info)
+        index = columns["task_index"][:, 0]
         first = index[self._rows]
         if unknown := set(first.tolist()) - set(tasks):
             raise ValueError(

@@ -164,7 +164,8 @@ def read_info(root: Path) -> Info:
 
 def _check_layout(root: Path, version: str) -> None:
     """The files must be of the version that info.json says."""
-    old, new = root / "meta/episodes.jsonl", root / "meta/episodes"
+    old = root / "meta/episodes.jsonl"
+    new = root / "meta/episodes"
     mine, other = (old, new) if version == V21 else (new, old)
     if not mine.exists():
         what = "its files are of the other version" if other.exists() else "it is missing"

@@ -62,7 +62,8 @@ def read_batches(
     Both are watched, since dictionaries let a small file say very much.
     """
     try:
-        meta, size = file.metadata.row_group(group), 1
+        meta = file.metadata.row_group(group)
+        size = 1
         for number in range(meta.num_columns):
             column = meta.column(number)
             if (
@@ -78,7 +79,8 @@ def read_batches(
                 size += column.total_uncompressed_size
         if size > limit:
             raise ValueError(f"a row group of {size} bytes: write it in smaller ones")
-        rows, total = max(1, min(65536, _BATCH_BYTES // size)), 0
+        rows = max(1, min(65536, _BATCH_BYTES // size))
+        total = 0
         for batch in file.iter_batches(
             rows, row_groups=[group], columns=list(columns), use_threads=False
         ):

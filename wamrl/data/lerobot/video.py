@@ -38,7 +38,8 @@ class Writer:
             )
         os.environ.setdefault("SVT_LOG", "1")  # errors only
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.count, self.bytes = 0, 0
+        self.count = 0
+        self.bytes = 0
         self._file = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         options = {"g": str(gop), "crf": str(crf)} | CODECS[codec]
         self._stream = self._file.add_stream(codec, rate=fps, options=options)
@@ -67,7 +68,9 @@ class _Decoder:
     """Frames of one file by time; cheap when the times ascend."""
 
     def __init__(self, path: Path, hw: tuple[int, int], fps: float) -> None:
-        self.path, self.hw, self.fps = path, hw, fps
+        self.path = path
+        self.hw = hw
+        self.fps = fps
         # the format is named, since others (playlists) would open further files
         self._file = av.open(str(path), format="mp4")
         try:
@@ -85,7 +88,9 @@ class _Decoder:
             raise
         self._frames: Iterator | None = None
         self._last = None
-        self._run, self._gop = 0, 1  # frames since a key frame, and the most that were ever seen
+        # frames since a key frame, and the most that were ever seen
+        self._run = 0
+        self._gop = 1
         self._reformatter = VideoReformatter()  # to make one per frame costs more than decoding it
 
     def at(self, second: float) -> np.ndarray:

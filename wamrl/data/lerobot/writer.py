@@ -148,7 +148,8 @@ class _Dataset:
     """The draft."""
 
     def __init__(self, root: Path, options: Options) -> None:
-        self.root, self.o = root, options
+        self.root = root
+        self.o = options
         size = options.chunks_size
         self.data = Parquet(Place(root, DATA_PATH, size), options.data_files_size_in_mb)
         self.meta = Parquet(Place(root, _EPISODES_PATH, size), options.data_files_size_in_mb)
@@ -167,12 +168,14 @@ class _Dataset:
         self.tasks: dict[str, int] = {}
         self.rows: list[dict] = []
         self.stats: dict[str, stats.Stats] = {}
-        self.count, self.frames = 0, 0
+        self.count = 0
+        self.frames = 0
         self.shape: dict[str, tuple] = {}
 
     def add(self, episode: Episode) -> None:
         self._check(episode)
-        steps, task = len(episode.actions), self.tasks.setdefault(episode.text, len(self.tasks))
+        steps = len(episode.actions)
+        task = self.tasks.setdefault(episode.text, len(self.tasks))
         frame = np.arange(steps)
         columns = {
             STATE: episode.proprio[:-1],
@@ -208,7 +211,8 @@ class _Dataset:
         row |= {"wamrl/last_state": episode.proprio[-1]}
         self._note_stats(columns, episode.frames[:-1], row)
         self.rows.append(row)
-        self.count, self.frames = self.count + 1, self.frames + steps
+        self.count = self.count + 1
+        self.frames = self.frames + steps
         if len(self.rows) == _BUFFER:
             self._flush()
 

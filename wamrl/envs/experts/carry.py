@@ -43,7 +43,8 @@ class CarryExpert(Expert):
     """Grasp, carry, recover. Reads privileged state."""
 
     def __init__(self, sim: Simulation, grasp: Grasp) -> None:
-        self._sim, self._grasp = sim, grasp
+        self._sim = sim
+        self._grasp = grasp
 
     def action(self) -> np.ndarray:
         target, grip = self._plan()
@@ -52,10 +53,13 @@ class CarryExpert(Expert):
 
     def _plan(self) -> tuple[np.ndarray, float]:
         """Where the hand should go, float64 (3,), and the gripper command."""
-        sim, grasp = self._sim, self._grasp
-        hand, point = sim.hand(), grasp.point(sim)
+        sim = self._sim
+        grasp = self._grasp
+        hand = sim.hand()
+        point = grasp.point(sim)
         error = point - hand
-        aside, above = float(np.linalg.norm(error[:2])), -float(error[2])
+        aside = float(np.linalg.norm(error[:2]))
+        above = -float(error[2])
         if np.linalg.norm(error) < grasp.slack and sim.held(grasp.body):
             return grasp.carry(sim), grasp.effort
         # near a wall a finger may come to rest on it, above the object:
@@ -101,7 +105,8 @@ def over(name: str, height: float, near: float = 0.04, drop: float = 0.0) -> Way
     """
 
     def carry(sim: Simulation) -> np.ndarray:
-        tip, goal = sim.env.data.body(name).xpos.copy(), sim.goal() + (0.0, 0.0, drop)
+        tip = sim.env.data.body(name).xpos.copy()
+        goal = sim.goal() + (0.0, 0.0, drop)
         if np.linalg.norm((goal - tip)[:2]) < near:
             return shift(sim, tip, goal)
         top = max(height, goal[2])
@@ -114,13 +119,15 @@ def over(name: str, height: float, near: float = 0.04, drop: float = 0.0) -> Way
 
 def straight(sim: Simulation) -> np.ndarray:
     """The puck straight to the goal."""
-    tip, goal = sim.env.data.body("obj").xpos.copy(), sim.goal()
+    tip = sim.env.data.body("obj").xpos.copy()
+    goal = sim.goal()
     return shift(sim, tip, goal)
 
 
 def into_shelf(sim: Simulation) -> np.ndarray:
     """In front of the shelf to the goal's height, then forward."""
-    tip, goal = sim.env.data.body("obj").xpos.copy(), sim.goal() + (0.0, 0.0, 0.02)
+    tip = sim.env.data.body("obj").xpos.copy()
+    goal = sim.goal() + (0.0, 0.0, 0.02)
     aligned = abs(tip[0] - goal[0]) < 0.02 and abs(tip[2] - goal[2]) < 0.03
     return shift(
         sim, tip, goal if aligned else np.array([goal[0], min(tip[1], goal[1] - 0.25), goal[2]])
@@ -129,7 +136,8 @@ def into_shelf(sim: Simulation) -> np.ndarray:
 
 def into_hole(sim: Simulation) -> np.ndarray:
     """The peg's head in front of the hole, then along -x."""
-    tip, goal = sim.env.data.site("pegHead").xpos.copy(), sim.goal()
+    tip = sim.env.data.site("pegHead").xpos.copy()
+    goal = sim.goal()
     aligned = np.linalg.norm((tip - goal)[1:]) < 0.012
     return shift(
         sim,
@@ -140,7 +148,8 @@ def into_hole(sim: Simulation) -> np.ndarray:
 
 def onto_peg(sim: Simulation) -> np.ndarray:
     """The ring's centre above the peg, then down."""
-    tip, goal = sim.env.data.site("RoundNut").xpos.copy(), sim.goal()
+    tip = sim.env.data.site("RoundNut").xpos.copy()
+    goal = sim.goal()
     if np.linalg.norm((tip - goal)[:2]) < 0.02:
         return shift(sim, tip, goal - (0.0, 0.0, 0.1))
     high = goal[2] + 0.07
@@ -149,20 +158,16 @@ def onto_peg(sim: Simulation) -> np.ndarray:
 
 def onto_nail(sim: Simulation) -> np.ndarray:
     """The hammer's head in front of the nail, then forward through it."""
-    head, nail = (
-        sim.env.data.geom("HammerHead").xpos.copy(),
-        sim.env.data.site("nailHead").xpos.copy(),
-    )
+    head = sim.env.data.geom("HammerHead").xpos.copy()
+    nail = sim.env.data.site("nailHead").xpos.copy()
     aligned = abs(head[0] - nail[0]) < 0.03 and abs(head[2] - nail[2]) < 0.025
     return shift(sim, head, nail + (0.0, 0.1 if aligned else min(head[1] - nail[1], -0.12), 0.0))
 
 
 def through_handle(sim: Simulation) -> np.ndarray:
     """The stick's end through the jug's handle along +x, then handle and all to the goal."""
-    end, handle = (
-        sim.env.data.site("stick_end").xpos.copy(),
-        sim.env.data.site("insertion").xpos.copy(),
-    )
+    end = sim.env.data.site("stick_end").xpos.copy()
+    handle = sim.env.data.site("insertion").xpos.copy()
     gap = end - handle
     if gap[0] > 0.0 and abs(gap[1]) < 0.04 and abs(gap[2]) < 0.06:
         return shift(sim, handle, np.array([*sim.goal()[:2], handle[2]]))

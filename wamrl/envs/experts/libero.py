@@ -30,7 +30,8 @@ ASIDE, TILT = 0.012, 0.12  # metres and radians allowed when going down
 FINGER = 0.012  # metres from the grip site to the fingertips
 WIDEST = 0.074  # metres that fit between the open fingers
 # metres: half sides along and across the closing direction; above the grip
-PALM, PALM_HEIGHT = (0.11, 0.04), 0.035
+PALM = (0.11, 0.04)
+PALM_HEIGHT = 0.035
 FINGERTIP = (0.015, 0.018)  # half sides, 5 cm to either side when open
 # metres from the way to the middle of a thing that the hand or what it carries might hit
 BESIDE = 0.15
@@ -74,7 +75,8 @@ class Shape:
 
     def at(self, height: float, margin: float = 0.01) -> np.ndarray:
         """Corners, float64 (N, 2), of the parts that reach this height."""
-        low, high = self.corners[..., 2].min(1), self.corners[..., 2].max(1)
+        low = self.corners[..., 2].min(1)
+        high = self.corners[..., 2].max(1)
         there = (low < height + margin) & (high > height - margin)
         return self.corners[there if there.any() else slice(None)][..., :2].reshape(-1, 2)
 
@@ -125,7 +127,9 @@ class PickPlaceExpert(Expert):
         """Where the grip site should go, float64 (3,),
         the closing direction, and the gripper's command.
         """
-        sim, hand, yaw = self._sim, self._sim.hand(), self._yaw()
+        sim = self._sim
+        hand = self._sim.hand()
+        yaw = self._yaw()
         todo = [goal for goal, done in zip(sim.goals, sim.solved(), strict=True) if not done]
         if not todo:
             return hand, yaw, OPEN
@@ -137,7 +141,8 @@ class PickPlaceExpert(Expert):
 
     # ---- not held
     def _approach(self, name: str) -> tuple[np.ndarray, float, float]:
-        sim, hand = self._sim, self._sim.hand()
+        sim = self._sim
+        hand = self._sim.hand()
         shape = shape_of(sim, name)
         grasp = self._grasp(name, shape)
         aside = float(np.linalg.norm((grasp.point - hand)[:2]))
@@ -163,7 +168,8 @@ class PickPlaceExpert(Expert):
 
     # ---- held
     def _carry(self, goal: list[str]) -> tuple[np.ndarray, float]:
-        sim, hand = self._sim, self._sim.hand()
+        sim = self._sim
+        hand = self._sim.hand()
         speed = float(np.abs(sim.data.qvel[sim.env.robots[0]._ref_gripper_joint_vel_indexes]).max())
         if speed > STILL:
             return hand, CLOSE  # lifting before the grip is firm drops it
@@ -183,7 +189,8 @@ class PickPlaceExpert(Expert):
 
     def _target(self, goal: list[str]) -> tuple[np.ndarray, float]:
         """Where the thing's centre should come to, float64 (2,), and the height it has to clear."""
-        sim, where = self._sim, goal[2]
+        sim = self._sim
+        where = goal[2]
         if where in sim.env.object_sites_dict:
             place = sim.data.site(where).xpos[:2].copy()
             owner = sim.env.object_sites_dict[where].parent_name
@@ -208,7 +215,8 @@ class PickPlaceExpert(Expert):
         """How high the things beside the straight way from `start` to `end` reach;
         metres, -inf when there are none.
         """
-        a, way = start[:2], end[:2] - start[:2]
+        a = start[:2]
+        way = end[:2] - start[:2]
         reach = -np.inf
         for other in self._others(*but):
             share = np.clip((other.centre - a) @ way / max(float(way @ way), 1e-9), 0.0, 1.0)
@@ -232,14 +240,19 @@ def best_grasp(
     """Across the narrow side of corners (N, 2), as near to the direction `now` as it may be, and
     clear of other things: points (M, 2) that the palm would hit, and points (K, 2) that the open
     fingers would hit."""
-    best, least = Grasp(np.zeros(3), now), np.inf
+    best = Grasp(np.zeros(3), now)
+    least = np.inf
     for step in range(-18, 18):
         yaw = now + step * pi / 36
         # along the closing direction, across it
         axes = np.array([[cos(yaw), sin(yaw)], [-sin(yaw), cos(yaw)]])
-        mine, at_palm, at_fingers = flat @ axes.T, palm @ axes.T, fingers @ axes.T
-        low, high = mine.min(0), mine.max(0)
-        width, middle = float(high[0] - low[0]), (low + high) / 2
+        mine = flat @ axes.T
+        at_palm = palm @ axes.T
+        at_fingers = fingers @ axes.T
+        low = mine.min(0)
+        high = mine.max(0)
+        width = float(high[0] - low[0])
+        middle = (low + high) / 2
         cost = (
             width
             + 0.006 * abs(step * pi / 36)

@@ -46,13 +46,16 @@ class PressExpert(Expert):
     MetaWorld's own, made for one press, slides along the next box.
     """
 
-    CLEAR, ALIGNED = 0.06, 0.02  # metres: hand in front of the button's face, and beside its axis
+    # metres: hand in front of the button's face, and beside its axis
+    CLEAR = 0.06
+    ALIGNED = 0.02
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
 
     def action(self) -> np.ndarray:
-        hand, button = self._sim.hand(), self._sim.env._get_pos_objects() + (0.0, 0.0, -0.07)
+        hand = self._sim.hand()
+        button = self._sim.env._get_pos_objects() + (0.0, 0.0, -0.07)
         front = button[1] - self.CLEAR
         if np.linalg.norm((hand - button)[[0, 2]]) < self.ALIGNED:
             target = np.array([button[0], hand[1] + 0.1, button[2]])
@@ -67,7 +70,8 @@ class ScriptedExpert(Expert):
     """MetaWorld's own policy for a task."""
 
     def __init__(self, task: str, sim: Simulation) -> None:
-        self._policy, self._sim = scripted_policy(task), sim
+        self._policy = scripted_policy(task)
+        self._sim = sim
 
     def action(self) -> np.ndarray:
         with warnings.catch_warnings():

@@ -90,7 +90,8 @@ class PickExpert(Expert):
         if self._sim.data.qpos[3] > STRAIGHT:
             out = position - self._base
             out = np.array([out[0], out[1], 0.0]) / float(np.linalg.norm(out[:2]))
-            move, spin = -out, np.array([-out[1], out[0], 0.0])
+            move = -out
+            spin = np.array([-out[1], out[0], 0.0])
         return np.clip([*move, *spin, goal.grip], -1.0, 1.0).astype(np.float32)
 
     def _plan(self, hand: np.ndarray, yaw: float) -> Goal:
@@ -134,11 +135,9 @@ class PickExpert(Expert):
         closing = self._sim.hand.fingers[0] < 0.95
         slack = 2.0 if closing else 1.0
         error = point - hand
-        aside, above, askew = (
-            float(np.linalg.norm(error[:2])),
-            -float(error[2]),
-            abs(wrap(goal_yaw - yaw)),
-        )
+        aside = float(np.linalg.norm(error[:2]))
+        above = -float(error[2])
+        askew = abs(wrap(goal_yaw - yaw))
         if aside < slack * NEAR and abs(above) < slack * DEEP and askew < slack * ALIGNED:
             return Goal(point=point, yaw=goal_yaw, grip=CLOSE)
         if aside < slack * NEAR and askew < slack * ALIGNED and not (closing and above > 0.03):

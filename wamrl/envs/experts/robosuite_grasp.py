@@ -43,7 +43,8 @@ class Shape:
 
 def shape(sim: Simulation, body: str) -> Shape:
     """The box of a thing's last colliding geom: its only one, or the handle of a nut."""
-    geom, data = sim.parts(body)[-1], sim.data
+    geom = sim.parts(body)[-1]
+    data = sim.data
     axes = data.geom_xmat[geom].reshape(3, 3).copy()
     box = sim.model.geom_aabb[geom]
     return Shape(center=data.geom_xpos[geom] + axes @ box[:3], axes=axes, half=box[3:].copy())
@@ -89,5 +90,6 @@ def turn(goal: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Axis-angle vector (3,) of goal now^T, radians."""
     a = goal @ now.T
     axis = np.array([a[2, 1] - a[1, 2], a[0, 2] - a[2, 0], a[1, 0] - a[0, 1]])
-    sine, cosine = float(np.linalg.norm(axis)) / 2, (float(np.trace(a)) - 1) / 2
+    sine = float(np.linalg.norm(axis)) / 2
+    cosine = (float(np.trace(a)) - 1) / 2
     return np.zeros(3) if sine < 1e-9 else axis / (2 * sine) * atan2(sine, cosine)

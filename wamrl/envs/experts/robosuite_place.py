@@ -31,7 +31,8 @@ class Place(ABC):
     floor = 0.8  # metres: height of what it lies on before
 
     def __init__(self, sim: Simulation, body: str) -> None:
-        self._sim, self._body = sim, body
+        self._sim = sim
+        self._body = body
         self._root = sim.model.body(f"{body}_main").id
 
     @abstractmethod
@@ -80,7 +81,8 @@ class OnCube(Place):
     """Above the other cube, down until it touches, let go."""
 
     def carry(self) -> Carry:
-        thing, base = shape(self._sim, self._body), shape(self._sim, "cubeB")
+        thing = shape(self._sim, self._body)
+        base = shape(self._sim, "cubeB")
         gap = thing.bottom - base.top
         aside = base.center - thing.center
         aside[2] = 0.0
@@ -92,7 +94,8 @@ class OnCube(Place):
         return aside + (0.04 - gap) * UP, 0.0, False
 
     def done(self) -> bool:
-        thing, base = shape(self._sim, self._body), shape(self._sim, "cubeB")
+        thing = shape(self._sim, self._body)
+        base = shape(self._sim, "cubeB")
         off = float(np.linalg.norm((thing.center - base.center)[:2]))
         letting_go = self._sim.hand.fingers[0] > -0.95
         return off < 0.02 and abs(thing.bottom - base.top) < 0.012 and letting_go
@@ -102,7 +105,8 @@ class OnPeg(Place):
     """A nut's ring over its peg: lift, turn the square one, go above, down, let go."""
 
     # metres: height of the ring's centre over the pegs, error aside when going down
-    ABOVE, NARROW = 0.965, 0.005
+    ABOVE = 0.965
+    NARROW = 0.005
     REACH = 0.74  # metres from the arm's base, horizontal, for the hand over the peg
 
     def __init__(self, sim: Simulation, body: str) -> None:
@@ -121,7 +125,8 @@ class OnPeg(Place):
 
     def carry(self) -> Carry:
         aside, height = self._offset()
-        off, spin = float(np.linalg.norm(aside)), self._spin()
+        off = float(np.linalg.norm(aside))
+        spin = self._spin()
         threaded = off < 0.012 and height < 0.145
         if threaded or (off < self.NARROW and abs(spin) < 0.08):
             return aside - 0.05 * UP, spin, height < 0.06
@@ -136,7 +141,8 @@ class OnPeg(Place):
         """
         sim = self._sim
         position, turned = sim.hand.pose()
-        hand, arm = yaw_of(turned), (position - self.position())[:2]
+        hand = yaw_of(turned)
+        arm = (position - self.position())[:2]
         x, y, _ = sim.data.xmat[self._root].reshape(3, 3)[:, 0]
         first, step = (-atan2(y, x), pi / 2) if self._square else (0.0, pi / 4)
         spins = [wrap(first + k * step) for k in range(round(2 * pi / step))]
@@ -223,7 +229,8 @@ class InBin(Place):
         """10 for each finger, 1 for each end of the palm, that would come down on a wall."""
         count = 0.0
         for distance, weight in ((0.05, 10.0), (-0.05, 10.0), (0.09, 1.0), (-0.09, 1.0)):
-            x, y = center[0] + distance * cos(yaw), center[1] + distance * sin(yaw)
+            x = center[0] + distance * cos(yaw)
+            y = center[1] + distance * sin(yaw)
             walls = [abs(y - wall) for wall in self.Y_WALLS] + [
                 abs(x - wall) for wall in self.X_WALLS[int(y < 0.015)]
             ]
@@ -239,5 +246,6 @@ class InBin(Place):
 
     def _low(self) -> bool:
         """Low enough to let go."""
-        bottom, hand = shape(self._sim, self._body).bottom, self._sim.hand.pose()[0][2]
+        bottom = shape(self._sim, self._body).bottom
+        hand = self._sim.hand.pose()[0][2]
         return bottom < self.floor + 0.02 or (hand < self.LOWEST and bottom < self.floor + 0.05)
