@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class CellResult:
     recovery: tuple[int, int] | None  # episodes with more than one attempt, and how many of these succeeded
     curve: tuple[tuple[float, float], ...]  # (control steps before, success on fresh training states), exploring
     evaluated: tuple[tuple[float, float], ...] = ()  # (episodes so far, success on held-out states), deployed sampler
+    # K -> success, bool (E,), of the same model on the task with K sub-goals; without its own K
+    lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -39,6 +41,11 @@ class CellResult:
     def reached(self, stage: int) -> np.ndarray:
         """float (E,): at least `stage` sub-goals were completed; the last one is success itself."""
         return (self.success if stage == self.goals else self.stages_done >= stage).astype(float)
+
+    def at_length(self, goals: int) -> np.ndarray | None:
+        """float (E,): success on the task with `goals` sub-goals; None if it was not evaluated there."""
+        won = self.success if goals == self.goals else self.lengths.get(goals)
+        return None if won is None else won.astype(float)
 
 
 def from_summary(
@@ -61,6 +68,7 @@ def from_summary(
             mean_length=after["mean_length"], control_steps=summary["control_steps"],
             seconds=summary["seconds"], error_over_copy=after["error_over_copy"], recovery=_recovery(after),
             curve=tuple(curve), evaluated=tuple(evaluated),
+            lengths={int(k): np.array(v["success"], bool) for k, v in summary.get("lengths", {}).items()},
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again") from error
@@ -99,6 +107,11 @@ class Results:
     def goals(self, task: str) -> int:
         return next(c.goals for c in self.cells if c.task == task)
 
+    def lengths(self, task: str) -> list[int]:
+        """Every K that some cell of the task was evaluated at, its own too; empty if that is the only one."""
+        other = {k for c in self.cells if c.task == task for k in c.lengths}
+        return sorted(other | {self.goals(task)}) if other else []
+
     def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Per seed that has both arms: success of `against` and of `arm`, bool (E,), on the states both finished."""
         found = {}
@@ -122,3 +135,8 @@ class Results:
         cells = self.of(task, arm)
         values = [c.reached(c.goals if stage is None else stage) for c in cells]
         return hierarchical([values], bounds=(0, 1))
+
+    def at_length(self, task: str, arm: str, goals: int) -> Estimate | None:
+        """Success on the task with `goals` sub-goals, over the seeds evaluated there; None without any."""
+        values = [won for c in self.of(task, arm) if (won := c.at_length(goals)) is not None]
+        return hierarchical([values], bounds=(0, 1)) if values else None
