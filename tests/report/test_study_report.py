@@ -211,7 +211,7 @@ def test_the_horizon_is_over_lengths_where_there_are_any(tmp_path, monkeypatch, 
         assert set(lines) == {"base", "wamrl"}, "an arm that has one length only is no curve"
         assert lines["wamrl"][:, 1] == pytest.approx([90, 80, 15])
         assert lines["wamrl"][:, 0].round().tolist() == [1, 2, 3]
-        assert (np.abs(lines["wamrl"][:, 0] - lines["base"][:, 0]) > 0.1).all()
+        assert (np.abs(lines["wamrl"][:, 0] - lines["base"][:, 0]) > 0.05).all()
     else:
         assert set(lines) == set(ARMS) and lines["wamrl"][-1, 1] == pytest.approx(80)
 

@@ -61,7 +61,7 @@ def _length_plot(path: Path, results: Results, task: str, style: Style) -> None:
     figure, axes = _figure(8.2, 4.8)
     axes.axvline(own, color="#bbbbbb", linewidth=0.8, linestyle=":")
     for i, arm in enumerate(arms):
-        shift = 0.36 * (i / max(1, len(arms) - 1) - 0.5)
+        shift = min(0.06, 0.4 / len(arms)) * (i - (len(arms) - 1) / 2)
         known = [(k, e) for k in lengths if (e := results.at_length(task, arm, k)) is not None]
         x = np.array([k + shift for k, _ in known])
         low, value, high = (100 * np.array([getattr(e, n) for _, e in known]) for n in ("low", "value", "high"))
