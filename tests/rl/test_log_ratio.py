@@ -48,7 +48,7 @@ def sampled(wam: WAM, flow: FlowConfig = FINE, n: int = 64) -> ActorBatch:
         advantage=number[1],
         value=torch.zeros(n),
         returns=number[2],
-        episode=torch.arange(n),
+        state=torch.arange(n),
     )
 
 
