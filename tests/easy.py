@@ -31,5 +31,10 @@ class EasyEnv(PointEnv):
         result = super().step(action)
         if result.success or np.linalg.norm(self.position - self.goal) >= self.radius:
             return result
-        self._over = True
-        return replace(result, success=True, terminated=True, truncated=False, stages=1)
+        self._done += 1
+        success = self._done == self.spec.stages
+        truncated = result.truncated and not success
+        self._over = success or truncated
+        return replace(
+            result, success=success, terminated=success, truncated=truncated, stages=self._done
+        )

@@ -122,8 +122,9 @@ def test_two_ranks_resume_bitwise(both, where):
 def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
     with tiny.CONFIG.pool().build() as pool:
         ranks.resume(ranks.RUNS["ppo"], pool, both[1] / "ppo" / "step1", tmp_path / "alone")
+    # Sums in another order: the value head's epochs carry that into the second iteration.
     assert (
-        distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed")) < 1e-6
+        distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed")) < 2e-6
     )
     assert len(list(checkpoint.load_parts(tmp_path / "alone"))) == 1
 

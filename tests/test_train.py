@@ -456,7 +456,7 @@ def test_the_own_share_is_all_or_nothing_where_there_is_one_kind(demo_share):
 
 
 def test_co_training_is_off_unless_named():
-    assert not OnlineSFTConfig().actor and OnlineSFTConfig().clone == "noise_free"
+    assert not OnlineSFTConfig().actor and OnlineSFTConfig().clone == "executed"
 
 
 def test_rare_successes_weigh_most(pool):

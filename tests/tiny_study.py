@@ -18,12 +18,13 @@ TRAIN = replace(tiny.CONFIG.train, iterations=2)
 def study() -> StudyConfig:
     run = replace(tiny.CONFIG, train=TRAIN, eval=replace(tiny.CONFIG.eval, every=1))
     near, far = (replace(run, env=EasyConfig(radius=r)) for r in (0.6, 0.5))
+    lengths = ((2, EasyConfig(radius=0.6, stages=2)),)
     return StudyConfig(
         name="tiny",
         seeds=(0, 1),
         jobs=2,
         tasks=(
-            StudyTask(name="near", kind="short", config=near),
+            StudyTask(name="near", kind="short", config=near, lengths=lengths),
             StudyTask(name="far", kind="staged", config=far),
         ),
         arms=tuple(a for a in ARMS if a.name in ("actor_success", "wamrl")),

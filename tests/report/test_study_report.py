@@ -9,10 +9,12 @@ from matplotlib.image import imread
 from wamrl.report.claims import Claim
 from wamrl.report.numbers import ratio_text
 from wamrl.report.study_data import CellResult, Results, from_summary
-from wamrl.report.study_plots import learning_plot, styles
+from wamrl.report.study_plots import horizon_plot, learning_plot, styles
 from wamrl.report.study_report import StudyText, write_study
 from wamrl.report.study_tables import (
     comparison_rows,
+    length_states,
+    length_table,
     mean_ratios,
     recovery_table,
     result_row,
@@ -230,3 +232,81 @@ def test_learning_curves_are_the_evaluations_where_there_are_any(tmp_path, monke
         assert line == pytest.approx(np.array(expected))
     assert ("episodes" in x_label) == during == ("held-out" in title)
     assert ("control steps" in x_label) != during
+
+
+def at_lengths(arms=("base", "wamrl"), seeds=(0, 1)) -> list[CellResult]:
+    """Of 10 states, K = 1 wins 9 and K = 3 one more per seed;
+    the task's own K = 2 wins `WINS` of 20.
+    """
+    return [
+        replace(c, lengths={1: np.arange(10) < 9, 3: np.arange(10) <= c.seed})
+        if c.arm in arms and c.seed in seeds
+        else c
+        for c in CELLS
+    ]
+
+
+def test_success_at_other_lengths_is_that_of_the_seeds_evaluated_there():
+    results = Results(at_lengths(), list(ARMS), ("reach",))
+    assert results.lengths("reach") == [1, 2, 3] and RESULTS.lengths("reach") == []
+    longest = results.at_length("reach", "wamrl", 3)
+    assert (longest.value, longest.seeds, longest.episodes) == (pytest.approx(0.15), 2, 20)
+    assert results.at_length("reach", "wamrl", 2) == results.rate("reach", "wamrl")
+    assert results.at_length("reach", "actor_success", 3) is None
+    head, _, base, actor, wamrl = length_table(results, "reach").splitlines()
+    assert head == "| arm | K = 1 | K = 2 (trained) | K = 3 | sampler |"
+    assert "90.0 [" in base and "40.0 [" in base and "zero, zero, zero" in base
+    assert actor.startswith("| `actor_success` | - | 50.0 [") and "15.0 [" in wamrl
+    words = (
+        "K = 1: 20 episodes of 2 seeds; K = 2: 60 episodes of 3 seeds; K = 3: 20 episodes of 2 "
+        "seeds"
+    )
+    assert length_states(results, "reach") == words
+
+
+def test_a_summary_gives_its_lengths():
+    after = {
+        "starts": [0],
+        "success": [1],
+        "stages": 3,
+        "mean_length": 3.0,
+        "error_over_copy": {},
+    }
+    summary = {"arms": {"after": after}, "stages_done": [3], "control_steps": 9, "seconds": 1.0}
+    names = {"task": "reach", "kind": "staged", "arm": "base", "seed": 0, "curve": []}
+    assert from_summary(summary, **names).lengths == {}
+    summary["lengths"] = {"4": {"success": [0, 1], "starts": [0, 1], "successes": 1, "episodes": 2}}
+    assert from_summary(summary, **names).at_length(4).tolist() == [0, 1]
+    assert from_summary(summary, **names).at_length(3).tolist() == [1]
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_the_horizon_is_over_lengths_where_there_are_any(tmp_path, monkeypatch, evaluated):
+    cells = at_lengths() if evaluated else CELLS
+    drawn = {}
+
+    def look(figure, axes, path, title):
+        drawn["lines"] = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
+        drawn["words"] = axes.get_xlabel(), axes.get_ylabel()
+
+    monkeypatch.setattr("wamrl.report.study_plots._finish", look)
+    horizon_plot(
+        tmp_path / "h.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS))
+    )
+    lines, (x_label, y_label) = drawn["lines"], drawn["words"]
+    assert ("K" in x_label and "success" in y_label) == evaluated == ("at least" not in y_label)
+    if evaluated:
+        assert set(lines) == {"base", "wamrl"}, "an arm that has one length only is no curve"
+        assert lines["wamrl"][:, 1] == pytest.approx([90, 80, 15])
+        assert lines["wamrl"][:, 0].round().tolist() == [1, 2, 3]
+        assert (np.abs(lines["wamrl"][:, 0] - lines["base"][:, 0]) > 0.05).all()
+    else:
+        assert set(lines) == set(ARMS) and lines["wamrl"][-1, 1] == pytest.approx(80)
+
+
+def test_the_report_shows_lengths_also_of_a_task_of_one_sub_goal(tmp_path):
+    cells = [replace(c, goals=1, lengths={2: c.success[:10]}) for c in CELLS]
+    write_study(tmp_path, cells, text(tasks=("reach",)))
+    report = (tmp_path / "report.md").read_text()
+    assert "| arm | K = 1 (trained) | K = 2 | sampler |" in report and "horizon_reach.png" in report
+    assert "K = 2: 30 episodes of 3 seeds" in report and "at least k sub-goals" not in report

@@ -5,7 +5,7 @@ one `CellResult` per finished cell, and the groupings of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class CellResult:
     curve: tuple[tuple[float, float], ...]
     # (episodes so far, success on held-out states), deployed sampler
     evaluated: tuple[tuple[float, float], ...] = ()
+    # K -> success, bool (E,), of the same model on the task with K sub-goals; without its own K
+    lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -46,6 +48,13 @@ class CellResult:
     def reached(self, stage: int) -> np.ndarray:
         """float (E,): at least `stage` sub-goals were completed; the last one is success itself."""
         return (self.success if stage == self.goals else self.stages_done >= stage).astype(float)
+
+    def at_length(self, goals: int) -> np.ndarray | None:
+        """float (E,): success on the task with `goals` sub-goals;
+        None if it was not evaluated there.
+        """
+        won = self.success if goals == self.goals else self.lengths.get(goals)
+        return None if won is None else won.astype(float)
 
 
 def from_summary(
@@ -78,6 +87,9 @@ def from_summary(
             recovery=_recovery(after),
             curve=tuple(curve),
             evaluated=tuple(evaluated),
+            lengths={
+                int(k): np.array(v["success"], bool) for k, v in summary.get("lengths", {}).items()
+            },
         )
     except (KeyError, TypeError) as error:
         raise ValueError(
@@ -120,6 +132,13 @@ class Results:
     def goals(self, task: str) -> int:
         return next(c.goals for c in self.cells if c.task == task)
 
+    def lengths(self, task: str) -> list[int]:
+        """Every K that some cell of the task was evaluated at, its own too;
+        empty if that is the only one.
+        """
+        other = {k for c in self.cells if c.task == task for k in c.lengths}
+        return sorted(other | {self.goals(task)}) if other else []
+
     def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Per seed that has both arms: success of `against` and of `arm`,
         bool (E,), on the states both finished.
@@ -149,3 +168,10 @@ class Results:
         cells = self.of(task, arm)
         values = [c.reached(c.goals if stage is None else stage) for c in cells]
         return hierarchical([values], bounds=(0, 1))
+
+    def at_length(self, task: str, arm: str, goals: int) -> Estimate | None:
+        """Success on the task with `goals` sub-goals,
+        over the seeds evaluated there; None without any.
+        """
+        values = [won for c in self.of(task, arm) if (won := c.at_length(goals)) is not None]
+        return hierarchical([values], bounds=(0, 1)) if values else None

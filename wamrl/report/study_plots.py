@@ -71,9 +71,44 @@ def arms_plot(path: Path, results: Results, task: str, style: Style) -> None:
 
 
 def horizon_plot(path: Path, results: Results, task: str, style: Style) -> None:
-    """Share of evaluation episodes that completed at least k sub-goals,
-    per arm, pooled over seeds.
+    """Success against the number of sub-goals K, where the models were evaluated at several.
+
+    Else the share of evaluation episodes that completed at least k sub-goals, per arm, over seeds.
     """
+    if results.lengths(task):
+        _length_plot(path, results, task, style)
+    else:
+        _stage_plot(path, results, task, style)
+
+
+def _length_plot(path: Path, results: Results, task: str, style: Style) -> None:
+    """One line per arm, its 95 % interval as a band and bars; arms are a little apart in K."""
+    arms, lengths, own = results.arms, results.lengths(task), results.goals(task)
+    arms = [a for a in arms if any(c.lengths for c in results.of(task, a))]
+    figure, axes = _figure(8.2, 4.8)
+    axes.axvline(own, color="#bbbbbb", linewidth=0.8, linestyle=":")
+    for i, arm in enumerate(arms):
+        shift = min(0.06, 0.4 / len(arms)) * (i - (len(arms) - 1) / 2)
+        known = [(k, e) for k in lengths if (e := results.at_length(task, arm, k)) is not None]
+        x = np.array([k + shift for k, _ in known])
+        low, value, high = (
+            100 * np.array([getattr(e, n) for _, e in known]) for n in ("low", "value", "high")
+        )
+        axes.fill_between(x, low, high, color=style[arm]["color"], alpha=0.10, linewidth=0)
+        bars = np.maximum([value - low, high - value], 0)
+        look = {**style[arm], "markersize": 5.5, "linewidth": 1.4, "elinewidth": 0.9, "label": arm}
+        axes.errorbar(x, value, bars, **look)
+    axes.set_xticks(lengths, [f"{k}\n(trained)" if k == own else f"{k}" for k in lengths])
+    x_label, y_label = "sub-goals K of the task", "success, deployed sampler, %"
+    axes.set(
+        xlabel=x_label, ylabel=y_label, ylim=(-2, 102), xlim=(lengths[0] - 0.4, lengths[-1] + 0.4)
+    )
+    _legend(axes)
+    title = f"{task} ({results.kind(task)}): the same models on K sub-goals, 95 % intervals"
+    _finish(figure, axes, path, title)
+
+
+def _stage_plot(path: Path, results: Results, task: str, style: Style) -> None:
     arms, goals = [a for a in results.arms if results.of(task, a)], results.goals(task)
     figure, axes = _figure(8.2, 4.4)
     for i, arm in enumerate(arms):

@@ -29,6 +29,11 @@ points, else *undecided*. "Does not help" is *not supported* if low > 0, *suppor
 {margin:g} points, else *undecided*. Fewer than {seeds} seeds decide nothing."""
 
 
+_LENGTHS = """\
+Success (%) at K sub-goals of the same models, trained at one K only, by their deployed sampler;
+the same initial states for all arms ({states}):"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyText:
     """What a report says beside numbers. `arms`: name -> what it tests;
@@ -101,7 +106,11 @@ def _paragraphs(results: Results, comparisons: list[dict], text: StudyText) -> l
                 "Episodes (%) that completed at least k sub-goals:",
                 study_tables.horizon_table(results, task),
             ]
-            lines.append(f"![sub-goals](horizon_{task}.png)")
+        if results.lengths(task):
+            lines.append(_LENGTHS.format(states=study_tables.length_states(results, task)))
+            lines.append(study_tables.length_table(results, task))
+        if results.goals(task) > 1 or results.lengths(task):
+            lines.append(f"![horizon](horizon_{task}.png)")
         lines.append(f"![learning curves](learning_{task}.png)")
     lines += ["## Over tasks", study_tables.iqm_table(results)]
     if recovery := study_tables.recovery_table(results):

@@ -226,6 +226,34 @@ def horizon_table(results: Results, task: str) -> str:
     return markdown(["arm", *(f"k = {k}" for k in stages)], rows)
 
 
+def length_table(results: Results, task: str) -> str:
+    """Success (%) of the same models on the task with K sub-goals; "-" where none was evaluated."""
+    lengths, own = results.lengths(task), results.goals(task)
+    rows = []
+    for arm in results.arms:
+        if not (cells := results.of(task, arm)):
+            continue
+        found = [results.at_length(task, arm, k) for k in lengths]
+        shown = ["-" if e is None else percent(e) for e in found]
+        rows.append([f"`{arm}`", *shown, ", ".join(c.sampler for c in cells)])
+    heads = [f"K = {k}" + (" (trained)" if k == own else "") for k in lengths]
+    return markdown(["arm", *heads, "sampler"], rows)
+
+
+def length_states(results: Results, task: str) -> str:
+    """In words: seeds x initial states behind each column of `length_table`,
+    of the arm that has most.
+    """
+    found = []
+    for k in results.lengths(task):
+        estimates = [
+            results.at_length(task, arm, k) for arm in results.arms if results.of(task, arm)
+        ]
+        most = max((e.seeds, e.episodes) for e in estimates if e is not None)
+        found.append(f"K = {k}: {most[1]} episodes of {most[0]} seeds")
+    return "; ".join(found)
+
+
 def recovery_table(results: Results) -> str:
     """Empty where no environment counts attempts."""
     rows = []

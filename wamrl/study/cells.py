@@ -17,20 +17,26 @@ import torch
 
 from wamrl import checkpoint, report
 from wamrl.config import Config
-from wamrl.datasets import load_data, record
+from wamrl.datasets import env_spec, load_data, record
 from wamrl.deploy import deploy, log_arm, save_wam
+from wamrl.envs.base import EnvConfig
 from wamrl.envs.workers import Pool
 from wamrl.experiment import Arm as Evaluated
 from wamrl.experiment import compare, difference, fine_tune, improve, load_wam, measure
-from wamrl.log import Logger, read_metrics, resolved
+from wamrl.log import Logger, bar, console, read_metrics, resolved
 from wamrl.models.base import WAM
 from wamrl.report.study_data import CellResult, from_summary
+from wamrl.rollout import collect
 from wamrl.runs.videos import write_videos
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.train import Learner
+from wamrl.types import Start
 
 SUMMARY, LOCK, LOG = "summary.json", ".lock", "log.txt"
 BUSY = 75  # exit code of a cell that another process is running (EX_TEMPFAIL)
+LENGTH_EPISODES = 100  # at each other length of a task; fewer where `eval.episodes` is less
+
+Lengths = tuple[tuple[int, EnvConfig], ...]
 
 
 def finished(out: Path, cell: Cell) -> bool:
@@ -66,10 +72,12 @@ def run_cell(study: StudyConfig, cell: Cell, out: Path) -> bool:
             return True
         _open_folder(cfg, folder)
         torch.set_num_threads(cfg.threads)
+        lengths = study.task(cell).lengths
+        _require_same_layout(cfg, lengths)
         if cell.arm == BASE:
-            _base(cfg, folder, study.videos)
+            _base(cfg, folder, study.videos, lengths)
         else:
-            _arm(cfg, folder, cell.base.folder(out), study.videos)
+            _arm(cfg, folder, cell.base.folder(out), study.videos, lengths)
         tidy(folder, study.keep_models)
     return True
 
@@ -88,7 +96,29 @@ def _open_folder(cfg: Config, folder: Path) -> None:
         )
 
 
-def _base(cfg: Config, folder: Path, videos: int) -> None:
+def _require_same_layout(cfg: Config, lengths: Lengths) -> None:
+    """Before anything is trained: ValueError if the model could not act at one of the lengths."""
+    if not lengths:
+        return
+    own = env_spec(cfg)
+    for goals, env in lengths:
+        spec = env_spec(replace(cfg, env=env))
+        if spec.stages != goals or spec.stages == own.stages:
+            raise ValueError(
+                f"length K = {goals} has an environment of {spec.stages} sub-goals and the task "
+                "itself has "
+                f"{own.stages}: give an environment of K sub-goals, other than the task's"
+            )
+        for name in ("views", "image_hw", "action_dim", "proprio_dim", "action_low", "action_high"):
+            if getattr(spec, name) != getattr(own, name):
+                raise ValueError(
+                    f"length K = {goals} has {name} {getattr(spec, name)} and the task "
+                    f"{getattr(own, name)}: "
+                    "give an environment that looks and acts as the task's own"
+                )
+
+
+def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
     """Demonstrations, fine-tuning, evaluation."""
     begin = time.monotonic()
     record(cfg, folder)
@@ -104,10 +134,12 @@ def _base(cfg: Config, folder: Path, videos: int) -> None:
         deploy(cfg, wam, pool, cfg.flow.at(1.0))
         save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
         evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
-    _finish(cfg, folder, evaluated, {}, control_steps=0, seconds=time.monotonic() - begin)
+    seconds = time.monotonic() - begin
+    other = _at_lengths(cfg, wam, lengths)
+    _finish(cfg, folder, evaluated, {}, control_steps=0, seconds=seconds, lengths=other)
 
 
-def _arm(cfg: Config, folder: Path, base: Path, videos: int) -> None:
+def _arm(cfg: Config, folder: Path, base: Path, videos: int, lengths: Lengths) -> None:
     """The online loop from the base model of the same task and seed, then evaluation."""
     wam, data = load_wam(cfg, base / "checkpoints" / "base"), load_data(cfg, base)
     before = report.read_summary(base / SUMMARY)["arms"]["after"]
@@ -122,7 +154,10 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int) -> None:
             evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
             log_arm(logger, folder, learner.iteration, evaluated.summary(cfg), {})
     steps = sum(row.get("rollout/steps", 0) for row in read_metrics(folder))
-    _finish(cfg, folder, evaluated, before, control_steps=int(steps), seconds=seconds)
+    other = _at_lengths(cfg, wam, lengths)
+    _finish(
+        cfg, folder, evaluated, before, control_steps=int(steps), seconds=seconds, lengths=other
+    )
 
 
 def _evaluate(cfg: Config, wam: WAM, pool: Pool, heldout, folder: Path, videos: int) -> Evaluated:
@@ -132,12 +167,50 @@ def _evaluate(cfg: Config, wam: WAM, pool: Pool, heldout, folder: Path, videos: 
     return evaluated
 
 
+def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
+    """Success of the deployed sampler at every other length of the task, for summary.json, by K.
+
+    The same states, and the same noise, for every model of a seed:
+    the first ones of the split `eval`.
+    """
+    found, episodes = {}, min(LENGTH_EPISODES, cfg.eval.episodes)
+    starts = [Start(split="eval", index=i) for i in range(episodes)]
+    options = {"seed": cfg.seed, "sampler": wam.sampler, "cache_mb": 0.0}
+    for goals, env in lengths:
+        with (
+            replace(cfg, env=env).pool().build() as pool,
+            bar(f"evaluating at K = {goals}", episodes) as advance,
+        ):
+            rollout = collect(wam, pool, starts, cfg.flow.at(1.0), on_done=advance, **options)
+        wins, n = int(rollout.success.sum()), len(rollout.success)
+        found[str(goals)] = {
+            "successes": wins,
+            "episodes": n,
+            "success": rollout.success.int().tolist(),
+            "starts": [s.index for s in rollout.starts],
+            "sampler": wam.sampler,
+            "env": resolved(env),
+        }
+        console.print(
+            f"K = {goals}, sampler {wam.sampler!r}: {wins}/{n} = {wins / n:.1%}", markup=False
+        )
+    return found
+
+
 def _finish(
-    cfg: Config, folder: Path, after: Evaluated, before: dict, *, control_steps: int, seconds: float
+    cfg: Config,
+    folder: Path,
+    after: Evaluated,
+    before: dict,
+    *,
+    control_steps: int,
+    seconds: float,
+    lengths: dict[str, dict],
 ) -> None:
     """summary.json, written last and at once: with it the cell is finished."""
     arms = {"after": after.summary(cfg)} | ({"before": before} if before else {})
     pairs = {"after - before": compare(_outcomes(before, after), after)} if before else {}
+    more = {"lengths": lengths} if lengths else {}
     report.write_summary(
         folder / SUMMARY,
         arms,
@@ -145,6 +218,7 @@ def _finish(
         control_steps=control_steps,
         stages_done=after.stages.tolist(),
         seconds=seconds,
+        **more,
     )
 
 
@@ -178,7 +252,16 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
             curve.append((steps, row["rollout/success_fresh"]))
         steps += row.get("rollout/steps", 0)
     evaluated = [(episodes, row["eval/success"]) for episodes, row in report.evaluations(rows)]
-    kind = next(t.kind for t in study.tasks if t.name == cell.task)
+    task = study.task(cell)
     summary = report.read_summary(folder / SUMMARY)
-    names = {"task": cell.task, "kind": kind, "arm": cell.arm, "seed": cell.seed}
+    saved = summary.get("lengths", {})  # none in cells of before the task had any
+    for goals, env in task.lengths:
+        if str(goals) in saved and (
+            fault := difference(saved[str(goals)]["env"], resolved(env), "env")
+        ):
+            raise ValueError(
+                f"{folder} was evaluated at K = {goals} in another environment ({fault}): "
+                "delete the cell, or use the study that made it"
+            )
+    names = {"task": cell.task, "kind": task.kind, "arm": cell.arm, "seed": cell.seed}
     return from_summary(summary, **names, curve=curve, evaluated=evaluated)

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from wamrl.config import Config
+from wamrl.envs.base import EnvConfig
 from wamrl.log import resolved
 from wamrl.report.claims import KINDS, Claim, Kind
 
@@ -32,6 +33,19 @@ class StudyTask:
     kind: Kind
     config: Config  # of the base, and of every arm except for what the arm changes
     arms: tuple[str, ...] | None = None  # names of the arms that run here; None: all
+    # Other lengths of the task, (K sub-goals, environment): every finished model is evaluated there
+    # too, untrained for it. The task's own length is evaluated anyway.
+    lengths: tuple[tuple[int, EnvConfig], ...] = ()
+
+    def check_lengths(self) -> None:
+        """Raise ValueError unless each K >= 1 stands once, with an environment that is possible."""
+        counts = [k for k, _ in self.lengths]
+        if any(k < 1 for k in counts) or len(set(counts)) < len(counts):
+            raise ValueError(
+                f"study: task {self.name} has lengths K = {counts}; give each K >= 1 once"
+            )
+        for _, env in self.lengths:
+            env.validate()
 
 
 @dataclass(frozen=True, order=True)
@@ -109,6 +123,7 @@ class StudyConfig:
                     f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to "
                     "`arms`"
                 )
+            task.check_lengths()
             for arm in self.arms_of(task):
                 self._check_fair(task, arm)
         known = {BASE} | {a.name for a in self.arms}
@@ -150,15 +165,22 @@ class StudyConfig:
         """The run of one cell; ValueError if the study has no such cell."""
         if cell not in self.cells():
             raise ValueError(f"the study {self.name} has no cell {cell}: name one as TASK/ARM/SEED")
-        cfg = next(t.config for t in self.tasks if t.name == cell.task)
+        cfg = self.task(cell).config
         if cell.arm != BASE:
             cfg = next(a for a in self.arms if a.name == cell.arm).change(cfg)
         return replace(
             cfg, name=f"{self.name}-{cell.task}-{cell.arm}", seed=cell.seed, threads=self.threads
         )
 
+    def task(self, cell: Cell) -> StudyTask:
+        return next(t for t in self.tasks if t.name == cell.task)
+
     def identity(self) -> dict:
-        """What must be equal to go on in a folder: all that decides numbers, as plain JSON."""
+        """What must be equal to go on in a folder: all that decides numbers, as plain JSON.
+
+        Not the other lengths of a task: they may be added later, since they change no other number.
+        Each cell says itself in which environments it was evaluated.
+        """
         tasks = {
             t.name: {"kind": t.kind, "base": resolved(t.config)}
             | {"arms": {a.name: resolved(a.change(t.config)) for a in self.arms_of(t)}}
