@@ -29,7 +29,9 @@ from wamrl.train import Learner
 ACTOR = replace(tiny.CONFIG.train.actor, lr=2e-5, value_lr=1e-4, eps=1e-5)
 ONLINE = replace(tiny.CONFIG.train.online, world_lr=2e-5, actor_lr=2e-5)
 RUNS = {
-    "ppo": tiny.train_config(groups=10, actor=ACTOR, online=replace(ONLINE, micro=3)),
+    "ppo": tiny.train_config(
+        groups=10, actor=replace(ACTOR, transitions=1), online=replace(ONLINE, micro=3)
+    ),
     "grpo": tiny.train_config(
         actor=replace(ACTOR, algorithm="grpo"),
         online=ONLINE,

@@ -171,14 +171,9 @@ class Plan(Batch):
             log_prob=self.chain_log_prob,
         )
 
-    def some(self, count: int, generator: torch.Generator) -> Plan:
-        """With `count` random transitions of each chunk's chain: the update costs so much less, and
-        its gradient is the same in expectation (but for a factor that Adam does not see)."""
-        size = self.chain_step.shape[1]
-        if count >= size:
-            return self
-        order = torch.rand(len(self), size, generator=generator).argsort(1)
-        chosen = order[:, :count].sort(1).values.to(self.chain_step.device)
+    def some(self, chosen: Tensor) -> Plan:
+        """With the transitions `chosen`, int64 (B, C), of each chunk's chain."""
+        chosen = chosen.to(self.chain_step.device)
         rows = torch.arange(len(self), device=chosen.device)[:, None]
         return replace(
             self,
