@@ -24,4 +24,5 @@ done
 for recipe in "${controls[@]}"; do
     for seed in 0 1 2; do echo "$recipe $seed"; done
 done | xargs -P 2 -L 1 bash -c 'job "$@"' _
-python -m benchmarks.results_table "$out"/s[012]/*/
+here=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$here" python -m benchmarks.results_table "$out"/s[012]/*/

@@ -1,8 +1,8 @@
-"""Markdown tables of before/after runs, from their summary.json:
-`python benchmarks/results_table.py RUN [RUN ...]`.
+"""Markdown tables of before/after runs: `python -m benchmarks.results_table RUN [RUN ...]`.
 
-The second table compares, per seed, the `quickstart` run with every other after training,
-on the same initial states.
+First every run before and after, each under its deployed sampler; then the `quickstart` run of a
+seed against every other of that seed, after training, on the same initial states: seed by seed
+(paired bootstrap over states) and over the seeds (hierarchical: seeds, then states).
 """
 
 from __future__ import annotations
@@ -12,43 +12,67 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.report import Paired, paired_difference, ratio_text, read_summary
+from wamrl.report import paired_difference, ratio_text, read_summary
+from wamrl.report.statistics import hierarchical
 
 HEAD = [
     "run",
     "seed",
-    "n",
-    "before",
-    "after",
-    "difference, 95 % interval",
+    "before, sampler",
+    "after, 95 % interval, sampler",
+    "difference, points",
     "McNemar p",
+    "after, all samplers",
     "error / copy before",
     "after",
 ]
+AGAINST = ["quickstart against", "seeds", "seed by seed, points", "over seeds, points"]
 
 
-def points(pair: dict) -> str:
-    low, high = (f"{100 * pair[k]:+.1f}" for k in ("low", "high"))
-    return f"{100 * pair['difference']:+.1f} [{low}, {high}]"
+def interval(value: float, low: float, high: float) -> str:
+    """Points: "+9.5 [+6.0, +14.5]"."""
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def row(name: str, summary: dict) -> list:
-    before, after = summary["arms"]["before"], summary["arms"]["after"]
+    """One run, before and after."""
+    before = summary["arms"]["before"]
+    after = summary["arms"]["after"]
     pair = summary["paired"]["after - before"]
-    rates = [f"{arm['rate']:.1%}" for arm in (before, after)]
-    ratios = [ratio_text(arm["error_over_copy"]) for arm in (before, after)]
-    p_value = f"{pair['p_value']:.2g}"
-    return [name, before["seed"], before["episodes"], *rates, points(pair), p_value, *ratios]
-
-
-def compare(mine: dict, other: dict) -> Paired:
-    """quickstart - other, after training."""
-    wins = [
-        dict(zip(s["arms"]["after"]["starts"], s["arms"]["after"]["success"], strict=True))
-        for s in (other, mine)
+    low, high = after["wilson95"]
+    return [
+        name,
+        before["seed"],
+        f"{before['rate']:.1%}, `{before['sampler']}`",
+        f"{after['rate']:.1%} [{low:.1%}, {high:.1%}], `{after['sampler']}`",
+        interval(pair["difference"], pair["low"], pair["high"]),
+        f"{pair['p_value']:.2g}",
+        ", ".join(f"{sampler} {rate:.1%}" for sampler, rate in after["rates"].items()),
+        ratio_text(before["error_over_copy"]),
+        ratio_text(after["error_over_copy"]),
     ]
-    common = sorted(wins[0].keys() & wins[1].keys())
-    return paired_difference(*(np.array([w[i] for i in common], bool) for w in wins))
+
+
+def outcomes(mine: dict, other: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Success after training on the initial states that both runs finished, bool (E,) each."""
+    won = []
+    for summary in (mine, other):
+        after = summary["arms"]["after"]
+        won.append(dict(zip(after["starts"], after["success"], strict=True)))
+    common = sorted(won[0].keys() & won[1].keys())
+    return tuple(np.array([w[i] for i in common], bool) for w in won)
+
+
+def against(name: str, pairs: dict[int, tuple[np.ndarray, np.ndarray]]) -> list:
+    """The quickstart against one control. pairs: seed -> (quickstart, control)."""
+    per_seed = []
+    for seed, (mine, other) in sorted(pairs.items()):
+        pair = paired_difference(other, mine)
+        per_seed.append(f"{seed}: {interval(pair.difference, pair.low, pair.high)}")
+    changes = [mine.astype(float) - other for mine, other in pairs.values()]
+    over = hierarchical([changes], bounds=(-1, 1))
+    pooled = interval(over.value, over.low, over.high)
+    return [name, len(pairs), "; ".join(per_seed), pooled]
 
 
 def table(head: list[str], rows: list[list]) -> str:
@@ -57,32 +81,21 @@ def table(head: list[str], rows: list[list]) -> str:
 
 
 def main(folders: list[Path]) -> None:
-    runs = {
-        (f.name.rsplit("-", 2)[0], s["arms"]["before"]["seed"]): s
-        for f in folders
-        for s in [read_summary(f / "summary.json")]
-    }
+    runs = {}
+    for folder in folders:
+        summary = read_summary(folder / "summary.json")
+        runs[folder.name.rsplit("-", 2)[0], summary["arms"]["before"]["seed"]] = summary
     print(table(HEAD, [row(name, summary) for (name, _), summary in runs.items()]))
-    pairs = [
-        [
-            name,
-            seed,
-            points(vars(pair := compare(runs["quickstart", seed], summary))),
-            f"{pair.p_value:.2g}",
-        ]
-        for (name, seed), summary in runs.items()
-        if name != "quickstart" and ("quickstart", seed) in runs
-    ]
-    print(
-        "\n"
-        + table(
-            ["quickstart against", "seed", "difference after training, 95 % interval", "McNemar p"],
-            pairs,
-        )
-    )
+    controls: dict[str, dict] = {}
+    for (name, seed), summary in runs.items():
+        if name != "quickstart" and ("quickstart", seed) in runs:
+            pairs = controls.setdefault(name, {})
+            pairs[seed] = outcomes(runs["quickstart", seed], summary)
+    if controls:
+        print("\n" + table(AGAINST, [against(name, pairs) for name, pairs in controls.items()]))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python benchmarks/results_table.py RUN [RUN ...]")
+        sys.exit("usage: python -m benchmarks.results_table RUN [RUN ...]")
     main([Path(name) for name in sys.argv[1:]])
