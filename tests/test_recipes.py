@@ -11,6 +11,7 @@ import torch
 from wamrl.cli import find_recipe, recipes, smoke
 from wamrl.config import Config
 from wamrl.log import resolved
+from wamrl.study import StudyConfig
 
 ALL = recipes()
 
@@ -102,3 +103,10 @@ def test_recipes_of_ones_own_are_found():
             find_recipe(bad)
     with pytest.raises(ValueError, match="unknown recipe 'pont'.*point"):
         find_recipe("pont")
+
+
+def test_what_the_list_shows_is_a_sentence():
+    """`wamrl list` prints the first line of a recipe's docstring."""
+    for name, recipe in (ALL | recipes(StudyConfig)).items():
+        first = inspect.getdoc(recipe).splitlines()[0]
+        assert first.endswith("."), f"{name}: {first}"

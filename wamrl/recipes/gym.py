@@ -8,8 +8,9 @@ from wamrl.models.wam import WAMConfig
 
 
 def pusht() -> Config:
-    """gym-pusht: push a T onto its shadow;
-    demonstrations come from a dataset (lerobot/pusht), named by --data.
+    """gym-pusht: push a T onto its shadow.
+
+    Demonstrations come from a dataset (lerobot/pusht), named by --data.
     """
     return Config(
         name="pusht",

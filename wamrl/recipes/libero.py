@@ -1,7 +1,7 @@
 """LIBERO with a small model: recipes to start from,
 never trained, and untested on the official assets.
 
-Composite reward, noise 0.6 in all denoising steps, no cloning. See docs/libero.md.
+Composite reward, noise 0.3 in all denoising steps, no cloning. See docs/libero.md.
 """
 
 from __future__ import annotations
@@ -17,16 +17,12 @@ from wamrl.sft import SFTConfig
 
 
 def libero_object() -> Config:
-    """LIBERO-Object (short), one task: own environment (scripts/libero.sh);
-    --env.task 0..9 picks it.
-    """
+    """LIBERO-Object (short), --env.task 0..9: needs its own environment (scripts/libero.sh)."""
     return _libero("libero-object", LiberoConfig(suite="object", image_size=128))
 
 
 def libero_10() -> Config:
-    """LIBERO-10 (long), one task of two objects:
-    own environment (scripts/libero.sh); --env.task 0..9 picks it.
-    """
+    """LIBERO-10 (long), --env.task 0..9: needs its own environment (scripts/libero.sh)."""
     return _libero("libero-10", LiberoConfig(suite="10", image_size=128))
 
 

@@ -95,9 +95,7 @@ def world_only() -> Config:
 
 
 def clone_successes() -> Config:
-    """Control: as quickstart, but the actor only clones its own successes;
-    no policy gradient, no video SFT.
-    """
+    """Control: the actor only clones its own successes: no RL, no video SFT; else quickstart."""
     train = quickstart().train
     return _variant(
         "clone-successes", actor=_off(train.actor), online=replace(train.online, world=False)
@@ -105,18 +103,14 @@ def clone_successes() -> Config:
 
 
 def demos_only() -> Config:
-    """Control: as quickstart without policy gradient, trained on the demonstrations:
-    what longer training gives.
-    """
+    """Control: only trained longer, on the demonstrations: no RL, no own data; else quickstart."""
     train = quickstart().train
     online = replace(train.online, demo_share=1.0)
     return _variant("demos-only", actor=_off(train.actor), online=online)
 
 
 def paper() -> Config:
-    """As the paper where it says how: reconstruction reward only,
-    plain SDE, no cloning; else as quickstart.
-    """
+    """As the paper says: reconstruction reward, plain SDE, no cloning; else as quickstart."""
     online = replace(quickstart().train.online, actor=False)
     cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))

@@ -259,9 +259,7 @@ def press_once() -> Config:
 
 
 def hammer() -> Config:
-    """The study's multi-phase task: grasp the hammer,
-    lift it, drive the nail in; six demonstrations.
-    """
+    """The study's multi-phase task: grasp the hammer, drive the nail in; six demonstrations."""
     return _task("hammer", MetaWorldConfig(task="hammer", horizon=150), demos=6, sft=600)
 
 
@@ -276,8 +274,7 @@ def _presses(count: int) -> MetaWorldConfig:
 
 
 def metaworld() -> StudyConfig:
-    """The paper's claims on MetaWorld:
-    a short, a multi-phase and a staged task, all arms, three seeds.
+    """The paper's claims on MetaWorld: a short, a multi-phase and a staged task, three seeds.
 
     The models of the staged task, trained on three presses, are evaluated on one, two and four too.
     Optical flow in place of pixels runs on the short task only, where a cell costs least.
@@ -297,9 +294,7 @@ def metaworld() -> StudyConfig:
 
 
 def robosuite() -> StudyConfig:
-    """Does it carry over to another simulator?
-    robosuite's lift from a weak base: actor-only and ours.
-    """
+    """Another simulator: robosuite's lift from a weak base, actor-only and ours."""
     base = lift()
     config = replace(
         base,
@@ -337,9 +332,7 @@ def _task(
 
 
 def point() -> StudyConfig:
-    """The same arms on the point mass, one and three goals:
-    minutes on a few cores, to see a whole study.
-    """
+    """The same arms on the point mass, one and three goals: minutes, to see a whole study."""
     run = replace(point_run(), sft=replace(point_run().sft, steps=100))
     staged = replace(run, env=PointConfig(stages=3))
     tasks = (
