@@ -62,7 +62,7 @@ def quickstart() -> Config:
         model=PICO,
         flow=EXPLORE,
         data=DataConfig(episodes=2, heldout=12),
-        sft=SFTConfig(steps=500),  # more steps on these two give nothing more: `demos-only`
+        sft=SFTConfig(steps=500),  # more steps on these two give little more: `demos-only`
         train=online(iterations=30),
         rewards=RewardStudyConfig(similarities=ALL),
         eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
