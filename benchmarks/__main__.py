@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.machine import slug
 from benchmarks.targets import BENCHMARKS, Benchmark
-from wamrl.log import console
+from wamrl.runtime.log import console
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -11,13 +11,13 @@ import sys
 import time
 from statistics import median
 
-from wamrl.envs.metaworld import MetaWorldConfig, MetaWorldEnv
+from wamrl.envs.metaworld.env import MetaWorldConfig, MetaWorldEnv
 
 EPISODES = 8
 
 
 class NotWatched:
-    def at_it(self) -> bool:
+    def engaged(self) -> bool:
         return False
 
 

@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wamrl.cli import find_recipe
 from wamrl.config import Config
-from wamrl.datasets import Data, load_data, record
-from wamrl.experiment import build_wam
+from wamrl.runs.demonstrations import Data, load_data, record
+from wamrl.runs.phases import build_wam
 from wamrl.train import Learner
 
 PHASES = ("rollout", "score", "actor", "online")
@@ -89,7 +89,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
         steps=steps,
         workers=cfg.vector.n_workers,
         epochs=train.actor.epochs,
-        samples=train.online.steps * train.online.batch,
+        samples=train.world.steps * train.world.batch,
         flops=flops,
     )
     return metrics, work
@@ -114,7 +114,7 @@ def variants(cfg: Config) -> dict[str, Config]:
     updates = replace(
         train,
         actor=replace(train.actor, epochs=train.actor.epochs // 2),
-        online=replace(train.online, steps=2 * train.online.steps),
+        world=replace(train.world, steps=2 * train.world.steps),
     )
     return {
         "calibration": cfg,
@@ -135,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cfg = find_recipe(args.recipe)()
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done,
-    online = replace(cfg.train.online, demo_share=1.0)  # also without a success
+    online = replace(cfg.train.world, demo_share=1.0)  # also without a success
     cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, actor=actor, online=online))
     cfg = replace(cfg, vector=replace(cfg.vector, n_workers=1))
     with tempfile.TemporaryDirectory() as folder:

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 
-from wamrl.envs.metaworld import MetaWorldConfig
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.env import MetaWorldConfig
+from wamrl.envs.metaworld.tasks import TASKS
 from wamrl.report import wilson
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 
 def main(noise: float, seeds: int) -> None:
@@ -22,7 +22,7 @@ def main(noise: float, seeds: int) -> None:
         env = MetaWorldConfig(task=task).build()
         lengths, wins = [], 0
         for index in range(seeds):
-            start = Start(split="train", index=index)
+            start = InitialState(split="train", index=index)
             env.reset(start.seed)
             expert, rng, steps = env.expert(), np.random.default_rng(start.seed), 0
             while True:

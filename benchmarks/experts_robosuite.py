@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-from wamrl.envs.robosuite import RobosuiteConfig, RobosuiteEnv
-from wamrl.envs.robosuite_tasks import TASKS
+from wamrl.envs.robosuite.env import RobosuiteConfig, RobosuiteEnv
+from wamrl.envs.robosuite.tasks import TASKS
 from wamrl.report import wilson
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 DROP = 15  # control steps with open fingers
 # steps of holding before the drop
@@ -59,7 +59,8 @@ def row(task: str, seeds: int) -> str:
     env, cells, lengths = RobosuiteConfig(task=task).build(), [], []
     for noise, carried in ((0.0, None), (0.2, None), (0.0, CARRIED.get(task, CARRIED_ELSE))):
         runs = [
-            episode(env, Start(split="eval", index=i).seed, noise, carried) for i in range(seeds)
+            episode(env, InitialState(split="eval", index=i).seed, noise, carried)
+            for i in range(seeds)
         ]
         if carried is not None:
             runs = [run for run in runs if run[2]]

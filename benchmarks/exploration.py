@@ -17,11 +17,11 @@ import torch
 
 from wamrl.cli import find_recipe
 from wamrl.config import Config
-from wamrl.experiment import load_wam
 from wamrl.report import wilson
-from wamrl.reward_study import FIRST_START
+from wamrl.reward_comparison import FIRST_START
 from wamrl.rollout import collect, undecided
-from wamrl.types import Start
+from wamrl.runs.phases import load_wam
+from wamrl.types import InitialState
 
 TRIES = 4
 NOISES = (
@@ -40,7 +40,9 @@ def main(recipe: str, base: Path, states: int) -> None:
     cfg = find_recipe(recipe, Config)()
     wam = load_wam(cfg, base)
     starts = [
-        Start(split="train", index=FIRST_START + i) for i in range(states) for _ in range(TRIES)
+        InitialState(split="train", index=FIRST_START + i)
+        for i in range(states)
+        for _ in range(TRIES)
     ]
     print(
         f"| noise | noisy steps | success of {len(starts)} | undecided of {states} states | Wilson "

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from benchmarks.models import build, clips, gradients, near, plan_of
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, sde_step, time_grid
 
 FLOW = FlowConfig(steps=4, noisy="all")  # K = 4 transitions per chunk
 
 
-def one_by_one(wam: WAM, plan: Plan) -> Tensor:
+def one_by_one(wam: WAM, plan: ActionChunk) -> Tensor:
     """Elementwise log-density (B, K, N, A), one velocity per step."""
     grid, condition, parts = (
         time_grid(FLOW.steps),

@@ -38,10 +38,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def export(root: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.data.lerobot_made import write_v21
+    from tests.support.lerobot_made import write_v21
     from wamrl.data.demos import DemoConfig, collect
     from wamrl.data.lerobot import open_lerobot, write
-    from wamrl.envs.metaworld import MetaWorldConfig
+    from wamrl.envs.metaworld.env import MetaWorldConfig
 
     env = MetaWorldConfig(task="button-press", horizon=80)
     views = env.build().spec.views

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.envs.libero_placeholders import assets_for_tests
-from wamrl.envs.experts.libero import TASKS
-from wamrl.envs.libero import LiberoConfig
+from tests.support.libero_placeholders import assets_for_tests
+from wamrl.envs.libero.env import LiberoConfig
+from wamrl.envs.libero.expert import TASKS
 from wamrl.report import wilson
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 
 def episode(env, index: int, noise: float) -> tuple[bool, int, int]:
     """Success, control steps and retries from the official initial state `index`."""
-    env.reset(Start(split="eval", index=index).seed)
+    env.reset(InitialState(split="eval", index=index).seed)
     expert, rng, steps = env.expert(), np.random.default_rng(index), 0
     while True:
         disturbance = noise * rng.standard_normal(7) * (1, 1, 1, 1, 1, 1, 0)

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.envs.libero_placeholders import assets_for_tests
-from wamrl.envs import libero_render
-from wamrl.envs.libero import LiberoConfig
-from wamrl.envs.libero_assets import SUITES, init_states
-from wamrl.types import Start
+from tests.support.libero_placeholders import assets_for_tests
+from wamrl.envs.libero import rendering as libero_render
+from wamrl.envs.libero.assets import SUITES, init_states
+from wamrl.envs.libero.env import LiberoConfig
+from wamrl.types import InitialState
 
 CHUNKS, CHUNK = 5, 8
 HEAD = (
@@ -38,9 +38,9 @@ def run(config: LiberoConfig) -> str:
     built = time.perf_counter()
     states = init_states(env.task.init_states)
     assert states.shape == (50, 1 + env.sim.model.nq + env.sim.model.nv), states.shape
-    env.reset(Start(split="train", index=0).seed)
+    env.reset(InitialState(split="train", index=0).seed)
     start = time.perf_counter()
-    env.reset(Start(split="eval", index=0).seed)
+    env.reset(InitialState(split="eval", index=0).seed)
     reset = time.perf_counter()
     rng = np.random.default_rng(0)
     for chunk in rng.uniform(-0.5, 0.5, (CHUNKS, CHUNK, 7)):

@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.side_by_side import finish, interleave, parser, row
 from wamrl.data.clips import ClipDataset
+from wamrl.data.episodes import open_store, save
 from wamrl.data.lerobot import open_lerobot, write
 from wamrl.data.recording import InMemory, Recording
-from wamrl.data.store import open_store, save
 from wamrl.envs.base import EnvSpec
 from wamrl.types import Episode
 

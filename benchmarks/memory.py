@@ -25,10 +25,10 @@ from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import collect
 from wamrl.data.recording import InMemory
 from wamrl.envs.point import PointConfig
-from wamrl.experiment import build_wam
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.recipes.point import point
+from wamrl.runs.phases import build_wam
 from wamrl.train import Learner
 
 RUN = (
@@ -47,7 +47,7 @@ def tiny() -> Config:
         cfg.train,
         groups=4,
         actor=replace(cfg.train.actor, epochs=1, value_warmup=0),
-        online=replace(cfg.train.online, steps=2, batch=8, capacity=32),
+        world=replace(cfg.train.world, steps=2, batch=8, capacity=32),
     )
     return replace(
         cfg,

@@ -26,10 +26,10 @@ import numpy as np
 
 from benchmarks.side_by_side import finish, parser, row
 from wamrl.envs.base import Expert
-from wamrl.envs.experts.metaworld import make_expert
-from wamrl.envs.metaworld import MetaWorldConfig, MetaWorldEnv
-from wamrl.envs.metaworld_sim import Simulation
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.env import MetaWorldConfig, MetaWorldEnv
+from wamrl.envs.metaworld.expert import make_expert
+from wamrl.envs.metaworld.simulation import Simulation
+from wamrl.envs.metaworld.tasks import TASKS
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 NOISE = 0.3  # standard deviation of what is added to the expert's actions

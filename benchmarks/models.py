@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
@@ -59,7 +59,7 @@ def clips(wam: WAM, batch: int) -> Clip:
     ).to(next(wam.parameters()).device)
 
 
-def plan_of(wam: WAM, obs: Obs, flow: FlowConfig) -> Plan:
+def plan_of(wam: WAM, obs: Obs, flow: FlowConfig) -> ActionChunk:
     """What the model decides for B observations while it explores."""
     generators = [torch.Generator().manual_seed(i) for i in range(len(obs))]
     return wam.eval().act(obs, torch.arange(len(obs)), flow, generators, sampler="explore")

@@ -19,10 +19,10 @@ import torch.distributed as td
 from benchmarks.models import BASE, NANO, build, clips
 from benchmarks.profile_iteration import demonstrations
 from benchmarks.side_by_side import finish, options, row, single
-from wamrl import dist, sharding
 from wamrl.cli import find_recipe, smoke
-from wamrl.experiment import build_wam
 from wamrl.models.wam import WAMConfig
+from wamrl.runs.phases import build_wam
+from wamrl.runtime import dist, sharding
 from wamrl.sft import SFT, SFTConfig
 from wamrl.train import Learner
 
@@ -85,7 +85,7 @@ def online() -> dict[str, float]:
     cfg = smoke(find_recipe("point")())
     actor = replace(cfg.train.actor, value_warmup=0)
     cfg = replace(
-        cfg, train=replace(cfg.train, actor=actor, online=replace(cfg.train.online, demo_share=1.0))
+        cfg, train=replace(cfg.train, actor=actor, world=replace(cfg.train.world, demo_share=1.0))
     )
     torch.manual_seed(0)
     with cfg.pool().build() as pool:

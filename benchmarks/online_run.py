@@ -23,7 +23,7 @@ from benchmarks.side_by_side import finish, parser, single
 from wamrl.config import Config
 from wamrl.envs.point import PointConfig
 from wamrl.recipes import point as point_recipe
-from wamrl.recipes import study
+from wamrl.recipes import studies as study
 
 PHASES = ("rollout", "score", "actor", "online")
 
@@ -31,7 +31,7 @@ PHASES = ("rollout", "score", "actor", "online")
 def press_once() -> Config:
     """The study's short task without its budget of control steps and its one simulator process."""
     cfg = study.press_once()
-    starts = replace(cfg.train.starts, group=4)
+    starts = replace(cfg.train.initial_states, group=4)
     train = replace(cfg.train, env_steps=0, groups=64, starts=starts)
     return replace(
         cfg,
@@ -45,7 +45,7 @@ def press_once() -> Config:
 def point() -> Config:
     """A few episodes on the point mass, to see that it runs."""
     cfg = point_recipe.point()
-    starts = replace(cfg.train.starts, group=2)
+    starts = replace(cfg.train.initial_states, group=2)
     return replace(
         cfg,
         name="online",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.models import NANO, SIZE, STATE, build
 from benchmarks.side_by_side import finish, options, single
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.types import Obs
@@ -62,7 +62,7 @@ def observations(batch: int) -> Obs:
 
 @torch.no_grad()
 def log_prob(
-    wam: WAM, plan: Plan, obs: Obs, flow: FlowConfig, *, batch: int, again: bool
+    wam: WAM, plan: ActionChunk, obs: Obs, flow: FlowConfig, *, batch: int, again: bool
 ) -> Tensor:
     """Elementwise log-densities (B, J, N, A), `batch` rows at a time; brought to the CPU.
 
@@ -72,7 +72,7 @@ def log_prob(
     out = []
     for rows in torch.arange(len(obs)).split(batch):
         part = plan[rows].to(device)
-        part = wam.recall(part.forget() if again else part, obs[rows].to(device))
+        part = wam.with_features(part.drop_features() if again else part, obs[rows].to(device))
         out.append(wam.log_prob(part, flow).cpu())
     return torch.cat(out)
 

@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.side_by_side import finish, interleave, options, row
 from wamrl.cli import find_recipe
-from wamrl.envs.workers import Pool
-from wamrl.experiment import build_wam
 from wamrl.models.base import WAM
+from wamrl.pool.pool import Pool
 from wamrl.rollout import Rollout, collect
-from wamrl.types import Start
+from wamrl.runs.phases import build_wam
+from wamrl.types import InitialState
 
 
 class Taped:
@@ -74,7 +74,7 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
 def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
     torch.set_num_threads(1)
     cfg = find_recipe("quickstart")()
-    starts, wam = [Start(split="train", index=i) for i in range(episodes)], build_wam(cfg)
+    starts, wam = [InitialState(split="train", index=i) for i in range(episodes)], build_wam(cfg)
 
     def run(model, envs) -> Rollout:
         return collect(model, envs, starts, cfg.flow, seed=0, sampler="explore")

@@ -25,8 +25,8 @@ import torch
 from benchmarks.blank import ACTIONS, BlankConfig, BlankGym
 from benchmarks.machine import PEERS
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.envs.workers import Pool, PoolConfig
-from wamrl.types import Start
+from wamrl.pool.pool import Pool, PoolConfig
+from wamrl.types import InitialState
 
 CHUNK = 8
 MISSING = (
@@ -73,7 +73,7 @@ class Ours:
             env=BlankConfig(), n_envs=n, n_workers=workers, n_exec=n_exec, frame_offsets=offsets
         )
         self.pool: Pool = config.build()
-        self.pool.reset([Start(split="demo", index=0)] * n)
+        self.pool.reset([InitialState(split="demo", index=0)] * n)
         self.actions, self.live = torch.zeros(n, n_exec, ACTIONS), self.pool.live
         self.buffer = self.pool.buffer()  # as rollouts do
         self.frames = np.zeros(0)

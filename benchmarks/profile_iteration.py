@@ -29,7 +29,7 @@ from wamrl.config import Config
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import collect
 from wamrl.data.recording import InMemory
-from wamrl.experiment import build_wam, load_wam
+from wamrl.runs.phases import build_wam, load_wam
 from wamrl.train import Learner
 
 PHASES = ("rollout", "score", "actor", "online")
@@ -97,10 +97,11 @@ def ranks(n: int, cfg: Config) -> Iterator[int]:
     if n == 1:  # an older commit knows nothing else (before_after.py)
         yield 0
         return
-    from wamrl import dist, launch, verbs
+    from wamrl.commands import runs
+    from wamrl.runtime import dist, launch
 
     command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", *sys.argv[1:]]
-    with launch.local_ranks(n or verbs.usual_ranks(cfg), command), dist.ranks():
+    with launch.local_ranks(n or runs.usual_ranks(cfg), command), dist.ranks():
         yield dist.rank()
 
 
@@ -109,7 +110,7 @@ def prepared(o: argparse.Namespace) -> Config:
     with an online phase that does all its work whether or not an episode succeeds.
     """
     cfg = find_recipe(o.recipe)()
-    online = cfg.train.online if o.base else replace(cfg.train.online, demo_share=1.0)
+    online = cfg.train.world if o.base else replace(cfg.train.world, demo_share=1.0)
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
     if o.quick:
         online = replace(online, steps=2)
@@ -124,8 +125,8 @@ def rows_of(
     steps = median(m["rollout/steps"] for m in counted)
     whole = [sum(m[f"time/{phase}"] for phase in PHASES) for m in counted]
     note = (
-        f"{o.recipe}, {cfg.train.groups * cfg.train.starts.group} episodes, {steps:.0f} control "
-        "steps"
+        f"{o.recipe}, {cfg.train.groups * cfg.train.initial_states.group} episodes, "
+        f"{steps:.0f} control steps"
     )
     rows = [single("whole iteration", whole, "s", note)]
     for phase in PHASES:

@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.blank import ACTIONS, BlankConfig
 from benchmarks.side_by_side import finish, interleave, options, row, single
-from wamrl.envs.workers import Pool, PoolConfig
-from wamrl.types import Start
+from wamrl.pool.pool import Pool, PoolConfig
+from wamrl.types import InitialState
 
 CHUNK, WORKERS = 8, 2
 SIDES = {"ours": "ray", "peer": "processes"}
@@ -55,7 +55,7 @@ def config(backend: str, n: int) -> PoolConfig:
 def starts_and_stops(backend: str) -> None:
     """A pool from nothing to its first observation, and its end."""
     with config(backend, WORKERS).build() as pool:
-        pool.reset([Start(split="demo", index=0)] * WORKERS)
+        pool.reset([InitialState(split="demo", index=0)] * WORKERS)
 
 
 class Side:
@@ -63,7 +63,7 @@ class Side:
 
     def __init__(self, backend: str, n: int, stack: ExitStack) -> None:
         self.pool: Pool = stack.enter_context(config(backend, n).build())
-        self.pool.reset([Start(split="demo", index=0)] * n)
+        self.pool.reset([InitialState(split="demo", index=0)] * n)
         self.actions = torch.zeros(n, CHUNK, ACTIONS)
         self.frames = np.zeros(0)
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from wamrl import report
-from wamrl.log import read_metrics, resolved
 from wamrl.models.flow import SAMPLERS
 from wamrl.report.video import compose_films, panel, text_image
+from wamrl.runtime.log import read_metrics, resolved
 
 NAME = "quickstart"
 LIMIT = 600 * 1024  # bytes of the animation
@@ -170,7 +170,7 @@ def films_of(run: Run) -> dict[str, report.Film] | None:
 def play_again(run: Run) -> Path | None:
     """`write_comparison` of a run that was made before there was one."""
     from wamrl import cli
-    from wamrl.experiment import difference, load_wam
+    from wamrl.runs.phases import difference, load_wam
     from wamrl.runs.videos import write_comparison
 
     cfg = replace(cli.find_recipe(run.config["name"])(), seed=run.seed)

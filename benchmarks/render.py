@@ -16,9 +16,9 @@ import mujoco
 import numpy as np
 
 from benchmarks.side_by_side import finish, interleave, parser, row, single
-from wamrl.envs.fast_render import shared_renderer
-from wamrl.envs.metaworld import LOOK, MetaWorldConfig
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.env import LOOK, MetaWorldConfig
+from wamrl.envs.metaworld.tasks import TASKS
+from wamrl.envs.rendering import shared_renderer
 
 SIZE, BLOCKS, FAST, STOCK = 64, 5, 100, 4  # pixels, repetitions, frames per block
 

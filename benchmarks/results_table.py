@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from wamrl.report import paired_difference, ratio_text, read_summary
-from wamrl.report.statistics import hierarchical
+from wamrl.stats.nested import hierarchical
 
 HEAD = [
     "run",

@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.envs.metaworld import MetaWorldConfig
-from wamrl.envs.workers import PoolConfig
-from wamrl.types import Start
+from wamrl.envs.metaworld.env import MetaWorldConfig
+from wamrl.pool.pool import PoolConfig
+from wamrl.types import InitialState
 
 CHUNK, OFFSETS = 12, (6, 12)  # as in the recipes; the frame at 12 is the next observation too
 # the untrained actions below never press the button
@@ -40,7 +40,7 @@ def bare(pipe: Connection, slots: range, chunks: int) -> None:
     while (reset := pipe.recv()) is not None:
         if reset:
             for slot, env in envs.items():
-                env.reset(Start(split="train", index=slot).seed)
+                env.reset(InitialState(split="train", index=slot).seed)
             pipe.send(None)
             continue
         frames = {}
@@ -75,7 +75,7 @@ def ask(pipes: list[Connection], reset: bool) -> list:
 
 def measure(n: int, workers: int, chunks: int, rounds: int) -> dict:
     config = PoolConfig(env=ENV, n_envs=n, n_workers=workers, n_exec=CHUNK, frame_offsets=OFFSETS)
-    starts = [Start(split="train", index=i) for i in range(n)]
+    starts = [InitialState(split="train", index=i) for i in range(n)]
     actions, last = np.stack([actions_of(i, chunks) for i in range(n)], 1), {}
     with ExitStack() as stack:
         pipes, pool = start_bare(n, workers, chunks, stack), stack.enter_context(config.build())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)

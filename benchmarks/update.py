@@ -12,16 +12,18 @@ import torch
 
 from benchmarks.models import BASE, NANO, build, clips, gradients, near, plan_of
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
-from wamrl.rl.update import ActorUpdateConfig, chunk_log_prob, policy_loss
+from wamrl.rl.actor_update import ActorUpdateConfig, chunk_log_prob, policy_loss
 from wamrl.types import Obs
 
 CONFIG = ActorUpdateConfig()
 
 
-def epoch(wam: WAM, obs: Obs, plan: Plan, flow: FlowConfig, batch: int, recompute: bool) -> None:
+def epoch(
+    wam: WAM, obs: Obs, plan: ActionChunk, flow: FlowConfig, batch: int, recompute: bool
+) -> None:
     """Gradients of the policy loss, accumulated over all minibatches."""
     wam.actor.zero_grad()
     advantage = torch.linspace(-1, 1, len(plan))
@@ -29,7 +31,7 @@ def epoch(wam: WAM, obs: Obs, plan: Plan, flow: FlowConfig, batch: int, recomput
     for rows in torch.arange(len(plan)).split(batch):
         part = plan[rows]
         if recompute:
-            part = wam.recall(part.forget(), obs[rows])
+            part = wam.with_features(part.drop_features(), obs[rows])
         new, old = wam.log_prob(part, flow), part.chain_log_prob
         log_ratio = chunk_log_prob(new, mask[rows]) - chunk_log_prob(old, mask[rows])
         policy_loss(log_ratio, advantage[rows], CONFIG).mean().backward()

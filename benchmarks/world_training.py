@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, LARGE, NANO, build, clips
 from benchmarks.side_by_side import finish, interleave, parser, row
-from wamrl.machine import fast_bfloat16
 from wamrl.models.base import WAM
 from wamrl.models.wam import WAMConfig
+from wamrl.runtime.cores import fast_bfloat16
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = (2048, 4096, 8192) if DEVICE == "cuda" else (256, 512, 1024, 2048)

@@ -41,7 +41,7 @@ fi
 renders() {
     timeout 120 "$PYTHON" - <<'PY'
 import wamrl.cli  # what the wheels must be enough for
-from wamrl.envs.metaworld import MetaWorldConfig
+from wamrl.envs.metaworld.env import MetaWorldConfig
 
 env = MetaWorldConfig(task="button-press", horizon=80).build()
 env.reset(0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # LIBERO pins robosuite 1.4.0, so it has an environment of its own: makes .venv-libero, then runs what follows in it.
-#   bash scripts/libero.sh python -m pytest tests/envs/test_libero.py
+#   bash scripts/libero.sh python -m pytest tests/envs/libero/test_env.py
 #   bash scripts/libero.sh wamrl demos libero-object --env.assets FOLDER
 # hf-libero also asks for robomimic, wandb, hydra and more, which its environments never import and which bring torch's
 # CUDA build; so it is installed without its dependencies, and what it does import by name.

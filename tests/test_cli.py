@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
-from wamrl import checkpoint
+from tests.support import tiny
 from wamrl.cli import VERBS, main
-from wamrl.log import read_metrics
 from wamrl.models.flow import SAMPLERS
 from wamrl.report import wilson
+from wamrl.runtime import checkpoint
+from wamrl.runtime.log import read_metrics
 
 SMALL = (
     "--vector.n-workers",

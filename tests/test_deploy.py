@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import tiny
-from wamrl import checkpoint, deploy
+from tests.support import tiny
+from wamrl import deploy
 from wamrl.config import Config
 from wamrl.deploy import Watch, log_arm
-from wamrl.experiment import improve, load_wam, save_wam
-from wamrl.log import Logger, new_run, read_metrics
 from wamrl.models.flow import SAMPLERS
 from wamrl.rollout import collect
+from wamrl.runs.phases import improve, load_wam, save_wam
+from wamrl.runtime import checkpoint
+from wamrl.runtime.log import Logger, new_run, read_metrics
 from wamrl.train import Learner
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 BEFORE = {"successes": 1, "episodes": 4, "sampler": "ode", "rates": {"ode": 0.25, "zero": 0.5}}
 
@@ -39,9 +40,9 @@ def pool():
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[tuple[str, Start]]:
+def asked(monkeypatch) -> list[tuple[str, InitialState]]:
     """What has been collected by whom, through `wamrl.evaluate`."""
-    found: list[tuple[str, Start]] = []
+    found: list[tuple[str, InitialState]] = []
 
     def listen(wam, pool, starts, flow, **options):
         found.extend((options["sampler"], start) for start in starts)
@@ -132,7 +133,7 @@ def test_states_that_choose_are_not_those_of_the_curve(pool, tmp_path, asked):
     trained(evaluating(1), pool, tmp_path)
     choosing = {start for _, start in asked if start.split == "train"}
     shown = {start for _, start in asked if start.split == "eval"}
-    assert shown == {Start(split="eval", index=i) for i in range(3)} and len(choosing) == 3
+    assert shown == {InitialState(split="eval", index=i) for i in range(3)} and len(choosing) == 3
 
 
 def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, monkeypatch):

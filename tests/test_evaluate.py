@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.evaluate import (
     CHOOSE_FROM,
     EvalConfig,
@@ -21,7 +21,7 @@ from wamrl.evaluate import (
 from wamrl.models.flow import SAMPLERS
 from wamrl.report import wilson
 from wamrl.rollout import collect
-from wamrl.types import SPLITS, Start
+from wamrl.types import SPLITS, InitialState
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def test_the_same_held_out_states_for_every_model(pool):
     options = {"seed": 0, "sampler": "ode"}
     a, again = (evaluate(tiny.lively(), pool, cfg, tiny.CONFIG.flow, **options) for _ in range(2))
     b = evaluate(tiny.lively(seed=1), pool, cfg, tiny.CONFIG.flow, **options)
-    assert a.starts == b.starts == [Start(split="eval", index=i) for i in range(10)]
-    assert torch.equal(a.chunks.plan.actions, again.chunks.plan.actions)
-    first = [r.chunks[r.chunks.step == 0] for r in (a, b)]
+    assert a.starts == b.starts == [InitialState(split="eval", index=i) for i in range(10)]
+    assert torch.equal(a.decisions.plan.actions, again.decisions.plan.actions)
+    first = [r.decisions[r.decisions.step == 0] for r in (a, b)]
     assert torch.equal(first[0].obs.frames, first[1].obs.frames)
     assert torch.equal(first[0].plan.seed, first[1].plan.seed)
     assert not torch.equal(first[0].plan.actions, first[1].plan.actions)
-    assert a.chunks.plan.chain_x.shape[1] == 0  # noise-free
+    assert a.decisions.plan.chain_x.shape[1] == 0  # noise-free
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -49,7 +49,7 @@ def test_the_exploration_noise_matters_only_to_who_explores(pool, sampler):
     cfg = EvalConfig(episodes=3)
     flows = [replace(tiny.CONFIG.flow, noise=noise) for noise in (0.1, 0.9)]
     a, b = (evaluate(tiny.lively(), pool, cfg, flow, seed=0, sampler=sampler) for flow in flows)
-    first = [rollout.chunks[rollout.chunks.step == 0].plan.actions for rollout in (a, b)]
+    first = [rollout.decisions[rollout.decisions.step == 0].plan.actions for rollout in (a, b)]
     assert torch.equal(*first) == (sampler != "explore")
 
 
@@ -59,7 +59,7 @@ def test_each_sampler_is_another_policy(pool):
     for sampler in SAMPLERS:
         chunks = evaluate(
             tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=0, sampler=sampler
-        ).chunks
+        ).decisions
         first[sampler] = chunks[chunks.step == 0].plan.actions
     for one, other in combinations(SAMPLERS, 2):
         assert not torch.equal(first[one], first[other]), (one, other)
@@ -70,7 +70,7 @@ class Scripted:
 
     def __init__(self, rates: dict[str, float]):
         self.rates = rates
-        self.asked: list[Start] = []
+        self.asked: list[InitialState] = []
 
     def __call__(self, wam, pool, starts, flow, *, sampler, **options) -> SimpleNamespace:
         self.asked += starts
@@ -95,7 +95,7 @@ def test_the_choice_is_what_each_sampler_really_does(pool):
     """Against a rollout of one's own on the same states."""
     cfg = EvalConfig(choose=12)
     rates = choose_sampler(tiny.lively(), pool, cfg, tiny.CONFIG.flow, seed=3)
-    starts = [Start(split="train", index=CHOOSE_FROM + i) for i in range(12)]
+    starts = [InitialState(split="train", index=CHOOSE_FROM + i) for i in range(12)]
     for sampler, rate in rates.items():
         own = collect(tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=3, sampler=sampler)
         assert rate == pytest.approx(own.success.float().mean().item())
@@ -118,10 +118,13 @@ def test_a_glance_is_a_point_of_the_curve(pool):
 
 
 def test_splits_are_disjoint():
-    ranges = [(Start(split=s, index=0).seed, Start(split=s, index=99_999_999).seed) for s in SPLITS]
+    ranges = [
+        (InitialState(split=s, index=0).seed, InitialState(split=s, index=99_999_999).seed)
+        for s in SPLITS
+    ]
     assert all(a[1] < b[0] for a, b in zip(ranges, ranges[1:], strict=False))
     with pytest.raises(ValueError, match="no such start"):
-        _ = Start(split="eval", index=100_000_000).seed
+        _ = InitialState(split="eval", index=100_000_000).seed
 
 
 def reference_ratio(wam, clip, steps):
@@ -182,9 +185,9 @@ def test_clips_of_a_rollout_are_its_chunks(pool):
         tiny.lively(), pool, EvalConfig(episodes=6), tiny.CONFIG.flow, seed=0, sampler="ode"
     )
     clip, few = rollout_clip(rollout), rollout_clip(rollout, limit=5)
-    assert len(clip) == len(rollout.chunks) and len(few) == 5
-    assert torch.equal(clip.future, rollout.chunks.frames) and torch.equal(
-        clip.future_mask, rollout.chunks.verifiable
+    assert len(clip) == len(rollout.decisions) and len(few) == 5
+    assert torch.equal(clip.future, rollout.decisions.frames) and torch.equal(
+        clip.future_mask, rollout.decisions.verifiable
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.rewards.reward import RewardConfig
 from wamrl.train import Learner
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_an_iteration_on_the_gpu(mode, algorithm):
     actor = replace(tiny.CONFIG.train.actor, algorithm=algorithm)
-    online = replace(tiny.CONFIG.train.online, actor=True)
+    online = replace(tiny.CONFIG.train.world, actor=True)
     cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, online=online)
     wam = tiny.lively().to("cuda")
     with cfg.pool().build() as pool:
@@ -31,9 +31,9 @@ def test_an_iteration_on_the_gpu(mode, algorithm):
 def test_the_same_log_probabilities_as_on_the_cpu():
     with tiny.CONFIG.pool().build() as pool:
         rollout = tiny.explore(tiny.lively(), pool, 8)
-    chunks = rollout.chunks
+    chunks = rollout.decisions
     wam = tiny.lively().to("cuda")
     with torch.no_grad():
-        plan = wam.recall(chunks.plan.forget().to("cuda"), chunks.obs.to("cuda"))
+        plan = wam.with_features(chunks.plan.drop_features().to("cuda"), chunks.obs.to("cuda"))
         there = wam.log_prob(plan, tiny.CONFIG.flow).cpu()
     assert (there - chunks.plan.chain_log_prob).abs().max() < 1e-2

@@ -14,55 +14,35 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wamrl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# plain helpers without knowledge of any room
-FRAME = {"types", "dist", "sharding", "log", "machine"}
-LOOP = FRAME | {"config", "checkpoint", "report", "rl", "data", "models.flow", "models.base"}
-LOOP |= {"rewards.base", "rewards.diagnostics", "envs.base", "envs.workers"}
+LOOP = {"types", "runtime", "config", "stats", "report", "rl", "data", "envs.base", "pool"}
+LOOP |= {"models.flow", "models.base", "rewards.base", "rewards.episode_scores"}
 
 # room -> what it may import, besides itself.
 # "models" means all of that room, "models.flow" that file only.
 RULES: dict[str, set[str]] = {
     "types": set(),
-    "images": set(),
-    "dist": set(),
-    "machine": set(),
-    "launch": {"dist"},
-    "sharding": {"dist"},
-    "envs": {"types", "images"},
+    "stats": set(),
+    "runtime": {"types"},
+    "envs": {"types", "runtime.images"},
+    "pool": {"types", "envs.base"},
     "models": {"types"},
-    "rewards": {"types", "dist"},
-    "data": {"types", "images", "dist", "envs.base"},
-    "rl": {"types", "dist", "sharding", "models.flow", "models.base", "models.rounding"},
-    "config": {"types", "machine"},  # and every class named *Config, see below
-    "log": {"types", "dist"},
-    "checkpoint": FRAME,
-    "report": FRAME,
+    "rewards": {"types", "runtime.dist"},
+    "data": {"types", "runtime.images", "runtime.dist", "envs.base"},
+    "rl": {"types", "runtime", "models.flow", "models.base", "models.rounding"},
+    "config": {"types", "runtime.cores"},  # and every class named *Config, see below
+    "report": {"types", "runtime", "stats"},
     "rollout": LOOP,
     "evaluate": LOOP | {"rollout"},
     "sft": LOOP | {"evaluate"},
-    "diagnose": LOOP | {"rollout"},
-    "reward_study": LOOP | {"rollout"},
-    "train": LOOP | {"rollout", "evaluate", "diagnose"},
-    "datasets": LOOP | {"rollout"},
+    "diagnostics": LOOP | {"rollout"},
+    "reward_comparison": LOOP | {"rollout"},
+    "train": LOOP | {"rollout", "evaluate", "diagnostics"},
     "deploy": LOOP | {"rollout", "evaluate", "train"},
-    "runs": LOOP | {"rollout"},
-    "experiment": LOOP | {"rollout", "evaluate", "diagnose", "train", "sft", "datasets", "deploy"},
-    "verbs": LOOP
-    | {
-        "rollout",
-        "evaluate",
-        "train",
-        "sft",
-        "experiment",
-        "datasets",
-        "reward_study",
-        "study",
-        "envs.check",
-    }
-    | {"models.check", "rewards.reward", "deploy", "runs"},
-    "data_verbs": {"types", "log", "data"},
-    "study": LOOP
-    | {"rollout", "evaluate", "train", "sft", "experiment", "datasets", "deploy", "runs"},
+    "runs": LOOP | {"rollout", "evaluate", "diagnostics", "train", "sft", "deploy"},
+    "study": LOOP | {"rollout", "evaluate", "train", "sft", "deploy", "runs"},
+    "commands": LOOP
+    | {"rollout", "evaluate", "train", "sft", "deploy", "runs", "study", "reward_comparison"}
+    | {"envs.check", "models.check", "rewards.reward"},
     "recipes": {"*"},
     "cli": {"*"},
 }
@@ -160,23 +140,23 @@ def test_rooms_import_only_what_the_table_allows():
 @pytest.mark.parametrize(
     ("path", "source", "ok"),
     [
-        ("rl/update.py", "from wamrl.models.flow import sde_step", True),
-        ("rl/update.py", "from wamrl.models.video_dit import VideoDiT", False),
-        ("rl/update.py", "from wamrl import models", False),
-        ("rl/update.py", "from ..envs import base", False),
-        ("rl/update.py", "from . import advantage", True),
-        ("rl/update.py", "def f():\n    import wamrl.envs.base", False),
-        ("rl/update.py", "import importlib\nimportlib.import_module('wamrl.cli')", False),
+        ("rl/ppo.py", "from wamrl.models.flow import sde_step", True),
+        ("rl/ppo.py", "from wamrl.models.video_dit import VideoDiT", False),
+        ("rl/ppo.py", "from wamrl import models", False),
+        ("rl/ppo.py", "from ..envs import base", False),
+        ("rl/ppo.py", "from . import advantage", True),
+        ("rl/ppo.py", "def f():\n    import wamrl.envs.base", False),
+        ("rl/ppo.py", "import importlib\nimportlib.import_module('wamrl.cli')", False),
         ("envs/point.py", "from wamrl.data import demos", False),
         ("data/demos.py", "from wamrl.envs.base import Env", True),
-        ("data/demos.py", "from wamrl.envs.workers import Pool", False),
+        ("data/demos.py", "from wamrl.pool.pool import Pool", False),
         ("config.py", "from wamrl.models.video_dit import VideoDiTConfig", True),
         ("config.py", "from wamrl.models.video_dit import VideoDiT", False),
         ("train.py", "from wamrl.envs.point import PointConfig", False),
         ("train.py", "from wamrl.recipes import quickstart", False),
         ("recipes/quickstart.py", "from wamrl.envs.point import PointConfig", True),
         ("recipes/quickstart.py", "from wamrl import cli", False),
-        ("types.py", "from wamrl.dist import rank", False),
+        ("types.py", "from wamrl.runtime.dist import rank", False),
         ("__init__.py", "from wamrl.types import Obs", False),
         ("newroom.py", "import torch", False),
     ],
@@ -189,7 +169,7 @@ def is_core(module: str) -> bool:
     """All but the wrappers of simulators: those may import theirs at the top,
     and nobody else may import them there.
     """
-    return room(module) != "envs" or module in {"envs", "envs.base", "envs.workers"}
+    return room(module) != "envs" or module in {"envs", "envs.base"}
 
 
 BLOCKER = """

@@ -10,7 +10,7 @@ import torch
 
 from wamrl.cli import find_recipe, recipes, smoke
 from wamrl.config import Config
-from wamrl.log import resolved
+from wamrl.runtime.log import resolved
 from wamrl.study import StudyConfig
 
 ALL = recipes()
@@ -60,7 +60,7 @@ def test_what_clones_is_what_was_measured_to_gain_by_it():
     plain = {"actor-only", "joint", "paper", "world-only", "point", "pusht"}
     plain |= {"libero-object", "libero-10"}
     for name, recipe in ALL.items():
-        online = recipe().train.online
+        online = recipe().train.world
         assert online.actor == (name not in plain), name
         assert not online.actor or online.clone == "executed", name
 
@@ -78,8 +78,8 @@ def test_controls_are_the_quickstart_without_something():
         cfg = ALL[name]()
         assert (
             cfg.train.actor.enabled,
-            cfg.train.online.world,
-            cfg.train.online.actor,
+            cfg.train.world.world,
+            cfg.train.world.actor,
         ) == wanted, name
         same = replace(cfg, name=quick.name, train=quick.train)
         # the same environment, model, data, evaluation and number of episodes
@@ -93,7 +93,7 @@ def test_controls_are_the_quickstart_without_something():
 def test_the_paper_is_taken_literally():
     cfg = ALL["paper"]()
     assert cfg.flow.sde == "plain" and cfg.train.reward.mode == "paper"
-    assert cfg.train.actor.enabled and cfg.train.online.world and not cfg.train.online.actor
+    assert cfg.train.actor.enabled and cfg.train.world.world and not cfg.train.world.actor
 
 
 def test_recipes_of_ones_own_are_found():

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
-from wamrl import checkpoint
+from tests.support import tiny
 from wamrl.evaluate import copy_ratio
+from wamrl.runtime import checkpoint
 from wamrl.sft import SFT, SFTConfig, joint_loss, learning_rate
 
 CFG = SFTConfig(steps=8, batch=8, warmup=2, ema=0.9)
@@ -74,10 +74,10 @@ def test_weights_of_clips_count_relatively():
 
 def test_gradients_of_small_passes_add_up_to_those_of_the_batch():
     steps = {}
-    for micro in (0, 3):
-        sft = SFT(tiny.lively(), replace(CFG, batch=8, micro=micro), seed=0)
+    for microbatch in (0, 3):
+        sft = SFT(tiny.lively(), replace(CFG, batch=8, microbatch=microbatch), seed=0)
         metrics = sft.step(tiny.demos().sample)
-        steps[micro] = [p.grad.clone() for p in sft.wam.parameters()], metrics
+        steps[microbatch] = [p.grad.clone() for p in sft.wam.parameters()], metrics
     assert max((a - b).abs().max() for a, b in zip(steps[0][0], steps[3][0], strict=True)) < 1e-6
     assert steps[0][1] == pytest.approx(steps[3][1], rel=1e-5)
 

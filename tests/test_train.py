@@ -9,20 +9,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
-from wamrl import checkpoint
+from tests.support import tiny
 from wamrl.config import Config
-from wamrl.diagnose import DiagnosticsConfig
+from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.models.flow import ode_sample, time_grid
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.online_sft import OnlineSFTConfig
-from wamrl.rl.starts import StartsConfig
-from wamrl.rl.update import ActorUpdateConfig
+from wamrl.rl.actor_update import ActorUpdateConfig
+from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.rollout import rare_success_weight, success_clips
+from wamrl.runtime import checkpoint
 from wamrl.train import Learner
 
 HORIZON = 40
-ACTOR, ONLINE = tiny.CONFIG.train.actor, tiny.CONFIG.train.online
+ACTOR, ONLINE = tiny.CONFIG.train.actor, tiny.CONFIG.train.world
 LATE = replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=0.5))
 
 
@@ -44,16 +44,14 @@ VARIANTS = {
     ),
     "paper-ema": tiny.train_config(
         reward=RewardConfig(mode="paper", scorer="ema"),
-        online=replace(ONLINE, actor=False),
+        world=replace(ONLINE, actor=False),
         ema=0.5,
     ),
     "world-only": tiny.train_config(
-        actor=replace(ACTOR, enabled=False), online=replace(ONLINE, actor=False)
+        actor=replace(ACTOR, enabled=False), world=replace(ONLINE, actor=False)
     ),
     "all-noisy, denoised features, small buffer": replace(
-        tiny.train_config(
-            online=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")
-        ),
+        tiny.train_config(world=replace(ONLINE, capacity=10), reward=RewardConfig(scorer="frozen")),
         model=LATE,
         flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
     ),
@@ -152,7 +150,7 @@ def test_an_actor_that_changes_between_rollout_and_update_is_noticed(pool):
 
 
 def test_the_latent_kl_is_zero_at_the_start_and_grows(pool):
-    run = learner(tiny.train_config(online=replace(ONLINE, steps=1, actor=False, world_lr=1e-3)))
+    run = learner(tiny.train_config(world=replace(ONLINE, steps=1, actor=False, world_lr=1e-3)))
     taps = run.wam.spec.taps
     metrics = [run.iterate(pool) for _ in range(3)]
     seen = [m for m in metrics if "world/video_loss" in m]
@@ -174,7 +172,7 @@ def test_the_leash_holds(pool):
     for strength in (0.0, 100.0):
         run = learner(
             tiny.train_config(
-                online=replace(ONLINE, steps=15, world_lr=1e-3, kl=strength, actor=False)
+                world=replace(ONLINE, steps=15, world_lr=1e-3, kl=strength, actor=False)
             )
         )
         sample = run.demos.sample
@@ -196,8 +194,8 @@ def held(run: Learner, updates: int = 1, seed: int = 0) -> list[dict[str, float]
 
 def test_the_share_of_the_kl_in_the_gradient_is_logged():
     """Against the two gradients by hand, on the batch and the noise of the update's last step."""
-    online = replace(ONLINE, steps=1, actor=False, world_lr=1e-3, demo_share=1.0, micro=3)
-    run = learner(tiny.train_config(online=replace(online, kl=3.0, kl_share=None)))
+    online = replace(ONLINE, steps=1, actor=False, world_lr=1e-3, demo_share=1.0, microbatch=3)
+    run = learner(tiny.train_config(world=replace(online, kl=3.0, kl_share=None)))
     metrics = held(run)[0]
     g = torch.Generator().manual_seed(0)
     clip = run.demos.sample(online.batch, g)
@@ -221,7 +219,7 @@ def test_measuring_the_share_leaves_the_training_alone():
     """With lambda next to nothing, weights and random streams are those of a run without the KL."""
     ends = []
     for strength in (0.0, 1e-30):
-        run = learner(tiny.train_config(online=replace(ONLINE, kl=strength, kl_share=None)))
+        run = learner(tiny.train_config(world=replace(ONLINE, kl=strength, kl_share=None)))
         assert all((m["world/kl_gradient_share"] > 0) == (strength > 0) for m in held(run, 2))
         ends.append(tiny.snapshot(run.wam) | {"next": torch.rand(3, generator=run.generator)})
     assert tiny.difference(*ends) is None
@@ -232,7 +230,7 @@ def test_the_kl_gets_the_share_that_was_asked_for(wanted, reduction):
     """On other clips than lambda was set on, whatever it was before; then it stays."""
     for strength in (1e-2, 10.0):
         online = replace(ONLINE, steps=8, batch=64, actor=False, kl=strength, kl_share=wanted)
-        run = learner(tiny.train_config(online=replace(online, kl_reduction=reduction)))
+        run = learner(tiny.train_config(world=replace(online, kl_reduction=reduction)))
         first = held(run)[0]
         assert first["world/kl_weight"] == strength
         run.online.cfg = replace(run.online.cfg, world_lr=1e-12, steps=1)
@@ -243,9 +241,9 @@ def test_the_kl_gets_the_share_that_was_asked_for(wanted, reduction):
 
 
 def test_without_a_wanted_share_lambda_stays():
-    run = learner(tiny.train_config(online=replace(ONLINE, kl=0.7, kl_share=None)))
+    run = learner(tiny.train_config(world=replace(ONLINE, kl=0.7, kl_share=None)))
     assert [m["world/kl_weight"] for m in held(run, 2)] == [0.7, 0.7]
-    off = learner(tiny.train_config(online=replace(ONLINE, kl=0.0)))
+    off = learner(tiny.train_config(world=replace(ONLINE, kl=0.0)))
     assert {m["world/kl_weight"] for m in held(off, 2)} == {0.0}
 
 
@@ -263,15 +261,15 @@ def test_the_sum_is_the_mean_times_the_channels():
 
 
 def test_a_world_model_update_leaves_the_actors_ratio(pool):
-    run = learner(tiny.train_config(online=replace(ONLINE, actor=False)))
+    run = learner(tiny.train_config(world=replace(ONLINE, actor=False)))
     rollout = tiny.explore(run.wam, pool, 12)
     with torch.no_grad():
-        before = run.wam.log_prob(rollout.chunks.plan, tiny.CONFIG.flow)
+        before = run.wam.log_prob(rollout.decisions.plan, tiny.CONFIG.flow)
         weights = tiny.snapshot(run.wam.world)
         run.buffer.append(success_clips(rollout, rare_success_weight(rollout)))
     run.online.update(run.wam, run.buffer.sample, run.demos.sample, run.generator)
     with torch.no_grad():
-        assert torch.equal(run.wam.log_prob(rollout.chunks.plan, tiny.CONFIG.flow), before)
+        assert torch.equal(run.wam.log_prob(rollout.decisions.plan, tiny.CONFIG.flow), before)
     assert tiny.changed(run.wam.world, weights)
 
 
@@ -286,7 +284,7 @@ def test_a_world_model_update_leaves_the_actors_ratio(pool):
 )
 def test_the_halves_switch_off_separately(name, actor, online, world_moves, actor_moves, pool):
     run = learner(
-        tiny.train_config(actor=replace(ACTOR, enabled=actor), online=replace(ONLINE, **online))
+        tiny.train_config(actor=replace(ACTOR, enabled=actor), world=replace(ONLINE, **online))
     )
     world, head, frozen = (tiny.snapshot(m) for m in (run.wam.world, run.wam.actor, run.frozen))
     metrics = [run.iterate(pool) for _ in range(2)]
@@ -303,7 +301,7 @@ def test_the_halves_switch_off_separately(name, actor, online, world_moves, acto
 def test_value_warm_up_leaves_the_actor(pool):
     run = learner(
         tiny.train_config(
-            actor=replace(ACTOR, value_warmup=1), online=replace(ONLINE, world=False, actor=False)
+            actor=replace(ACTOR, value_warmup=1), world=replace(ONLINE, world=False, actor=False)
         )
     )
     before = tiny.snapshot(run.wam)
@@ -357,9 +355,7 @@ def test_a_policy_of_nan_is_refused_in_words(pool):
 def test_co_training_reaches_the_world_model_only_if_shared():
     moved = {}
     for shared, actor in ((False, False), (False, True), (True, True)):
-        run = learner(
-            tiny.train_config(online=replace(ONLINE, shared=shared, actor=actor, steps=1))
-        )
+        run = learner(tiny.train_config(world=replace(ONLINE, shared=shared, actor=actor, steps=1)))
         run.online.update(
             run.wam, run.demos.sample, run.demos.sample, torch.Generator().manual_seed(0)
         )
@@ -369,7 +365,7 @@ def test_co_training_reaches_the_world_model_only_if_shared():
 
 
 def test_no_demonstration_is_mixed_in_if_none_is_wanted():
-    run = learner(tiny.train_config(online=replace(ONLINE, demo_share=0.0)))
+    run = learner(tiny.train_config(world=replace(ONLINE, demo_share=0.0)))
     asked = []
 
     def sample(n, generator, part):
@@ -391,12 +387,12 @@ def test_co_training_clones_what_the_acting_policy_does_without_noise(noisy, poo
     cfg = replace(cfg, flow=replace(cfg.flow, noisy=noisy, noise=1.0))
     kept = {}
     for clone in ("noise_free", "executed"):
-        run = learner(tiny.train_config(cfg, online=replace(ONLINE, clone=clone)))
+        run = learner(tiny.train_config(cfg, world=replace(ONLINE, clone=clone)))
         seen = []
         acted = copy.deepcopy(run.wam)
         run.iterate(pool, on_rollout=seen.append)
         rollout = seen[0]
-        won = rollout.chunks[rollout.success[rollout.chunks.episode]]
+        won = rollout.decisions[rollout.success[rollout.decisions.episode]]
         kept[clone] = run.buffer.own_state()["data"]["actions"]
         assert 0 < len(won) == len(kept[clone])
     singles = [won[torch.tensor([i])] for i in range(len(won))]
@@ -421,7 +417,9 @@ def ode_by_hand(wam, chunk, flow):
 def test_noise_free_chunks_do_not_need_the_cache(pool):
     run = learner()
     rollout = tiny.explore(run.wam, pool, 12)
-    lean = replace(rollout, chunks=replace(rollout.chunks, plan=rollout.chunks.plan.forget()))
+    lean = replace(
+        rollout, decisions=replace(rollout.decisions, plan=rollout.decisions.plan.drop_features())
+    )
     kept, again = (r.noise_free(run.wam, tiny.CONFIG.flow, batch=5) for r in (rollout, lean))
     assert len(kept) and torch.allclose(kept, again, atol=1e-4)
     failed = replace(rollout, success=torch.zeros(12, dtype=torch.bool))
@@ -450,13 +448,13 @@ def test_own_clips_weigh_as_much_as_demonstrations():
 
 @pytest.mark.parametrize("demo_share", [0.0, 1.0])
 def test_the_own_share_is_all_or_nothing_where_there_is_one_kind(demo_share):
-    run = learner(tiny.train_config(online=replace(ONLINE, demo_share=demo_share)))
+    run = learner(tiny.train_config(world=replace(ONLINE, demo_share=demo_share)))
     metrics = run.online.update(run.wam, run.demos.sample, run.demos.sample, run.generator)
     assert metrics["cotrain/own_share"] == pytest.approx(1 - demo_share)
 
 
 def test_co_training_is_off_unless_named():
-    assert not OnlineSFTConfig().actor and OnlineSFTConfig().clone == "executed"
+    assert not WorldUpdateConfig().actor and WorldUpdateConfig().clone == "executed"
 
 
 def test_rare_successes_weigh_most(pool):
@@ -480,13 +478,14 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
         (tiny.train_config(iterations=0), "must be >= 1"),
         (
             tiny.train_config(
-                actor=ActorUpdateConfig(algorithm="grpo"), starts=StartsConfig(group=1)
+                actor=ActorUpdateConfig(algorithm="grpo"),
+                initial_states=InitialStatesConfig(group=1),
             ),
             "group >= 2",
         ),
-        (tiny.train_config(online=OnlineSFTConfig(demo_share=1.1)), "online sft"),
+        (tiny.train_config(world=WorldUpdateConfig(demo_share=1.1)), "online sft"),
         (
-            tiny.train_config(online=OnlineSFTConfig(kl_share=1.0)),
+            tiny.train_config(world=WorldUpdateConfig(kl_share=1.0)),
             "None keeps kl, kl=0 turns the KL off",
         ),
     ],
@@ -497,7 +496,7 @@ def test_impossible_settings_are_refused(cfg, sentence):
 
 
 BUDGET = tiny.train_config(
-    env_steps=3 * 260, starts=StartsConfig(group=2, revisit=0.5, capacity=50)
+    env_steps=3 * 260, initial_states=InitialStatesConfig(group=2, revisit=0.5, capacity=50)
 )
 
 
@@ -505,7 +504,7 @@ BUDGET = tiny.train_config(
 def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
     cfg = replace(BUDGET, env=replace(tiny.ENV, radius=radius, horizon=20))
     cfg = tiny.train_config(
-        cfg, actor=replace(ACTOR, enabled=False), online=replace(ONLINE, world=False, actor=False)
+        cfg, actor=replace(ACTOR, enabled=False), world=replace(ONLINE, world=False, actor=False)
     )
     with cfg.pool().build() as pool:
         run = Learner(cfg, tiny.lively(), tiny.demos(), 20)

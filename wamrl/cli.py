@@ -22,9 +22,11 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl import data_verbs, dist, launch, verbs
+from wamrl.commands import data as data_verbs
+from wamrl.commands import runs
 from wamrl.config import Config
-from wamrl.log import console
+from wamrl.runtime import dist, launch
+from wamrl.runtime.log import console
 from wamrl.study import StudyConfig
 
 VERBS = {
@@ -79,8 +81,8 @@ def run(verb: str, args: list[str]) -> None:
         (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     )
     options = tyro.cli(
-        verbs.Options,
-        default=verbs.Options(config=find_recipe(name)()),
+        runs.Options,
+        default=runs.Options(config=find_recipe(name)()),
         args=rest,
         prog=f"wamrl {verb} {name}",
         description=VERBS[verb],
@@ -93,16 +95,16 @@ def run(verb: str, args: list[str]) -> None:
             f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the "
             "usual"
         )
-    n = options.ranks or (verbs.usual_ranks(options.config) if verb in SHARED else 1)
+    n = options.ranks or (runs.usual_ranks(options.config) if verb in SHARED else 1)
     started = int(os.environ.get("WORLD_SIZE", 1))
     if max(n, started) > 1 and verb not in SHARED:
         raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
     if started > 1 and options.ranks not in (0, started):
         raise ValueError(f"torchrun has started {started} ranks: leave out --ranks {options.ranks}")
     with launch.local_ranks(n, [sys.executable, "-m", "wamrl.cli", verb, *args]), dist.ranks():
-        console.quiet = not dist.main()
+        console.quiet = not dist.is_main()
         options.config.validate()
-        getattr(verbs, verb)(options)
+        getattr(runs, verb)(options)
 
 
 def run_study(args: list[str]) -> None:
@@ -112,7 +114,7 @@ def run_study(args: list[str]) -> None:
             f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function"
         )
     options = tyro.cli(
-        verbs.StudyOptions,
+        runs.StudyOptions,
         args=args[1:],
         prog=f"wamrl study {args[0]}",
         description=VERBS["study"],
@@ -122,7 +124,7 @@ def run_study(args: list[str]) -> None:
     if options.smoke:
         tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
         study = replace(study, name=f"{study.name}-smoke", tasks=tasks, seeds=study.seeds[:1])
-    verbs.study(
+    runs.study(
         study,
         options,
         [sys.executable, "-m", "wamrl.cli", "study", *args],
@@ -177,9 +179,9 @@ def smoke(cfg: Config) -> Config:
             iterations=2,
             groups=2,
             env_steps=0,
-            starts=replace(cfg.train.starts, group=2),
+            initial_states=replace(cfg.train.initial_states, group=2),
             actor=replace(cfg.train.actor, epochs=1),
-            online=replace(cfg.train.online, steps=2, batch=16),
+            world=replace(cfg.train.world, steps=2, batch=16),
         ),
         eval=replace(cfg.eval, episodes=4, choose=4, during=4),
         rewards=replace(cfg.rewards, states=4, group=2),
@@ -194,7 +196,8 @@ def print_list() -> None:
     print("\nstudies (wamrl study NAME):")
     for name, function in recipes(StudyConfig).items():
         print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
-    from wamrl.envs import metaworld_tasks, robosuite_tasks
+    from wamrl.envs.metaworld import tasks as metaworld_tasks
+    from wamrl.envs.robosuite import tasks as robosuite_tasks
 
     print("\nMetaWorld tasks (--env.task):")
     for name, task in metaworld_tasks.TASKS.items():
@@ -211,7 +214,7 @@ def print_list() -> None:
     for name, task in robosuite_tasks.TASKS.items():
         stages = len(task.things)
         print(f"  {name:<28} {task.instruction}{f'  [{stages} stages]' if stages > 1 else ''}")
-    from wamrl.envs.libero_assets import SUITES
+    from wamrl.envs.libero.assets import SUITES
 
     suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
     print(

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wamrl.data.demos import DemoConfig
-from wamrl.diagnose import DiagnosticsConfig
+from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
-from wamrl.envs.workers import PoolConfig
 from wamrl.evaluate import EvalConfig
-from wamrl.machine import all_cores, workers
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAMConfig
-from wamrl.reward_study import RewardStudyConfig
+from wamrl.pool.pool import PoolConfig
+from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.online_sft import OnlineSFTConfig
-from wamrl.rl.starts import StartsConfig
-from wamrl.rl.update import ActorUpdateConfig
+from wamrl.rl.actor_update import ActorUpdateConfig
+from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.world_update import WorldUpdateConfig
+from wamrl.runtime.cores import all_cores, workers
 from wamrl.sft import SFTConfig
 from wamrl.types import Split
 
@@ -61,10 +61,10 @@ class TrainConfig:
     # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
     env_steps: int = 0
 
-    starts: StartsConfig = field(default_factory=StartsConfig)
+    initial_states: InitialStatesConfig = field(default_factory=InitialStatesConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
-    online: OnlineSFTConfig = field(default_factory=OnlineSFTConfig)
+    world: WorldUpdateConfig = field(default_factory=WorldUpdateConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
     # features kept from a rollout to its update; beyond, they are computed again
@@ -79,7 +79,7 @@ class TrainConfig:
             return None
         done = iteration + 1
         if (share := self.env_steps * done // self.iterations - used) < (
-            least := self.starts.group * horizon
+            least := self.initial_states.group * horizon
         ):
             needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
@@ -103,16 +103,17 @@ class TrainConfig:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
         if not self.cache_mb >= 0:
             raise ValueError(f"train: cache_mb={self.cache_mb} must be >= 0; 0 keeps no features")
-        if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.starts.group:
+        if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.initial_states.group:
             raise ValueError(
                 f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "
                 "give iterations * starts.group * horizon or more, or 0 for no budget"
             )
-        if self.actor.algorithm == "grpo" and self.starts.group < 2:
+        if self.actor.algorithm == "grpo" and self.initial_states.group < 2:
             raise ValueError(
-                "train: grpo compares episodes of one initial state; set train.starts.group >= 2"
+                "train: grpo compares episodes of one initial state; "
+                "set train.initial_states.group >= 2"
             )
-        for part in (self.starts, self.reward, self.actor, self.online, self.diagnostics):
+        for part in (self.initial_states, self.reward, self.actor, self.world, self.diagnostics):
             part.validate()
 
 
@@ -129,7 +130,7 @@ class Config:
     sft: SFTConfig = field(default_factory=SFTConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    rewards: RewardStudyConfig = field(default_factory=RewardStudyConfig)
+    rewards: RewardComparisonConfig = field(default_factory=RewardComparisonConfig)
     vector: VectorConfig = field(default_factory=VectorConfig)
     threads: int = 0  # of torch; 0: all cores of this process
 

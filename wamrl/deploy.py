@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wamrl import checkpoint, dist, report, sharding
+from wamrl import report
 from wamrl.config import Config
-from wamrl.envs.workers import Pool
 from wamrl.evaluate import choose_sampler, curve_point, glance
-from wamrl.log import Logger, Timer, bar, console, read_metrics, resolved
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.pool.pool import Pool
+from wamrl.runtime import checkpoint, dist, sharding
+from wamrl.runtime.log import Logger, Timer, bar, console, read_metrics, resolved
 from wamrl.train import Learner
 
 
@@ -89,7 +90,7 @@ class Watch:
         where = (wam, self.pool, self.cfg.eval, flow)
         seed = self.cfg.seed
         point = {}
-        with sharding.gathered(wam.world):
+        with sharding.unsharded(wam.world):
             rates = rates or deploy(self.cfg, wam, self.pool, flow, again=True)
             if not rates:  # there is no choice, but `best` needs the rate
                 rates = choose_sampler(*where, seed=seed, samplers=(wam.sampler,))
@@ -113,7 +114,7 @@ def log_arm(logger: Logger, run: Path, step: int, arm: dict, more: dict[str, flo
     """An arm of a summary, and more, as the first or last point of the run's curve;
     once, also if resumed.
     """
-    if not dist.main():
+    if not dist.is_main():
         return
     if any(row["step"] == step and "eval/success" in row for row in read_metrics(run)):
         return

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl import dist
-from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.pool.pool import Pool
 from wamrl.report import wilson
 from wamrl.rollout import Rollout, collect, everywhere
-from wamrl.types import Clip, Start
+from wamrl.runtime import dist
+from wamrl.types import Clip, InitialState
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 
@@ -59,15 +59,15 @@ def evaluate(
 
     This rank's share of the states; `rollout.everywhere` has the outcomes of all.
     """
-    starts = [Start(split="eval", index=i) for i in range(cfg.episodes)]
-    own = starts[dist.share(cfg.episodes)]
+    starts = [InitialState(split="eval", index=i) for i in range(cfg.episodes)]
+    own = starts[dist.rank_slice(cfg.episodes)]
     return collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
 
 
 def outcomes(
     wam: WAM,
     pool: Pool,
-    starts: Sequence[Start],
+    starts: Sequence[InitialState],
     flow: FlowConfig,
     *,
     seed: int,
@@ -78,7 +78,7 @@ def outcomes(
 
     The only random streams are the episodes' own, so a run goes on as if nobody had looked.
     """
-    own = starts[dist.share(len(starts))]
+    own = starts[dist.rank_slice(len(starts))]
     found: dict[Sampler, Tensor] = {}
     for sampler in samplers:
         options = {"seed": seed, "sampler": sampler, "on_done": on_done, "cache_mb": 0.0}
@@ -103,7 +103,7 @@ def choose_sampler(
     Never on evaluation states: the best of three there would be an optimist. Of equals, the one
     that is named first in `samplers` comes first: by default the one with less noise.
     """
-    starts = [Start(split="train", index=CHOOSE_FROM + i) for i in range(cfg.choose)]
+    starts = [InitialState(split="train", index=CHOOSE_FROM + i) for i in range(cfg.choose)]
     options = {"seed": seed, "samplers": samplers, "on_done": on_done}
     found = outcomes(wam, pool, starts, flow, **options)
     rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
@@ -140,7 +140,7 @@ def glance(
     all samplers on the first `during` evaluation states.
     """
     assert wam.sampler is not None, "settle the deployed sampler first"
-    starts = [Start(split="eval", index=i) for i in range(cfg.during)]
+    starts = [InitialState(split="eval", index=i) for i in range(cfg.during)]
     found = outcomes(wam, pool, starts, flow, seed=seed, on_done=on_done)
     rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
     deployed = found[wam.sampler]
@@ -157,7 +157,7 @@ def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
     """
     wam.eval()
     device = next(wam.parameters()).device
-    before, _ = dist.place(len(clip))
+    before, _ = dist.offset_and_count(len(clip))
     sums = torch.zeros(3, clip.future.shape[1], device=device)  # ours, copied, real frames
     for start in range(0, len(clip), batch):
         part = clip[slice(start, start + batch)].to(device)
@@ -168,7 +168,7 @@ def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
         real = part.future_mask
         errors = torch.stack([imagined - future, last - future]).square().mean((3, 4, 5, 6))
         sums += torch.cat([(errors * real).sum(1), real.sum(0, keepdim=True)])
-    ours, copied, reached = dist.total(sums)
+    ours, copied, reached = dist.all_sum(sums)
     ratio = ours / copied.clamp(min=1e-12)
     return ratio.where(reached > 0, ratio.new_tensor(math.nan)).cpu()
 
@@ -176,9 +176,9 @@ def copy_ratio(wam: WAM, clip: Clip, steps: int, batch: int = 64) -> Tensor:
 def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
     """Up to `limit` evenly spaced chunks of all ranks' rollouts, to compare what was imagined with
     what was executed; of these, this rank's own."""
-    before, count = dist.place(len(rollout.chunks))
+    before, count = dist.offset_and_count(len(rollout.decisions))
     rows = torch.linspace(0, count - 1, min(limit, count)).long() - before
-    chunks = rollout.chunks[rows[(rows >= 0) & (rows < len(rollout.chunks))]]
+    chunks = rollout.decisions[rows[(rows >= 0) & (rows < len(rollout.decisions))]]
     return Clip(
         frames=chunks.obs.frames,
         future=chunks.frames,

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl import dist, sharding
 from wamrl.models.base import WAM, ema_update
+from wamrl.runtime import dist, sharding
 from wamrl.types import Clip
 
 # batch, generator, which of its clips to load
@@ -29,7 +29,7 @@ class SFTConfig:
     steps: int = 600
     batch: int = 32  # of all ranks together
     # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
-    micro: int = 0
+    microbatch: int = 0
 
     lr: float = 1e-3
     warmup: int = 30
@@ -47,7 +47,7 @@ class SFTConfig:
         if (
             self.steps < 1
             or self.batch < 1
-            or self.micro < 0
+            or self.microbatch < 0
             or not 0 <= self.ema < 1
             or self.lr <= 0
         ):
@@ -121,18 +121,18 @@ class SFT:
         `micro` clips at a time; the losses (2,).
         """
         cfg = self.cfg
-        own = dist.share(self.cfg.batch)
+        own = dist.rank_slice(self.cfg.batch)
         clip = sample(cfg.batch, self.generator, own).to(next(self.wam.parameters()).device)
         seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]
-        weight = dist.total(clip.weight.sum()).item()
+        weight = dist.all_sum(clip.weight.sum()).item()
         losses = clip.weight.new_zeros(2)
         self.optimizer.zero_grad()
-        for rows in sharding.passes(len(clip), cfg.micro):
+        for rows in sharding.microbatches(len(clip), cfg.microbatch):
             part = joint_loss(self.wam, clip[rows], seeds[:, rows], cfg.batch, weight)
             (cfg.video_weight * part[0] + part[1]).backward()
             losses += part.detach()
         sharding.sum_gradients(self.wam)
-        return dist.total(losses)
+        return dist.all_sum(losses)
 
     def state_dict(self) -> dict:
         return {

@@ -15,18 +15,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from wamrl import dist, sharding
 from wamrl.config import Config
 from wamrl.data.clips import ClipBuffer, ClipDataset
-from wamrl.envs.workers import Pool
-from wamrl.log import Timer
 from wamrl.models.base import WAM, ema_update
+from wamrl.pool.pool import Pool
+from wamrl.rl.actor_update import ActorUpdate
 from wamrl.rl.batch import Outcomes
-from wamrl.rl.online_sft import OnlineSFT, frozen_copy
-from wamrl.rl.starts import Starts
-from wamrl.rl.update import ActorUpdate
+from wamrl.rl.initial_states import InitialStateSampler
+from wamrl.rl.world_update import WorldUpdate, frozen_copy
 from wamrl.rollout import Rollout, collect, everywhere, imagine, reward_inputs, rollout_metrics
 from wamrl.rollout.samples import rare_success_weight, success_clips
+from wamrl.runtime import dist, sharding
+from wamrl.runtime.log import Timer
 
 PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
 
@@ -40,15 +40,15 @@ class Learner:
         self.device = next(wam.parameters()).device
         self.frozen, self.average = frozen_copy(wam), frozen_copy(wam)
         self.worlds = [model.world for model in (wam, self.frozen, self.average)]
-        sharding.shard(*(self.worlds if cfg.train.online.shard else []))
+        sharding.shard(*(self.worlds if cfg.train.world.shard else []))
         self.generator = torch.Generator().manual_seed(cfg.seed)
-        self.starts = Starts(cfg.train.starts)
+        self.starts = InitialStateSampler(cfg.train.initial_states)
         reward = cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
         self.reward = reward.to(self.device)
         self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
-        self.online = OnlineSFT(cfg.train.online, wam, self.frozen).to(self.device)
+        self.online = WorldUpdate(cfg.train.world, wam, self.frozen).to(self.device)
         self.online.fit(demos.sample(256, self.generator).to(self.device))
-        self.buffer = ClipBuffer(cfg.train.online.capacity)
+        self.buffer = ClipBuffer(cfg.train.world.capacity)
         self.diagnostics = cfg.train.diagnostics.build(
             self.reward.similarity,
             cfg.train.reward.imagine_steps,
@@ -64,7 +64,7 @@ class Learner:
         train, metrics, timer = self.cfg.train, {}, Timer()
         flow = self.cfg.flow.at(self.iteration / max(1, train.iterations - 1))
         metrics["rollout/noise"] = flow.noise
-        release = sharding.gather(*self.worlds)  # ranks act and score at their own pace
+        release = sharding.unshard(*self.worlds)  # ranks act and score at their own pace
 
         # 1. Roll out the current world model and actor, exploring by Flow-SDE.
         budget = train.share(self.iteration, self.steps_used, self.horizon)
@@ -73,7 +73,7 @@ class Learner:
         options = {
             "sampler": "explore",
             "max_steps": budget,
-            "group": train.starts.group,
+            "group": train.initial_states.group,
             "cache_mb": train.cache_mb,
         }
         rollout = collect(self.wam, pool, starts, flow, seed=noise, on_done=on_done, **options)
@@ -89,26 +89,26 @@ class Learner:
         metrics |= timer("score")
 
         # What co-training clones is asked of the model that acted, so before any update.
-        cloned = rollout.noise_free(self.wam, flow) if train.online.clones_noise_free else None
+        cloned = rollout.noise_free(self.wam, flow) if train.world.clones_noise_free else None
 
         # 3. Actor first, on the features cached in the rollout.
         if train.actor.enabled:
-            clock = rollout.chunks.step / self.horizon
+            clock = rollout.decisions.step / self.horizon
             states = torch.tensor([s.index for s in whole.starts])
             outcome = Outcomes(state=states, success=whole.success, first=first)
-            batch, found = self.actor.prepare(self.wam, rollout.chunks, clock, reward, outcome)
+            batch, found = self.actor.prepare(self.wam, rollout.decisions, clock, reward, outcome)
             metrics |= found
             warm = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
-            if dist.place(len(batch))[1]:
+            if dist.offset_and_count(len(batch))[1]:
                 metrics |= self.actor.step(self.wam, batch, flow, self.generator, policy=warm)
         release()
         metrics |= timer("actor")
 
         # 4. Then the world model, on clips of successful episodes,
         # leashed by the latent KL; 5. and co-training.
-        if train.online.world or train.online.actor:
+        if train.world.world or train.world.actor:
             self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:], cloned))
-            if len(self.buffer) or train.online.demo_share == 1:
+            if len(self.buffer) or train.world.demo_share == 1:
                 metrics |= self.online.update(
                     self.wam, self.buffer.sample, self.demos.sample, self.generator
                 )
@@ -125,11 +125,11 @@ class Learner:
         imagined = None
         if cfg.needs_imagination:
             acted = scorer is self.wam
-            imagined = imagine(scorer, rollout.chunks, cfg.imagine_steps, acted)
+            imagined = imagine(scorer, rollout.decisions, cfg.imagine_steps, acted)
         metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
-        metrics |= self.diagnostics.watch(metrics, self.cfg.train.starts.group)
+        metrics |= self.diagnostics.watch(metrics, self.cfg.train.initial_states.group)
         inputs = reward_inputs(rollout, imagined, self.wam.spec.frame_offsets)
-        episode = rollout.chunks.episode
+        episode = rollout.decisions.episode
         return self.reward(inputs, rollout.success[episode], episode)
 
     def state_dict(self) -> dict:

@@ -24,7 +24,7 @@ _SPLIT_SIZE = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class InitialState:
     """One reproducible initial state. Splits own disjoint seed ranges,
     so no state is both trained on and evaluated on.
 
@@ -32,7 +32,7 @@ class Start:
     `train`: online rollouts;
     `eval`: success.
 
-    Example: `env.reset(Start(split="eval", index=7).seed)`
+    Example: `env.reset(InitialState(split="eval", index=7).seed)`
     """
 
     split: Split
@@ -47,7 +47,7 @@ class Start:
         return SPLITS.index(self.split) * _SPLIT_SIZE + self.index
 
     @classmethod
-    def of(cls, seed: int) -> Start:
+    def of(cls, seed: int) -> InitialState:
         """The start whose seed this is."""
         if not 0 <= seed < len(SPLITS) * _SPLIT_SIZE:
             raise ValueError(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.envs.faulty import WalkConfig
-from tests.processes import wait_for_end
+from tests.support.faulty import WalkConfig
+from tests.support.processes import wait_for_end
 from wamrl.data.demos import DemoConfig, collect, load, load_spec, save
-from wamrl.data.store import _file_digest, _index_digest
+from wamrl.data.episodes import _file_digest, _index_digest
 from wamrl.envs.point import PointConfig
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_failed_save_leaves_nothing_and_overwrites_nothing(episodes, folder, mon
     with pytest.raises(ValueError, match="exists already"):
         save(episodes[:1], ENV.build().spec, folder)
     assert_same(load(folder), episodes)
-    monkeypatch.setattr("wamrl.data.store.RowsWriter", full)
+    monkeypatch.setattr("wamrl.data.episodes.RowsWriter", full)
     with pytest.raises(ValueError, match="No space left"):
         save(episodes, ENV.build().spec, folder.parent / "other")
     assert [p.name for p in folder.parent.iterdir()] == ["demos"]

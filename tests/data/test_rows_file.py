@@ -74,7 +74,7 @@ import numpy as np, torch
 from pathlib import Path
 from wamrl.data.clips import ClipDataset
 from wamrl.data.recording import Facts, Recording
-from wamrl.data.store import open_store, save_recording
+from wamrl.data.episodes import open_store, save_recording
 
 class Made(Recording):  # 24 episodes of 16 MB that exist only while they are looked at
     facts = [Facts(length=999, success=True, stages=1, seed=i, text="t") for i in range(24)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from wamrl.envs.attempts import AWAY, Attempts
-from wamrl.envs.experts.carry import GRASPS
-from wamrl.envs.metaworld import MetaWorldConfig
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.env import MetaWorldConfig
+from wamrl.envs.metaworld.grasping import GRASPS
+from wamrl.envs.metaworld.tasks import TASKS
 from wamrl.envs.point import RADIUS, PointConfig
 
 HELD = tuple(name for name, task in TASKS.items() if task.holds)

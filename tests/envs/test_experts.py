@@ -5,9 +5,9 @@ and after an object that they really held was taken from them.
 import numpy as np
 import pytest
 
-from wamrl.envs.experts.carry import GRASPS
-from wamrl.envs.metaworld import MetaWorldConfig
-from wamrl.envs.metaworld_tasks import TASKS
+from wamrl.envs.metaworld.env import MetaWorldConfig
+from wamrl.envs.metaworld.grasping import GRASPS
+from wamrl.envs.metaworld.tasks import TASKS
 
 pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
 
@@ -65,7 +65,7 @@ def _position(env, body: str) -> np.ndarray:
 
 def test_metaworld_s_own_policy_is_the_control_that_fails():
     """Without recovery the same drop is lost, so the test above shows something."""
-    from wamrl.envs.experts.metaworld import ScriptedExpert
+    from wamrl.envs.metaworld.expert import ScriptedExpert
 
     env = MetaWorldConfig(task="pick-place", horizon=300).build()
     lost = 0

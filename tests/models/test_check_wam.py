@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.models.check import check_wam
 from wamrl.models.wam import WAMConfig
 from wamrl.recipes.point import point

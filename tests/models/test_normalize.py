@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny
-from wamrl import checkpoint
+from tests.support import tiny
 from wamrl.models.flow import FlowConfig
 from wamrl.models.normalize import NormalizeConfig
+from wamrl.runtime import checkpoint
 from wamrl.sft import joint_loss
 
 LOW, HIGH = [0.0, -1.0, 0.0], [512.0, 1.0, 0.04]

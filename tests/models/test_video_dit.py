@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.base import WAM, WAMSpec
 from wamrl.models.check import probe

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.rewards.recorded import Recorded, record, together
-from wamrl.envs.metaworld import MetaWorldConfig
+from tests.support.recorded import Recorded, record, together
+from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.point import PointConfig
-from wamrl.rewards.base import Scored
+from wamrl.rewards.base import RewardInputs
 from wamrl.rewards.features import DINOv2Config, VJEPA2Config
 from wamrl.rewards.optical_flow import OpticalFlowConfig
 from wamrl.rewards.pixels import PixelConfig
@@ -52,14 +52,14 @@ def episodes() -> dict[str, list[Recorded]]:
     return found
 
 
-def totals(parts: list[Scored], similarity, **config) -> Tensor:
+def totals(parts: list[RewardInputs], similarity, **config) -> Tensor:
     """The reward of each episode (E,), all scored together."""
     reward = RewardConfig(similarity=similarity, **config).build(MAX_CHUNKS)
     scored, won, episode = together(parts)
     return torch.zeros(len(parts)).index_add_(0, episode, reward(scored, won, episode))
 
 
-def raw(parts: list[Scored], similarity, mode: str = "composite") -> Tensor:
+def raw(parts: list[RewardInputs], similarity, mode: str = "composite") -> Tensor:
     """Before normalisation, of the chunks with a verifiable frame."""
     scored, _, _ = together(parts)
     return (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.rewards.features import DINOv2Config, VJEPA2Config
 from wamrl.rewards.optical_flow import OpticalFlowConfig
 from wamrl.rewards.pixels import PixelConfig
@@ -44,8 +44,8 @@ def test_every_similarity_scores_a_rollout(similarity, mode, rollout):
     reward = {"similarity": similarity, "mode": mode, "paper_scale": "deviation"}  # far from a copy
     run = learner(**reward)
     found = run.score(rollout, metrics(rollout))
-    real = rollout.chunks.verifiable.any(1)
-    assert found.shape == (len(rollout.chunks),) and found.isfinite().all()
+    real = rollout.decisions.verifiable.any(1)
+    assert found.shape == (len(rollout.decisions),) and found.isfinite().all()
     assert real.sum() >= 8 and found[real].unique().numel() > real.sum() // 2
     assert torch.equal(found, learner(**reward).score(rollout, metrics(rollout)))
     # no network is checkpointed

@@ -9,15 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wamrl.rewards.base import RunningNorm, Scored, Similarity, SimilarityConfig, reconstruction
+from wamrl.rewards.base import (
+    RewardInputs,
+    RunningNorm,
+    Similarity,
+    SimilarityConfig,
+    reconstruction,
+)
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
 from wamrl.rewards.reward import ROWS, Reward, RewardConfig, check_reward
 
 
-def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
+def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> RewardInputs:
     g = torch.Generator().manual_seed(seed)
     frames = [torch.rand(m, f, 1, 4, 4, 3, generator=g) for _ in range(2)]
-    plain = Scored(
+    plain = RewardInputs(
         imagined=frames[0],
         executed=frames[1],
         last=torch.rand(m, 1, 4, 4, 3, generator=g),
@@ -30,7 +36,7 @@ def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> Scored:
     return replace(plain, **changes)
 
 
-def score(reward: Reward, s: Scored, won: bool | torch.Tensor = False) -> torch.Tensor:
+def score(reward: Reward, s: RewardInputs, won: bool | torch.Tensor = False) -> torch.Tensor:
     """The rewards of `s`, taken as one episode,
     or as one per chunk where `won` differs between chunks.
     """
@@ -210,12 +216,12 @@ def test_paper_mode_ignores_success_and_is_scaled_as_it_says():
 # --- resting does not pay
 
 
-def episode_of(executed: Tensor, imagined: Tensor, last: Tensor, won: bool) -> Scored:
+def episode_of(executed: Tensor, imagined: Tensor, last: Tensor, won: bool) -> RewardInputs:
     """C chunks of one frame each, (C, 1, 1, 4, 4, 3)."""
     success = torch.zeros(len(executed), dtype=torch.bool)
     seen = torch.ones(len(executed), 1, dtype=torch.bool)
     success[-1] = won
-    return Scored(
+    return RewardInputs(
         imagined=imagined,
         executed=executed,
         last=last,
@@ -227,7 +233,7 @@ def episode_of(executed: Tensor, imagined: Tensor, last: Tensor, won: bool) -> S
     )
 
 
-def total(config: RewardConfig, *parts: Scored, max_chunks: int) -> list[float]:
+def total(config: RewardConfig, *parts: RewardInputs, max_chunks: int) -> list[float]:
     """The reward of each episode, all scored together."""
     names = [k for k, v in vars(parts[0]).items() if torch.is_tensor(v)]
     joined = {k: torch.cat([getattr(p, k) for p in parts]) for k in names}
@@ -356,7 +362,7 @@ def test_many_chunks_are_compared_in_parts():
     assert len(reward.raw(s)) == len(s.success)
 
 
-def replace_rows(s: Scored, rows: slice) -> Scored:
+def replace_rows(s: RewardInputs, rows: slice) -> RewardInputs:
     return replace(s, **{k: v[rows] for k, v in vars(s).items() if isinstance(v, torch.Tensor)})
 
 

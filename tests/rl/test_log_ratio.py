@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests import tiny
+from tests.support import tiny
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam, probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, log_prob_change, rounding_tolerance
+from wamrl.rl.actor_update import ActorUpdate
 from wamrl.rl.batch import ActorBatch
-from wamrl.rl.update import ActorUpdate
 
 LONG = replace(tiny.MODEL, chunk=50)
 FINE = FlowConfig(steps=10, noise=0.2, noisy="all")
@@ -61,14 +61,14 @@ def guard(wam: WAM, batch: ActorBatch, flow: FlowConfig = FINE) -> float:
 
 def alone(batch: ActorBatch, row: int) -> ActorBatch:
     """A row whose features were not kept: computed again, and scored, in a batch of its own."""
-    return replace(batch[slice(row, row + 1)], plan=batch.plan[slice(row, row + 1)].forget())
+    return replace(batch[slice(row, row + 1)], plan=batch.plan[slice(row, row + 1)].drop_features())
 
 
 def scored_alone(wam: WAM, batch: ActorBatch, flow: FlowConfig) -> Tensor:
     """Elementwise log-densities, every row computed in a batch of its own."""
     rows = [alone(batch, row) for row in range(len(batch))]
     with torch.no_grad():
-        return torch.cat([wam.log_prob(wam.recall(row.plan, row.obs), flow) for row in rows])
+        return torch.cat([wam.log_prob(wam.with_features(row.plan, row.obs), flow) for row in rows])
 
 
 def test_long_chunks_scored_alone_pass():
@@ -90,7 +90,7 @@ def test_features_of_a_world_model_that_took_one_step_are_stale(sigma, lr):
     optimizer, clip = torch.optim.AdamW(wam.world.parameters(), lr), probe(wam, 99)
     wam.video_loss(clip, wam.encode(clip.obs), torch.arange(3)).sum().backward()
     optimizer.step()
-    forgotten = replace(batch, plan=batch.plan.forget())
+    forgotten = replace(batch, plan=batch.plan.drop_features())
     with pytest.raises(RuntimeError, match="changed between rollout and update"):
         guard(wam, forgotten)
     guard(acted, forgotten)
@@ -99,7 +99,7 @@ def test_features_of_a_world_model_that_took_one_step_are_stale(sigma, lr):
 def test_features_read_under_another_noise_are_stale():
     wam = long_chunks(sigma=0.5)
     batch = sampled(wam)
-    other = replace(batch, plan=replace(batch.plan.forget(), seed=batch.plan.seed + 1))
+    other = replace(batch, plan=replace(batch.plan.drop_features(), seed=batch.plan.seed + 1))
     with pytest.raises(RuntimeError, match="changed between rollout and update"):
         guard(wam, other)
 
@@ -151,10 +151,10 @@ def test_features_kept_in_bfloat16_pass_when_computed_again():
     flow = replace(tiny.CONFIG.flow, noisy="all")
     batch = sampled(wam, flow)
     assert max(guard(wam, alone(batch, row), flow) for row in range(0, 64, 4)) < 0.05
-    units = [feature_unit(wam, plan) for plan in (batch.plan, batch.plan.forget())]
+    units = [feature_unit(wam, plan) for plan in (batch.plan, batch.plan.drop_features())]
     assert (
         units == [2.0**-24, 2.0**-16]
-        and feature_unit(tiny.fresh(), batch.plan.forget()) == 2.0**-24
+        and feature_unit(tiny.fresh(), batch.plan.drop_features()) == 2.0**-24
     )
 
 

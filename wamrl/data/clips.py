@@ -10,8 +10,8 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from wamrl import dist
 from wamrl.data.recording import Recording
+from wamrl.runtime import dist
 from wamrl.types import Clip
 
 _TENSORS = tuple(f.name for f in fields(Clip) if f.name != "text")
@@ -156,7 +156,7 @@ class ClipBuffer:
                 k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in data.items()
             }
         self._check(data)
-        before, count = dist.place(len(clip))
+        before, count = dist.offset_and_count(len(clip))
         places = (self._next + torch.arange(count)) % self.capacity
         keep = torch.arange(count) >= count - self.capacity  # more would write places twice
         own = (torch.arange(count) - before).clamp(min=-1)
@@ -165,7 +165,7 @@ class ClipBuffer:
         chosen = keep & (own >= 0)
         for name, column in data.items():
             self._data[name][places[chosen]] = column[own[chosen]]
-        for place, text in zip(places.tolist(), dist.texts(clip.text), strict=True):
+        for place, text in zip(places.tolist(), dist.gather_texts(clip.text), strict=True):
             self._text[place : place + 1] = [text]
         self._next = (self._next + count) % self.capacity
 
@@ -188,7 +188,7 @@ class ClipBuffer:
         if dist.world() == 1:
             return rows
         rows[~self._mine[index]] = 0
-        return dist.total(rows.byte() if rows.dtype == torch.bool else rows).to(rows.dtype)
+        return dist.all_sum(rows.byte() if rows.dtype == torch.bool else rows).to(rows.dtype)
 
     def state_dict(self) -> dict:
         """What all ranks know; `own_state` has the clips."""

@@ -4,7 +4,7 @@ and replays of episodes, in parallel processes.
 Example:
     episodes = collect(DemoConfig(env=PointConfig(), episodes=40))
     save(episodes, spec, Path("runs/demos"));  episodes = load(Path("runs/demos"), spec)
-Saving and loading live in `wamrl/data/store.py`; they are named here for convenience.
+Saving and loading live in `wamrl/data/episodes.py`; they are named here for convenience.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wamrl.data.demos_worker import end_with_the_parent, play, record_here
-from wamrl.data.store import load, load_spec, save
-from wamrl.types import SPLITS, Episode, Split, Start
+from wamrl.data.episodes import load, load_spec, save
+from wamrl.data.record import end_with_the_parent, play, record_here
+from wamrl.types import SPLITS, Episode, InitialState, Split
 
 if TYPE_CHECKING:
     from wamrl.envs.base import EnvConfig
@@ -62,8 +62,8 @@ class DemoConfig:
             raise ValueError(f"split={self.split!r} is not possible: choose one of {SPLITS}")
 
     @property
-    def starts(self) -> list[Start]:
-        return [Start(split=self.split, index=self.first + i) for i in range(self.episodes)]
+    def starts(self) -> list[InitialState]:
+        return [InitialState(split=self.split, index=self.first + i) for i in range(self.episodes)]
 
 
 def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -> list[Episode]:
@@ -88,7 +88,7 @@ def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -
 def replay(
     env: EnvConfig,
     n_workers: int,
-    played: Sequence[tuple[Start, np.ndarray]],
+    played: Sequence[tuple[InitialState, np.ndarray]],
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Episode]:
     """Episodes that were played before, with every frame:

@@ -19,7 +19,7 @@ from wamrl.types import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class EpisodeInfo:
     """One recorded episode without its arrays."""
 
     length: int  # S, control steps
@@ -37,7 +37,7 @@ class Recording(ABC):
         recording.frames(np.array([0, 5]))  # uint8 (2, V, H, W, 3)
     """
 
-    facts: list[Facts]
+    facts: list[EpisodeInfo]
     proprio: np.ndarray  # float32 (R, P), raw units
     actions: np.ndarray  # float32 (Q, A) labels, raw units
     executed: np.ndarray  # float32 (Q, A) what was sent to the simulator
@@ -89,7 +89,7 @@ class InMemory(Recording):
 
     def __init__(self, episodes: Sequence[Episode], views: tuple[str, ...] = ()) -> None:
         self.facts = [
-            Facts(
+            EpisodeInfo(
                 length=len(e.actions), success=e.success, stages=e.stages, seed=e.seed, text=e.text
             )
             for e in episodes

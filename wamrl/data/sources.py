@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from wamrl.data.episodes import open_store
 from wamrl.data.recording import Recording
-from wamrl.data.store import open_store
 
 Kind = Literal["wamrl", "lerobot", "hdf5"]
 KINDS = (
@@ -40,7 +40,7 @@ def open_dataset(
 
             return open_lerobot(path, views=views, image_hw=image_hw)
         case "hdf5":
-            from wamrl.data.hdf5 import open_hdf5
+            from wamrl.data.hdf5.reader import open_hdf5
 
             return open_hdf5(path, views=views, image_hw=image_hw)
     raise ValueError(f"{path} is no dataset: give {KINDS}")

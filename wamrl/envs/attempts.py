@@ -36,15 +36,15 @@ class Attempts:
         self._here = 0  # attempts at the present sub-goal
         self._away = 0  # control steps since the robot was at it
 
-    def see(self, at_it: bool, solved: bool) -> None:
+    def see(self, engaged: bool, solved: bool) -> None:
         """One control step: was the robot at its sub-goal, and was it solved in this step?"""
-        if at_it and self._away >= AWAY:
+        if engaged and self._away >= AWAY:
             self._begin()
-        self._away = 0 if at_it else self._away + 1
+        self._away = 0 if engaged else self._away + 1
         if solved:
             if self._here == 0:
                 self._begin()
-            self._here = int(self._carries and at_it)
+            self._here = int(self._carries and engaged)
             # as at the reset: what the hand happens to touch of the next sub-goal is not an attempt
             self._away = 0
 

@@ -23,7 +23,7 @@ from wamrl.envs.attempts import Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 
 RADIUS = 0.12  # half-widths of the square
-CALM = 0.04  # half-widths per control step
+MAX_GOAL_SPEED = 0.04  # half-widths per control step
 DAMPING, PUSH = 0.85, 0.02
 HORIZON = 40  # control steps per stage; the expert needs about 14
 MAX_STAGES = 4
@@ -97,7 +97,7 @@ class PointEnv(Env):
         self.velocity[moved != self.position] = 0.0
         self._steps += 1
         near = bool(np.linalg.norm(self.position - self.goal) < RADIUS)
-        solved = near and bool(np.linalg.norm(self.velocity) < CALM)
+        solved = near and bool(np.linalg.norm(self.velocity) < MAX_GOAL_SPEED)
         self._attempts.see(near, solved)
         self._done += int(solved)
         success = self._done == self.spec.stages

@@ -149,7 +149,7 @@ class Actor(nn.Module, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Batch):
+class ActionChunk(Batch):
     """What the model decided in B environments, with everything needed to score it again."""
 
     # (B, taps, L, D) for the update, feature dtype, on the model's device; none kept: (B, 0, 0, 0)
@@ -171,7 +171,7 @@ class Plan(Batch):
             log_prob=self.chain_log_prob,
         )
 
-    def some(self, chosen: Tensor) -> Plan:
+    def some(self, chosen: Tensor) -> ActionChunk:
         """With the transitions `chosen`, int64 (B, C), of each chunk's chain."""
         chosen = chosen.to(self.chain_step.device)
         rows = torch.arange(len(self), device=chosen.device)[:, None]
@@ -183,9 +183,9 @@ class Plan(Batch):
             chain_log_prob=self.chain_log_prob[rows, chosen],
         )
 
-    def forget(self) -> Plan:
+    def drop_features(self) -> ActionChunk:
         """Without the features, which are nearly all of its bytes;
-        `WAM.recall` computes them again.
+        `WAM.with_features` computes them again.
         """
         return replace(self, features=self.features.new_zeros(len(self), 0, 0, 0))
 
@@ -259,7 +259,7 @@ class WAM(nn.Module):
         return torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32)
 
     @torch.no_grad()
-    def recall(self, plan: Plan, obs: Obs) -> Plan:
+    def with_features(self, plan: ActionChunk, obs: Obs) -> ActionChunk:
         """`plan` with float32 features: the cached ones,
         or the same again from what it saw, under the same noise.
 
@@ -300,7 +300,7 @@ class WAM(nn.Module):
         flow: FlowConfig,
         generators: list[torch.Generator],
         sampler: Sampler,
-    ) -> Plan:
+    ) -> ActionChunk:
         """Decide one chunk for each of B observations.
 
         seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise
@@ -330,7 +330,7 @@ class WAM(nn.Module):
             actions = ode_sample(velocity, x, time_grid(flow.steps, flow.shift))
             none = actions.new_zeros(len(x), 0, *shape)
             chain = Chain(x=none, x_next=none, step=none[..., 0, 0].long(), log_prob=none)
-        return Plan(
+        return ActionChunk(
             features=features.to(self.feature_dtype),
             proprio=state,
             seed=seeds,
@@ -341,7 +341,7 @@ class WAM(nn.Module):
             chain_log_prob=chain.log_prob,
         )
 
-    def log_prob(self, plan: Plan, flow: FlowConfig) -> Tensor:
+    def log_prob(self, plan: ActionChunk, flow: FlowConfig) -> Tensor:
         """Elementwise log-density (B, J, N, A) of a plan's chain under the present actor,
         on the cached features.
         """
@@ -352,15 +352,15 @@ class WAM(nn.Module):
         )
 
     @torch.no_grad()
-    def noise_free(self, plan: Plan, flow: FlowConfig, obs: Obs) -> Tensor:
+    def noise_free(self, plan: ActionChunk, flow: FlowConfig, obs: Obs) -> Tensor:
         """The chunks of `plan` without exploration noise: float32 (B, N, A), raw units, unclipped.
 
-        The ODE from the same initial draw, on the features that acted (`recall`): this model must
-        still be the one that acted. An evaluated plan has no noise: its actions are returned.
+        The ODE from the same initial draw, on the features that acted (`with_features`): this model
+        must still be the one that acted. An evaluated plan has no noise: its actions are returned.
         """
         if not plan.chain_step.shape[1]:
             return plan.actions
-        condition = self.actor.condition(self.recall(plan, obs).features, plan.proprio)
+        condition = self.actor.condition(self.with_features(plan, obs).features, plan.proprio)
         chunks = without_noise(lambda a, s: self.actor.velocity(a, s, condition), plan.chain, flow)
         return self.normalize.raw_actions(chunks, obs.proprio)
 

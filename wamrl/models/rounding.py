@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, sde_coefficients, time_grid
 
 MARGIN = 16.0  # ten times what a trained model's batches of 1 differ by from those of 64
@@ -21,7 +21,9 @@ def log_prob_change(new: Tensor, old: Tensor, mask: Tensor) -> Tensor:
     return ((new.double() - old.double()) * mask[:, None, :, None]).sum((-1, -2))
 
 
-def rounding_tolerance(plan: Plan, mask: Tensor, cfg: FlowConfig, unit: float = 2.0**-24) -> Tensor:
+def rounding_tolerance(
+    plan: ActionChunk, mask: Tensor, cfg: FlowConfig, unit: float = 2.0**-24
+) -> Tensor:
     """What |log_prob_change| of unchanged models may be, float64 (M, J), in nats.
 
     A transition has (see `flow.sde_coefficients`)
@@ -46,7 +48,7 @@ def rounding_tolerance(plan: Plan, mask: Tensor, cfg: FlowConfig, unit: float = 
     return MARGIN * unit * (square * mask[:, None, :, None]).sum((-1, -2)).sqrt()
 
 
-def feature_unit(wam: WAM, plan: Plan) -> float:
+def feature_unit(wam: WAM, plan: ActionChunk) -> float:
     """The relative rounding of what the actor reads: float32's, if the features were kept.
 
     Computed again with other rows beside them, bfloat16 ones are not always the same.

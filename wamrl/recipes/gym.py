@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wamrl.config import Config, DataConfig
-from wamrl.envs.gym import GymConfig
+from wamrl.envs.gymnasium.env import GymConfig
 from wamrl.models.wam import WAMConfig
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wamrl.config import Config, DataConfig, TrainConfig
-from wamrl.envs.metaworld import MetaWorldConfig
+from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.recipes.rewards import ALL
-from wamrl.reward_study import RewardStudyConfig
+from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.online_sft import OnlineSFTConfig
-from wamrl.rl.starts import StartsConfig
-from wamrl.rl.update import ActorUpdateConfig
+from wamrl.rl.actor_update import ActorUpdateConfig
+from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.sft import SFTConfig
 
 SUCCESS = RewardConfig(mode="success")
@@ -44,10 +44,10 @@ def online(iterations: int) -> TrainConfig:
     return TrainConfig(
         iterations=iterations,
         groups=32,
-        starts=StartsConfig(group=4),
+        initial_states=InitialStatesConfig(group=4),
         reward=SUCCESS,
         actor=ActorUpdateConfig(lr=2e-4, batch=256, transitions=1, target_kl=0.06),
-        online=OnlineSFTConfig(
+        world=WorldUpdateConfig(
             actor=True, clone="executed", steps=40, actor_lr=5e-4, world_lr=1e-4
         ),
     )
@@ -64,54 +64,50 @@ def quickstart() -> Config:
         data=DataConfig(episodes=2, heldout=12),
         sft=SFTConfig(steps=500),  # more steps on these two give little more: `demos-only`
         train=online(iterations=30),
-        rewards=RewardStudyConfig(similarities=ALL),
+        rewards=RewardComparisonConfig(similarities=ALL),
         eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
     )
 
 
 def actor_only() -> Config:
     """Control: as quickstart, but only the actor's policy gradient on sparse success (piRL)."""
-    return _variant(
-        "actor-only", online=replace(quickstart().train.online, world=False, actor=False)
-    )
+    return _variant("actor-only", world=replace(quickstart().train.world, world=False, actor=False))
 
 
 def actor_clone() -> Config:
     """Control: as quickstart without the world model's half: policy gradient and cloning."""
-    return _variant("actor-clone", online=replace(quickstart().train.online, world=False))
+    return _variant("actor-clone", world=replace(quickstart().train.world, world=False))
 
 
 def joint() -> Config:
     """As quickstart without cloning: the paper's two halves, on sparse success, with our rates."""
-    return _variant("joint", online=replace(quickstart().train.online, actor=False))
+    return _variant("joint", world=replace(quickstart().train.world, actor=False))
 
 
 def world_only() -> Config:
     """Control: as quickstart, but only the video SFT of the world model, with latent KL."""
     train = quickstart().train
-    return _variant(
-        "world-only", actor=_off(train.actor), online=replace(train.online, actor=False)
-    )
+    return _variant("world-only", actor=_off(train.actor), world=replace(train.world, actor=False))
 
 
 def clone_successes() -> Config:
     """Control: the actor only clones its own successes: no RL, no video SFT; else quickstart."""
     train = quickstart().train
     return _variant(
-        "clone-successes", actor=_off(train.actor), online=replace(train.online, world=False)
+        "clone-successes", actor=_off(train.actor), world=replace(train.world, world=False)
     )
 
 
 def demos_only() -> Config:
     """Control: only trained longer, on the demonstrations: no RL, no own data; else quickstart."""
     train = quickstart().train
-    online = replace(train.online, demo_share=1.0)
+    online = replace(train.world, demo_share=1.0)
     return _variant("demos-only", actor=_off(train.actor), online=online)
 
 
 def paper() -> Config:
     """As the paper says: reconstruction reward, plain SDE, no cloning; else as quickstart."""
-    online = replace(quickstart().train.online, actor=False)
+    online = replace(quickstart().train.world, actor=False)
     cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
 

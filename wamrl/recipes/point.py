@@ -9,8 +9,8 @@ from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.recipes.rewards import ALL
-from wamrl.reward_study import RewardStudyConfig
-from wamrl.rl.starts import StartsConfig
+from wamrl.reward_comparison import RewardComparisonConfig
+from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.sft import SFTConfig
 
 
@@ -27,8 +27,8 @@ def point() -> Config:
         ),
         data=DataConfig(episodes=20, heldout=6),
         sft=SFTConfig(steps=150, batch=32),
-        train=TrainConfig(iterations=3, groups=16, starts=StartsConfig(group=2)),
-        rewards=RewardStudyConfig(similarities=ALL),
+        train=TrainConfig(iterations=3, groups=16, initial_states=InitialStatesConfig(group=2)),
+        rewards=RewardComparisonConfig(similarities=ALL),
         eval=EvalConfig(episodes=50),
         vector=VectorConfig(n_envs=16),
     )

@@ -6,7 +6,7 @@ docs/results.md says which of these were run, and with which settings.
 from __future__ import annotations
 
 from wamrl.config import Config, DataConfig
-from wamrl.envs.robosuite import RobosuiteConfig
+from wamrl.envs.robosuite.env import RobosuiteConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.flow import FlowConfig

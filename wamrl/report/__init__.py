@@ -2,8 +2,9 @@
 a learning curve, imagined-versus-executed videos.
 """
 
-from wamrl.report.diagnostics_plots import diagnostics_figure, rewards_figure
-from wamrl.report.numbers import (
+from wamrl.report.figures import diagnostics_figure, rewards_figure
+from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
+from wamrl.report.summary import (
     Paired,
     arm,
     paired_difference,
@@ -13,7 +14,6 @@ from wamrl.report.numbers import (
     wilson,
     write_summary,
 )
-from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
 from wamrl.report.video import Film, comparison, read_comparison, side_by_side
 
 __all__ = [

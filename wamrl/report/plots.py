@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from wamrl.report.numbers import wilson
+from wamrl.report.summary import wilson
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamrl import dist
+from wamrl.runtime import dist
 
 
 class Similarity(ABC):
@@ -44,7 +44,7 @@ class SimilarityConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class RewardInputs:
     """The frames of M chunks that a reward looks at, and how each chunk ended.
     Misaligned frames are refused.
     """
@@ -123,7 +123,7 @@ class RunningNorm(nn.Module):
 
     def update(self, x: Tensor) -> None:
         """x: the values of this rank; those of all ranks count."""
-        x = dist.gathered(x.double().flatten()).to(self.mean.device)
+        x = dist.all_gather(x.double().flatten()).to(self.mean.device)
         if not len(x):
             return
         total = self.count + len(x)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wamrl.rewards.base import RunningNorm, Scored, SimilarityConfig, reconstruction
+from wamrl.rewards.base import RewardInputs, RunningNorm, SimilarityConfig, reconstruction
 from wamrl.rewards.pixels import PixelConfig
 
 CLIP = 3.0  # standard deviations of shaping that count
@@ -76,7 +76,7 @@ class Reward(nn.Module):
         self.similarity = cfg.similarity.build()
         self.norm = RunningNorm()
 
-    def forward(self, scored: Scored, episode_success: Tensor, episode: Tensor) -> Tensor:
+    def forward(self, scored: RewardInputs, episode_success: Tensor, episode: Tensor) -> Tensor:
         """float32 (M,), on the device of `scored`.
         Give whole episodes: the bound holds per episode and call.
 
@@ -126,14 +126,14 @@ class Reward(nn.Module):
             return (reconstructed / self.norm.std.to(real.device)).float()
         return self.norm(reconstructed)
 
-    def raw(self, scored: Scored) -> Tensor:
+    def raw(self, scored: RewardInputs) -> Tensor:
         """Before normalisation: reconstruction,
         less that of the copied last frame under composite.
         """
         reconstructed, copied = self._compared(scored)
         return reconstructed if self.cfg.mode == "paper" else reconstructed - copied
 
-    def _compared(self, scored: Scored) -> Tensor:
+    def _compared(self, scored: RewardInputs) -> Tensor:
         """float32 (2, M): reconstruction by imagination and by the last frame (0 if not needed)."""
         parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
         device = self.norm.mean.device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamrl import dist
+from wamrl.runtime import dist
 
 
 def gae(
@@ -59,8 +59,8 @@ def control_variate(advantage: Tensor, baseline: Tensor) -> float:
     head cannot tell easy initial states from hard ones; near 0 once it can, where a baseline of few
     episodes would only add noise.
     """
-    advantage = dist.gathered(advantage)
-    baseline = dist.gathered(baseline)
+    advantage = dist.all_gather(advantage)
+    baseline = dist.all_gather(baseline)
     centred = (baseline - baseline.mean()).double()
     variance = centred.square().mean()
     if variance < 1e-12:

@@ -7,15 +7,15 @@ from typing import Protocol
 
 from torch import Tensor
 
-from wamrl.models.base import Plan
+from wamrl.models.base import ActionChunk
 from wamrl.types import Batch, Obs
 
 
-class Chunks(Protocol):
-    """What the update reads of M decisions, sorted by (episode, step); see `rollout.Chunks`."""
+class Decisions(Protocol):
+    """What the update reads of M decisions, sorted by (episode, step); see `rollout.Decisions`."""
 
     obs: Obs
-    plan: Plan
+    plan: ActionChunk
     mask: Tensor  # bool (M, N)
     episode: Tensor  # int64 (M,)
     step: Tensor  # int64 (M,)
@@ -28,7 +28,7 @@ class ActorBatch(Batch):
     """M chunks of a rollout, ready for the update."""
 
     obs: Obs
-    plan: Plan
+    plan: ActionChunk
     mask: Tensor  # bool (M, N) actions that were executed
     inputs: Tensor  # float32 (M, I) what the value head reads
     advantage: Tensor  # float32 (M,) not yet normalised

@@ -24,7 +24,7 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
         "rollout/episodes": float(len(rollout.starts)),
         "rollout/length": rollout.length.float().mean().item(),
         "rollout/stages": rollout.stages.float().mean().item(),
-        "rollout/feature_mb": rollout.chunks.plan.features.nbytes / 1e6,
+        "rollout/feature_mb": rollout.decisions.plan.features.nbytes / 1e6,
         "time/model_idle": rollout.model_idle_s,
         "time/env_idle": rollout.env_idle_s,
         "rollout/lost": float(rollout.lost),

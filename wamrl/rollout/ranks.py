@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from wamrl import dist
 from wamrl.rollout.types import Rollout
-from wamrl.types import Start
+from wamrl.runtime import dist
+from wamrl.types import InitialState
 
 
 def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
@@ -19,18 +19,18 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
         return rollout, 0
     names = ("success", "length", "stages", "attempts", "retries")
     seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
-    table = dist.gathered(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
+    table = dist.all_gather(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
     columns = dict(zip(names, table.T[1:], strict=True))
     columns["success"] = columns["success"].bool()
-    lost, started, steps = dist.total(
+    lost, started, steps = dist.all_sum(
         torch.tensor([rollout.lost, rollout.started, rollout.steps])
     ).tolist()
     whole = replace(
         rollout,
-        starts=[Start.of(s) for s in table[:, 0].tolist()],
+        starts=[InitialState.of(s) for s in table[:, 0].tolist()],
         lost=lost,
         started=started,
         steps=steps,
         **columns,
     )
-    return whole, dist.place(len(rollout.starts))[0]
+    return whole, dist.offset_and_count(len(rollout.starts))[0]

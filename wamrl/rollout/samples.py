@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from wamrl.models.base import WAM
-from wamrl.rewards.base import Scored
-from wamrl.rollout.types import Chunks, Rollout
+from wamrl.rewards.base import RewardInputs
+from wamrl.rollout.types import Decisions, Rollout
 from wamrl.types import Clip
 
 
 @torch.no_grad()
-def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: int = 64) -> Tensor:
+def imagine(
+    wam: WAM, chunks: Decisions, steps: int, acted: bool = False, batch: int = 64
+) -> Tensor:
     """What `wam` imagines at each decision, from the noise that the actor read:
     float32 [0, 1] (M, F, V, H, W, 3).
 
@@ -25,7 +27,7 @@ def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: in
         acted and chunks.plan.features.shape[1] > 0 and chunks.plan.features.dtype == torch.float32
     )
 
-    def part(p: Chunks) -> Tensor:
+    def part(p: Decisions) -> Tensor:
         features = p.plan.features.to(device) if exact else None
         return wam.imagine(p.obs.to(device), p.plan.seed, steps, features).cpu()
 
@@ -34,15 +36,15 @@ def imagine(wam: WAM, chunks: Chunks, steps: int, acted: bool = False, batch: in
 
 def reward_inputs(
     rollout: Rollout, imagined: Tensor | None, imagined_offsets: tuple[int, ...]
-) -> Scored:
-    """The M chunks as a reward reads them: frames float32 [0, 1], see `Scored`.
+) -> RewardInputs:
+    """The M chunks as a reward reads them: frames float32 [0, 1], see `RewardInputs`.
 
     imagined: float32 (M, F', V, H, W, 3), at `imagined_offsets` control steps after the
     observation; None for a reward that does without: the executed frames stand in.
     """
-    chunks = rollout.chunks
+    chunks = rollout.decisions
     executed = chunks.frames.float() / 255
-    return Scored(
+    return RewardInputs(
         imagined=executed if imagined is None else imagined,
         executed=executed,
         last=chunks.obs.frames[:, -1].float() / 255,
@@ -60,7 +62,7 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
     weight: (E,), of an episode's actions. actions: (C, N, A) in the chunks' order, raw units, what
     the actor shall clone; None: what was executed. Both are clamped to the bounds.
     """
-    chunks = rollout.chunks[rollout.success[rollout.chunks.episode]]
+    chunks = rollout.decisions[rollout.success[rollout.decisions.episode]]
     actions = chunks.plan.actions if actions is None else actions
     return Clip(
         frames=chunks.obs.frames,

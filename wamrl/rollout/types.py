@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, Plan
+from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
-from wamrl.types import Batch, Obs, Start
+from wamrl.types import Batch, InitialState, Obs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunks(Batch):
+class Decisions(Batch):
     """M decisions of complete episodes, sorted by (episode, step)."""
 
     obs: Obs
-    plan: Plan
+    plan: ActionChunk
     frames: Tensor  # uint8 (M, F, V, H, W, 3) executed
     verifiable: Tensor  # bool (M, F)
     executed: Tensor  # int64 (M,)
@@ -36,8 +36,8 @@ class Chunks(Batch):
 class Rollout:
     """E complete episodes and their chunks."""
 
-    chunks: Chunks
-    starts: list[Start]
+    decisions: Decisions
+    starts: list[InitialState]
     success: Tensor  # bool (E,)
     length: Tensor  # int64 (E,) control steps
     stages: Tensor  # int64 (E,)
@@ -47,7 +47,7 @@ class Rollout:
     started: int  # episodes begun, the first ones of the starts asked for; E + lost
     steps: int  # control steps taken, those of lost episodes included
     bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
-    # control steps after the observation at which the pool took `chunks.frames`
+    # control steps after the observation at which the pool took `decisions.frames`
     frame_offsets: tuple[int, ...]
     model_idle_s: float  # seconds in which the model waited for the environments
     env_idle_s: float  # seconds in which the workers had nothing to do, their mean
@@ -61,8 +61,10 @@ class Rollout:
         """
         wam.eval()
         device = next(wam.parameters()).device
-        found = [torch.zeros(0, *self.chunks.plan.actions.shape[1:])]
-        for rows in self.success[self.chunks.episode].nonzero().flatten().split(batch):
-            plan, obs = (part[rows].to(device) for part in (self.chunks.plan, self.chunks.obs))
+        found = [torch.zeros(0, *self.decisions.plan.actions.shape[1:])]
+        for rows in self.success[self.decisions.episode].nonzero().flatten().split(batch):
+            plan, obs = (
+                part[rows].to(device) for part in (self.decisions.plan, self.decisions.obs)
+            )
             found.append(wam.noise_free(plan, flow, obs).cpu())
         return torch.cat(found)

@@ -10,10 +10,10 @@ import torch
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.envs.workers import Pool
 from wamrl.models.base import WAM
+from wamrl.pool.pool import Pool
 from wamrl.rollout import Rollout, collect, imagine
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
@@ -39,7 +39,7 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
 
 def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film | None:
     """An episode and what `wam` imagines in it; None if it ended before the first frame."""
-    chunks = rollout.chunks[rollout.chunks.episode == episode]
+    chunks = rollout.decisions[rollout.decisions.episode == episode]
     real = chunks.verifiable.flatten()
     if not real.any():
         return None
@@ -68,7 +68,7 @@ def write_comparison(
         old.unlink()
     if not states:
         return None
-    starts = [Start(split="eval", index=i) for i in states[:most]]
+    starts = [InitialState(split="eval", index=i) for i in states[:most]]
     flow = cfg.flow.at(1.0)
     films: dict[int, dict[str, report.Film]] = {i: {} for i in states[:most]}
     for name, model in {"before": base, "after": wam}.items():

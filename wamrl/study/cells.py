@@ -15,22 +15,23 @@ from pathlib import Path
 
 import torch
 
-from wamrl import checkpoint, report
+from wamrl import report
 from wamrl.config import Config
-from wamrl.datasets import env_spec, load_data, record
 from wamrl.deploy import deploy, log_arm, save_wam
 from wamrl.envs.base import EnvConfig
-from wamrl.envs.workers import Pool
-from wamrl.experiment import Arm as Evaluated
-from wamrl.experiment import compare, difference, fine_tune, improve, load_wam, measure
-from wamrl.log import Logger, bar, console, read_metrics, resolved
 from wamrl.models.base import WAM
-from wamrl.report.study_data import CellResult, from_summary
+from wamrl.pool.pool import Pool
 from wamrl.rollout import collect
+from wamrl.runs.demonstrations import env_spec, load_data, record
+from wamrl.runs.phases import Arm as Evaluated
+from wamrl.runs.phases import compare, difference, fine_tune, improve, load_wam, measure
 from wamrl.runs.videos import write_videos
+from wamrl.runtime import checkpoint
+from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
+from wamrl.study.results import CellResult, from_summary
 from wamrl.train import Learner
-from wamrl.types import Start
+from wamrl.types import InitialState
 
 SUMMARY, LOCK, LOG = "summary.json", ".lock", "log.txt"
 BUSY = 75  # exit code of a cell that another process is running (EX_TEMPFAIL)
@@ -174,7 +175,7 @@ def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
     the first ones of the split `eval`.
     """
     found, episodes = {}, min(LENGTH_EPISODES, cfg.eval.episodes)
-    starts = [Start(split="eval", index=i) for i in range(episodes)]
+    starts = [InitialState(split="eval", index=i) for i in range(episodes)]
     options = {"seed": cfg.seed, "sampler": wam.sampler, "cache_mb": 0.0}
     for goals, env in lengths:
         with (

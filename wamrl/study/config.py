@@ -9,8 +9,8 @@ from pathlib import Path
 
 from wamrl.config import Config
 from wamrl.envs.base import EnvConfig
-from wamrl.log import resolved
-from wamrl.report.claims import KINDS, Claim, Kind
+from wamrl.runtime.log import resolved
+from wamrl.study.claims import KINDS, Claim, Kind
 
 BASE = "base"
 

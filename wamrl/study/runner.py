@@ -22,12 +22,12 @@ from pathlib import Path
 import torch
 
 from wamrl import report
-from wamrl.experiment import difference
-from wamrl.log import console, duration
-from wamrl.machine import cores
-from wamrl.report.study_report import StudyText, write_study
+from wamrl.runs.phases import difference
+from wamrl.runtime.cores import cores
+from wamrl.runtime.log import console, duration
 from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
+from wamrl.study.report import StudyText, write_study
 
 _POLL_S = 0.1
 _POLL_OTHERS_S = 2.0  # seconds between looks at cells that other runners hold

@@ -12,8 +12,8 @@ from wamrl.data.lerobot import images, video
 from wamrl.data.lerobot.columns import read_columns
 from wamrl.data.lerobot.episodes import LAST_FRAME, read_spans, read_tasks
 from wamrl.data.lerobot.schema import BROKEN, Feature, Info, read_info
-from wamrl.data.recording import Facts, Recording
-from wamrl.images import resize
+from wamrl.data.recording import EpisodeInfo, Recording
+from wamrl.runtime.images import resize
 
 EXECUTED = "complementary_info.executed"
 UNKNOWN = "the dataset does not say which episodes succeeded: all count as successes"
@@ -200,7 +200,7 @@ class LeRobotRecording(Recording):
 
     def _facts(
         self, columns: dict[str, np.ndarray], success: str | bool, flag: str | None
-    ) -> list[Facts]:
+    ) -> list[EpisodeInfo]:
         tasks = read_tasks(self.info)
         index = columns["task_index"][:, 0]
         first = index[self._rows]
@@ -226,7 +226,7 @@ class LeRobotRecording(Recording):
             if success == "auto" and extra:
                 good = extra.success
             facts.append(
-                Facts(
+                EpisodeInfo(
                     length=span.rows if extra else span.rows - 1,
                     success=good,
                     text=tasks[int(first[number])],

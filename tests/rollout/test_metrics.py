@@ -1,0 +1,79 @@
+"""docs/metrics.md names every logged number, and nothing that is not logged."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support import tiny
+from wamrl.report import write_summary
+from wamrl.rollout import rollout_metrics
+from wamrl.runs.demonstrations import Data
+from wamrl.runs.phases import compare, fine_tune, improve, measure, ratio_metrics
+from wamrl.runtime.log import Logger, new_run, read_metrics
+from wamrl.train import Learner
+
+TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (`.+?) \| (.+) \|$", TEXT, re.MULTILINE)
+KEYS = {key for cell, _ in ROWS for key in re.findall(r"`([^`]+)`", cell) if "/" in key}
+FIELDS = {key for cell, _ in ROWS for key in re.findall(r"`([^`]+)`", cell) if "/" not in key}
+
+
+def pattern(key: str) -> re.Pattern:
+    return re.compile(re.escape(key).replace("<offset>", r"\d+").replace("<tap>", r"[^/]+") + "$")
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory) -> set[str]:
+    """The keys of a fine-tuning and of online iterations with everything switched on."""
+    run = new_run(tmp_path_factory.mktemp("runs"), "metrics", tiny.CONFIG)
+    data = Data(demos=tiny.demos(), heldout=tiny.demos().at(tiny.torch.arange(8)))
+    with Logger(run) as logger:
+        fine_tune(tiny.CONFIG, data, run, logger)
+        with tiny.CONFIG.pool().build() as pool:
+            learner = Learner(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
+            for _ in range(2):
+                logger.log(learner.iteration, learner.iterate(pool))
+            cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, every=1, during=2, choose=2))
+            learner = Learner(cfg, tiny.lively(), tiny.demos(), 40)
+            before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
+            improve(cfg, learner, pool, run, logger, before)
+            rollout = tiny.explore(tiny.lively(), pool, 4)
+            again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
+            logger.log(
+                learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
+            )
+        assert ratio_metrics(learner.wam, data, tiny.CONFIG).keys()
+    return set().union(*read_metrics(run)) - {"step", "seconds"}
+
+
+def test_every_logged_number_is_explained(logged):
+    unknown = {key for key in logged if not any(pattern(k).match(key) for k in KEYS)}
+    assert not unknown, f"add to docs/metrics.md: {sorted(unknown)}"
+
+
+def test_every_explained_number_is_logged(logged):
+    stale = {key for key in KEYS if not any(pattern(key).match(k) for k in logged)}
+    assert not stale, f"remove from docs/metrics.md: {sorted(stale)}"
+
+
+def test_every_field_of_the_summary_is_explained(tmp_path):
+    cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=3))
+    heldout = tiny.demos().at(tiny.torch.arange(8))
+    deployed = tiny.lively()
+    deployed.sampler = "ode"
+    with cfg.pool().build() as pool:
+        arm, _ = measure(cfg, deployed, pool, heldout, "model", cfg.flow)
+    write_summary(
+        tmp_path / "summary.json",
+        {"model": arm.summary(cfg)},
+        {"after - before": compare(arm, arm)},
+    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["arms"]["model"].keys() | summary["paired"]["after - before"].keys() == FIELDS
+
+
+def test_a_table_row_has_a_formula():
+    assert len(ROWS) > 30 and all(len(formula) > 2 for _, formula in ROWS)

@@ -1,0 +1,214 @@
+"""Any environment of `gymnasium` with pictures and continuous actions,
+also those written for LeRobot.
+
+Actions, float32 (A,): the environment's own, flattened, in its own units and bounds. Frames come
+from the observation (`pixels`, or `pixels/<camera>`) or from `env.render()`, squeezed to a square.
+Proprioception is `agent_pos`, or what `state_keys` says. An episode ends with the first success, or
+when the environment ends it, or at the horizon.
+
+Example: `env = GymConfig(id="gym_pusht/PushT-v0", module="gym_pusht", kwargs=(("obs_type",
+"pixels_agent_pos"),), instruction="push the T onto its green shadow").build()`; then
+`check_env(env)`. More: docs/bring-your-own.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wamrl.envs.base import Env, EnvConfig, EnvSpec, StepResult
+from wamrl.envs.gymnasium.spaces import (
+    NOTHING,
+    RENDER,
+    TERMINATED,
+    action_box,
+    connect,
+    draw,
+    image_keys,
+    lookup,
+    state_keys,
+)
+from wamrl.runtime.images import resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class GymConfig(EnvConfig):
+    """One registered environment. A path is a key of the observation, "agent_pos", or keys in keys,
+    "pixels/top"; "" is the observation itself."""
+
+    id: str  # as for gymnasium.make
+    instruction: str  # what the model is told
+    # imported first, so that it registers `id`; your own code, named by your own recipe
+    module: str = ""
+    # for the environment's constructor
+    kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
+    image_size: int = 64  # pixels, square
+    # names of the cameras; (): all of `pixels`, else the picture of env.render()
+    views: tuple[str, ...] = ()
+    image_keys: tuple[str, ...] = ()  # path of each view, or "render()"; (): pixels/<view>
+    # paths of the proprioception; (): agent_pos, else a flat observation, else 0
+    state_keys: tuple[str, ...] = ()
+    # of `info`, or "terminated": every end that is not the clock's is a success
+    success_key: str = "is_success"
+    stages: int = 1  # sub-goals
+    stages_key: str = "stages"  # of `info`: sub-goals completed so far; only read where stages > 1
+    horizon: int | None = None  # control steps; None: the registered max_episode_steps
+    # a new environment at every reset: slow, for those that remember something
+    rebuild: bool = False
+
+    def validate(self) -> None:
+        for name in ("id", "instruction", "success_key"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"env.{name} is empty: say what it is")
+        if not 8 <= self.image_size <= 512:
+            raise ValueError(
+                f"image_size={self.image_size} is not possible: choose 8 to 512 pixels"
+            )
+        if len(set(self.views)) < len(self.views) or not all(self.views):
+            raise ValueError(f"views={self.views} is not possible: name every camera once")
+        if self.image_keys and len(self.image_keys) != len(self.views):
+            raise ValueError(
+                f"{len(self.image_keys)} image_keys for {len(self.views)} views: give one path per "
+                "view"
+            )
+        if NOTHING in self.state_keys and len(self.state_keys) > 1:
+            raise ValueError(
+                f"state_keys={self.state_keys} is not possible: {NOTHING!r} stands alone"
+            )
+        if self.stages < 1:
+            raise ValueError(f"stages={self.stages} is not possible: choose 1 or more")
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(
+                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
+            )
+        if "render_mode" in dict(self.kwargs):
+            raise ValueError("render_mode is always rgb_array: leave it out of env.kwargs")
+
+    def build(self) -> GymEnv:
+        """ValueError of one sentence if something is missing,
+        or has no pictures, no bounded actions, no success.
+        """
+        self.validate()
+        return GymEnv(self)
+
+
+class GymEnv(Env):
+    """One environment of gymnasium.
+    A picture is drawn, or squeezed, when somebody looks, once per control step.
+    """
+
+    def __init__(self, config: GymConfig) -> None:
+        self._config = config
+        self.env, limit = connect(config.id, config.module, dict(config.kwargs))
+        self._box, low, high = action_box(self.env, config.id)
+        if (horizon := config.horizon or limit) is None:
+            raise ValueError(f"{config.id} has no time limit of its own: set env.horizon")
+        self._observe(self.env.reset(seed=0)[0])
+        found = image_keys(self._seen, config.views, config.image_keys)
+        self._images = tuple(found.values())
+        self._states = config.state_keys or state_keys(self._seen)
+        self.spec = EnvSpec(
+            name=config.id,
+            instruction=config.instruction,
+            views=tuple(found),
+            image_hw=(config.image_size, config.image_size),
+            action_dim=len(low),
+            proprio_dim=len(self.proprio()),
+            horizon=horizon,
+            stages=config.stages,
+            action_low=tuple(low.tolist()),
+            action_high=tuple(high.tolist()),
+        )
+        self.reset(0)
+        self.render()
+        self.step((low + high) / 2)  # so that a wrong key is found here
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        if self._config.rebuild:
+            self.env.close()
+            self.env, _ = connect(self._config.id, self._config.module, dict(self._config.kwargs))
+        self._observe(self.env.reset(seed=seed)[0])
+        self._steps = 0
+        self._done = 0
+        self._over = False
+
+    def step(self, action: np.ndarray) -> StepResult:
+        assert not self._over, "the episode is over: call reset first"
+        action = np.asarray(action, np.float32)
+        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
+            f"bad action {action}"
+        )
+        sent = action.astype(self._box.dtype).reshape(self._box.shape)
+        observation, _, ended, early, info = self.env.step(
+            np.clip(sent, self._box.low, self._box.high)
+        )
+        self._observe(observation)
+        self._steps += 1
+        success = (
+            bool(ended)
+            if self._config.success_key == TERMINATED
+            else self._told(info, self._config.success_key)
+        )
+        self._done = self._count(info, bool(success))
+        terminated = bool(ended or success)
+        truncated = not terminated and bool(early or self._steps >= self.spec.horizon)
+        self._over = terminated or truncated
+        return StepResult(
+            success=bool(success), terminated=terminated, truncated=truncated, stages=self._done
+        )
+
+    def _count(self, info: dict, success: bool) -> int:
+        """Sub-goals completed so far; never fewer than before, all only with success."""
+        if success:
+            return self.spec.stages
+        told = int(self._told(info, self._config.stages_key)) if self.spec.stages > 1 else 0
+        return max(self._done, min(told, self.spec.stages - 1))
+
+    def _told(self, info: dict, key: str) -> bool | int | float:
+        """One number of `info`."""
+        if key not in info or np.size(info[key]) != 1:
+            raise ValueError(
+                f"{self._config.id}: info has no single number {key!r} after a step (there is "
+                f"{', '.join(info) or 'nothing'}): name another key ({TERMINATED!r}: the end is a "
+                "success)"
+            )
+        return np.asarray(info[key]).item()
+
+    def _observe(self, observation: object) -> None:
+        self._seen = observation
+        self._drawn = None
+
+    def render(self) -> np.ndarray:
+        if self._drawn is None:
+            pictures = [resize(self._picture(key), self.spec.image_hw) for key in self._images]
+            self._drawn = np.stack(pictures)
+        return self._drawn.copy()
+
+    def _picture(self, key: str) -> np.ndarray:
+        picture = draw(self.env) if key == RENDER else lookup(self._seen, key)
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.dtype != np.uint8
+            or picture.shape[2:] != (3,)
+        ):
+            found = (
+                f"{picture.dtype} {picture.shape}"
+                if isinstance(picture, np.ndarray)
+                else type(picture).__name__
+            )
+            raise ValueError(
+                f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 "
+                "(H, W, 3)"
+            )
+        return picture
+
+    def proprio(self) -> np.ndarray:
+        if self._states == (NOTHING,):
+            return np.zeros(1, np.float32)
+        parts = [np.asarray(lookup(self._seen, key), np.float32).ravel() for key in self._states]
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        self.env.close()

@@ -1,0 +1,120 @@
+"""robosuite's OSC_POSE controller for one fixed Panda,
+with the same formulas and without its object tree.
+
+robosuite's own control step spends four fifths of its time in Python: 25 sub-steps of 2 ms, each
+through robots, parts and wrappers. Here a sub-step is a few numpy calls;
+`tests/envs/robosuite/test_env.py` holds the two together.
+
+    goal    x* = x + d_x,  R* = exp(d_r) R   once per control step, from the achieved pose (x, R)
+    F       = L_x (kp (x* - x) - kd v)       L_x = (J_x M^-1 J_x^T)^-1, the same for the rotation
+    torque  = J^T F + bias + N^T M (10 (q0 - q) - 2 sqrt(10) dq)
+            N: what does not move the hand, q0: q at the reset
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+MOVE, TURN = 0.05, 0.5  # metres and radians of one control step's goal displacement at action 1
+KP, NULL_KP = 150.0, 10.0
+KD, NULL_KD = 2 * KP**0.5, 2 * NULL_KP**0.5
+FINGER_SPEED = 0.2  # of the finger command's range [-1, 1] per control step
+SUBSTEPS = 25
+ARM = 7  # joints; they come first in the state
+
+
+class Panda:
+    """Drives the arm and the fingers of a robosuite simulation. `rest` after every reset of it."""
+
+    def __init__(self, model: Any, data: Any) -> None:
+        import mujoco
+
+        self._mj = mujoco
+        self._model = model
+        self._data = data
+        self.site = model.site("gripper0_right_grip_site").id
+        self._jacobian = np.zeros((6, model.nv))
+        self._mass = np.zeros((model.nv, model.nv))
+        low, high = model.actuator_ctrlrange.T.copy()
+        self._low = low[:ARM]
+        self._high = high[:ARM]
+        self._middle = ((high + low) / 2)[ARM:]
+        self._half = ((high - low) / 2)[ARM:]
+        assert model.nu == ARM + 2 and all(
+            model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM)
+        )
+        self.rest()
+
+    def rest(self) -> None:
+        """Forget: the present joints become the posture that the arm returns to,
+        the fingers' command its middle.
+        """
+        self._posture = self._data.qpos[:ARM].copy()
+        self.fingers = np.zeros(2)  # command in [-1, 1]; (1, -1) is open, (-1, 1) closed
+
+    def pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position (3,) in metres and rotation (3, 3) of
+        the point between the fingertips; copies.
+        """
+        return self._data.site_xpos[self.site].copy(), self._data.site_xmat[self.site].reshape(
+            3, 3
+        ).copy()
+
+    def drive(self, action: np.ndarray) -> None:
+        """One control step (50 ms) with float (7,) in [-1, 1]."""
+        mj = self._mj
+        model = self._model
+        data = self._data
+        self.fingers = np.clip(
+            self.fingers + np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0
+        )
+        data_fingers = self._middle + self._half * self.fingers
+        goal = None
+        for _ in range(SUBSTEPS):
+            mj.mj_step1(model, data)
+            if goal is None:
+                x, turned = self.pose()
+                goal = x + MOVE * action[:3], rotation(TURN * action[3:6]) @ turned
+            data.ctrl[:ARM] = np.clip(self._torque(*goal), self._low, self._high)
+            data.ctrl[ARM:] = data_fingers
+            mj.mj_step2(model, data)
+
+    def _torque(self, x_goal: np.ndarray, turned_goal: np.ndarray) -> np.ndarray:
+        model = self._model
+        data = self._data
+        jacobian = self._jacobian
+        self._mj.mj_jacSite(model, data, jacobian[:3], jacobian[3:], self.site)
+        self._mj.mj_fullM(model, self._mass, data.qM)
+        mass = self._mass[:ARM, :ARM]
+        J = jacobian[:, :ARM]
+        dq = data.qvel[:ARM]
+        turned = data.site_xmat[self.site].reshape(3, 3)
+        error = np.concatenate(
+            [x_goal - data.site_xpos[self.site], turn_error(turned_goal, turned)]
+        )
+        wish = KP * error - KD * (J @ dq)
+        JM = np.linalg.solve(mass, J.T).T  # J M^-1
+        inertia = JM @ J.T  # inverse of the hand's inertia
+        force = np.concatenate(
+            [np.linalg.solve(inertia[:3, :3], wish[:3]), np.linalg.solve(inertia[3:, 3:], wish[3:])]
+        )
+        pose = mass @ (NULL_KP * (self._posture - data.qpos[:ARM]) - NULL_KD * dq)
+        return J.T @ (force - np.linalg.solve(inertia, JM @ pose)) + pose + data.qfrc_bias[:ARM]
+
+
+def rotation(vector: np.ndarray) -> np.ndarray:
+    """exp of an axis-angle vector (3,) in radians: a rotation matrix (3, 3)."""
+    angle = float(np.sqrt(vector @ vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    a, b, c = (vector / angle).tolist()
+    cross = np.array([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+
+
+def turn_error(goal: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """sin(angle) times the axis of the rotation goal now^T, (3,): robosuite's orientation error."""
+    a = goal @ now.T
+    return 0.5 * np.array([a[2, 1] - a[1, 2], a[0, 2] - a[2, 0], a[1, 0] - a[0, 1]])

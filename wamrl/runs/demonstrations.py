@@ -1,0 +1,147 @@
+"""The episodes of a run: demonstrations that it records or is given, rollouts that it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wamrl.config import Config
+from wamrl.data import demos as demonstrations
+from wamrl.data.clips import ClipDataset
+from wamrl.data.episodes import open_store
+from wamrl.data.recording import Recording
+from wamrl.data.sources import kind, open_dataset
+from wamrl.envs.base import EnvSpec
+from wamrl.rollout import Rollout
+from wamrl.runtime import dist
+from wamrl.runtime.cores import cores
+from wamrl.runtime.log import bar, console
+from wamrl.types import Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Demonstrations as clips: successful ones to train on,
+    held-out ones to measure the world model.
+    """
+
+    demos: ClipDataset
+    heldout: Clip
+
+
+def record(cfg: Config, run: Path) -> None:
+    """Record both sets of demonstrations into the run folder;
+    one that an interrupted run has finished is kept.
+    """
+    spec = env_spec(cfg)
+    for split, folder in (("demo", "demos"), ("heldout", "heldout")):
+        if not dist.is_main() or (run / folder).is_dir():  # written whole or not at all
+            continue
+        plan = cfg.demos(split)
+        with bar(f"recording {folder}", plan.episodes) as advance:
+            episodes = demonstrations.collect(plan, advance)
+        demonstrations.save(episodes, spec, run / folder)
+        wins = sum(e.success for e in episodes)
+        console.print(
+            f"{folder}: {wins} of {len(episodes)} episodes succeeded -> {run / folder}",
+            markup=False,
+        )
+    dist.barrier()
+
+
+def has_data(place: Path) -> bool:
+    """Can `load_data` read it: a run folder with demonstrations, or a dataset?"""
+    return ((place / "demos").is_dir() and (place / "heldout").is_dir()) or kind(place) is not None
+
+
+def load_data(cfg: Config, place: Path) -> Data:
+    """`place`: a run folder, recorded with the same environment;
+    or a dataset, whose last episodes are held out.
+    """
+    spec = env_spec(cfg)
+    if kind(place) is None:
+        return Data(
+            demos=_clips(cfg, open_store(place / "demos", spec)),
+            heldout=_measured(_clips(cfg, open_store(place / "heldout", spec))),
+        )
+    episodes = open_dataset(place, views=spec.views, image_hw=spec.image_hw)
+    _must_fit(episodes, spec, place)
+    good = [number for number, fact in enumerate(episodes.facts) if fact.success]
+    if len(good) < 2:
+        raise ValueError(
+            f"{place} holds {len(good)} successful episodes: two are the least, one of them is "
+            "held out"
+        )
+    held = min(cfg.data.heldout, max(1, len(good) // 5))
+    return Data(
+        demos=_clips(cfg, episodes, good[:-held]),
+        heldout=_measured(_clips(cfg, episodes, good[-held:])),
+    )
+
+
+def env_spec(cfg: Config) -> EnvSpec:
+    env = cfg.env.build()
+    try:
+        return env.spec
+    finally:
+        env.close()
+
+
+def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
+    """Play a rollout again and write every frame of it as the new dataset `folder`;
+    what is there already is kept.
+
+    The environment's exact resets make the second playing the first one:
+    where it is not, this raises ValueError.
+    """
+    if folder.is_dir():
+        return
+    chunks = rollout.decisions
+    played = []
+    for number, start in enumerate(rollout.starts):
+        mine = chunks.episode == number
+        played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
+    with bar(f"keeping {folder.name}", len(played)) as advance:
+        # all ranks do
+        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
+    for episode, success, start in zip(
+        episodes, rollout.success.tolist(), rollout.starts, strict=True
+    ):
+        if episode.success != success:
+            raise ValueError(
+                f"the environment does not repeat itself: {start} ended in another way the second "
+                "time"
+            )
+    demonstrations.save(episodes, env_spec(cfg), folder)
+    console.print(
+        f"{len(episodes)} episodes -> {folder} (export: wamrl data convert)", markup=False
+    )
+
+
+def _clips(cfg: Config, episodes: Recording, numbers: list[int] | None = None) -> ClipDataset:
+    m = cfg.model
+    return ClipDataset(
+        episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True, numbers=numbers
+    )
+
+
+def _measured(heldout: ClipDataset) -> Clip:
+    """Up to 256 evenly spaced clips."""
+    return heldout.at(torch.linspace(0, len(heldout) - 1, min(256, len(heldout))).long())
+
+
+def _must_fit(episodes: Recording, spec: EnvSpec, place: Path) -> None:
+    found = {
+        "cameras": (len(episodes.views), len(spec.views)),
+        "image size": (episodes.image_hw, spec.image_hw),
+        "state dimensions": (episodes.proprio.shape[1], spec.proprio_dim),
+        "action dimensions": (episodes.actions.shape[1], spec.action_dim),
+    }
+    for what, (there, here) in found.items():
+        if there != here:
+            raise ValueError(
+                f"{place} does not fit {spec.name}: its {what} are {there}, the environment's "
+                f"{here}"
+            )

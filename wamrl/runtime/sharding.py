@@ -1,0 +1,166 @@
+"""World models that do not fit beside their gradients and optimiser:
+FSDP2 (`fully_shard`), each rank holds a part.
+
+Only the world model is sharded; the actor is small and stays whole. Where ranks call the model a
+different number of times (rollouts, scoring, evaluation), its weights are gathered before
+(`unsharded`), so that only the training steps communicate, and there all ranks make the same number
+of passes (`microbatches`). Without process group nothing happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import get_total_norm
+
+from wamrl.runtime import dist
+
+# what trains a world model, instead of `forward`
+METHODS = ("encode", "velocity", "features", "loss")
+
+
+def shard(*worlds: nn.Module) -> None:
+    """Split the weights of world models over the ranks, in place:
+    each entry of their ModuleLists, then the rest.
+    """
+    for world in () if dist.alone() else worlds:
+        if not isinstance(world, FSDPModule):
+            _shard(world)
+
+
+def _shard(world: nn.Module) -> None:
+    # nothing is in place
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    for blocks in [m for m in world.modules() if isinstance(m, nn.ModuleList)]:
+        for block in blocks:
+            fully_shard(block)
+    fully_shard(world)
+    for name in METHODS:
+        register_fsdp_forward_method(world, name)
+
+
+def unshard(*modules: nn.Module) -> Callable[[], None]:
+    """Give every rank all weights of the sharded modules,
+    to call them freely without gradients; until it is called.
+    """
+    parts = [m for module in modules for m in module.modules() if isinstance(m, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+
+    def release() -> None:
+        for part in parts:
+            part.set_reshard_after_forward(True, recurse=False)
+            part.reshard()
+
+    return release
+
+
+@contextlib.contextmanager
+def unsharded(*modules: nn.Module) -> Iterator[None]:
+    """`unshard` for a block."""
+    release = unshard(*modules)
+    try:
+        yield
+    finally:
+        release()
+
+
+def microbatches(n: int, size: int) -> tuple[Tensor, ...]:
+    """Rows 0..n-1 in pieces of at most `size` (0: one piece),
+    on all ranks equally many, some maybe empty.
+    """
+    most = int(dist.all_max(n))
+    return torch.arange(n).tensor_split(-(-most // size) if size and most else 1)
+
+
+def sum_gradients(module: nn.Module) -> None:
+    """Add up the gradients of all ranks; where a rank has none, it counts as zero."""
+    if dist.alone():
+        return
+    whole = []
+    for p in (p for p in module.parameters() if p.requires_grad):
+        if isinstance(p, DTensor):  # FSDP has averaged them
+            if p.grad is not None:
+                p.grad.to_local().mul_(dist.world())
+        else:
+            whole.append(p)
+    dist.sum_gradients(whole)
+
+
+def clip_gradients(parameters: Iterable[Tensor], limit: float) -> float:
+    """Scale the gradients so that their norm over everything
+    is at most `limit`; the norm before.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = _norm(gradients)
+    torch._foreach_mul_([local(g) for g in gradients], (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm.item()
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> float:
+    """L2 norm of the gradients over everything; sharded ones are those of all ranks together."""
+    return _norm([p.grad for p in parameters if p.grad is not None]).item()
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    parts = [local(g) for g in gradients if isinstance(g, DTensor)]
+    whole = [g for g in gradients if not isinstance(g, DTensor)]
+    square = get_total_norm(whole).square().to(gradients[0].device)
+    if parts:
+        square = square + dist.all_sum(get_total_norm(parts).square())
+    return square.sqrt()
+
+
+def local(x: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, else the tensor."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def finite(parameters: Iterable[Tensor]) -> bool:
+    """Is every number of every rank finite?"""
+    bad = sum((~local(p.detach()).isfinite()).sum() for p in parameters)
+    return dist.all_max(float(bad)) == 0
+
+
+def whole(state):
+    """A nested state with every sharded tensor gathered; all ranks call it together."""
+    if isinstance(state, DTensor):
+        return state.full_tensor()
+    if isinstance(state, dict):
+        return {k: whole(v) for k, v in state.items()}
+    return type(state)(whole(v) for v in state) if isinstance(state, list | tuple) else state
+
+
+def load(module: nn.Module, state: dict) -> None:
+    """`module.load_state_dict` of a whole state, of which a sharded module takes its part."""
+    mine = module.state_dict()
+    module.load_state_dict({k: _like(v, mine.get(k)) for k, v in state.items()})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """The same for an optimiser, whose moments are sharded as its parameters are."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {
+        i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in of.items()}
+        for i, of in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": moments})
+
+
+def _like(value, reference):
+    if not isinstance(reference, DTensor) or not isinstance(value, Tensor):
+        return value
+    on = value.to(reference.device)
+    return distribute_tensor(on, reference.device_mesh, reference.placements, src_data_rank=None)
+
+
+def join(parts: list[Tensor]) -> Tensor:
+    """The whole of a tensor from every rank's part (FSDP2 splits the first dimension)."""
+    return torch.cat([p for p in parts if p.numel()] or parts[:1])

@@ -1,0 +1,177 @@
+"""What a study's tables and figures are made of:
+one `CellResult` per finished cell, and the groupings of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wamrl.stats.nested import Estimate, hierarchical
+from wamrl.study.claims import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """One (task, arm, seed): its evaluation,
+    by its deployed sampler on held-out initial states, and what it used.
+    """
+
+    task: str
+    kind: Kind
+    arm: str
+    seed: int
+    starts: np.ndarray  # int64 (E,) index of the initial state
+    success: np.ndarray  # bool (E,)
+    stages_done: np.ndarray  # int64 (E,) sub-goals completed
+    goals: int  # sub-goals that make a success
+    sampler: str  # the deployed one
+    mean_length: float  # control steps per episode
+    control_steps: int  # taken online, by training; 0 for the base
+    seconds: float
+    error_over_copy: dict[str, float | None]
+    # episodes with more than one attempt, and how many of these succeeded
+    recovery: tuple[int, int] | None
+    # (control steps before, success on fresh training states), exploring
+    curve: tuple[tuple[float, float], ...]
+    # (episodes so far, success on held-out states), deployed sampler
+    evaluated: tuple[tuple[float, float], ...] = ()
+    # K -> success, bool (E,), of the same model on the task with K sub-goals; without its own K
+    lengths: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        return float(self.success.mean())
+
+    def reached(self, stage: int) -> np.ndarray:
+        """float (E,): at least `stage` sub-goals were completed; the last one is success itself."""
+        return (self.success if stage == self.goals else self.stages_done >= stage).astype(float)
+
+    def at_length(self, goals: int) -> np.ndarray | None:
+        """float (E,): success on the task with `goals` sub-goals;
+        None if it was not evaluated there.
+        """
+        won = self.success if goals == self.goals else self.lengths.get(goals)
+        return None if won is None else won.astype(float)
+
+
+def from_summary(
+    summary: dict,
+    *,
+    task: str,
+    kind: Kind,
+    arm: str,
+    seed: int,
+    curve: Sequence[tuple[float, float]],
+    evaluated: Sequence[tuple[float, float]] = (),
+) -> CellResult:
+    """The content of a cell's summary.json; ValueError of one sentence if it is not one."""
+    try:
+        after = summary["arms"]["after"]
+        return CellResult(
+            task=task,
+            kind=kind,
+            arm=arm,
+            seed=seed,
+            starts=np.array(after["starts"], int),
+            success=np.array(after["success"], bool),
+            stages_done=np.array(summary["stages_done"], int),
+            goals=after["stages"],
+            sampler=after.get("sampler", "ode"),
+            mean_length=after["mean_length"],
+            control_steps=summary["control_steps"],
+            seconds=summary["seconds"],
+            error_over_copy=after["error_over_copy"],
+            recovery=_recovery(after),
+            curve=tuple(curve),
+            evaluated=tuple(evaluated),
+            lengths={
+                int(k): np.array(v["success"], bool) for k, v in summary.get("lengths", {}).items()
+            },
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again"
+        ) from error
+
+
+def _recovery(after: dict) -> tuple[int, int] | None:
+    """None where the environment does not count attempts."""
+    attempts = after.get("attempts")
+    if attempts is None:
+        return None
+    again = np.array(attempts) > max(1, after["stages"])
+    recovered = int((again & np.array(after["success"], bool)).sum())
+    return after.get("reattempted", int(again.sum())), after.get("recovered", recovered)
+
+
+def unique(items) -> list:
+    """Distinct items in the order of their first appearance."""
+    return list(dict.fromkeys(items))
+
+
+class Results:
+    """All finished cells, looked up by task and arm; `arms` and `tasks` in the study's order."""
+
+    def __init__(self, cells: Sequence[CellResult], arms: Sequence[str], tasks: Sequence[str]):
+        self.cells = list(cells)
+        self.arms = [a for a in arms if any(c.arm == a for c in cells)]
+        self.tasks = [t for t in tasks if any(c.task == t for c in cells)]
+        self._at = {(c.task, c.arm, c.seed): c for c in cells}
+
+    def of(self, task: str, arm: str) -> list[CellResult]:
+        return sorted(
+            (c for c in self.cells if (c.task, c.arm) == (task, arm)), key=lambda c: c.seed
+        )
+
+    def kind(self, task: str) -> Kind:
+        return next(c.kind for c in self.cells if c.task == task)
+
+    def goals(self, task: str) -> int:
+        return next(c.goals for c in self.cells if c.task == task)
+
+    def lengths(self, task: str) -> list[int]:
+        """Every K that some cell of the task was evaluated at, its own too;
+        empty if that is the only one.
+        """
+        other = {k for c in self.cells if c.task == task for k in c.lengths}
+        return sorted(other | {self.goals(task)}) if other else []
+
+    def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Per seed that has both arms: success of `against` and of `arm`,
+        bool (E,), on the states both finished.
+        """
+        found = {}
+        for mine in self.of(task, arm):
+            other = self._at.get((task, against, mine.seed))
+            if other is None:
+                continue
+            common, i, j = np.intersect1d(other.starts, mine.starts, return_indices=True)
+            if len(common):
+                found[mine.seed] = other.success[i], mine.success[j]
+        return found
+
+    def difference(self, tasks: Sequence[str], arm: str, against: str) -> Estimate | None:
+        """Hierarchical estimate of `arm` - `against`,
+        pooled over those tasks that have both; None if none has.
+        """
+        pairs = [self.pairs(t, arm, against) for t in tasks]
+        changes = [[mine.astype(float) - other for other, mine in p.values()] for p in pairs if p]
+        return hierarchical(changes, bounds=(-1, 1)) if changes else None
+
+    def rate(self, task: str, arm: str, stage: int | None = None) -> Estimate:
+        """Share of episodes that completed at least `stage`
+        sub-goals (default: that succeeded), over seeds.
+        """
+        cells = self.of(task, arm)
+        values = [c.reached(c.goals if stage is None else stage) for c in cells]
+        return hierarchical([values], bounds=(0, 1))
+
+    def at_length(self, task: str, arm: str, goals: int) -> Estimate | None:
+        """Success on the task with `goals` sub-goals,
+        over the seeds evaluated there; None without any.
+        """
+        values = [won for c in self.of(task, arm) if (won := c.at_length(goals)) is not None]
+        return hierarchical([values], bounds=(0, 1)) if values else None
