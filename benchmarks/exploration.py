@@ -19,7 +19,7 @@ from wamrl.cli import find_recipe
 from wamrl.config import Config
 from wamrl.report import wilson
 from wamrl.reward_comparison import FIRST_START
-from wamrl.rollout import collect, undecided
+from wamrl.rollout.collect import collect
 from wamrl.runs.phases import load_wam
 from wamrl.types import InitialState
 

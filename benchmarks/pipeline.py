@@ -20,7 +20,8 @@ from benchmarks.side_by_side import finish, interleave, options, row
 from wamrl.cli import find_recipe
 from wamrl.models.base import WAM
 from wamrl.pool.pool import Pool
-from wamrl.rollout import Rollout, collect
+from wamrl.rollout.collect import collect
+from wamrl.rollout.types import Rollout
 from wamrl.runs.phases import build_wam
 from wamrl.types import InitialState
 

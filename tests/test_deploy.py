@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from wamrl.deploy import Watch, log_arm
 
 from tests.support import tiny
 from wamrl import deploy
 from wamrl.config import Config
-from wamrl.deploy import Watch, log_arm
 from wamrl.models.flow import SAMPLERS
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 from wamrl.runs.phases import improve, load_wam, save_wam
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, new_run, read_metrics

@@ -10,7 +10,8 @@ from tests.support import tiny
 from wamrl.diagnostics import DiagnosticsConfig, alarm_line, spread, trends
 from wamrl.rewards.episode_scores import auc, early, episode_mean, motion_energy, sharpness
 from wamrl.rewards.pixels import PixelConfig
-from wamrl.rollout import Rollout, imagine
+from wamrl.rollout.samples import imagine
+from wamrl.rollout.types import Rollout
 from wamrl.train import Learner
 
 

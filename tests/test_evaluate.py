@@ -20,7 +20,7 @@ from wamrl.evaluate import (
 )
 from wamrl.models.flow import SAMPLERS
 from wamrl.report import wilson
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 from wamrl.types import SPLITS, InitialState
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from wamrl.rl.actor_update import ActorUpdateConfig
 
 from tests.support import tiny
 from wamrl.config import Config
 from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.models.flow import ode_sample, time_grid
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.actor_update import ActorUpdateConfig
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.rl.world_update import WorldUpdateConfig
-from wamrl.rollout import rare_success_weight, success_clips
+from wamrl.rollout.samples import rare_success_weight, success_clips
 from wamrl.runtime import checkpoint
 from wamrl.train import Learner
 

@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -22,9 +21,12 @@ from dataclasses import replace
 
 import tyro
 
-from wamrl.commands import data as data_verbs
-from wamrl.commands import runs
-from wamrl.config import Config
+from wamrl.commands import data, runs, studies
+from wamrl.commands.check import check
+from wamrl.commands.rewards import compare_rewards
+from wamrl.commands.studies import StudyOptions
+from wamrl.recipes.find import find_recipe, recipes, smoke
+from wamrl.runs.folder import Options, usual_ranks
 from wamrl.runtime import dist, launch
 from wamrl.runtime.log import console
 from wamrl.study import StudyConfig
@@ -35,7 +37,7 @@ VERBS = {
     "sft": "learn from demonstrations",
     "train": "improve a base model online",
     "eval": "closed-loop success on held-out initial states",
-    "rewards": "which reward tells success from failure? one set of rollouts under all of them",
+    "compare-rewards": "which reward tells success from failure? one rollout under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
     "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
     "list": "recipes, studies and tasks",
@@ -43,7 +45,7 @@ VERBS = {
 }
 SHARED = ("quickstart", "sft", "train", "eval")  # these can run on several ranks
 USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(
-    f"  {v:<11} {t}" for v, t in VERBS.items()
+    f"  {v:<16} {t}" for v, t in VERBS.items()
 )
 USAGE += "\n\nwamrl VERB RECIPE --help shows every option of that recipe; `wamrl list` the recipes."
 
@@ -54,8 +56,19 @@ def main(argv: list[str] | None = None) -> None:
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         sys.exit(0 if args else 2)
+    verb = args[0]
     try:
-        run(args[0], args[1:])
+        if verb not in VERBS:
+            raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+        if verb in ALONE:
+            return ALONE[verb](args[1:])
+        options = chosen(verb, args[1:])
+        n = number_of_ranks(verb, options)
+        command = [sys.executable, "-m", "wamrl.cli", *args]
+        with launch.local_ranks(n, command), dist.ranks():
+            console.quiet = not dist.is_main()
+            options.config.validate()
+            BODIES[verb](options)
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         if os.environ.get("WAMRL_TRACEBACK"):
             raise
@@ -63,27 +76,19 @@ def main(argv: list[str] | None = None) -> None:
         print(f"wamrl: error: {error}{hint}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        how = "the same command" if args[0] == "study" else "--resume and the run folder"
+        how = "the same command" if verb == "study" else "--resume and the run folder"
         print(f"wamrl: stopped; go on with {how}", file=sys.stderr)
         sys.exit(130)
 
 
-def run(verb: str, args: list[str]) -> None:
-    if verb not in VERBS:
-        raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
-    if verb == "list":
-        return print_list()
-    if verb == "study":
-        return run_study(args)
-    if verb == "data":
-        return data_verbs.run(args)
-    name, rest = (
-        (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
-    )
+def chosen(verb: str, args: list[str]) -> Options:
+    """The options of a verb that takes a recipe (default: quickstart)."""
+    named = bool(args) and not args[0].startswith("-")
+    name = args[0] if named else "quickstart"
     options = tyro.cli(
-        runs.Options,
-        default=runs.Options(config=find_recipe(name)()),
-        args=rest,
+        Options,
+        default=Options(config=find_recipe(name)()),
+        args=args[1:] if named else args,
         prog=f"wamrl {verb} {name}",
         description=VERBS[verb],
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -95,16 +100,18 @@ def run(verb: str, args: list[str]) -> None:
             f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the "
             "usual"
         )
-    n = options.ranks or (runs.usual_ranks(options.config) if verb in SHARED else 1)
+    return options
+
+
+def number_of_ranks(verb: str, options: Options) -> int:
+    """How many this process shall start; ValueError where the verb or torchrun do not allow it."""
+    n = options.ranks or (usual_ranks(options.config) if verb in SHARED else 1)
     started = int(os.environ.get("WORLD_SIZE", 1))
     if max(n, started) > 1 and verb not in SHARED:
         raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
     if started > 1 and options.ranks not in (0, started):
         raise ValueError(f"torchrun has started {started} ranks: leave out --ranks {options.ranks}")
-    with launch.local_ranks(n, [sys.executable, "-m", "wamrl.cli", verb, *args]), dist.ranks():
-        console.quiet = not dist.is_main()
-        options.config.validate()
-        getattr(runs, verb)(options)
+    return n
 
 
 def run_study(args: list[str]) -> None:
@@ -114,7 +121,7 @@ def run_study(args: list[str]) -> None:
             f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function"
         )
     options = tyro.cli(
-        runs.StudyOptions,
+        StudyOptions,
         args=args[1:],
         prog=f"wamrl study {args[0]}",
         description=VERBS["study"],
@@ -124,7 +131,7 @@ def run_study(args: list[str]) -> None:
     if options.smoke:
         tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
         study = replace(study, name=f"{study.name}-smoke", tasks=tasks, seeds=study.seeds[:1])
-    runs.study(
+    studies.study(
         study,
         options,
         [sys.executable, "-m", "wamrl.cli", "study", *args],
@@ -132,64 +139,8 @@ def run_study(args: list[str]) -> None:
     )
 
 
-def find_recipe(name: str, kind: type = Config) -> Callable:
-    """A function that returns a `kind`: one of ours by its name, or `module:function`."""
-    module, _, function = name.partition(":")
-    if function:
-        try:
-            return getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"cannot import recipe {name}: {error}") from error
-    if name not in (known := recipes(kind)):
-        what = "recipe" if kind is Config else "study"
-        raise ValueError(
-            f"unknown {what} {name!r}: choose one of {', '.join(known)}, or give module:function"
-        )
-    return known[name]
-
-
-def recipes(kind: type = Config) -> dict[str, Callable]:
-    """Every public function of wamrl/recipes that returns a `kind`, under its name with dashes."""
-    import pkgutil
-
-    import wamrl.recipes
-
-    found = {}
-    for info in pkgutil.iter_modules(wamrl.recipes.__path__):
-        module = importlib.import_module(f"wamrl.recipes.{info.name}")
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if (
-                inspect.signature(function).return_annotation in (kind, kind.__name__)
-                and function.__module__ == module.__name__
-            ):
-                if not name.startswith("_") and not inspect.signature(function).parameters:
-                    found[name.replace("_", "-")] = function
-    return found
-
-
-def smoke(cfg: Config) -> Config:
-    """The same run, as short as it can be."""
-    return replace(
-        cfg,
-        name=f"{cfg.name}-smoke",
-        data=replace(cfg.data, episodes=4, heldout=2),
-        sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
-        train=replace(
-            cfg.train,
-            iterations=2,
-            groups=2,
-            env_steps=0,
-            initial_states=replace(cfg.train.initial_states, group=2),
-            actor=replace(cfg.train.actor, epochs=1),
-            world=replace(cfg.train.world, steps=2, batch=16),
-        ),
-        eval=replace(cfg.eval, episodes=4, choose=4, during=4),
-        rewards=replace(cfg.rewards, states=4, group=2),
-        vector=replace(cfg.vector, n_envs=4),
-    )
-
-
-def print_list() -> None:
+def print_list(_: list[str]) -> None:
+    """`wamrl list`: recipes, studies and tasks."""
     print("recipes:")
     for name, function in recipes().items():
         print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
@@ -221,6 +172,23 @@ def print_list() -> None:
         "\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): "
         f"{suites}"
     )
+
+
+BODIES: dict[str, Callable[[Options], None]] = {
+    "quickstart": runs.quickstart,
+    "demos": runs.demos,
+    "sft": runs.sft,
+    "train": runs.train,
+    "eval": runs.eval,
+    "compare-rewards": compare_rewards,
+    "check": check,
+}
+# verbs that take no recipe of a run
+ALONE: dict[str, Callable[[list[str]], None]] = {
+    "study": run_study,
+    "data": data.run,
+    "list": print_list,
+}
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from wamrl.models.wam import WAMConfig
 from wamrl.pool.pool import PoolConfig
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.actor_update import ActorUpdateConfig
 from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.learner import LearnerConfig
+from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.runtime.cores import all_cores, workers
 from wamrl.sft import SFTConfig
@@ -53,17 +54,20 @@ class VectorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The online loop. `actor.enabled`, `online.world` and `online.actor` switch its halves."""
+    """The online loop."""
 
+    # what learns. policy: the actor, by the learner; world: the world model, by video SFT with the
+    # latent KL; clone: the actor, from its own successes (co-training; not in the paper)
+    learn: tuple[Literal["policy", "world", "clone"], ...] = ("policy", "world")
     iterations: int = 8
-    # initial states per iteration; episodes = groups * starts.group; unused under env_steps
+    # initial states per iteration; episodes = groups * initial_states.group; unused under env_steps
     groups: int = 64
     # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
     env_steps: int = 0
 
     initial_states: InitialStatesConfig = field(default_factory=InitialStatesConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
-    actor: ActorUpdateConfig = field(default_factory=ActorUpdateConfig)
+    learner: LearnerConfig = field(default_factory=PPOConfig)
     world: WorldUpdateConfig = field(default_factory=WorldUpdateConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
@@ -71,16 +75,16 @@ class TrainConfig:
     cache_mb: float = 2048.0
     save_every: int = 1  # iterations
 
-    def share(self, iteration: int, used: int, horizon: int) -> int | None:
+    def step_budget(self, iteration: int, used: int, horizon: int) -> int | None:
         """Control steps for iteration 0, 1, ... after `used` ones, so that k iterations take
         env_steps * k / iterations in sum and what one leaves the next one takes;
         None: there is no budget."""
         if not self.env_steps:
             return None
         done = iteration + 1
-        if (share := self.env_steps * done // self.iterations - used) < (
-            least := self.initial_states.group * horizon
-        ):
+        share = self.env_steps * done // self.iterations - used
+        least = self.initial_states.group * horizon
+        if share < least:
             needed = -(-(used + least) * self.iterations // done)
             raise ValueError(
                 f"train: env_steps={self.env_steps} leaves {share} control steps for iteration "
@@ -89,6 +93,12 @@ class TrainConfig:
             )
         return share
 
+    def episodes(self, horizon: int) -> int:
+        """Of an iteration; under `env_steps` as if all lasted to the horizon."""
+        if self.env_steps:
+            return self.env_steps // (self.iterations * horizon)
+        return self.groups * self.initial_states.group
+
     def check_budget(self, horizon: int, ranks: int) -> None:
         """ValueError where the ranks cannot share the work, or the first iteration's control steps
         do not hold one group of episodes of `horizon` steps."""
@@ -96,24 +106,33 @@ class TrainConfig:
             raise ValueError(
                 f"train: {ranks} ranks need as many train.groups or more, and no train.env_steps"
             )
-        self.share(0, 0, horizon)
+        self.step_budget(0, 0, horizon)
 
     def validate(self) -> None:
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
+        if not self.learn or len(set(self.learn)) < len(self.learn):
+            raise ValueError("train: learn must name policy, world or clone, each once at most")
         if not self.cache_mb >= 0:
             raise ValueError(f"train: cache_mb={self.cache_mb} must be >= 0; 0 keeps no features")
         if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.initial_states.group:
             raise ValueError(
                 f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "
-                "give iterations * starts.group * horizon or more, or 0 for no budget"
+                "give iterations * initial_states.group * horizon or more, or 0 for no budget"
             )
-        if self.actor.algorithm == "grpo" and self.initial_states.group < 2:
+        least = self.learner.least_group
+        if self.initial_states.group < least:
             raise ValueError(
-                "train: grpo compares episodes of one initial state; "
-                "set train.initial_states.group >= 2"
+                "train: this learner compares episodes of one initial state; "
+                f"set train.initial_states.group >= {least}"
             )
-        for part in (self.initial_states, self.reward, self.actor, self.world, self.diagnostics):
+        for part in (
+            self.initial_states,
+            self.reward,
+            self.learner,
+            self.world,
+            self.diagnostics,
+        ):
             part.validate()
 
 

@@ -26,7 +26,8 @@ from wamrl.rewards.episode_scores import (
     raw_rewards,
     sharpness,
 )
-from wamrl.rollout import Decisions, Rollout, everywhere, imagine
+from wamrl.rollout.samples import imagine
+from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime import dist
 
 LOGGED = ("reconstruction", "gain")
@@ -89,43 +90,38 @@ class Diagnostics:
     ) -> dict[str, float]:
         """Metrics of one iteration over the episodes of all ranks, see docs/metrics.md.
 
-        wam: what acted; scorer: the world model whose imagination is judged; imagined: its frames
-        (M, F, V, H, W, 3), if the reward has needed them already. Each rank looks at those of the
-        chosen chunks that are its own.
+        rollout: with the outcomes of all ranks. wam: what acted; scorer: the world model whose
+        imagination is judged; imagined: its frames (M, F, V, H, W, 3), if the reward has needed
+        them already. Each rank looks at those of the chosen chunks that are its own.
         """
         if not self.cfg.enabled:
             return {}
-        whole, first = everywhere(rollout)
-        episode = dist.all_gather(first + rollout.decisions.episode)
+        episode = dist.all_gather(rollout.decisions.episode)
         before, _ = dist.offset_and_count(len(rollout.decisions))
         rows = spread(episode, self.cfg.chunks)
         own = rows[(rows >= before) & (rows < before + len(rollout.decisions))] - before
         # a rank without any computes one that counts for nothing
         seen = own if len(own) else torch.tensor([0])
-        chunks = rollout.decisions[seen]
-        frames = (
-            imagine(scorer, chunks, self.steps, scorer is wam)
-            if imagined is None
-            else imagined[seen]
-        )
-        table, rewards = self._frames(chunks, frames, scorer)
-        table, rewards = (
-            {k: dist.all_gather(v[: len(own)]) for k, v in part.items()}
-            for part in (table, rewards)
-        )
+        decisions = rollout.decisions[seen]
+        if imagined is None:
+            frames = imagine(scorer, decisions, self.steps, scorer is wam)
+        else:
+            frames = imagined[seen]
+        table, rewards = self._frames(decisions, frames, scorer)
+        table = {k: dist.all_gather(v[: len(own)]) for k, v in table.items()}
+        rewards = {k: dist.all_gather(v[: len(own)]) for k, v in rewards.items()}
         metrics = summary(table, scorer.spec.frame_offsets)
-        metrics |= self._outcomes(
-            whole, episode[rows], early(episode, whole.success)[rows], rewards
-        )
-        return metrics | self._drift(chunks[slice(0, len(own))], wam)
+        first = early(episode, rollout.success)[rows]
+        metrics |= self._outcomes(rollout, episode[rows], first, rewards)
+        return metrics | self._drift(decisions[slice(0, len(own))], wam)
 
     def _frames(
-        self, chunks: Decisions, imagined: Tensor, scorer: WAM
+        self, decisions: Decisions, imagined: Tensor, scorer: WAM
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What is measured on each frame (m, F), and the raw rewards of each chunk (m,)."""
-        executed = chunks.frames.float() / 255
-        last = chunks.obs.frames[:, -1].float() / 255
-        real = chunks.verifiable
+        executed = decisions.frames.float() / 255
+        last = decisions.obs.frames[:, -1].float() / 255
+        real = decisions.verifiable
         table = {
             "real": real,
             "error": (imagined - executed).square().mean((2, 3, 4, 5)),
@@ -138,42 +134,42 @@ class Diagnostics:
         return table, raw_rewards(self.similarity, imagined, executed, last, real, device=device)
 
     def _outcomes(
-        self, whole: Rollout, episode: Tensor, first: Tensor, rewards: dict[str, Tensor]
+        self, rollout: Rollout, episode: Tensor, first: Tensor, rewards: dict[str, Tensor]
     ) -> dict[str, float]:
         """episode (m,), first (m,) and rewards (m,) of the chosen chunks,
         among the episodes of all ranks.
         """
         metrics = {}
-        states = [s.index for s in whole.starts]
+        states = rollout.state.tolist()
         for name in LOGGED:
             for window, use in (("", torch.ones_like(first)), ("_early", first)):
                 score = episode_mean(rewards[name], episode, use, len(states))
-                found = auc(score.numpy(), whole.success.numpy(), states)
+                found = auc(score.numpy(), rollout.success.numpy(), states)
                 metrics[f"diag/auc{window}/{name}"] = found.value
                 metrics[f"diag/auc{window}_low/{name}"] = found.low
                 metrics[f"diag/auc{window}_high/{name}"] = found.high
                 if not window:
                     known = ~score.isnan()
                     self.scores[name] = score[known]
-                    self.success = whole.success[known]
+                    self.success = rollout.success[known]
             metrics[f"diag/mean/{name}"] = rewards[name].nanmean().item()
             metrics[f"diag/mean_success/{name}"] = self.scores[name][self.success].mean().item()
             metrics[f"diag/mean_failure/{name}"] = self.scores[name][~self.success].mean().item()
         return metrics
 
-    def _drift(self, chunks: Decisions, wam: WAM) -> dict[str, float]:
+    def _drift(self, decisions: Decisions, wam: WAM) -> dict[str, float]:
         """Mean of |z - z_frozen|^2 / var_frozen per tap;
         z as cached when acting, same input, same noise.
         """
         device = self.variance.device
         total = torch.zeros(len(self.variance), device=self.variance.device)
-        for i in range(0, len(chunks), 64):
-            part = chunks[slice(i, i + 64)]
+        for i in range(0, len(decisions), 64):
+            part = decisions[slice(i, i + 64)]
             old = self.frozen.features(self.frozen.encode(part.obs.to(device)), part.plan.seed)
             new = wam.with_features(part.plan.to(device), part.obs.to(device)).features
             moved = (new - old).square() / self.variance[:, None]
             total = total + moved.mean((2, 3)).sum(0)
-        drift = (dist.all_sum(total) / dist.offset_and_count(len(chunks))[1]).tolist()
+        drift = (dist.all_sum(total) / dist.offset_and_count(len(decisions))[1]).tolist()
         return {f"diag/drift/{tap}": d for tap, d in zip(self.frozen.spec.taps, drift, strict=True)}
 
     def watch(self, metrics: dict[str, float], group: int) -> dict[str, float]:

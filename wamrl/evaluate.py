@@ -1,4 +1,4 @@
-"""Closed-loop success on held-out initial states,
+"""How good is a model: closed-loop success on held-out initial states,
 and the world model's error against copying the last frame.
 """
 
@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.pool.pool import Pool
-from wamrl.report import wilson
-from wamrl.rollout import Rollout, collect, everywhere
+from wamrl.report import Paired, arm, paired_difference, recovery, wilson
+from wamrl.rollout.collect import collect
+from wamrl.rollout.gather import gather_outcomes
+from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
+from wamrl.runtime.log import bar, console
 from wamrl.types import Clip, InitialState
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
@@ -57,11 +61,12 @@ def evaluate(
 ) -> Rollout:
     """One episode per initial state; the same states and the same noise for every model.
 
-    This rank's share of the states; `rollout.everywhere` has the outcomes of all.
+    Outcomes of all ranks; decisions of this rank's share of the states.
     """
     starts = [InitialState(split="eval", index=i) for i in range(cfg.episodes)]
     own = starts[dist.rank_slice(cfg.episodes)]
-    return collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
+    rollout = collect(wam, pool, own, flow, seed=seed, sampler=sampler, on_done=on_done)
+    return gather_outcomes(rollout)
 
 
 def outcomes(
@@ -82,8 +87,7 @@ def outcomes(
     found: dict[Sampler, Tensor] = {}
     for sampler in samplers:
         options = {"seed": seed, "sampler": sampler, "on_done": on_done, "cache_mb": 0.0}
-        whole, _ = everywhere(collect(wam, pool, own, flow, **options))
-        found[sampler] = whole.success
+        found[sampler] = gather_outcomes(collect(wam, pool, own, flow, **options)).success
     return found
 
 
@@ -108,6 +112,29 @@ def choose_sampler(
     found = outcomes(wam, pool, starts, flow, **options)
     rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
     return dict(sorted(rates.items(), key=lambda item: -item[1]))
+
+
+def deploy(
+    wam: WAM, pool: Pool, cfg: EvalConfig, flow: FlowConfig, *, seed: int, again: bool = False
+) -> dict[Sampler, float]:
+    """Settle how `wam` is deployed: as `flow.deploy` says,
+    else as saved, else chosen on training states.
+
+    again: choose although the model knows one, since it has learned since.
+    Returns the rates by which it was chosen, the best one first; empty where there was no choice.
+    """
+    if flow.deploy != "auto":
+        wam.sampler = flow.deploy
+    if wam.sampler is not None and (flow.deploy != "auto" or not again):
+        return {}
+    with bar("choosing the sampler", len(SAMPLERS) * cfg.choose) as advance:
+        rates = choose_sampler(wam, pool, cfg, flow, seed=seed, on_done=advance)
+    wam.sampler = next(iter(rates))
+    shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
+    console.print(
+        f"sampler {wam.sampler!r}, by {cfg.choose} training states: {shown}", markup=False
+    )
+    return rates
 
 
 def curve_point(
@@ -189,3 +216,132 @@ def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
         weight=torch.ones(len(chunks)),
         text=chunks.obs.text,
     )
+
+
+def heldout_ratio(wam: WAM, heldout: Clip, steps: int) -> dict[int, float]:
+    """`copy_ratio` by frame offset, of clips that every rank has: each measures its share."""
+    ratio = copy_ratio(wam, heldout[dist.rank_slice(len(heldout))], steps)
+    return dict(zip(wam.spec.frame_offsets, ratio.tolist(), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """One evaluated model: success on the evaluation states,
+    and the world model's error over copying per offset.
+    """
+
+    task: str  # the environment's name
+    goals: int  # sub-goals that make a success
+    seed: int
+    starts: Tensor  # int64 (E,) index of the initial state in the split `eval`
+    success: Tensor  # bool (E,)
+    length: Tensor  # int64 (E,) control steps
+    stages: Tensor  # int64 (E,)
+    heldout: dict[int, float]  # on held-out demonstrations
+    executed: dict[int, float]  # on the evaluated episodes
+    attempts: Tensor  # int64 (E,) see wamrl/envs/attempts.py
+    retries: Tensor  # int64 (E,)
+    sampler: str  # whose episodes these are: the deployed one
+    rates: dict[str, float]  # success of every sampler on the evaluation states
+
+    def state_dict(self) -> dict:
+        """For a checkpoint."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def summary(self) -> dict:
+        """For summary.json, see docs/metrics.md."""
+        found = arm(
+            task=self.task,
+            stages=self.goals,
+            seed=self.seed,
+            success=self.success.numpy(),
+            length=self.length.numpy(),
+            error_over_copy=self.heldout,
+        )
+        found["error_over_copy_executed"] = {str(k): v for k, v in self.executed.items()}
+        found["mean_stages"] = self.stages.float().mean().item()
+        found["starts"] = self.starts.tolist()
+        found["success"] = self.success.int().tolist()
+        found["sampler"] = self.sampler
+        found["rates"] = self.rates
+        counts = (self.success, self.attempts, self.retries)
+        return found | recovery(*(x.numpy() for x in counts))
+
+
+def measure(
+    wam: WAM,
+    pool: Pool,
+    cfg: EvalConfig,
+    flow: FlowConfig,
+    *,
+    seed: int,
+    heldout: Clip | None,
+    title: str,
+) -> tuple[EvalResult, Rollout]:
+    """Evaluate under every sampler, and the world model; and the deployed sampler's episodes.
+
+    heldout: clips of demonstrations, or None. title: for the console. `deploy` comes before.
+    """
+    assert wam.sampler is not None, "call `deploy` first"
+    rates = {}
+    with bar(f"evaluating {title}", len(SAMPLERS) * cfg.episodes) as advance:
+        for sampler in SAMPLERS:
+            options = {"seed": seed, "sampler": sampler, "on_done": advance}
+            found = evaluate(wam, pool, cfg, flow, **options)
+            rates[sampler] = found.success.float().mean().item()
+            if sampler == wam.sampler:
+                rollout = found
+    nothing = dict.fromkeys(wam.spec.frame_offsets, math.nan)
+    executed = copy_ratio(wam, rollout_clip(rollout), cfg.imagine_steps).tolist()
+    result = EvalResult(
+        task=pool.spec.name,
+        goals=pool.spec.stages,
+        seed=seed,
+        starts=rollout.state,
+        success=rollout.success,
+        length=rollout.length,
+        stages=rollout.stages,
+        sampler=wam.sampler,
+        rates=rates,
+        heldout=nothing if heldout is None else heldout_ratio(wam, heldout, cfg.imagine_steps),
+        executed=dict(zip(wam.spec.frame_offsets, executed, strict=True)),
+        attempts=rollout.attempts,
+        retries=rollout.retries,
+    )
+    console.print(f"{title}, {success_line(result)}", markup=False)
+    return result, rollout
+
+
+def success_line(result: EvalResult) -> str:
+    """For the console."""
+    wins = int(result.success.sum())
+    n = len(result.success)
+    low, high = wilson(wins, n)
+    again = result.retries > 0
+    others = ", ".join(f"{name} {rate:.1%}" for name, rate in result.rates.items())
+    return (
+        f"sampler {result.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
+        f"95 % interval {low:.1%} to {high:.1%} (of all: {others}); "
+        f"{int(again.sum())} tried again after a failed attempt, "
+        f"{int(result.success[again].sum())} of them succeeded"
+    )
+
+
+def paired(before: EvalResult, after: EvalResult) -> Paired:
+    """Success after - before, on the initial states that neither lost with a worker."""
+    common = sorted(set(before.starts.tolist()) & set(after.starts.tolist()))
+    old = _outcomes(before)
+    new = _outcomes(after)
+    return paired_difference(np.array([old[i] for i in common]), np.array([new[i] for i in common]))
+
+
+def gained(before: EvalResult, after: EvalResult) -> list[int]:
+    """The evaluation states that were lost before and won after, in their order."""
+    old = _outcomes(before)
+    new = _outcomes(after)
+    return [i for i in sorted(old.keys() & new.keys()) if new[i] and not old[i]]
+
+
+def _outcomes(result: EvalResult) -> dict[int, bool]:
+    """Success by initial state."""
+    return dict(zip(result.starts.tolist(), result.success.tolist(), strict=True))

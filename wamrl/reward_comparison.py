@@ -32,7 +32,9 @@ from wamrl.rewards.episode_scores import (
     raw_rewards,
     within_groups,
 )
-from wamrl.rollout import Rollout, collect, imagine
+from wamrl.rollout.collect import collect
+from wamrl.rollout.samples import imagine
+from wamrl.rollout.types import Rollout
 from wamrl.types import InitialState
 
 # of the split `train`; training itself counts up from 0 and never gets here

@@ -12,12 +12,15 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wamrl.models.base import WAM, ema_update
-from wamrl.runtime import dist, sharding
+from wamrl.rl.optim import RankedAdamW, require_finite
+from wamrl.runtime import checkpoint, dist, sharding
+from wamrl.runtime.log import Logger, bar
 from wamrl.types import Clip
 
 # batch, generator, which of its clips to load
@@ -77,10 +80,22 @@ def joint_loss(wam: WAM, clip: Clip, seeds: Tensor, batch: int, weight: float) -
     return torch.stack([video.sum() / batch, (action * clip.weight).sum() / max(weight, 1e-6)])
 
 
+def fine_tune(state: SFT, sample: Sample, run: Path, logger: Logger) -> None:
+    """From wherever the state stands to its last step; saves `sft-resume` on the way."""
+    cfg = state.cfg
+    with bar("fine-tuning on demonstrations", cfg.steps) as advance:
+        advance(state.done)
+        while state.done < cfg.steps:
+            metrics = state.step(sample)
+            advance(1)
+            if state.done % cfg.log_every == 0 or state.done == cfg.steps:
+                logger.log(state.done - cfg.steps, metrics)
+            if state.done % cfg.save_every == 0:
+                checkpoint.save_named(run, "sft-resume", state.state_dict())
+
+
 class SFT:
-    """The training state: model, average, optimiser, generator;
-    a plain loop around `step` is the whole training.
-    """
+    """The training state: model, average, optimiser, generator; `fine_tune` is the loop."""
 
     def __init__(self, wam: WAM, cfg: SFTConfig, seed: int):
         cfg.validate()
@@ -88,25 +103,18 @@ class SFT:
         self.cfg = cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
         sharding.shard(*([wam.world, self.average.world] if cfg.shard else []))
-        halves = [{"params": list(half.parameters())} for half in (wam.world, wam.actor)]
-        self.optimizer = torch.optim.AdamW(
-            halves, cfg.lr, weight_decay=cfg.weight_decay, betas=(0.9, 0.95), fused=True
-        )
+        adam = {"weight_decay": cfg.weight_decay, "betas": (0.9, 0.95)}
+        self.optimizer = RankedAdamW(wam, cfg.lr, grad_norm=cfg.grad_norm, **adam)
         self.generator = torch.Generator().manual_seed(seed)
         self.done = 0
 
     def step(self, sample: Sample) -> dict[str, float]:
+        """One step on a batch of all ranks; returns metrics `sft/...`."""
         self.wam.train()
         lr = learning_rate(self.done, self.cfg)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         losses = self._gradients(sample)
-        if not losses.isfinite().all():
-            raise FloatingPointError(
-                f"sft: the loss is not finite at step {self.done}; lower sft.lr"
-            )
-        norm = sharding.clip_gradients(self.wam.parameters(), self.cfg.grad_norm)
-        self.optimizer.step()
+        require_finite(losses, f"sft: step {self.done}", "lower sft.lr")
+        norm = self.optimizer.step(lr)
         self.done += 1
         ema_update(self.average, self.wam, min(self.cfg.ema, self.done / (self.done + 10)))
         return {
@@ -118,20 +126,19 @@ class SFT:
 
     def _gradients(self, sample: Sample) -> Tensor:
         """Of the whole batch, of which this rank computes its share,
-        `micro` clips at a time; the losses (2,).
+        `microbatch` clips at a time; the losses (2,).
         """
         cfg = self.cfg
-        own = dist.rank_slice(self.cfg.batch)
+        own = dist.rank_slice(cfg.batch)
         clip = sample(cfg.batch, self.generator, own).to(next(self.wam.parameters()).device)
         seeds = torch.randint(2**62, (3, cfg.batch), generator=self.generator)[:, own]
         weight = dist.all_sum(clip.weight.sum()).item()
         losses = clip.weight.new_zeros(2)
-        self.optimizer.zero_grad()
+        self.wam.zero_grad()
         for rows in sharding.microbatches(len(clip), cfg.microbatch):
             part = joint_loss(self.wam, clip[rows], seeds[:, rows], cfg.batch, weight)
             (cfg.video_weight * part[0] + part[1]).backward()
             losses += part.detach()
-        sharding.sum_gradients(self.wam)
         return dist.all_sum(losses)
 
     def state_dict(self) -> dict:
@@ -146,6 +153,6 @@ class SFT:
     def load_state_dict(self, state: dict) -> None:
         sharding.load(self.wam, state["wam"])
         sharding.load(self.average, state["average"])
-        sharding.load_optimizer(self.optimizer, state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.done = state["done"]

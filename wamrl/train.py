@@ -1,148 +1,136 @@
-"""The method on one page: WAM-RL, online, in the order of the paper's hierarchical optimisation.
+"""The run on one page: WAM-RL, online, in the order of the paper's hierarchical optimisation.
 
     obs -> imagine -> act -> execute -> reward -> advantage -> actor update
                                 `-> success clips -> video SFT + latent KL -> world model update
 
 Run it: `wamrl train --base runs/NAME`. The actor goes first, on the features of the world model
-that acted; changing the order breaks the PPO ratio, and `ActorUpdate` notices.
+that acted; changing the order breaks the PPO ratio, and the learner notices.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable
+from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from wamrl.config import Config
-from wamrl.data.clips import ClipBuffer, ClipDataset
-from wamrl.models.base import WAM, ema_update
+from wamrl.diagnostics import alarm_line
+from wamrl.evaluate import deploy
+from wamrl.models.base import ema_update
+from wamrl.models.flow import Sampler
+from wamrl.models.saved import save_wam
+from wamrl.online.look import draw_diagnostics, log_result, look
+from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
-from wamrl.rl.actor_update import ActorUpdate
-from wamrl.rl.batch import Outcomes
-from wamrl.rl.initial_states import InitialStateSampler
-from wamrl.rl.world_update import WorldUpdate, frozen_copy
-from wamrl.rollout import Rollout, collect, everywhere, imagine, reward_inputs, rollout_metrics
+from wamrl.rollout.collect import collect
+from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.samples import rare_success_weight, success_clips
-from wamrl.runtime import dist, sharding
-from wamrl.runtime.log import Timer
+from wamrl.rollout.types import Rollout
+from wamrl.runtime import checkpoint, sharding
+from wamrl.runtime.log import Logger, Timer, bar, console, summary_line
 
-PARTS = ("wam", "frozen", "average", "starts", "reward", "actor", "online", "diagnostics")
+SHOWN = (
+    "rollout/success",
+    "rollout/success_fresh",
+    "rollout/mixed_outcome",
+    "rollout/length",
+    "actor/kl",
+    "actor/clip_fraction",
+    "actor/explained_variance",
+    "diag/auc/reconstruction",
+    "cotrain/action_loss",
+    "world/video_loss",
+    "time/rollout",
+    "time/score",
+    "time/actor",
+    "time/online",
+    "eval/success",
+    "eval/success_low",
+    "eval/success_high",
+    "eval/choose_success",
+    "time/eval",
+)
 
 
-class Learner:
-    """All state of the online phase; `iterate` is one pass through the picture above."""
+def improve(
+    state: TrainingState,
+    pool: Pool,
+    run: Path,
+    logger: Logger,
+    *,
+    before: dict,
+    rates: dict[Sampler, float] | None = None,
+    keep: Callable[[Rollout, int], None] = lambda rollout, iteration: None,
+) -> None:
+    """The online loop from wherever `state` stands to its end: learn, look, log, save.
 
-    def __init__(self, cfg: Config, wam: WAM, demos: ClipDataset, horizon: int):
-        cfg.validate()
-        self.cfg, self.wam, self.demos, self.horizon = cfg, wam, demos, horizon
-        self.device = next(wam.parameters()).device
-        self.frozen, self.average = frozen_copy(wam), frozen_copy(wam)
-        self.worlds = [model.world for model in (wam, self.frozen, self.average)]
-        sharding.shard(*(self.worlds if cfg.train.world.shard else []))
-        self.generator = torch.Generator().manual_seed(cfg.seed)
-        self.starts = InitialStateSampler(cfg.train.initial_states)
-        reward = cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
-        self.reward = reward.to(self.device)
-        self.actor = ActorUpdate(cfg.train.actor, wam).to(self.device)
-        self.online = WorldUpdate(cfg.train.world, wam, self.frozen).to(self.device)
-        self.online.fit(demos.sample(256, self.generator).to(self.device))
-        self.buffer = ClipBuffer(cfg.train.world.capacity)
-        self.diagnostics = cfg.train.diagnostics.build(
-            self.reward.similarity,
-            cfg.train.reward.imagine_steps,
-            self.frozen,
-            self.online.kl.var_old,
-        )
-        self.iteration, self.steps_used = 0, 0
-        cfg.train.check_budget(horizon, ranks=dist.world())
+    before: the base's arm of the summary, the first point of the curve. rates: what `deploy` has
+    just returned for the base, if it was called. keep: is given every rollout and its iteration.
+    """
+    cfg = state.cfg
+    last = cfg.train.iterations
+    if state.iteration == 0:
+        log_result(logger, run, 0, before, look(state, pool, run, rates))
+    with bar("improving online", last) as advance:
+        advance(state.iteration)
+        while state.iteration < last:
+            with bar("  episodes", cfg.train.episodes(state.horizon)) as tell:
+                metrics, rollout = iterate(state, pool, tell)
+            state.require_finite()
+            keep(rollout, state.iteration)
+            metrics |= look(state, pool, run)
+            shown = {name: metrics[name] for name in SHOWN if name in metrics}
+            line = summary_line(f"iteration {state.iteration}:", shown)
+            logger.log(state.iteration, metrics, line)
+            if alarm := alarm_line(metrics):
+                console.print(alarm, style="bold red", markup=False)
+            if state.iteration % cfg.train.save_every == 0 or state.iteration == last:
+                own = state.buffer.own_state()
+                checkpoint.save_step(run, state.iteration, state.state_dict(), own, keep=2)
+                draw_diagnostics(run, state)
+            advance(1)
+    if not cfg.eval.every:  # else the last look has chosen
+        with sharding.unsharded(state.wam.world):
+            deploy(state.wam, pool, cfg.eval, cfg.flow.at(1.0), seed=cfg.seed, again=True)
+    save_wam(cfg.model, state.wam, run, "final")
 
-    def iterate(
-        self, pool: Pool, on_done=lambda n: None, on_rollout=lambda r: None
-    ) -> dict[str, float]:
-        train, metrics, timer = self.cfg.train, {}, Timer()
-        flow = self.cfg.flow.at(self.iteration / max(1, train.iterations - 1))
+
+def iterate(
+    state: TrainingState, pool: Pool, on_done: Callable[[int], None] = lambda n: None
+) -> tuple[dict[str, float], Rollout]:
+    """One pass through the picture above; its metrics (docs/metrics.md) and this rank's rollout."""
+    train = state.cfg.train
+    wam = state.wam
+    metrics = {}
+    timer = Timer()
+    with sharding.unsharded(*state.worlds):  # ranks act and score at their own pace
+        # 1. Act: explore by Flow-SDE with the current world model and actor.
+        flow = state.exploration()
+        starts, budget = state.next_starts()
+        options = {"sampler": "explore", "group": train.initial_states.group, "max_steps": budget}
+        options |= {"seed": state.next_seed(), "cache_mb": train.cache_mb, "on_done": on_done}
+        rollout = gather_outcomes(collect(wam, pool, starts, flow, **options))
+        metrics |= state.observe(rollout) | timer("rollout")
         metrics["rollout/noise"] = flow.noise
-        release = sharding.unshard(*self.worlds)  # ranks act and score at their own pace
-
-        # 1. Roll out the current world model and actor, exploring by Flow-SDE.
-        budget = train.share(self.iteration, self.steps_used, self.horizon)
-        starts = self.starts.own(self.starts.next(train.groups, self.generator, max_steps=budget))
-        noise = int(torch.randint(2**31, (), generator=self.generator))
-        options = {
-            "sampler": "explore",
-            "max_steps": budget,
-            "group": train.initial_states.group,
-            "cache_mb": train.cache_mb,
-        }
-        rollout = collect(self.wam, pool, starts, flow, seed=noise, on_done=on_done, **options)
-        self.starts.put_back(starts[rollout.started :])
-        whole, first = everywhere(rollout)
-        self.steps_used += whole.steps
-        metrics |= rollout_metrics(whole, self.starts.unseen(whole.starts)) | timer("rollout")
-        metrics["rollout/steps_total"] = float(self.steps_used)
-        self.starts.observe(whole.starts, whole.success)
 
         # 2. Score: did reality match the imagination, and was the task solved?
-        reward = self.score(rollout, metrics)
+        reward = state.score(rollout, metrics)
         metrics |= timer("score")
 
-        # What co-training clones is asked of the model that acted, so before any update.
-        cloned = rollout.noise_free(self.wam, flow) if train.world.clones_noise_free else None
+        # What is cloned is asked of the model that acted, so before any update.
+        cloned = rollout.noise_free(wam, flow) if state.world.clones_noise_free else None
 
-        # 3. Actor first, on the features cached in the rollout.
-        if train.actor.enabled:
-            clock = rollout.decisions.step / self.horizon
-            states = torch.tensor([s.index for s in whole.starts])
-            outcome = Outcomes(state=states, success=whole.success, first=first)
-            batch, found = self.actor.prepare(self.wam, rollout.decisions, clock, reward, outcome)
-            metrics |= found
-            warm = self.iteration >= train.actor.value_warmup or train.actor.algorithm == "grpo"
-            if dist.offset_and_count(len(batch))[1]:
-                metrics |= self.actor.step(self.wam, batch, flow, self.generator, policy=warm)
-        release()
-        metrics |= timer("actor")
+        # 3. The actor first, on the features of the model that acted.
+        if "policy" in train.learn:
+            metrics |= state.learner.update(wam, rollout, reward, flow, state.generator)
+    metrics |= timer("actor")
 
-        # 4. Then the world model, on clips of successful episodes,
-        # leashed by the latent KL; 5. and co-training.
-        if train.world.world or train.world.actor:
-            self.buffer.append(success_clips(rollout, rare_success_weight(whole)[first:], cloned))
-            if len(self.buffer) or train.world.demo_share == 1:
-                metrics |= self.online.update(
-                    self.wam, self.buffer.sample, self.demos.sample, self.generator
-                )
-        ema_update(self.average, self.wam, train.ema)
-        self.iteration += 1
-        metrics |= timer("online")
-        on_rollout(rollout)
-        return metrics | {"buffer/clips": float(len(self.buffer))}
-
-    def score(self, rollout: Rollout, metrics: dict[str, float]) -> Tensor:
-        """Chunk rewards (M,) under the chosen scorer; logs how well it imagined and scored."""
-        cfg = self.cfg.train.reward
-        scorer = {"current": self.wam, "frozen": self.frozen, "ema": self.average}[cfg.scorer]
-        imagined = None
-        if cfg.needs_imagination:
-            acted = scorer is self.wam
-            imagined = imagine(scorer, rollout.decisions, cfg.imagine_steps, acted)
-        metrics |= self.diagnostics(rollout, self.wam, scorer, imagined)
-        metrics |= self.diagnostics.watch(metrics, self.cfg.train.initial_states.group)
-        inputs = reward_inputs(rollout, imagined, self.wam.spec.frame_offsets)
-        episode = rollout.decisions.episode
-        return self.reward(inputs, rollout.success[episode], episode)
-
-    def state_dict(self) -> dict:
-        """Everything that a bitwise resume needs; each rank adds `buffer.own_state`."""
-        parts = {name: getattr(self, name).state_dict() for name in (*PARTS, "buffer")}
-        counts = {"iteration": self.iteration, "steps_used": self.steps_used}
-        return parts | counts | {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict, parts: Iterable[dict]) -> None:
-        """parts: the `buffer.own_state` of all ranks that saved it."""
-        for name in PARTS:
-            sharding.load(getattr(self, name), state[name])
-        self.buffer.load_state_dict(state["buffer"], parts)
-        # old runs did not count
-        self.iteration, self.steps_used = state["iteration"], state.get("steps_used", 0)
-        self.generator.set_state(state["generator"])
+    # 4. Then the world model, on clips of successful episodes, held by the latent KL; and cloning.
+    if "world" in train.learn or "clone" in train.learn:
+        state.buffer.append(success_clips(rollout, rare_success_weight(rollout), cloned))
+        if len(state.buffer) or train.world.demo_share == 1:
+            own = state.buffer.sample
+            metrics |= state.world.update(wam, own, state.demos.sample, state.generator)
+    ema_update(state.average, wam, train.ema)
+    state.iteration += 1
+    metrics |= timer("online")
+    metrics["buffer/clips"] = float(len(state.buffer))
+    return metrics, rollout

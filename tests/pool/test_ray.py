@@ -14,7 +14,7 @@ from tests.pool.test_pool import CONFIG, actions, assert_equal_by_hand, mask, st
 from tests.support import tiny
 from tests.support.faulty import WalkConfig
 from wamrl.pool.pool import PoolConfig
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 
 pytest.importorskip("ray", reason="needs pip install 'wamrl[ray]'")
 RAY = {"backend": "ray", "ray_address": "auto"}

@@ -12,7 +12,8 @@ from wamrl.rewards.features import DINOv2Config, VJEPA2Config
 from wamrl.rewards.optical_flow import OpticalFlowConfig
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rollout import Rollout, rollout_metrics
+from wamrl.rollout.metrics import rollout_metrics
+from wamrl.rollout.types import Rollout
 from wamrl.train import Learner
 
 SIMILARITIES = (

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from wamrl.rl.actor_update import ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
 
 from tests.support import tiny
 from wamrl.models.base import WAM
 from wamrl.models.check import probe
-from wamrl.rl.actor_update import ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
 from wamrl.rl.batch import ActorBatch
 
 

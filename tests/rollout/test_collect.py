@@ -13,7 +13,10 @@ import torch
 from tests.support import tiny
 from tests.support.faulty import WalkConfig
 from wamrl.pool.pool import PoolConfig
-from wamrl.rollout import collect, episode_generator, rollout_metrics, success_clips, undecided
+from wamrl.rollout.collect import collect
+from wamrl.rollout.metrics import rollout_metrics
+from wamrl.rollout.samples import success_clips
+from wamrl.rollout.schedule import episode_generator
 from wamrl.types import InitialState
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import tiny
 from wamrl.report import write_summary
-from wamrl.rollout import rollout_metrics
+from wamrl.rollout.metrics import rollout_metrics
 from wamrl.runs.demonstrations import Data
 from wamrl.runs.phases import compare, fine_tune, improve, measure, ratio_metrics
 from wamrl.runtime.log import Logger, new_run, read_metrics

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support import tiny
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 from wamrl.runs.phases import build_wam
 from wamrl.runtime import cores
 

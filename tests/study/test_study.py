@@ -25,7 +25,7 @@ from wamrl import cli
 from wamrl.data import demos
 from wamrl.recipes import studies as recipes
 from wamrl.rewards.pixels import PixelConfig
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runs.phases import load_wam
 from wamrl.runtime import checkpoint

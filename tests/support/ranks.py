@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from wamrl.deploy import Watch
 
 import wamrl.train
 from tests.support import tiny
 from wamrl.commands import runs
 from wamrl.config import Config
-from wamrl.deploy import Watch
 from wamrl.pool.pool import Pool
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rollout import collect
+from wamrl.rollout.collect import collect
 from wamrl.runs.phases import measure
 from wamrl.runtime import checkpoint, dist
 from wamrl.sft import SFT, SFTConfig

@@ -22,11 +22,11 @@ from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAMConfig
 from wamrl.pool.pool import Pool
-from wamrl.rl.actor_update import ActorUpdateConfig
 from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
-from wamrl.rollout import Rollout
-from wamrl.rollout import collect as roll_out
+from wamrl.rollout.collect import collect as roll_out
+from wamrl.rollout.types import Rollout
 from wamrl.sft import SFTConfig
 from wamrl.types import InitialState
 
@@ -49,8 +49,9 @@ CONFIG = Config(
         iterations=3,
         groups=4,
         initial_states=InitialStatesConfig(group=2),
-        actor=ActorUpdateConfig(epochs=2, batch=16, value_warmup=0),
-        world=WorldUpdateConfig(actor=True, steps=2, batch=8),
+        learn=("policy", "world", "clone"),
+        learner=PPOConfig(epochs=2, batch=16, value_warmup=0),
+        world=WorldUpdateConfig(steps=2, batch=8),
     ),
     eval=EvalConfig(episodes=4, choose=4, during=4),
     vector=VectorConfig(n_envs=8, n_workers=1),

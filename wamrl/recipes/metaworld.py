@@ -14,8 +14,9 @@ from wamrl.models.wam import WAMConfig
 from wamrl.recipes.rewards import ALL
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig
-from wamrl.rl.actor_update import ActorUpdateConfig
+from wamrl.rl.grpo import GRPOConfig
 from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.sft import SFTConfig
 
@@ -46,10 +47,9 @@ def online(iterations: int) -> TrainConfig:
         groups=32,
         initial_states=InitialStatesConfig(group=4),
         reward=SUCCESS,
-        actor=ActorUpdateConfig(lr=2e-4, batch=256, transitions=1, target_kl=0.06),
-        world=WorldUpdateConfig(
-            actor=True, clone="executed", steps=40, actor_lr=5e-4, world_lr=1e-4
-        ),
+        learn=("policy", "world", "clone"),
+        learner=PPOConfig(lr=2e-4, batch=256, transitions=1, target_kl=0.06),
+        world=WorldUpdateConfig(clone="executed", steps=40, actor_lr=5e-4, world_lr=1e-4),
     )
 
 
@@ -71,51 +71,47 @@ def quickstart() -> Config:
 
 def actor_only() -> Config:
     """Control: as quickstart, but only the actor's policy gradient on sparse success (piRL)."""
-    return _variant("actor-only", world=replace(quickstart().train.world, world=False, actor=False))
+    return _variant("actor-only", learn=("policy",))
 
 
 def actor_clone() -> Config:
     """Control: as quickstart without the world model's half: policy gradient and cloning."""
-    return _variant("actor-clone", world=replace(quickstart().train.world, world=False))
+    return _variant("actor-clone", learn=("policy", "clone"))
 
 
 def joint() -> Config:
     """As quickstart without cloning: the paper's two halves, on sparse success, with our rates."""
-    return _variant("joint", world=replace(quickstart().train.world, actor=False))
+    return _variant("joint", learn=("policy", "world"))
 
 
 def world_only() -> Config:
     """Control: as quickstart, but only the video SFT of the world model, with latent KL."""
-    train = quickstart().train
-    return _variant("world-only", actor=_off(train.actor), world=replace(train.world, actor=False))
+    return _variant("world-only", learn=("world",))
 
 
 def clone_successes() -> Config:
     """Control: the actor only clones its own successes: no RL, no video SFT; else quickstart."""
-    train = quickstart().train
-    return _variant(
-        "clone-successes", actor=_off(train.actor), world=replace(train.world, world=False)
-    )
+    return _variant("clone-successes", learn=("clone",))
 
 
 def demos_only() -> Config:
     """Control: only trained longer, on the demonstrations: no RL, no own data; else quickstart."""
-    train = quickstart().train
-    online = replace(train.world, demo_share=1.0)
-    return _variant("demos-only", actor=_off(train.actor), world=online)
+    world = replace(quickstart().train.world, demo_share=1.0)
+    return _variant("demos-only", learn=("world", "clone"), world=world)
 
 
 def paper() -> Config:
     """As the paper says: reconstruction reward, plain SDE, no cloning; else as quickstart."""
-    online = replace(quickstart().train.world, actor=False)
-    cfg = _variant("paper", reward=RewardConfig(mode="paper"), world=online)
+    reward = RewardConfig(mode="paper")
+    cfg = _variant("paper", reward=reward, learn=("policy", "world"))
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
+
+
+def grpo() -> Config:
+    """As quickstart, with group-relative advantages instead of a value head."""
+    return _variant("grpo", learner=GRPOConfig(lr=2e-4, batch=256, transitions=1, target_kl=0.06))
 
 
 def _variant(name: str, **train) -> Config:
     cfg = quickstart()
     return replace(cfg, name=name, train=replace(cfg.train, **train))
-
-
-def _off(actor: ActorUpdateConfig) -> ActorUpdateConfig:
-    return replace(actor, enabled=False)

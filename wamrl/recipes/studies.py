@@ -29,65 +29,55 @@ SHORT = ("short",)
 
 
 def actor_success(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=True, world=False, cotrain=False)
+    return _arm(cfg, "success", "policy")
 
 
 def actor_recon(cfg: Config) -> Config:
-    return _halves(cfg, mode="paper", actor=True, world=False, cotrain=False)
+    return _arm(cfg, "paper", "policy")
 
 
 def video_sft(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=False, world=True, cotrain=False)
+    return _arm(cfg, "success", "world")
 
 
 def wamrl(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=True, world=True, cotrain=True)
+    return _arm(cfg, "success", "policy", "world", "clone")
 
 
 def joint(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=True, world=True, cotrain=False)
+    return _arm(cfg, "success", "policy", "world")
 
 
 def actor_clone(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=True, world=False, cotrain=True)
+    return _arm(cfg, "success", "policy", "clone")
 
 
 def wamrl_no_kl(cfg: Config) -> Config:
-    return _online(wamrl(cfg), kl=0.0)
+    return _world(wamrl(cfg), kl=0.0)
 
 
 def wamrl_paper(cfg: Config) -> Config:
-    cfg = _halves(cfg, mode="paper", actor=True, world=True, cotrain=False)
+    cfg = _arm(cfg, "paper", "policy", "world")
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
 
 
 def bc_success(cfg: Config) -> Config:
-    return _halves(cfg, mode="success", actor=False, world=False, cotrain=True)
+    return _arm(cfg, "success", "clone")
 
 
 def demos_only(cfg: Config) -> Config:
-    return _online(
-        _halves(cfg, mode="success", actor=False, world=True, cotrain=True), demo_share=1.0
-    )
+    return _world(_arm(cfg, "success", "world", "clone"), demo_share=1.0)
 
 
-def _halves(cfg: Config, *, mode: str, actor: bool, world: bool, cotrain: bool) -> Config:
-    """Which parts of the method learn, and from which reward;
-    everything else as in the task's config.
-    """
+def _arm(cfg: Config, reward: str, *learn: str) -> Config:
+    """What learns, and from which reward; everything else as in the task's config."""
     train = cfg.train
     return replace(
-        cfg,
-        train=replace(
-            train,
-            reward=replace(train.reward, mode=mode),
-            actor=replace(train.actor, enabled=actor),
-            world=replace(train.world, world=world, actor=cotrain),
-        ),
+        cfg, train=replace(train, reward=replace(train.reward, mode=reward), learn=learn)
     )
 
 
-def _online(cfg: Config, **changes) -> Config:
+def _world(cfg: Config, **changes) -> Config:
     return replace(cfg, train=replace(cfg.train, world=replace(cfg.train.world, **changes)))
 
 

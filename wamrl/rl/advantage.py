@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wamrl.rollout.types import Decisions
 from wamrl.runtime import dist
 
 
@@ -41,15 +42,16 @@ def leave_one_out(value: Tensor, group: Tensor) -> Tensor:
     return torch.where(count > 1, (total - value) / (count - 1).clamp(min=1), 0.0)
 
 
-def group_baseline(advantage: Tensor, episode: Tensor, opening: Tensor, group: Tensor) -> Tensor:
+def group_baseline(advantage: Tensor, decisions: Decisions, group: Tensor) -> Tensor:
     """Per chunk (M,): what the other episodes from its initial state gained over expectation.
 
-    advantage: float32 (M,); episode: int64 (M,), row of `group`; opening: bool (M,), the first
-    chunk of its episode; group: int64 (E,), the initial state of each episode.
+    advantage: float32 (M,), of this rank's decisions; group: int64 (E,), the initial state of each
+    episode of all ranks.
     """
     gained = torch.zeros(len(group))
-    gained[episode[opening]] = advantage[opening]
-    return leave_one_out(gained, group)[episode]
+    opening = decisions.step == 0
+    gained[decisions.episode[opening]] = advantage[opening]
+    return leave_one_out(dist.all_sum(gained), group)[decisions.episode]
 
 
 def control_variate(advantage: Tensor, baseline: Tensor) -> float:
@@ -68,19 +70,29 @@ def control_variate(advantage: Tensor, baseline: Tensor) -> float:
     return float(((advantage.double() * centred).mean() / variance).clamp(0, 1))
 
 
-def grpo(episode_return: Tensor, episode_success: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+def scaled(advantage: Tensor, floor: float, *, centre: bool) -> Tensor:
+    """Divided by the standard deviation over the chunks of all ranks, or by `floor`; (M,) float32.
+
+    centre: less their mean, too.
+    """
+    everywhere = dist.all_gather(advantage)
+    mean = everywhere.mean() if centre else 0.0
+    return (advantage - mean) / everywhere.std(unbiased=False).clamp(min=floor)
+
+
+def group_relative(score: Tensor, success: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Group-relative advantages (DeepSeekMath, arXiv 2402.03300), all per episode (E,).
 
     A = (R - mean of the group) / (std of the group + 1e-6). Groups whose episodes all succeed or
     all fail are dropped: filtered on *success*, since a dense reward always has some variance.
-    Returns advantages and keep (bool).
+    Returns advantages and which episodes are kept (bool).
     """
-    advantage = torch.zeros_like(episode_return)
+    advantage = torch.zeros_like(score)
     keep = torch.zeros(len(group), dtype=torch.bool)
     for g in group.unique():
         rows = group == g
-        r = episode_return[rows]
-        s = episode_success[rows].float()
+        r = score[rows]
+        s = success[rows].float()
         advantage[rows] = (r - r.mean()) / (r.std(unbiased=False) + 1e-6)
         keep[rows] = 0 < s.mean().item() < 1
     return advantage, keep

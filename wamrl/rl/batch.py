@@ -1,46 +1,37 @@
-"""What the actor update reads: the decisions of a rollout, with their advantages."""
+"""What a policy update reads, and how an epoch goes through it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from wamrl.models.base import ActionChunk
+from wamrl.runtime import dist
 from wamrl.types import Batch, Obs
 
 
-class Decisions(Protocol):
-    """What the update reads of M decisions, sorted by (episode, step); see `rollout.Decisions`."""
-
-    obs: Obs
-    plan: ActionChunk
-    mask: Tensor  # bool (M, N)
-    episode: Tensor  # int64 (M,)
-    step: Tensor  # int64 (M,)
-
-    def __len__(self) -> int: ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class ActorBatch(Batch):
-    """M chunks of a rollout, ready for the update."""
+class PolicyBatch(Batch):
+    """M decisions of a rollout, ready for the policy update."""
 
     obs: Obs
     plan: ActionChunk
     mask: Tensor  # bool (M, N) actions that were executed
-    inputs: Tensor  # float32 (M, I) what the value head reads
-    advantage: Tensor  # float32 (M,) not yet normalised
-    value: Tensor  # float32 (M,) what the value head expected, before it has seen these chunks
-    returns: Tensor  # float32 (M,) discounted sum of the rewards that followed
-    state: Tensor  # int64 (M,) index of the initial state of its episode
+    advantage: Tensor  # float32 (M,) as the loss takes it
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcomes:
-    """The episodes of all ranks, of which this rank's come after `first` others."""
+def minibatches(own: int, size: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
+    """One epoch over the rows of all ranks, in equal minibatches of about `size` rows.
 
-    state: Tensor  # int64 (E,) index of the initial state
-    success: Tensor  # bool (E,)
-    first: int
+    own: how many rows are here. Returns for each minibatch our rows in it, int64 (m,), and how many
+    it has on all ranks. Drawn for all ranks' rows, so that every rank's generator goes on alike.
+    """
+    before, count = dist.offset_and_count(own)
+    number = max(1, round(count / size))
+    found = []
+    for rows in torch.randperm(count, generator=generator).tensor_split(number):
+        mine = rows[(rows >= before) & (rows < before + own)] - before
+        found.append((mine, len(rows)))
+    return found

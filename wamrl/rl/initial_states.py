@@ -1,12 +1,12 @@
-"""Where episodes start: fresh training states, and again those whose outcome is undecided."""
+"""Where episodes start: fresh training states, and again those with mixed outcomes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wamrl.runtime import dist
 from wamrl.types import InitialState
@@ -29,76 +29,83 @@ class InitialStatesConfig:
             )
 
 
-class InitialStateSampler(nn.Module):
-    """Counts tries and successes per training state
-    (buffers, so that a run resumes where it was).
-    """
+class InitialStateSampler:
+    """Counts tries and successes per training state."""
 
     def __init__(self, cfg: InitialStatesConfig):
-        super().__init__()
         cfg.validate()
         self.cfg = cfg
-        self.register_buffer("tries", torch.zeros(cfg.capacity))
-        self.register_buffer("wins", torch.zeros(cfg.capacity))
-        self.register_buffer("fresh", torch.zeros((), dtype=torch.long))
-        self._last: list[bool] = []  # of the last draw's groups: is it fresh?
+        self.tries = torch.zeros(cfg.capacity)
+        self.wins = torch.zeros(cfg.capacity)
+        self.fresh = 0  # states drawn for the first time so far
 
-    def next(
-        self, groups: int, generator: torch.Generator, max_steps: int | None = None
-    ) -> list[InitialState]:
-        """`groups * cfg.group` starts, equal ones adjacent. Revisits are drawn with weight p (1 -
-        p) of the estimate p = (wins + 1) / (tries + 2); states that always or never succeeded are
-        not revisited. They come first.
+    def draw(self, groups: int, generator: torch.Generator) -> list[InitialState]:
+        """`groups * cfg.group` starts of all ranks, equal ones adjacent, the revisits first."""
+        return list(self._starts(groups, self._revisits(groups, generator), 1.0))
 
-        `max_steps`: a budget of control steps decides how many are begun, so there are as many
-        groups as could fit (an episode lasts a step at least) and the revisits lie in between: the
-        first n groups hold as many as `next(n)` would. Give what is not begun to `put_back`."""
-        if max_steps is not None:
-            groups = max_steps // self.cfg.group
+    def stream(self, max_steps: int, generator: torch.Generator) -> Iterator[InitialState]:
+        """Starts one after the other, for a budget of control steps that decides how many begin.
+
+        As many as could fit: an episode lasts a step at least. Revisits lie in between, so that of
+        the first n groups a share `cfg.revisit` are some. What is not asked for counts as not
+        drawn.
+        """
+        groups = max_steps // self.cfg.group
+        return self._starts(groups, self._revisits(groups, generator), self.cfg.revisit)
+
+    def _revisits(self, groups: int, generator: torch.Generator) -> list[int]:
+        """Drawn with weight p (1 - p) of the estimate p = (wins + 1) / (tries + 2);
+        states that always or never succeeded are not revisited.
+        """
         mixed = (self.wins > 0) & (self.wins < self.tries)
         p = (self.wins + 1) / (self.tries + 2)
-        again = min(int(groups * self.cfg.revisit), int(mixed.sum()))
-        chosen = []
-        if again:
-            chosen = torch.multinomial(mixed * p * (1 - p), again, generator=generator).tolist()
-        self._last = _order(again, groups - again, 1.0 if max_steps is None else self.cfg.revisit)
-        revisits = iter(chosen)
-        chosen = []
-        for fresh in self._last:
-            chosen.append(int(self.fresh) % self.cfg.capacity if fresh else next(revisits))
-            self.fresh += int(fresh)
-        return [InitialState(split="train", index=i) for i in chosen for _ in range(self.cfg.group)]
+        number = min(int(groups * self.cfg.revisit), int(mixed.sum()))
+        if number == 0:
+            return []
+        return torch.multinomial(mixed * p * (1 - p), number, generator=generator).tolist()
+
+    def _starts(self, groups: int, revisits: list[int], share: float) -> Iterator[InitialState]:
+        """Of the first n groups, min(n * share, len(revisits)) are revisits."""
+        used = 0
+        for n in range(1, groups + 1):
+            if min(int(n * share), len(revisits)) > used:
+                index = revisits[used]
+                used += 1
+            else:
+                index = self.fresh % self.cfg.capacity
+                self.fresh += 1
+            for _ in range(self.cfg.group):
+                yield InitialState(split="train", index=index)
 
     def own(self, starts: list[InitialState]) -> list[InitialState]:
-        """This rank's share of what `next` gave, in whole groups."""
-        share = dist.rank_slice(len(starts) // self.cfg.group)
+        """This rank's share of what `draw` gave, in whole groups."""
         size = self.cfg.group
+        share = dist.rank_slice(len(starts) // size)
         return starts[share.start * size : share.stop * size]
 
-    def put_back(self, starts: list[InitialState]) -> None:
-        """The last of the starts that `next` gave were not begun:
-        the fresh ones among them come again.
+    def unseen(self, state: Tensor) -> Tensor:
+        """bool (E,), of the initial states int64 (E,): never tried before,
+        so that success there is not biased towards those with mixed outcomes.
         """
-        groups = len(starts) // self.cfg.group
-        self.fresh -= sum(self._last[len(self._last) - groups :])
+        return self.tries[state] == 0
 
-    def unseen(self, starts: list[InitialState]) -> Tensor:
-        """bool (len(starts),): never tried before,
-        so that success there is not biased towards the undecided.
+    def observe(self, state: Tensor, success: Tensor) -> None:
+        """Outcomes bool (E,) of the episodes from the initial states int64 (E,).
+
+        Older tries fade by half at each new visit: the policy that made them is gone.
         """
-        return self.tries[[s.index for s in starts]] == 0
-
-    def observe(self, starts: list[InitialState], success: Tensor) -> None:
-        """Older tries fade by half at each new visit: the policy that made them is gone."""
-        index = torch.tensor([s.index for s in starts])
-        seen = index.unique()
+        seen = state.unique()
         self.tries[seen] *= 0.5
         self.wins[seen] *= 0.5
-        self.tries.index_add_(0, index, torch.ones(len(index)))
-        self.wins.index_add_(0, index, success.float())
+        self.tries.index_add_(0, state, torch.ones(len(state)))
+        self.wins.index_add_(0, state, success.float())
 
+    def state_dict(self) -> dict:
+        """For a bitwise resume."""
+        return {"tries": self.tries, "wins": self.wins, "fresh": self.fresh}
 
-def _order(revisits: int, fresh: int, share: float) -> list[bool]:
-    """Which of the groups are fresh: of the first n, min(int(n * share), revisits) are not."""
-    counts = [min(int(n * share), revisits) for n in range(revisits + fresh + 1)]
-    return [before == after for before, after in pairwise(counts)]
+    def load_state_dict(self, state: dict) -> None:
+        """Take over what `state_dict` gave."""
+        self.tries = state["tries"].clone()
+        self.wins = state["wins"].clone()
+        self.fresh = state["fresh"]

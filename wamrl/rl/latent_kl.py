@@ -1,5 +1,5 @@
-"""The leash of the world model:
-KL between its features and those of the frozen pretrained model (paper eqs. 8-10).
+"""What holds the world model near its pretrained self:
+the KL between its features and those of the frozen pretrained model (paper eqs. 8-10).
 
     KL( N(z, S) || N(z_old, S_old) )
         = 1/2 sum_d [ log(S_old / S) + S / S_old + (z - z_old)^2 / S_old - 1 ]

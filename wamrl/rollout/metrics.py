@@ -13,7 +13,7 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     again = rollout.retries > 0
     parts = {
         "rollout/success_fresh": rollout.success[fresh],
-        "rollout/undecided": undecided(rollout),
+        "rollout/mixed_outcome": mixed_outcome(rollout),
         "rollout/recovered": rollout.success[again],
     }
     return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
@@ -32,9 +32,9 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     }
 
 
-def undecided(rollout: Rollout) -> Tensor:
+def mixed_outcome(rollout: Rollout) -> Tensor:
     """bool, per initial state with more than one episode: were both outcomes seen?"""
-    _, state = torch.tensor([s.index for s in rollout.starts]).unique(return_inverse=True)
+    _, state = rollout.state.unique(return_inverse=True)
     tries = torch.bincount(state)
     wins = torch.bincount(state, rollout.success.float())
     return ((wins > 0) & (wins < tries))[tries > 1]

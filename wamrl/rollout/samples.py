@@ -80,6 +80,6 @@ def rare_success_weight(rollout: Rollout) -> Tensor:
     """Per episode (E,): 1.1 - success rate of its initial state in this rollout,
     so that rare successes teach most.
     """
-    group = torch.tensor([s.index for s in rollout.starts])
+    group = rollout.state
     same = group[:, None] == group
     return 1.1 - (same * rollout.success.float()).sum(1) / same.sum(1)

@@ -34,23 +34,32 @@ class Decisions(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """E complete episodes and their chunks."""
+    """E complete episodes, and the decisions of those that were played here.
+
+    As `collect` returns it, all of this rank; after `gather_outcomes`, the episodes of all ranks.
+    """
 
     decisions: Decisions
-    starts: list[InitialState]
+    starts: list[InitialState]  # E
+    own: range  # which episodes were played on this rank
     success: Tensor  # bool (E,)
     length: Tensor  # int64 (E,) control steps
     stages: Tensor  # int64 (E,)
     attempts: Tensor  # int64 (E,) attempts at sub-goals, see wamrl/envs/attempts.py
     retries: Tensor  # int64 (E,) of these, after a failed attempt at the same sub-goal
     lost: int  # episodes dropped because a worker died
-    started: int  # episodes begun, the first ones of the starts asked for; E + lost
     steps: int  # control steps taken, those of lost episodes included
+    horizon: int  # control steps of the longest possible episode
     bounds: tuple[Tensor, Tensor]  # float32 (A,) each, lowest and highest action
     # control steps after the observation at which the pool took `decisions.frames`
     frame_offsets: tuple[int, ...]
     model_idle_s: float  # seconds in which the model waited for the environments
     env_idle_s: float  # seconds in which the workers had nothing to do, their mean
+
+    @property
+    def state(self) -> Tensor:
+        """int64 (E,): index of each episode's initial state."""
+        return torch.tensor([s.index for s in self.starts])
 
     def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
         """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).

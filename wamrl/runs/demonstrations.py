@@ -14,7 +14,7 @@ from wamrl.data.episodes import open_store
 from wamrl.data.recording import Recording
 from wamrl.data.sources import kind, open_dataset
 from wamrl.envs.base import EnvSpec
-from wamrl.rollout import Rollout
+from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
 from wamrl.runtime.cores import cores
 from wamrl.runtime.log import bar, console
@@ -98,21 +98,20 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    chunks = rollout.decisions
+    decisions = rollout.decisions
     played = []
-    for number, start in enumerate(rollout.starts):
-        mine = chunks.episode == number
-        played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
+    for number in rollout.own:
+        mine = decisions.episode == number
+        actions = decisions.plan.actions[mine][decisions.mask[mine]].numpy()
+        played.append((rollout.starts[number], actions))
     with bar(f"keeping {folder.name}", len(played)) as advance:
         # all ranks do
         episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
-    for episode, success, start in zip(
-        episodes, rollout.success.tolist(), rollout.starts, strict=True
-    ):
-        if episode.success != success:
+    for episode, number in zip(episodes, rollout.own, strict=True):
+        if episode.success != bool(rollout.success[number]):
             raise ValueError(
-                f"the environment does not repeat itself: {start} ended in another way the second "
-                "time"
+                f"the environment does not repeat itself: {rollout.starts[number]} ended in "
+                "another way the second time"
             )
     demonstrations.save(episodes, env_spec(cfg), folder)
     console.print(

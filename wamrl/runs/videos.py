@@ -12,14 +12,16 @@ from wamrl import report
 from wamrl.config import Config
 from wamrl.models.base import WAM
 from wamrl.pool.pool import Pool
-from wamrl.rollout import Rollout, collect, imagine
+from wamrl.rollout.collect import collect
+from wamrl.rollout.samples import imagine
+from wamrl.rollout.types import Rollout
 from wamrl.types import InitialState
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
     """Imagined next to executed frames: up to `most` episodes, half of them failed if possible."""
-    wins = rollout.success.nonzero().flatten().tolist()
-    losses = (~rollout.success).nonzero().flatten().tolist()
+    wins = [e for e in rollout.own if rollout.success[e]]
+    losses = [e for e in rollout.own if not rollout.success[e]]
     half = max(most // 2, most - len(losses))
     chosen = (wins[:half] + losses)[:most]
     folder.mkdir(parents=True, exist_ok=True)

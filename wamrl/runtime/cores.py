@@ -40,6 +40,11 @@ def ranks(batch: int) -> int:
     return max(1, min(cores(), torch.get_num_threads(), batch // 8, int(memory() / 3e9)))
 
 
+def device() -> str:
+    """Where this rank computes (see `dist.ranks`)."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def workers() -> int:
     """Simulator processes beside the model: half of the cores,
     or all but one where the model runs on a GPU.

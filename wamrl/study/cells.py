@@ -17,20 +17,20 @@ import torch
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.deploy import deploy, log_arm, save_wam
 from wamrl.envs.base import EnvConfig
+from wamrl.evaluate import EvalResult, deploy, measure, paired
 from wamrl.models.base import WAM
-from wamrl.pool.pool import Pool
-from wamrl.rollout import collect
+from wamrl.models.saved import save_wam
+from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec, load_data, record
-from wamrl.runs.phases import Arm as Evaluated
-from wamrl.runs.phases import compare, difference, fine_tune, improve, load_wam, measure
+from wamrl.runs.folder import open_model
+from wamrl.runs.phases import base_model, measure_after, open_state
 from wamrl.runs.videos import write_videos
-from wamrl.runtime import checkpoint
+from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.results import CellResult, from_summary
-from wamrl.train import Learner
+from wamrl.train import improve
 from wamrl.types import InitialState
 
 SUMMARY, LOCK, LOG = "summary.json", ".lock", "log.txt"
@@ -91,7 +91,7 @@ def _open_folder(cfg: Config, folder: Path) -> None:
         draft.write_text(json.dumps(resolved(cfg), indent=1), encoding="utf-8")
         draft.replace(path)
     saved = json.loads(path.read_text(encoding="utf-8"))
-    if (fault := difference(saved, resolved(cfg), "config")) is not None:
+    if (fault := config_difference(saved, resolved(cfg), "config")) is not None:
         raise ValueError(
             f"{folder} was begun with another configuration ({fault}): choose another --out"
         )
@@ -124,48 +124,36 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
     begin = time.monotonic()
     record(cfg, folder)
     data = load_data(cfg, folder)
-    if (folder / "checkpoints" / "base").is_dir():
-        wam = load_wam(cfg, folder / "checkpoints" / "base")
-    else:
-        last = folder / "checkpoints" / "sft-resume"
-        done = checkpoint.load(last)["done"] if last.is_dir() else 0
-        with Logger(folder, resume_step=done - cfg.sft.steps) as logger:
-            wam = fine_tune(cfg, data, folder, logger)
+    wam = base_model(cfg, data, folder)
+    flow = cfg.flow.at(1.0)
     with cfg.pool().build() as pool:
-        deploy(cfg, wam, pool, cfg.flow.at(1.0))
-        save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
-        evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
+        deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
+        save_wam(cfg.model, wam, folder, "base")  # now with the sampler that suits it
+        options = {"seed": cfg.seed, "heldout": data.heldout, "title": "base"}
+        result, rollout = measure(wam, pool, cfg.eval, flow, **options)
+    if videos:
+        write_videos(cfg, wam, rollout, folder / "videos", videos)
     seconds = time.monotonic() - begin
     other = _at_lengths(cfg, wam, lengths)
-    _finish(cfg, folder, evaluated, {}, control_steps=0, seconds=seconds, lengths=other)
+    _finish(folder, result, {}, control_steps=0, seconds=seconds, lengths=other)
 
 
 def _arm(cfg: Config, folder: Path, base: Path, videos: int, lengths: Lengths) -> None:
     """The online loop from the base model of the same task and seed, then evaluation."""
-    wam, data = load_wam(cfg, base / "checkpoints" / "base"), load_data(cfg, base)
+    wam = open_model(cfg, base / "checkpoints" / "base")
+    data = load_data(cfg, base)
     before = report.read_summary(base / SUMMARY)["arms"]["after"]
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
-        if any((folder / "checkpoints").glob("step-*")):
-            last = checkpoint.latest(folder)
-            learner.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
-        with Logger(folder, resume_step=learner.iteration) as logger:
-            improve(cfg, learner, pool, folder, logger, before)
+        state = open_state(cfg, wam, data, pool, folder)
+        with Logger(folder, resume_step=state.iteration) as logger:
+            improve(state, pool, folder, logger, before=before)
             seconds = logger.seconds
-            evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
-            log_arm(logger, folder, learner.iteration, evaluated.summary(cfg), {})
-    steps = sum(row.get("rollout/steps", 0) for row in read_metrics(folder))
-    other = _at_lengths(cfg, wam, lengths)
-    _finish(
-        cfg, folder, evaluated, before, control_steps=int(steps), seconds=seconds, lengths=other
-    )
-
-
-def _evaluate(cfg: Config, wam: WAM, pool: Pool, heldout, folder: Path, videos: int) -> Evaluated:
-    evaluated, rollout = measure(cfg, wam, pool, heldout, "after", cfg.flow.at(1.0))
+            result, rollout = measure_after(state, data, pool, folder, logger)
     if videos:
         write_videos(cfg, wam, rollout, folder / "videos", videos)
-    return evaluated
+    steps = int(sum(row.get("rollout/steps", 0) for row in read_metrics(folder)))
+    other = _at_lengths(cfg, wam, lengths)
+    _finish(folder, result, before, control_steps=steps, seconds=seconds, lengths=other)
 
 
 def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
@@ -199,18 +187,23 @@ def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
 
 
 def _finish(
-    cfg: Config,
     folder: Path,
-    after: Evaluated,
+    after: EvalResult,
     before: dict,
     *,
     control_steps: int,
     seconds: float,
     lengths: dict[str, dict],
 ) -> None:
-    """summary.json, written last and at once: with it the cell is finished."""
-    arms = {"after": after.summary(cfg)} | ({"before": before} if before else {})
-    pairs = {"after - before": compare(_outcomes(before, after), after)} if before else {}
+    """summary.json, written last and at once: with it the cell is finished.
+
+    before: the base's arm of its summary, empty for the base itself.
+    """
+    arms = {"after": after.summary()}
+    pairs = {}
+    if before:
+        arms["before"] = before
+        pairs["after - before"] = paired(_outcomes(before, after), after)
     more = {"lengths": lengths} if lengths else {}
     report.write_summary(
         folder / SUMMARY,
@@ -223,12 +216,10 @@ def _finish(
     )
 
 
-def _outcomes(summary: dict, like: Evaluated) -> Evaluated:
-    starts, success = (
-        torch.tensor(summary["starts"]),
-        torch.tensor(summary["success"], dtype=torch.bool),
-    )
-    return replace(like, starts=starts, success=success)
+def _outcomes(summary: dict, like: EvalResult) -> EvalResult:
+    """`like`, with the starts and outcomes of a summary's arm."""
+    success = torch.tensor(summary["success"], dtype=torch.bool)
+    return replace(like, starts=torch.tensor(summary["starts"]), success=success)
 
 
 def tidy(folder: Path, keep_models: bool) -> None:
@@ -258,7 +249,7 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
     saved = summary.get("lengths", {})  # none in cells of before the task had any
     for goals, env in task.lengths:
         if str(goals) in saved and (
-            fault := difference(saved[str(goals)]["env"], resolved(env), "env")
+            fault := config_difference(saved[str(goals)]["env"], resolved(env), "env")
         ):
             raise ValueError(
                 f"{folder} was evaluated at K = {goals} in another environment ({fault}): "

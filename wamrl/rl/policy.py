@@ -1,0 +1,209 @@
+"""The clipped policy update of the actor (paper eq. 12), on features cached in the rollout.
+
+What PPO and GRPO share: they differ in the advantages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from wamrl.models.base import WAM
+from wamrl.models.flow import FlowConfig
+from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
+from wamrl.rl.batch import PolicyBatch, minibatches
+from wamrl.rl.learner import LearnerConfig
+from wamrl.rl.optim import RankedAdamW, require_finite
+from wamrl.runtime import dist
+
+SLOWEST = 1 / 16  # of the learning rate, as far as it is steered
+FASTEST = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClippedPolicyConfig(LearnerConfig):
+    """The clipped surrogate on the Flow-SDE chain.
+    Published settings are in docs/all-of-wamrl.md.
+    """
+
+    epochs: int = 4
+    batch: int = 512  # chunks, of all ranks together
+    transitions: int = 0  # noisy steps of each chunk that an epoch looks at; 0: all of them
+    lr: float = 1e-4
+    # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
+    eps: float = 1e-8
+
+    clip: float = 0.2
+    clip_high: float = 0.28  # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
+    dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
+    # stop the epochs when the ratio has moved this far (nats per transition)
+    target_kl: float = 0.03
+    steer: bool = True  # the rate follows the measured KL: down after a stop, up while far below
+    warmup: int = 20  # policy steps over which the rate rises: a fresh Adam overshoots
+    min_scale: float = 0.1  # advantages are divided by their std, or by this if it is smaller
+    grad_norm: float = 1.0
+
+    def small(self) -> ClippedPolicyConfig:
+        return replace(self, epochs=1)
+
+    def validate(self) -> None:
+        if self.eps <= 0 or self.min_scale <= 0 or self.target_kl <= 0:
+            raise ValueError(
+                f"actor update: eps={self.eps}, min_scale={self.min_scale} and "
+                f"target_kl={self.target_kl} must be > 0"
+            )
+        if self.transitions < 0:
+            raise ValueError("actor update: transitions must be >= 1, or 0 for all noisy steps")
+        if self.warmup < 0:
+            raise ValueError("actor update: warmup must be >= 0")
+        if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
+            raise ValueError(
+                "actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are "
+                "needed"
+            )
+
+
+def chunk_log_prob(elementwise: Tensor, mask: Tensor) -> Tensor:
+    """(M, J, N, A), (M, N) -> (M, J): sum over executed actions and real action dims;
+    nothing padded counts.
+    """
+    return (elementwise * mask[:, None, :, None]).sum((-1, -2))
+
+
+def policy_loss(log_ratio: Tensor, advantage: Tensor, cfg: ClippedPolicyConfig) -> Tensor:
+    """Clipped surrogate of every transition, (M, J). log_ratio (M, J), advantage (M,)."""
+    ratio = log_ratio.exp()
+    a = advantage[:, None]
+    clipped = ratio.clamp(1 - cfg.clip, 1 + cfg.clip_high)
+    loss = torch.maximum(-a * ratio, -a * clipped)
+    return torch.where(a < 0, loss.clamp(max=-cfg.dual_clip * a), loss)
+
+
+class ClippedPolicy:
+    """The actor's optimiser, and how far its rate has been steered."""
+
+    def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
+        self.cfg = cfg
+        adam = {"eps": cfg.eps, "weight_decay": 0.0}
+        self.optimizer = RankedAdamW(wam.actor, cfg.lr, grad_norm=cfg.grad_norm, **adam)
+        self.rate = 1.0  # scales the learning rate
+        self.steps = 0  # of the optimiser, so far
+
+    @torch.no_grad()
+    def first_ratio(self, wam: WAM, batch: PolicyBatch, flow: FlowConfig) -> float:
+        """Before any update the ratio must be 1 to rounding, or no later number counts.
+
+        Returns the largest |log ratio| of a transition on any rank, nats; RuntimeError if rounding
+        does not explain it.
+        """
+        wam.eval()
+        rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
+        new = wam.log_prob(wam.with_features(rows.plan, rows.obs), flow)
+        off = log_prob_change(new, rows.plan.chain_log_prob, rows.mask).abs()
+        excess = off - rounding_tolerance(rows.plan, rows.mask, flow, feature_unit(wam, rows.plan))
+        worst = dist.all_max(largest(off))
+        if not dist.all_max(largest(excess)) <= 0:
+            raise RuntimeError(
+                f"log ratio {worst:.2e} before the first update (must be 0, to rounding): "
+                "the actor or its features changed between rollout and update"
+            )
+        return worst
+
+    def improve(
+        self, wam: WAM, batch: PolicyBatch, flow: FlowConfig, generator: torch.Generator
+    ) -> dict[str, float]:
+        """The epochs, which end early where the policy has moved by `target_kl`; mean metrics."""
+        cfg = self.cfg
+        wam.eval()
+        sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "grad_norm": 0.0}
+        updates = 0
+        kl = 0.0
+        for _ in range(cfg.epochs):
+            parts = minibatches(len(batch), cfg.batch, generator)
+            chosen = self._transitions(batch, generator)
+            for own, count in parts:
+                rows = batch[own]
+                rows = replace(rows, plan=rows.plan.some(chosen[own]))
+                found = self._gradients(wam, rows, flow, count)
+                found["grad_norm"] = self.optimizer.step(self._rate())
+                self.steps += 1
+                updates += 1
+                for name, value in found.items():
+                    sums[name] += value
+                kl = found["kl"]
+                if kl > cfg.target_kl:
+                    break
+            if kl > cfg.target_kl:
+                break
+        self._steer(kl)
+        metrics = {name: value / updates for name, value in sums.items()}
+        metrics["stopped_early"] = float(kl > cfg.target_kl)
+        metrics["rate"] = self.rate
+        metrics["updates"] = float(updates)
+        return {f"actor/{name}": value for name, value in metrics.items()}
+
+    def _gradients(
+        self, wam: WAM, rows: PolicyBatch, flow: FlowConfig, count: int
+    ) -> dict[str, float]:
+        """The gradients of a minibatch of `count` chunks, of which `rows` are this rank's (maybe
+        none); its loss, KL and share of clipped transitions over all ranks.
+        """
+        device = next(wam.parameters()).device
+        plan = wam.with_features(rows.plan.to(device), rows.obs.to(device))
+        log_ratio = chunk_log_prob(
+            wam.log_prob(plan, flow) - plan.chain_log_prob, rows.mask.to(device)
+        )
+        transitions = count * log_ratio.shape[1]
+        loss = policy_loss(log_ratio, rows.advantage.to(device), self.cfg).sum() / transitions
+        ratio = log_ratio.detach().exp()
+        outside = (ratio < 1 - self.cfg.clip) | (ratio > 1 + self.cfg.clip_high)
+        kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
+        found = dist.all_sum(torch.stack([loss.detach(), kl, outside.sum() / transitions]).double())
+        require_finite(found[0], "actor update", "lower learner.lr or learner.epochs")
+        wam.actor.zero_grad()
+        loss.backward()
+        return dict(zip(("loss", "kl", "clip_fraction"), found.tolist(), strict=True))
+
+    def _rate(self) -> float:
+        """The learning rate of the next step: warmed up, and as steered."""
+        warm = min(1.0, (self.steps + 1) / max(1, self.cfg.warmup))
+        return self.cfg.lr * warm * self.rate
+
+    def _steer(self, kl: float) -> None:
+        """Towards epochs that end near `target_kl`:
+        a third slower after a stop, a quarter faster far below it.
+        """
+        if not self.cfg.steer:
+            return
+        if kl > self.cfg.target_kl:
+            self.rate /= 1.5
+        elif kl < self.cfg.target_kl / 3:
+            self.rate *= 1.25
+        self.rate = min(max(self.rate, SLOWEST), FASTEST)
+
+    def _transitions(self, batch: PolicyBatch, generator: torch.Generator) -> Tensor:
+        """Which noisy steps of our chunks an epoch looks at, int64 (M, C), ascending.
+
+        `cfg.transitions` of them cost so much less than all, and their gradient is the same in
+        expectation, but for a factor that Adam does not see. Drawn for the chunks of all ranks,
+        so that every rank's generator goes on alike.
+        """
+        size = batch.plan.chain_step.shape[1]
+        before, count = dist.offset_and_count(len(batch))
+        if not 0 < self.cfg.transitions < size:
+            return torch.arange(size).expand(len(batch), size)
+        order = torch.rand(count, size, generator=generator).argsort(1)
+        chosen = order[:, : self.cfg.transitions].sort(1).values
+        return chosen[before : before + len(batch)]
+
+    def state_dict(self) -> dict:
+        """For a bitwise resume."""
+        return {"optimizer": self.optimizer.state_dict(), "rate": self.rate, "steps": self.steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take over what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rate = state["rate"]
+        self.steps = state["steps"]

@@ -1,0 +1,60 @@
+"""What a finished run shows: the table on the console, the learning curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from wamrl import report
+from wamrl.config import Config
+from wamrl.models.flow import SAMPLERS
+from wamrl.runtime.log import console, duration, read_metrics
+
+COLUMNS = (
+    "",
+    "success",
+    "95 % interval",
+    "sampler",
+    "mean length",
+    "world-model error / copying (held-out)",
+)
+
+
+def write_curve(run: Path) -> None:
+    """learning_curve.png, of what the run has logged."""
+    curves, thin = report.run_curves(read_metrics(run), SAMPLERS)
+    report.learning_curve(
+        run / "learning_curve.png",
+        curves,
+        thin=thin,
+        title=run.name,
+        x_label="online episodes so far",
+    )
+
+
+def print_table(cfg: Config, arms: dict[str, dict], pair: report.Paired, run: Path, seconds: float):
+    """arms: those of the summary, by name. pair: after - before. seconds: of the online loop."""
+    episodes = arms["before"]["episodes"]
+    table = Table(title=f"{cfg.name}, seed {cfg.seed}, {episodes} held-out initial states")
+    for column in COLUMNS:
+        table.add_column(column)
+    for name, arm in arms.items():
+        low, high = arm["wilson95"]
+        table.add_row(
+            name,
+            f"{arm['rate']:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            arm["sampler"],
+            f"{arm['mean_length']:.1f}",
+            report.ratio_text(arm["error_over_copy"]),
+        )
+    console.print(table)
+    console.print(
+        f"difference {pair.difference:+.1%}, 95 % interval {pair.low:+.1%} to {pair.high:+.1%} "
+        f"({pair.gained} states gained, {pair.lost} lost, McNemar p = {pair.p_value:.3g})",
+        markup=False,
+    )
+    console.print(
+        f"{duration(seconds)} online; videos, learning curve, summary -> {run}", markup=False
+    )
