@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from wamrl.cli import find_recipe
 from wamrl.config import Config
+from wamrl.online.state import TrainingState
+from wamrl.recipes.find import find_recipe
 from wamrl.runs.demonstrations import Data, load_data, record
-from wamrl.runs.phases import build_wam
-from wamrl.train import Learner
+from wamrl.runs.phases import fresh_model
+from wamrl.train import iterate
 
 PHASES = ("rollout", "score", "actor", "online")
 
@@ -74,13 +75,13 @@ def predict(small: tuple[dict, Work], large: tuple[dict, Work], work: Work) -> d
 
 def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     """The second iteration of a run from a fresh model, whose episodes last to the horizon."""
-    wam = build_wam(cfg)
+    wam = fresh_model(cfg)
     wam.normalize.fit(*data.demos.statistics())
     flops = decision_flops(cfg, data)
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
-        learner.iterate(pool)
-        metrics = learner.iterate(pool)
+        state = TrainingState(cfg, wam, data.demos, pool.spec.horizon)
+        iterate(state, pool)
+        metrics, _ = iterate(state, pool)
     steps = int(metrics["rollout/steps"])
     chunks = int(metrics["rollout/episodes"]) * -(-pool.spec.horizon // cfg.model.chunk)
     train = cfg.train
@@ -88,7 +89,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
         chunks=chunks,
         steps=steps,
         workers=cfg.vector.n_workers,
-        epochs=train.actor.epochs,
+        epochs=train.learner.epochs,
         samples=train.world.steps * train.world.batch,
         flops=flops,
     )
@@ -96,7 +97,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
 
 
 def decision_flops(cfg: Config, data: Data) -> float:
-    wam, clip = build_wam(cfg).eval(), data.heldout[slice(0, 1)]
+    wam, clip = fresh_model(cfg).eval(), data.heldout[slice(0, 1)]
     with FlopCounterMode(display=False) as counter:
         wam.act(clip.obs, torch.zeros(1, dtype=torch.long), cfg.flow, [torch.Generator()], True)
     return float(counter.get_total_flops())
@@ -113,7 +114,7 @@ def variants(cfg: Config) -> dict[str, Config]:
     train = cfg.train
     updates = replace(
         train,
-        actor=replace(train.actor, epochs=train.actor.epochs // 2),
+        learner=replace(train.learner, epochs=train.learner.epochs // 2),
         world=replace(train.world, steps=2 * train.world.steps),
     )
     return {
@@ -134,9 +135,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cfg = find_recipe(args.recipe)()
-    actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done,
+    learner = replace(cfg.train.learner, value_warmup=0, target_kl=1e9)  # every update is done,
     online = replace(cfg.train.world, demo_share=1.0)  # also without a success
-    cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, actor=actor, world=online))
+    cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, learner=learner, world=online))
     cfg = replace(cfg, vector=replace(cfg.vector, n_workers=1))
     with tempfile.TemporaryDirectory() as folder:
         record(cfg, Path(folder))

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from wamrl.cli import find_recipe
 from wamrl.config import Config
+from wamrl.recipes.find import find_recipe
 from wamrl.report import wilson
 from wamrl.reward_comparison import FIRST_START
 from wamrl.rollout.collect import collect
-from wamrl.runs.phases import load_wam
+from wamrl.rollout.metrics import mixed_outcome
+from wamrl.runs.folder import open_model
 from wamrl.types import InitialState
 
 TRIES = 4
@@ -38,7 +39,7 @@ NOISES = (
 def main(recipe: str, base: Path, states: int) -> None:
     torch.set_num_threads(1)
     cfg = find_recipe(recipe, Config)()
-    wam = load_wam(cfg, base)
+    wam = open_model(cfg, base)
     starts = [
         InitialState(split="train", index=FIRST_START + i)
         for i in range(states)
@@ -59,7 +60,7 @@ def main(recipe: str, base: Path, states: int) -> None:
                 seed=0,
                 sampler="explore",
             )
-            both = undecided(rollout)
+            both = mixed_outcome(rollout)
             low, high = wilson(int(both.sum()), len(both))
             rate = f"{rollout.success.float().mean():.1%}"
             print(

@@ -27,9 +27,10 @@ from wamrl.data.recording import InMemory
 from wamrl.envs.point import PointConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
+from wamrl.online.state import TrainingState
 from wamrl.recipes.point import point
-from wamrl.runs.phases import build_wam
-from wamrl.train import Learner
+from wamrl.runs.phases import fresh_model
+from wamrl.train import iterate
 
 RUN = (
     "from benchmarks.memory import cycles; cycles(10_000, lambda i, pool: print(*pool.pids, "
@@ -46,7 +47,7 @@ def tiny() -> Config:
     train = replace(
         cfg.train,
         groups=4,
-        actor=replace(cfg.train.actor, epochs=1, value_warmup=0),
+        learner=replace(cfg.train.learner, epochs=1, value_warmup=0),
         world=replace(cfg.train.world, steps=2, batch=8, capacity=32),
     )
     return replace(
@@ -73,9 +74,9 @@ def cycles(count: int, each) -> None:
         episodes, model.history_offsets, model.frame_offsets, model.chunk, only_success=True
     )
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, build_wam(cfg), demos, pool.spec.horizon)
+        state = TrainingState(cfg, fresh_model(cfg), demos, pool.spec.horizon)
         for i in range(count):
-            learner.iterate(pool)
+            iterate(state, pool)
             each(i, pool)
 
 

@@ -19,12 +19,13 @@ import torch.distributed as td
 from benchmarks.models import BASE, NANO, build, clips
 from benchmarks.profile_iteration import demonstrations
 from benchmarks.side_by_side import finish, options, row, single
-from wamrl.cli import find_recipe, smoke
 from wamrl.models.wam import WAMConfig
-from wamrl.runs.phases import build_wam
+from wamrl.online.state import TrainingState
+from wamrl.recipes.find import find_recipe, smoke
+from wamrl.runs.phases import fresh_model
 from wamrl.runtime import dist, sharding
 from wamrl.sft import SFT, SFTConfig
-from wamrl.train import Learner
+from wamrl.train import iterate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Found = tuple[
@@ -83,14 +84,17 @@ def sums(model: WAMConfig, rounds: int) -> dict:
 def online() -> dict[str, float]:
     """Metrics of an iteration of the whole method."""
     cfg = smoke(find_recipe("point")())
-    actor = replace(cfg.train.actor, value_warmup=0)
+    learner = replace(cfg.train.learner, value_warmup=0)
     cfg = replace(
-        cfg, train=replace(cfg.train, actor=actor, world=replace(cfg.train.world, demo_share=1.0))
+        cfg,
+        train=replace(cfg.train, learner=learner, world=replace(cfg.train.world, demo_share=1.0)),
     )
     torch.manual_seed(0)
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, build_wam(cfg).to(DEVICE), demonstrations(cfg), pool.spec.horizon)
-        return learner.iterate(pool)
+        state = TrainingState(
+            cfg, fresh_model(cfg).to(DEVICE), demonstrations(cfg), pool.spec.horizon
+        )
+        return iterate(state, pool)[0]
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from types import SimpleNamespace
 import torch
 
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.cli import find_recipe
 from wamrl.models.base import WAM
 from wamrl.pool.pool import Pool
+from wamrl.recipes.find import find_recipe
 from wamrl.rollout.collect import collect
 from wamrl.rollout.types import Rollout
-from wamrl.runs.phases import build_wam
+from wamrl.runs.phases import fresh_model
 from wamrl.types import InitialState
 
 
@@ -75,7 +75,7 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
 def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
     torch.set_num_threads(1)
     cfg = find_recipe("quickstart")()
-    starts, wam = [InitialState(split="train", index=i) for i in range(episodes)], build_wam(cfg)
+    starts, wam = [InitialState(split="train", index=i) for i in range(episodes)], fresh_model(cfg)
 
     def run(model, envs) -> Rollout:
         return collect(model, envs, starts, cfg.flow, seed=0, sampler="explore")

@@ -24,13 +24,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.side_by_side import finish, parser, single
-from wamrl.cli import find_recipe
 from wamrl.config import Config
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import collect
 from wamrl.data.recording import InMemory
-from wamrl.runs.phases import build_wam, load_wam
-from wamrl.train import Learner
+from wamrl.online.state import TrainingState
+from wamrl.recipes.find import find_recipe
+from wamrl.runs.folder import open_model
+from wamrl.runs.phases import fresh_model
+from wamrl.train import iterate
 
 PHASES = ("rollout", "score", "actor", "online")
 
@@ -74,16 +76,16 @@ def measure(
     and (operator, seconds in itself, calls) of one more, dearest first.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    wam = (load_wam(cfg, base) if base else build_wam(cfg)).to(device)
+    wam = (open_model(cfg, base) if base else fresh_model(cfg)).to(device)
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, wam, demonstrations(cfg), pool.spec.horizon)
-        learner.iterate(pool)
-        counted = [learner.iterate(pool) for _ in range(iterations)]
+        state = TrainingState(cfg, wam, demonstrations(cfg), pool.spec.horizon)
+        iterate(state, pool)
+        counted = [iterate(state, pool)[0] for _ in range(iterations)]
         if not operators:
             return counted, []
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
         with profile(activities=kinds) as found:
-            learner.iterate(pool)
+            iterate(state, pool)
     spent = [
         (e.key, (e.self_device_time_total or e.self_cpu_time_total) / 1e6, e.count)
         for e in found.key_averages()
@@ -97,11 +99,11 @@ def ranks(n: int, cfg: Config) -> Iterator[int]:
     if n == 1:  # an older commit knows nothing else (before_after.py)
         yield 0
         return
-    from wamrl.commands import runs
+    from wamrl.runs.folder import usual_ranks
     from wamrl.runtime import dist, launch
 
     command = [sys.executable, "-P", "-m", "benchmarks.profile_iteration", *sys.argv[1:]]
-    with launch.local_ranks(n or runs.usual_ranks(cfg), command), dist.ranks():
+    with launch.local_ranks(n or usual_ranks(cfg), command), dist.ranks():
         yield dist.rank()
 
 
@@ -111,11 +113,11 @@ def prepared(o: argparse.Namespace) -> Config:
     """
     cfg = find_recipe(o.recipe)()
     online = cfg.train.world if o.base else replace(cfg.train.world, demo_share=1.0)
-    actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done
+    learner = replace(cfg.train.learner, value_warmup=0, target_kl=1e9)  # every update is done
     if o.quick:
         online = replace(online, steps=2)
     groups = o.groups or cfg.train.groups
-    train = replace(cfg.train, groups=groups, env_steps=0, world=online, actor=actor)
+    train = replace(cfg.train, groups=groups, env_steps=0, world=online, learner=learner)
     return replace(cfg, train=train, threads=o.threads or cfg.threads)
 
 

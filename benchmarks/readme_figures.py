@@ -169,18 +169,19 @@ def films_of(run: Run) -> dict[str, report.Film] | None:
 
 def play_again(run: Run) -> Path | None:
     """`write_comparison` of a run that was made before there was one."""
-    from wamrl import cli
-    from wamrl.runs.phases import difference, load_wam
+    from wamrl.recipes.find import find_recipe
+    from wamrl.runs.folder import open_model
     from wamrl.runs.videos import write_comparison
+    from wamrl.runtime.files import config_difference
 
-    cfg = replace(cli.find_recipe(run.config["name"])(), seed=run.seed)
+    cfg = replace(find_recipe(run.config["name"])(), seed=run.seed)
     cfg = replace(cfg, eval=replace(cfg.eval, imagine_steps=run.config["eval"]["imagine_steps"]))
     for part in ("env", "model", "flow"):
-        if fault := difference(run.config[part], resolved(getattr(cfg, part)), part):
+        if fault := config_difference(run.config[part], resolved(getattr(cfg, part)), part):
             raise ValueError(
                 f"{run.folder} was not made by the recipe {cfg.name} as it is now: {fault}"
             )
-    models = [load_wam(cfg, run.folder / "checkpoints" / name) for name in ("base", "final")]
+    models = [open_model(cfg, run.folder / "checkpoints" / name) for name in ("base", "final")]
     arms = [run.summary["arms"][name] for name in ("before", "after")]
     models[0].sampler = arms[0]["sampler"]  # `base` is saved before one is chosen
     old, new = (dict(zip(arm["starts"], arm["success"], strict=True)) for arm in arms)

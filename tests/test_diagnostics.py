@@ -8,11 +8,12 @@ import torch
 
 from tests.support import tiny
 from wamrl.diagnostics import DiagnosticsConfig, alarm_line, spread, trends
+from wamrl.online.state import TrainingState
 from wamrl.rewards.episode_scores import auc, early, episode_mean, motion_energy, sharpness
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
-from wamrl.train import Learner
+from wamrl.train import iterate
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +126,8 @@ def test_drift_is_zero_for_the_frozen_model_and_scales_with_the_variance(rollout
 def test_drift_grows_in_the_real_loop_from_zero():
     cfg = tiny.train_config(world=replace(tiny.CONFIG.train.world, world_lr=1e-3))
     with cfg.pool().build() as pool:
-        run = Learner(cfg, tiny.lively(), tiny.demos(), 40)
-        metrics = [run.iterate(pool) for _ in range(3)]
+        run = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
+        metrics = [iterate(run, pool)[0] for _ in range(3)]
     for tap in run.wam.spec.taps:
         drift = [m[f"diag/drift/{tap}"] for m in metrics]
         assert drift[0] < 1e-9 < 1e-6 < drift[-1]

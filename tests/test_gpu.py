@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.support import tiny
+from wamrl.online.state import TrainingState
 from wamrl.rewards.reward import RewardConfig
-from wamrl.train import Learner
+from wamrl.train import iterate
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -22,8 +23,8 @@ def test_an_iteration_on_the_gpu(mode, algorithm):
     cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, world=online)
     wam = tiny.lively().to("cuda")
     with cfg.pool().build() as pool:
-        learner = Learner(cfg, wam, tiny.demos(), pool.spec.horizon)
-        found = [learner.iterate(pool) for _ in range(2)]
+        state = TrainingState(cfg, wam, tiny.demos(), pool.spec.horizon)
+        found = [iterate(state, pool)[0] for _ in range(2)]
     assert all(p.isfinite().all() for p in wam.parameters())
     assert found[-1]["rollout/episodes"] > 0 and "world/video_loss" in found[-1]
 

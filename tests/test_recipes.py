@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 import torch
 
-from wamrl.cli import find_recipe, recipes, smoke
 from wamrl.config import Config
+from wamrl.recipes.find import find_recipe, recipes, smoke
 from wamrl.runtime.log import resolved
 from wamrl.study import StudyConfig
 
@@ -60,27 +60,23 @@ def test_what_clones_is_what_was_measured_to_gain_by_it():
     plain = {"actor-only", "joint", "paper", "world-only", "point", "pusht"}
     plain |= {"libero-object", "libero-10"}
     for name, recipe in ALL.items():
-        online = recipe().train.world
-        assert online.actor == (name not in plain), name
-        assert not online.actor or online.clone == "executed", name
+        train = recipe().train
+        assert ("clone" in train.learn) == (name not in plain), name
+        assert train.world.clone == "executed", name
 
 
 def test_controls_are_the_quickstart_without_something():
     quick = ALL["quickstart"]()
     halves = {
-        "actor-only": (True, False, False),
-        "world-only": (False, True, False),
-        "clone-successes": (False, False, True),
-        "actor-clone": (True, False, True),
-        "joint": (True, True, False),
+        "actor-only": ("policy",),
+        "world-only": ("world",),
+        "clone-successes": ("clone",),
+        "actor-clone": ("policy", "clone"),
+        "joint": ("policy", "world"),
     }
     for name, wanted in halves.items():
         cfg = ALL[name]()
-        assert (
-            cfg.train.actor.enabled,
-            cfg.train.world.world,
-            cfg.train.world.actor,
-        ) == wanted, name
+        assert cfg.train.learn == wanted, name
         same = replace(cfg, name=quick.name, train=quick.train)
         # the same environment, model, data, evaluation and number of episodes
         assert same == quick, name
@@ -93,7 +89,7 @@ def test_controls_are_the_quickstart_without_something():
 def test_the_paper_is_taken_literally():
     cfg = ALL["paper"]()
     assert cfg.flow.sde == "plain" and cfg.train.reward.mode == "paper"
-    assert cfg.train.actor.enabled and cfg.train.world.world and not cfg.train.world.actor
+    assert cfg.train.learn == ("policy", "world")
 
 
 def test_recipes_of_ones_own_are_found():

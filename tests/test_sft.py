@@ -103,7 +103,7 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
 def test_a_loss_that_is_not_finite_is_refused_in_words():
     sft = SFT(tiny.fresh(), replace(CFG, lr=1e30, warmup=1), seed=0)
     with pytest.raises(
-        FloatingPointError, match="sft: the loss is not finite at step .*; lower sft.lr"
+        FloatingPointError, match="sft: step .*: the loss is not finite; lower sft.lr"
     ):
         for _ in range(8):
             sft.step(tiny.demos().sample)

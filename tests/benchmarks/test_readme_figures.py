@@ -11,9 +11,8 @@ from PIL import Image
 from benchmarks import readme_figures
 from tests.support import tiny
 from wamrl import report
-from wamrl.evaluate import evaluate
+from wamrl.evaluate import evaluate, gained
 from wamrl.report.video import compose_films
-from wamrl.runs.phases import gained
 from wamrl.runs.videos import write_comparison
 from wamrl.types import InitialState
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wamrl.rl.advantage import control_variate, gae, grpo, leave_one_out
+from wamrl.rl.advantage import control_variate, gae, group_relative, leave_one_out
 
 
 def brute_force(rewards, values, bootstrap, gamma, lam):
@@ -56,7 +56,7 @@ def test_grpo_filters_on_success_and_normalises_within_groups():
     success = torch.tensor([1, 0, 0, 1, 1, 1, 0, 0, 0, 1]).bool()
     # varies in every group of three
     reward = torch.tensor([1.3, 0.1, -0.1, 1.0, 1.2, 1.4, 0.3, 0.2, 0.1, 1.0])
-    advantage, keep = grpo(reward, success, group)
+    advantage, keep = group_relative(reward, success, group)
     assert keep.tolist() == [True] * 3 + [False] * 7
     mixed = reward[:3].numpy()
     assert np.allclose(advantage[:3], (mixed - mixed.mean()) / (mixed.std() + 1e-6), atol=1e-5)
@@ -64,7 +64,9 @@ def test_grpo_filters_on_success_and_normalises_within_groups():
 
 
 def test_grpo_with_equal_rewards_in_a_mixed_group_is_zero_not_nan():
-    advantage, keep = grpo(torch.ones(2), torch.tensor([True, False]), torch.tensor([0, 0]))
+    advantage, keep = group_relative(
+        torch.ones(2), torch.tensor([True, False]), torch.tensor([0, 0])
+    )
     assert keep.all() and advantage.tolist() == [0.0, 0.0]
 
 

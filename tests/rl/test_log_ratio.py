@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from wamrl.rl.actor_update import ActorUpdate
 
 from tests.support import tiny
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam, probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, log_prob_change, rounding_tolerance
-from wamrl.rl.batch import ActorBatch
+from wamrl.rl.batch import PolicyBatch
+from wamrl.rl.policy import ClippedPolicy
 
 LONG = replace(tiny.MODEL, chunk=50)
 FINE = FlowConfig(steps=10, noise=0.2, noisy="all")
@@ -33,38 +33,27 @@ def long_chunks(sigma: float = 1.0) -> WAM:
     return wam.eval()
 
 
-def sampled(wam: WAM, flow: FlowConfig = FINE, n: int = 64) -> ActorBatch:
+def sampled(wam: WAM, flow: FlowConfig = FINE, n: int = 64) -> PolicyBatch:
     """Chunks sampled in one batch of n."""
     obs = type(probe(wam).obs).cat([probe(wam, i).obs for i in range(-(-n // 3))])[slice(0, n)]
     generators = [torch.Generator().manual_seed(i) for i in range(n)]
     plan = wam.act(obs, torch.arange(n), flow, generators, sampler="explore")
     mask = torch.ones(n, wam.spec.chunk, dtype=torch.bool)
-    number = torch.rand(3, n, generator=torch.Generator().manual_seed(0))
-    update = ActorUpdate(tiny.CONFIG.train.actor, wam)
-    return ActorBatch(
-        obs=obs,
-        plan=plan,
-        mask=mask,
-        inputs=update._inputs(wam, obs, plan, number[0]),
-        advantage=number[1],
-        value=torch.zeros(n),
-        returns=number[2],
-        state=torch.arange(n),
-    )
+    return PolicyBatch(obs=obs, plan=plan, mask=mask, advantage=torch.zeros(n))
 
 
-def guard(wam: WAM, batch: ActorBatch, flow: FlowConfig = FINE) -> float:
+def guard(wam: WAM, batch: PolicyBatch, flow: FlowConfig = FINE) -> float:
     """The largest log ratio that the guard found, scored in one batch."""
-    update = ActorUpdate(replace(tiny.CONFIG.train.actor, batch=len(batch)), wam)
-    return update.step(wam, batch, flow, torch.Generator(), policy=False)["actor/first_log_ratio"]
+    policy = ClippedPolicy(replace(tiny.CONFIG.train.learner, batch=len(batch)), wam)
+    return policy.first_ratio(wam, batch, flow)
 
 
-def alone(batch: ActorBatch, row: int) -> ActorBatch:
+def alone(batch: PolicyBatch, row: int) -> PolicyBatch:
     """A row whose features were not kept: computed again, and scored, in a batch of its own."""
     return replace(batch[slice(row, row + 1)], plan=batch.plan[slice(row, row + 1)].drop_features())
 
 
-def scored_alone(wam: WAM, batch: ActorBatch, flow: FlowConfig) -> Tensor:
+def scored_alone(wam: WAM, batch: PolicyBatch, flow: FlowConfig) -> Tensor:
     """Elementwise log-densities, every row computed in a batch of its own."""
     rows = [alone(batch, row) for row in range(len(batch))]
     with torch.no_grad():

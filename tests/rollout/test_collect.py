@@ -14,7 +14,7 @@ from tests.support import tiny
 from tests.support.faulty import WalkConfig
 from wamrl.pool.pool import PoolConfig
 from wamrl.rollout.collect import collect
-from wamrl.rollout.metrics import rollout_metrics
+from wamrl.rollout.metrics import mixed_outcome, rollout_metrics
 from wamrl.rollout.samples import success_clips
 from wamrl.rollout.schedule import episode_generator
 from wamrl.types import InitialState
@@ -82,12 +82,12 @@ def test_episodes_are_complete_and_sorted(rollout):
     assert metrics["rollout/steps"] == rollout.length.sum()
 
 
-def test_states_with_both_outcomes_are_undecided(rollout):
+def test_states_with_both_outcomes_are_mixed(rollout):
     states = [InitialState(split="train", index=i) for i in (5, 5, 5, 9, 9, 2, 2, 7)]
     some = replace(rollout, starts=states, success=torch.tensor([1, 1, 1, 0, 1, 0, 0, 1]).bool())
     # the states 2, 5 and 9; 7 was tried once
-    assert undecided(some).tolist() == [False, False, True]
-    assert "rollout/undecided" not in rollout_metrics(rollout, torch.ones(20, dtype=torch.bool))
+    assert mixed_outcome(some).tolist() == [False, False, True]
+    assert "rollout/mixed_outcome" not in rollout_metrics(rollout, torch.ones(20, dtype=torch.bool))
 
 
 def test_masks_cover_exactly_what_was_executed(rollout):
@@ -255,13 +255,14 @@ def test_a_budget_of_control_steps_is_used_up_and_never_passed(pools, group, bud
             tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", **limits
         )
         assert budget - group * 20 < r.steps <= budget and r.steps == r.length.sum()
-        assert r.started == len(r.starts) and r.starts == starts[: r.started]
-        assert r.started % group == 0, "a group was torn"
-        fits = [r.length[:n].sum() + group * 20 <= budget for n in range(0, r.started + 1, group)]
-        assert fits == [True] * (r.started // group) + [False], (
+        started = len(r.starts)
+        assert r.starts == starts[:started]
+        assert started % group == 0, "a group was torn"
+        fits = [r.length[:n].sum() + group * 20 <= budget for n in range(0, started + 1, group)]
+        assert fits == [True] * (started // group) + [False], (
             "the first groups, as long as another one fits"
         )
-        for e in range(r.started):  # complete, though the budget ended
+        for e in range(started):  # complete, though the budget ended
             rows = r.decisions[r.decisions.episode == e]
             assert rows.done.sum() == 1 and rows.executed.sum() == r.length[e]
 
@@ -280,7 +281,7 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
             max_steps=500,
             group=2,
         )
-        return r.started, r.steps, r.success.tolist(), r.length.tolist()
+        return len(r.starts), r.steps, r.success.tolist(), r.length.tolist()
 
     with replace(tiny.CONFIG.pool(), env=replace(tiny.ENV, horizon=20), n_envs=13).build() as wide:
         one = run(wide)
@@ -293,7 +294,7 @@ def test_a_budget_that_is_never_reached_changes_nothing(pool, rollout):
     wide = collect(
         tiny.lively(), pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore", max_steps=10**6
     )
-    assert torch.equal(wide.length, rollout.length) and wide.started == rollout.started == 20
+    assert torch.equal(wide.length, rollout.length) and len(wide.starts) == 20
     assert torch.equal(wide.decisions.plan.actions, rollout.decisions.plan.actions)
 
 

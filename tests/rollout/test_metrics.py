@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.support import tiny
+from wamrl.evaluate import measure, paired
+from wamrl.online.state import TrainingState
 from wamrl.report import write_summary
 from wamrl.rollout.metrics import rollout_metrics
 from wamrl.runs.demonstrations import Data
-from wamrl.runs.phases import compare, fine_tune, improve, measure, ratio_metrics
+from wamrl.runs.phases import base_model
 from wamrl.runtime.log import Logger, new_run, read_metrics
-from wamrl.train import Learner
+from wamrl.train import improve, iterate
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (`.+?) \| (.+) \|$", TEXT, re.MULTILINE)
@@ -30,22 +32,21 @@ def logged(tmp_path_factory) -> set[str]:
     """The keys of a fine-tuning and of online iterations with everything switched on."""
     run = new_run(tmp_path_factory.mktemp("runs"), "metrics", tiny.CONFIG)
     data = Data(demos=tiny.demos(), heldout=tiny.demos().at(tiny.torch.arange(8)))
+    base_model(tiny.CONFIG, data, run)
     with Logger(run) as logger:
-        fine_tune(tiny.CONFIG, data, run, logger)
-        with tiny.CONFIG.pool().build() as pool:
-            learner = Learner(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
+        with tiny.open_pool() as pool:
+            state = TrainingState(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
             for _ in range(2):
-                logger.log(learner.iteration, learner.iterate(pool))
+                logger.log(state.iteration, iterate(state, pool)[0])
             cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, every=1, during=2, choose=2))
-            learner = Learner(cfg, tiny.lively(), tiny.demos(), 40)
+            state = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
             before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
-            improve(cfg, learner, pool, run, logger, before)
+            improve(state, pool, run, logger, before=before)
             rollout = tiny.explore(tiny.lively(), pool, 4)
             again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
             logger.log(
-                learner.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
+                state.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
             )
-        assert ratio_metrics(learner.wam, data, tiny.CONFIG).keys()
     return set().union(*read_metrics(run)) - {"step", "seconds"}
 
 
@@ -65,11 +66,12 @@ def test_every_field_of_the_summary_is_explained(tmp_path):
     deployed = tiny.lively()
     deployed.sampler = "ode"
     with cfg.pool().build() as pool:
-        arm, _ = measure(cfg, deployed, pool, heldout, "model", cfg.flow)
+        options = {"seed": 0, "heldout": heldout, "title": "model"}
+        result, _ = measure(deployed, pool, cfg.eval, cfg.flow, **options)
     write_summary(
         tmp_path / "summary.json",
-        {"model": arm.summary(cfg)},
-        {"after - before": compare(arm, arm)},
+        {"model": result.summary()},
+        {"after - before": paired(result, result)},
     )
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["arms"]["model"].keys() | summary["paired"]["after - before"].keys() == FIELDS

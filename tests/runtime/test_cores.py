@@ -8,7 +8,7 @@ import torch
 
 from tests.support import tiny
 from wamrl.rollout.collect import collect
-from wamrl.runs.phases import build_wam
+from wamrl.runs.phases import fresh_model
 from wamrl.runtime import cores
 
 
@@ -44,12 +44,12 @@ def test_bfloat16_is_for_those_who_have_units_for_it(monkeypatch):
     """On GPUs always; on a CPU where torch names AMX, and not where it cannot say."""
     cfg = replace(tiny.CONFIG, model=replace(tiny.MODEL, compute="bfloat16"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert cores.fast_bfloat16("cpu") and build_wam(cfg).compute == torch.bfloat16
+    assert cores.fast_bfloat16("cpu") and fresh_model(cfg).compute == torch.bfloat16
     monkeypatch.setattr(
         torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"}, raising=False
     )
     assert cores.fast_bfloat16("cuda:0") and not cores.fast_bfloat16("cpu")
     with pytest.raises(ValueError, match=r"bfloat16 needs a GPU or a CPU with AMX.*use float32"):
-        build_wam(cfg)
+        fresh_model(cfg)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not cores.fast_bfloat16("cpu")

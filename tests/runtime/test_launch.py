@@ -16,7 +16,7 @@ from tests.runtime.test_dist import distance
 from tests.support import tiny
 from tests.support.processes import wait_for_end
 from tests.test_cli import refused
-from wamrl.commands import runs
+from wamrl.runs.folder import usual_ranks
 from wamrl.runtime import checkpoint, cores, dist, launch
 
 ROOT = Path(__file__).parents[2]
@@ -123,16 +123,16 @@ def test_the_usual_number_of_ranks(monkeypatch):
     assert cores.ranks(32) == 2
     monkeypatch.setattr(cores, "memory", lambda: 64_000_000_000)
     assert cores.ranks(32) == 4 and cores.ranks(7) == 1 and cores.ranks(1000) == 8
-    assert runs.usual_ranks(cfg) == 3  # a group for each
+    assert usual_ranks(cfg) == 3  # a group for each
     for taken in (
         replace(cfg, threads=1),
         replace(cfg, vector=replace(cfg.vector, n_workers=2)),
         replace(cfg, vector=replace(cfg.vector, backend="ray")),
         replace(cfg, train=replace(cfg.train, env_steps=9999)),
     ):
-        assert runs.usual_ranks(taken) == 1
+        assert usual_ranks(taken) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert runs.usual_ranks(cfg) == 1
+    assert usual_ranks(cfg) == 1
 
 
 def test_torchrun_decides_where_it_has_started_us(monkeypatch):

@@ -21,20 +21,19 @@ import pytest
 from tests.support import tiny_study
 from tests.support.easy import EasyConfig
 from tests.test_cli import refused, wamrl
-from wamrl import cli
+from wamrl import cli, train
 from wamrl.data import demos
 from wamrl.recipes import studies as recipes
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec
-from wamrl.runs.phases import load_wam
+from wamrl.runs.folder import open_model
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import read_metrics
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, locked, result, run_cell, tidy
 from wamrl.study.runner import Runner, open_study, visible_devices, write_report
 from wamrl.study.tables import COMPARISON_COLUMNS, RESULT_COLUMNS
-from wamrl.train import Learner
 from wamrl.types import InitialState
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +179,7 @@ def test_every_model_is_evaluated_at_other_lengths_on_the_same_states(whole):
         if cell.arm != "base":
             continue
         cfg = replace(STUDY.config(cell), env=env)  # the arms' models are deleted
-        wam = load_wam(cfg, cell.folder(whole) / "checkpoints" / "base")
+        wam = open_model(cfg, cell.folder(whole) / "checkpoints" / "base")
         with cfg.pool().build() as pool:
             assert pool.spec.stages == goals
             again = collect(
@@ -259,20 +258,21 @@ def test_a_cell_stopped_between_iterations_resumes_bitwise(whole, tmp_path, monk
     """after=1: in the middle of the second iteration; after=2: in the final evaluation."""
     cell = Cell("near", "wamrl", 0)
     shutil.copytree(cell.base.folder(whole), cell.base.folder(tmp_path))
-    iterate = Learner.iterate
+    iterate = train.iterate
 
-    def stop(learner, *args):
-        metrics = iterate(learner, *args)
-        if learner.iteration > after:
+    def stop(state, *args):
+        found = iterate(state, *args)
+        if state.iteration > after:
             raise KeyboardInterrupt
-        return metrics
+        return found
 
     with monkeypatch.context() as patch:
         if after == 1:
-            patch.setattr(Learner, "iterate", stop)
+            patch.setattr(train, "iterate", stop)
         else:
             patch.setattr(
-                "wamrl.study.cells.measure", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+                "wamrl.study.cells.measure_after",
+                lambda *a: (_ for _ in ()).throw(KeyboardInterrupt),
             )
         with pytest.raises(KeyboardInterrupt):
             run_cell(STUDY, cell, tmp_path)
@@ -296,7 +296,7 @@ def test_the_best_and_the_final_model_are_kept_on_request(tmp_path, keep_models)
 
 def test_finished_cells_are_never_run_again(whole, monkeypatch):
     before = state(whole)
-    monkeypatch.setattr("wamrl.study.cells.Learner", None)  # nothing could be trained
+    monkeypatch.setattr("wamrl.study.cells.open_state", None)  # nothing could be trained
     assert all(run_cell(STUDY, cell, whole) for cell in STUDY.cells())
     runner = Runner(STUDY, whole, ["false"])
     assert runner.todo == [] and runner.run() == {}
@@ -453,13 +453,8 @@ def test_the_studies_of_the_package_are_fair_and_complete(name):
         assert {"actor_success", "wamrl"} <= configs.keys(), task.name
         for arm in wanted.keys() & configs.keys():
             train, flow = configs[arm].train, configs[arm].flow
-            halves = (
-                train.reward.mode,
-                train.actor.enabled,
-                train.world.world,
-                train.world.actor,
-            )
-            assert (*halves, flow.sde) == wanted[arm], (task.name, arm)
+            halves = [part in train.learn for part in ("policy", "world", "clone")]
+            assert (train.reward.mode, *halves, flow.sde) == wanted[arm], (task.name, arm)
             assert (train.world.demo_share == 1) == (arm == "demos_only"), (task.name, arm)
             assert (train.world.kl == 0) == (arm == "wamrl_no_kl"), (task.name, arm)
 

@@ -11,52 +11,56 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from wamrl.deploy import Watch
 
 import wamrl.train
 from tests.support import tiny
-from wamrl.commands import runs
 from wamrl.config import Config
+from wamrl.evaluate import measure
+from wamrl.online.look import look
+from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
 from wamrl.rewards.reward import RewardConfig
+from wamrl.rl.grpo import GRPOConfig
 from wamrl.rollout.collect import collect
-from wamrl.runs.phases import measure
+from wamrl.runs import folder
 from wamrl.runtime import checkpoint, dist
 from wamrl.sft import SFT, SFTConfig
-from wamrl.train import Learner
+from wamrl.train import iterate
 
 # Adam divides by the gradient's size: where that is rounding noise, its step is the learning rate
 # times noise, and single weights differ by up to 4e-6. PPO's usual eps leaves such weights alone.
-ACTOR = replace(tiny.CONFIG.train.actor, lr=2e-5, value_lr=1e-4, eps=1e-5)
-ONLINE = replace(tiny.CONFIG.train.world, world_lr=2e-5, actor_lr=2e-5)
+PPO = replace(tiny.CONFIG.train.learner, lr=2e-5, value_lr=1e-4, eps=1e-5)
+GRPO = GRPOConfig(epochs=PPO.epochs, batch=PPO.batch, lr=PPO.lr, eps=PPO.eps)
+WORLD = replace(tiny.CONFIG.train.world, world_lr=2e-5, actor_lr=2e-5)
 RUNS = {
     "ppo": tiny.train_config(
-        groups=10, actor=replace(ACTOR, transitions=1), world=replace(ONLINE, microbatch=3)
+        groups=10, learner=replace(PPO, transitions=1), world=replace(WORLD, microbatch=3)
     ),
     "grpo": tiny.train_config(
-        actor=replace(ACTOR, algorithm="grpo"),
-        world=ONLINE,
+        learner=GRPO,
+        world=WORLD,
         reward=RewardConfig(mode="success"),
         groups=5,
     ),
     "paper": tiny.train_config(
-        actor=ACTOR,
-        world=replace(ONLINE, actor=False, capacity=12),
+        learn=("policy", "world"),
+        learner=PPO,
+        world=replace(WORLD, capacity=12),
         ema=0.5,
         reward=RewardConfig(mode="paper", scorer="ema"),
     ),
 }
 
 
-def learner(cfg: Config, seed: int = 0) -> Learner:
-    return Learner(cfg, tiny.lively(seed, cfg.model), tiny.demos(), 40)
+def begun(cfg: Config, seed: int = 0) -> TrainingState:
+    return TrainingState(cfg, tiny.lively(seed, cfg.model), tiny.demos(), 40)
 
 
 def run(cfg: Config, pool: Pool, out: Path, iterations: int = 2) -> None:
     """Iterate, and save after each iteration."""
-    one = learner(cfg)
+    one = begun(cfg)
     for i in range(1, iterations + 1):
-        metrics = one.iterate(pool)
+        metrics, _ = iterate(one, pool)
         checkpoint.save(
             out / f"step{i}", one.state_dict() | {"metrics": metrics}, one.buffer.own_state()
         )
@@ -90,13 +94,16 @@ def lone(out: Path, shard: bool) -> None:
 
 def late(out: Path) -> None:
     """The second rank looks for demonstrations when the first has recorded them already."""
-    calls, before = [], {name: getattr(runs, name) for name in ("has_data", "record", "load_data")}
-    runs.has_data = lambda place: dist.rank() == 1
-    runs.record = lambda cfg, run: calls.append(run)
-    runs.load_data = lambda cfg, place: None
-    runs.data_of(runs.Options(config=tiny.CONFIG), out)
+    calls, before = (
+        [],
+        {name: getattr(folder, name) for name in ("has_data", "record", "load_data")},
+    )
+    folder.has_data = lambda place: dist.rank() == 1
+    folder.record = lambda cfg, run: calls.append(run)
+    folder.load_data = lambda cfg, place: None
+    folder.open_data(folder.Options(config=tiny.CONFIG), out)
     for name, function in before.items():
-        setattr(runs, name, function)
+        setattr(folder, name, function)
     checkpoint.save(out / "late", {"recorded": int(dist.all_sum(torch.tensor(len(calls))))})
 
 
@@ -108,7 +115,8 @@ def measured(pool: Pool, out: Path) -> None:
     )
     wam = tiny.lively()
     wam.sampler = "ode"
-    arm, _ = measure(cfg, wam, pool, clips, "tiny", cfg.flow)
+    options = {"seed": cfg.seed, "heldout": clips, "title": "tiny"}
+    arm, _ = measure(wam, pool, cfg.eval, cfg.flow, **options)
     state = {"heldout": arm.heldout, "executed": arm.executed}
     checkpoint.save(out / "measured", state | {"starts": arm.starts, "success": arm.success})
 
@@ -117,9 +125,9 @@ def watched(pool: Pool, out: Path, shard: bool) -> None:
     """An evaluation in the middle of a run, and the checkpoint `best` that it leaves."""
     cfg = tiny.train_config(RUNS["ppo"], world=replace(RUNS["ppo"].train.world, shard=shard))
     cfg = replace(cfg, eval=replace(cfg.eval, every=1, during=7, choose=5))
-    one = learner(cfg)
+    one = begun(cfg)
     one.iteration = 1
-    metrics = Watch(cfg, one, pool, out)()
+    metrics = look(one, pool, out)
     checkpoint.save(out / "watched", {"metrics": metrics, "sampler": one.wam.sampler})
 
 
@@ -135,9 +143,9 @@ def sharded(pool: Pool, out: Path) -> None:
 
 def resume(cfg: Config, pool: Pool, step: Path, out: Path) -> None:
     """One more iteration from a checkpoint."""
-    other = learner(cfg, seed=5)
+    other = begun(cfg, seed=5)
     other.load_state_dict(checkpoint.load(step), checkpoint.load_parts(step))
-    other.iterate(pool)
+    iterate(other, pool)
     checkpoint.save(out, other.state_dict(), other.buffer.own_state())
 
 

@@ -59,6 +59,10 @@ CONFIG = Config(
 )
 
 
+def open_pool(cfg: Config = CONFIG) -> Pool:
+    return cfg.pool().build()
+
+
 def train_config(cfg: Config = CONFIG, **changes) -> Config:
     """`cfg` with fields of its `train` replaced."""
     return replace(cfg, train=replace(cfg.train, **changes))

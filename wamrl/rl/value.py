@@ -118,7 +118,12 @@ class Critic:
         since = 0  # epochs since the best one
         done = 0
         while done < epochs and since < PATIENCE:
-            loss = self._epoch(inputs, returns, train, generator)
+            losses = []
+            for own, count in minibatches(len(returns), self.batch, generator):
+                rows = own.to(self.device)
+                losses.append(self._gradients(inputs[rows], returns[rows], train[rows], count))
+                self.optimizer.step(self.lr)
+            loss = sum(losses) / len(losses)
             done += 1
             if unseen is None:
                 continue
@@ -132,22 +137,17 @@ class Critic:
             self.head.load_state_dict(kept)
         return {"actor/value_loss": loss, "actor/value_epochs": float(done)}
 
-    def _epoch(
-        self, inputs: Tensor, returns: Tensor, train: Tensor, generator: torch.Generator
-    ) -> float:
-        """One pass over the chunks of all ranks with `train` (M,) = 1; their mean Huber loss."""
-        losses = []
-        for own, count in minibatches(len(returns), self.batch, generator):
-            rows = own.to(self.device)
-            error = F.huber_loss(self.head(inputs[rows]), returns[rows], reduction="none")
-            loss = (error * train[rows]).sum() / count
-            whole = dist.all_sum(loss.detach().double().cpu())
-            require_finite(whole, "value head", "lower learner.value_lr")
-            losses.append(whole.item())
-            self.head.zero_grad()
-            loss.backward()
-            self.optimizer.step(self.lr)
-        return sum(losses) / len(losses)
+    def _gradients(self, inputs: Tensor, returns: Tensor, train: Tensor, count: int) -> float:
+        """The gradients of a minibatch of `count` chunks, of which these are this rank's; the mean
+        Huber loss over those with `train` (m,) = 1, of all ranks.
+        """
+        error = F.huber_loss(self.head(inputs), returns, reduction="none")
+        loss = (error * train).sum() / count
+        whole = dist.all_sum(loss.detach().double().cpu())
+        require_finite(whole, "value head", "lower learner.value_lr")
+        self.head.zero_grad()
+        loss.backward()
+        return whole.item()
 
     @torch.no_grad()
     def _unseen_error(self, inputs: Tensor, returns: Tensor, unseen: Tensor) -> float:

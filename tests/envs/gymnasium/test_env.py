@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.support.fake_gym import TwoCameras
-from wamrl.cli import find_recipe
 from wamrl.envs.check import check_env
 from wamrl.envs.gymnasium.env import GymConfig
 from wamrl.pool.pool import PoolConfig
+from wamrl.recipes.find import find_recipe
 from wamrl.recipes.gym import pusht
 from wamrl.runtime.images import resize
 from wamrl.types import InitialState

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from wamrl.rl.actor_update import ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
 
 from tests.support import tiny
 from wamrl.models.base import WAM
 from wamrl.models.check import probe
-from wamrl.rl.batch import ActorBatch
+from wamrl.models.flow import FlowConfig
+from wamrl.rl.advantage import scaled
+from wamrl.rl.batch import PolicyBatch, minibatches
+from wamrl.rl.policy import ClippedPolicy, chunk_log_prob, policy_loss
+from wamrl.rl.ppo import PPOConfig
 
 
 def reference_loss(log_ratio, advantage, cfg):
@@ -28,7 +31,7 @@ def reference_loss(log_ratio, advantage, cfg):
 
 def test_the_loss_is_the_dual_clipped_surrogate():
     g = torch.Generator().manual_seed(0)
-    cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
+    cfg = PPOConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
     log_ratio, advantage = torch.randn(50, 3, generator=g), torch.randn(50, generator=g)
     loss = policy_loss(log_ratio, advantage, cfg).mean().item()
     assert loss == pytest.approx(reference_loss(log_ratio, advantage, cfg))
@@ -50,7 +53,7 @@ def test_the_loss_is_the_dual_clipped_surrogate():
     ],
 )
 def test_where_the_gradient_flows(ratio, advantage, flows):
-    cfg = ActorUpdateConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
+    cfg = PPOConfig(clip=0.1, clip_high=0.4, dual_clip=2.0)
     log_ratio = torch.tensor([[math.log(ratio)]], requires_grad=True)
     policy_loss(log_ratio, torch.tensor([advantage]), cfg).backward()
     assert (log_ratio.grad.item() != 0) == flows
@@ -71,7 +74,7 @@ def test_only_executed_actions_count():
 
 def synthetic(
     wam: WAM, n: int = 24, seed: int = 0, noisy: str = "one"
-) -> tuple[ActorBatch, object]:
+) -> tuple[PolicyBatch, FlowConfig]:
     """Chunks of a random observation each; half of them good, half bad."""
     flow = replace(tiny.CONFIG.flow, noisy=noisy)
     obs = type(probe(wam).obs).cat([probe(wam, seed + i).obs for i in range(n // 3)])
@@ -80,36 +83,31 @@ def synthetic(
     mask = torch.ones(n, 8, dtype=torch.bool)
     mask[::4, 5:] = False
     advantage = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
-    returns = torch.rand(n)
-    batch = ActorBatch(
-        obs=obs,
-        plan=plan,
-        mask=mask,
-        inputs=learner(wam)._inputs(wam, obs, plan, torch.rand(n)),
-        advantage=advantage,
-        value=torch.zeros(n),
-        returns=returns,
-        state=torch.arange(n),
-    )
-    return batch, flow
+    return PolicyBatch(obs=obs, plan=plan, mask=mask, advantage=advantage), flow
 
 
-def learner(wam, **changes) -> ActorUpdate:
-    torch.manual_seed(0)
-    return ActorUpdate(replace(tiny.CONFIG.train.actor, **changes), wam)
+def policy(wam: WAM, **changes) -> ClippedPolicy:
+    return ClippedPolicy(replace(tiny.CONFIG.train.learner, **changes), wam)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def checked(policy: ClippedPolicy, wam: WAM, batch: PolicyBatch, flow: FlowConfig) -> dict:
+    """The guard, then the epochs, as learners call them."""
+    metrics = {"actor/first_log_ratio": policy.first_ratio(wam, batch, flow)}
+    return metrics | policy.improve(wam, batch, flow, seeded())
 
 
 @pytest.mark.parametrize("noisy", ["one", "all", "all_but_last"])
 def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
     wam = tiny.lively()
     batch, flow = synthetic(wam, noisy=noisy)
-    update, g = (
-        learner(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0, warmup=0),
-        torch.Generator().manual_seed(0),
-    )
+    update = policy(wam, lr=1e-3, epochs=5, batch=8, target_kl=10.0, warmup=0)
     with torch.no_grad():
         before = chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask)
-    metrics = update.step(wam, batch, flow, g, policy=True)
+    metrics = checked(update, wam, batch, flow)
     with torch.no_grad():
         gain = (chunk_log_prob(wam.log_prob(batch.plan, flow), batch.mask) - before).mean(1)
     good = batch.advantage > 0
@@ -124,20 +122,18 @@ def test_good_chunks_become_likelier_and_bad_ones_less(noisy):
 def test_the_update_refuses_a_changed_actor_or_changed_features():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    g = torch.Generator().manual_seed(0)
-    assert learner(wam).step(wam, batch, flow, g, policy=False)["actor/first_log_ratio"] < 1e-4
+    assert policy(wam).first_ratio(wam, batch, flow) < 1e-4
     features = batch.plan.features.flip(-1)
+    other = replace(batch, plan=replace(batch.plan, features=features))
     with pytest.raises(RuntimeError, match="changed between rollout and update"):
-        learner(wam).step(
-            wam, replace(batch, plan=replace(batch.plan, features=features)), flow, g, policy=True
-        )
+        policy(wam).first_ratio(wam, other, flow)
     # another noise level scores otherwise
     with pytest.raises(RuntimeError, match="before the first update"):
-        learner(wam).step(wam, batch, replace(flow, noise=0.4), g, policy=True)
+        policy(wam).first_ratio(wam, batch, replace(flow, noise=0.4))
     wam.actor.head.bias.data += 1e-3
     before = tiny.snapshot(wam)
     with pytest.raises(RuntimeError, match="must be 0"):
-        learner(wam).step(wam, batch, flow, g, policy=True)
+        policy(wam).first_ratio(wam, batch, flow)
     assert not tiny.changed(wam, before)
 
 
@@ -146,61 +142,19 @@ def test_a_nan_in_the_chain_is_refused_before_any_step():
     batch, flow = synthetic(wam)
     batch.plan.chain_log_prob[0, 0, 0, 0] = torch.nan
     with pytest.raises(RuntimeError, match="before the first update"):
-        learner(wam).step(wam, batch, flow, torch.Generator(), policy=True)
-
-
-def test_value_warm_up_leaves_the_actor_and_trains_the_value():
-    wam = tiny.lively()
-    batch, flow = synthetic(wam)
-    update, before = learner(wam, epochs=20), tiny.snapshot(wam)
-    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
-    assert not tiny.changed(wam, before) and not update.optimizer.state
-    assert "actor/kl" not in metrics
-    left = batch.returns - update.values(batch.inputs)
-    assert left.square().mean() < batch.returns.square().mean()
-
-
-def test_value_warm_up_ends_where_unseen_episodes_gain_no_more():
-    """Returns that have nothing to do with the inputs: the head must not learn them by heart."""
-    wam = tiny.lively()
-    batch, flow = synthetic(wam, n=60)
-    update = learner(wam, value_epochs=200, value_lr=1e-2)
-    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=False)
-    assert metrics["actor/value_epochs"] < 60
-    held = batch.state % 5 == 4
-    left = (batch.returns - update.values(batch.inputs))[held]
-    assert left.square().mean() < 1.5 * batch.returns[held].var(unbiased=False)
-
-
-def test_explained_variance_is_of_chunks_that_the_head_has_not_seen():
-    for expected, guess in [(0, lambda returns: torch.full_like(returns, 3.0)), (1, torch.clone)]:
-        wam = tiny.lively()
-        batch, flow = synthetic(wam)
-        batch = replace(batch, value=guess(batch.returns))
-        g = torch.Generator().manual_seed(0)
-        metrics = learner(wam, epochs=30).step(wam, batch, flow, g, policy=True)
-        assert metrics["actor/explained_variance"] == pytest.approx(expected, abs=1e-4)
-
-
-def test_without_any_spread_of_returns_the_policy_is_left_alone():
-    wam = tiny.lively()
-    batch, flow = synthetic(wam)
-    before = tiny.snapshot(wam.actor)
-    batch.returns.zero_()
-    metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
-    assert not tiny.changed(wam.actor, before) and "actor/kl" not in metrics
+        policy(wam).first_ratio(wam, batch, flow)
 
 
 def test_small_advantages_do_not_drive_full_updates():
-    update = learner(tiny.lively(), min_scale=0.1)
-    noise = torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    assert update._normalised(1e-3 * noise).std() == pytest.approx(1e-2, rel=0.05)
-    assert update._normalised(3 * noise).std() == pytest.approx(1, rel=0.05)
+    noise = torch.randn(1000, generator=seeded())
+    assert scaled(1e-3 * noise, 0.1, centre=True).std() == pytest.approx(1e-2, rel=0.05)
+    assert scaled(3 * noise, 0.1, centre=True).std() == pytest.approx(1, rel=0.05)
+    assert scaled(noise + 5, 0.1, centre=True).mean().abs() < 1e-5
+    assert scaled(noise + 5, 0.1, centre=False).mean() == pytest.approx(5, rel=0.1)
 
 
 def test_minibatches_are_equal_and_hold_every_chunk_once():
-    update = learner(tiny.lively(), batch=8)
-    parts = update._minibatches(27, torch.Generator().manual_seed(0))
+    parts = minibatches(27, 8, seeded())
     assert [count for _, count in parts] == [9, 9, 9]
     assert torch.cat([rows for rows, _ in parts]).sort().values.tolist() == list(range(27))
 
@@ -208,15 +162,14 @@ def test_minibatches_are_equal_and_hold_every_chunk_once():
 def test_the_rate_warms_up_and_follows_the_measured_kl():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    g = torch.Generator().manual_seed(0)
-    update = learner(wam, lr=1e-3, warmup=4, epochs=1, batch=8, target_kl=10.0)
-    update.step(wam, batch, flow, g, policy=True)
-    assert update.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 3 / 4)
-    assert update.rate.item() == pytest.approx(1.25)  # far below the target
-    update = learner(wam, lr=3e-3, warmup=0, epochs=3, batch=8, target_kl=1e-4)
+    update = policy(wam, lr=1e-3, warmup=4, epochs=1, batch=8, target_kl=10.0)
+    update.improve(wam, batch, flow, seeded())
+    assert update.optimizer.adam.param_groups[0]["lr"] == pytest.approx(1e-3 * 3 / 4)
+    assert update.rate == pytest.approx(1.25)  # far below the target
+    update = policy(wam, lr=3e-3, warmup=0, epochs=3, batch=8, target_kl=1e-4)
     batch, flow = synthetic(wam)
-    update.step(wam, batch, flow, g, policy=True)
-    assert update.rate.item() == pytest.approx(1 / 1.5)
+    update.improve(wam, batch, flow, seeded())
+    assert update.rate == pytest.approx(1 / 1.5)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5])
@@ -232,7 +185,7 @@ def test_features_that_were_not_kept_are_computed_again(sigma):
         if not kept:
             batch = replace(batch, plan=batch.plan.drop_features())
             assert batch.plan.features.nbytes == 0
-        metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+        metrics = checked(policy(wam), wam, batch, flow)
         assert metrics["actor/first_log_ratio"] < 1e-4 and all(
             p.grad is None for p in wam.world.parameters()
         )
@@ -247,7 +200,7 @@ def test_the_actor_reads_what_is_cached():
     wam = tiny.lively(model=replace(tiny.CONFIG.model, feature_dtype="bfloat16"))
     batch, flow = synthetic(wam)
     assert batch.plan.features.dtype == torch.bfloat16
-    metrics = learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    metrics = checked(policy(wam), wam, batch, flow)
     assert metrics["actor/first_log_ratio"] < 1e-4 and metrics["actor/grad_norm"] > 0
 
 
@@ -255,7 +208,7 @@ def test_the_world_model_gets_no_gradient_from_the_policy():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
     before = tiny.snapshot(wam.world)
-    learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    checked(policy(wam), wam, batch, flow)
     assert not tiny.changed(wam.world, before)
     assert all(p.grad is None for p in wam.world.parameters())
 
@@ -263,39 +216,37 @@ def test_the_world_model_gets_no_gradient_from_the_policy():
 def test_epochs_stop_where_the_policy_moved_far_enough():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    update = learner(wam, lr=3e-3, epochs=30, batch=8, target_kl=1e-3, warmup=0)
-    metrics = update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    update = policy(wam, lr=3e-3, epochs=30, batch=8, target_kl=1e-3, warmup=0)
+    metrics = update.improve(wam, batch, flow, seeded())
     assert metrics["actor/stopped_early"] == 1
-    taken = next(iter(update.optimizer.state.values()))["step"].item()
+    taken = next(iter(update.optimizer.adam.state.values()))["step"].item()
     assert 0 < taken < 30 * 3
 
 
 def test_a_loss_that_is_not_finite_is_refused_in_words():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    batch.returns[3] = torch.inf
-    with pytest.raises(FloatingPointError, match="the loss is not finite; lower"):
-        learner(wam).step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
+    batch.advantage[3] = torch.inf
+    with pytest.raises(FloatingPointError, match="the loss is not finite; lower learner.lr"):
+        policy(wam).improve(wam, batch, flow, seeded())
 
 
 def test_a_single_chunk_can_be_updated_on():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    metrics = learner(wam).step(
-        wam, batch[slice(0, 1)], flow, torch.Generator().manual_seed(0), policy=True
-    )
+    metrics = checked(policy(wam), wam, batch[slice(0, 1)], flow)
     assert all(math.isfinite(v) for v in metrics.values())
 
 
 def test_optimisers_come_back_bitwise():
     wam = tiny.lively()
     batch, flow = synthetic(wam)
-    update = learner(wam)
-    update.step(wam, batch, flow, torch.Generator().manual_seed(0), policy=True)
-    other = learner(wam)
+    update = policy(wam)
+    update.improve(wam, batch, flow, seeded())
+    other = policy(wam)
     other.load_state_dict(update.state_dict())
     assert tiny.difference(other.state_dict(), update.state_dict()) is None
-    assert tiny.difference(learner(wam).state_dict(), update.state_dict()) is not None
+    assert tiny.difference(policy(wam).state_dict(), update.state_dict()) is not None
 
 
 @pytest.mark.parametrize(
@@ -315,15 +266,14 @@ def test_optimisers_come_back_bitwise():
 )
 def test_impossible_settings_are_refused(change):
     with pytest.raises(ValueError, match="actor update"):
-        ActorUpdateConfig(**change).validate()
+        PPOConfig(**change).validate()
 
 
 def test_some_transitions_are_those_of_the_chain():
     wam = tiny.lively()
     batch, flow = synthetic(wam, noisy="all")
-    g = torch.Generator().manual_seed(0)
-    update = learner(wam, transitions=1, epochs=2)
-    part = batch.plan.some(update._transitions(batch, g))
+    update = policy(wam, transitions=1, epochs=2)
+    part = batch.plan.some(update._transitions(batch, seeded()))
     assert part.chain_step.shape == (24, 1) and part.chain_step.unique().tolist() == [0, 1, 2]
     rows = torch.arange(24)
     chosen = part.chain_step[:, 0]  # with noise in all steps, transition j is step j
@@ -332,4 +282,4 @@ def test_some_transitions_are_those_of_the_chain():
         again = wam.log_prob(part, flow)[:, 0]
         whole = wam.log_prob(batch.plan, flow)[rows, chosen]
     assert torch.allclose(again, whole, atol=1e-4)
-    assert update.step(wam, batch, flow, g, policy=True)["actor/kl"] > 0
+    assert update.improve(wam, batch, flow, seeded())["actor/kl"] > 0

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from wamrl.deploy import Watch, log_arm
 
 from tests.support import tiny
-from wamrl import deploy
 from wamrl.config import Config
+from wamrl.evaluate import deploy
 from wamrl.models.flow import SAMPLERS
+from wamrl.models.saved import save_wam
+from wamrl.online.look import log_result, look
+from wamrl.online.state import TrainingState
 from wamrl.rollout.collect import collect
-from wamrl.runs.phases import improve, load_wam, save_wam
+from wamrl.runs.folder import open_model
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, new_run, read_metrics
-from wamrl.train import Learner
+from wamrl.train import improve, iterate
 from wamrl.types import InitialState
 
 BEFORE = {"successes": 1, "episodes": 4, "sampler": "ode", "rates": {"ode": 0.25, "zero": 0.5}}
@@ -29,8 +31,8 @@ def evaluating(every: int, **flow) -> Config:
     return replace(tiny.CONFIG, eval=watched, flow=replace(tiny.CONFIG.flow, **flow))
 
 
-def learner(cfg: Config) -> Learner:
-    return Learner(cfg, tiny.lively(), tiny.demos(), 40)
+def begun(cfg: Config) -> TrainingState:
+    return TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def asked(monkeypatch) -> list[tuple[str, InitialState]]:
 
 def test_auto_chooses_on_training_states_only(pool, asked):
     wam = tiny.lively()
-    rates = deploy.deploy(evaluating(0), wam, pool, tiny.CONFIG.flow)
+    rates = deploy(wam, pool, evaluating(0).eval, tiny.CONFIG.flow, seed=0)
     assert wam.sampler == next(iter(rates)) and rates[wam.sampler] == max(rates.values())
     assert {sampler for sampler, _ in asked} == set(SAMPLERS)
     assert {start.split for _, start in asked} == {"train"}
@@ -69,7 +71,8 @@ def test_a_fixed_sampler_is_not_argued_with(pool, asked, again, saved):
     cfg = evaluating(0, deploy="ode")
     wam = tiny.lively()
     wam.sampler = saved
-    assert deploy.deploy(cfg, wam, pool, cfg.flow, again=again) == {} and wam.sampler == "ode"
+    rates = deploy(wam, pool, cfg.eval, cfg.flow, seed=0, again=again)
+    assert rates == {} and wam.sampler == "ode"
     assert not asked
 
 
@@ -77,23 +80,24 @@ def test_a_saved_sampler_stays_unless_the_model_has_learned(pool, asked, tmp_pat
     cfg = evaluating(0)
     wam = tiny.lively()
     wam.sampler = "zero"
-    save_wam(cfg, wam, tmp_path, "final")
-    loaded = load_wam(cfg, tmp_path)
+    save_wam(cfg.model, wam, tmp_path, "final")
+    loaded = open_model(cfg, tmp_path)
     assert loaded.sampler == "zero"
-    assert deploy.deploy(cfg, loaded, pool, cfg.flow) == {} and loaded.sampler == "zero"
+    where = (loaded, pool, cfg.eval, cfg.flow)
+    assert deploy(*where, seed=0) == {} and loaded.sampler == "zero"
     assert not asked
-    assert deploy.deploy(cfg, loaded, pool, cfg.flow, again=True).keys() == set(SAMPLERS) and asked
+    assert deploy(*where, seed=0, again=True).keys() == set(SAMPLERS) and asked
 
 
 # --- during training
 
 
-def trained(cfg: Config, pool, root: Path) -> tuple[Learner, Path]:
+def trained(cfg: Config, pool, root: Path) -> tuple[TrainingState, Path]:
     run = new_run(root, "watched", cfg)
-    one = learner(cfg)
+    one = begun(cfg)
     torch.manual_seed(0)
     with Logger(run) as logger:
-        improve(cfg, one, pool, run, logger, BEFORE)
+        improve(one, pool, run, logger, before=BEFORE)
     return one, run
 
 
@@ -102,7 +106,7 @@ def test_evaluating_changes_nothing_in_the_run(pool, tmp_path):
     states, rows = [], []
     for every in (0, 1):
         one, run = trained(evaluating(every), pool, tmp_path)
-        own = {"buffer": one.buffer.own_state(), "torch": torch.rand(3)}
+        own = {"buffer": one.buffer.own_state(), "torch": torch.rand(3), "best": None}
         states.append(one.state_dict() | own)
         rows.append(
             [
@@ -141,27 +145,26 @@ def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, mon
         [{"ode": 0.2, "zero": 0.1}, {"zero": 0.7, "ode": 0.0}, {"ode": 0.7}, {"ode": 0.3}]
     )
 
-    def scripted(cfg, wam, pool, flow, again):
+    def scripted(wam, pool, cfg, flow, *, seed, again):
         rates = next(script)
         wam.sampler = next(iter(rates))
         return rates
 
     seen = {}
-    iterate = Learner.iterate
 
     def remember(one, *args):
-        metrics = iterate(one, *args)
+        found = iterate(one, *args)
         seen[one.iteration] = tiny.snapshot(one.wam)
-        return metrics
+        return found
 
-    monkeypatch.setattr(deploy, "deploy", scripted)
-    monkeypatch.setattr(Learner, "iterate", remember)
+    monkeypatch.setattr("wamrl.online.look.deploy", scripted)
+    monkeypatch.setattr("wamrl.train.iterate", remember)
     cfg = evaluating(1)
     _, run = trained(cfg, pool, tmp_path)
     assert not list(script), "the choice of the last iteration serves the final model too"
-    best = load_wam(cfg, run / "checkpoints" / "best")
+    best = open_model(cfg, run / "checkpoints" / "best")
     assert best.sampler == "zero" and not tiny.changed(best, seen[1])
-    final = load_wam(cfg, run)
+    final = open_model(cfg, run)
     assert final.sampler == "ode" and not tiny.changed(final, seen[3])
     saved = checkpoint.load(run / "checkpoints" / "best")
     assert (saved["iteration"], saved["choose_success"]) == (1, 0.7)
@@ -169,17 +172,17 @@ def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, mon
 
 def test_a_base_that_training_ruins_is_the_best(pool, tmp_path, monkeypatch):
     script = iter([{"ode": 0.2}, {"zero": 0.1}, {"zero": 0.2}, {"ode": 0.0}])
-    monkeypatch.setattr("wamrl.deploy.choose_sampler", lambda *a, **k: next(script))
+    monkeypatch.setattr("wamrl.evaluate.choose_sampler", lambda *a, **k: next(script))
     cfg = evaluating(1)
     _, run = trained(cfg, pool, tmp_path)
-    best = load_wam(cfg, run / "checkpoints" / "best")
+    best = open_model(cfg, run / "checkpoints" / "best")
     assert best.sampler == "ode" and not tiny.changed(best, tiny.snapshot(tiny.lively()))
 
 
 def test_a_fixed_sampler_has_a_best_too(pool, tmp_path, asked):
     cfg = evaluating(1, deploy="zero")
     _, run = trained(cfg, pool, tmp_path)
-    assert load_wam(cfg, run / "checkpoints" / "best").sampler == "zero"
+    assert open_model(cfg, run / "checkpoints" / "best").sampler == "zero"
     assert {sampler for sampler, start in asked if start.split == "train"} == {"zero"}
 
 
@@ -189,29 +192,33 @@ def test_without_evaluation_there_is_no_best(pool, tmp_path):
     assert [row["step"] for row in read_metrics(run) if "eval/success" in row] == [0]
 
 
-def test_best_of_an_abandoned_future_does_not_count(pool, tmp_path):
-    """A run that goes on before the iteration of its `best` finds it anew;
-    a later one goes on with it.
+def test_best_of_an_abandoned_future_does_not_count(pool, tmp_path, monkeypatch):
+    """What the best was is part of a run's state:
+    a run that goes on before the iteration of its `best` finds it anew.
     """
     cfg = evaluating(1)
-    one = learner(cfg)
-    one.wam.sampler = "ode"
-    one.iteration = 2
-    Watch(cfg, one, pool, tmp_path).offer(0.9)
+    rates = iter([{"ode": 0.2}, {"ode": 0.9}, {"ode": 0.9}, {"ode": 0.5}])
+    monkeypatch.setattr("wamrl.evaluate.choose_sampler", lambda *a, **k: next(rates))
+    one = begun(cfg)
+    look(one, pool, tmp_path)
+    early = one.state_dict()
     one.iteration = 1
-    assert Watch(cfg, one, pool, tmp_path).best < 0
-    one.iteration = 2
-    later = Watch(cfg, one, pool, tmp_path)
-    assert later.best == 0.9
-    one.iteration = 3
-    later.offer(0.9)
+    look(one, pool, tmp_path)
+    assert one.best == 0.9 and one.state_dict()["best"] == 0.9
+    again = begun(cfg)
+    again.load_state_dict(early, [])
+    assert again.best == 0.2
+    again.iteration = 2
+    look(again, pool, tmp_path)
+    again.iteration = 3
+    look(again, pool, tmp_path)
     assert checkpoint.load(tmp_path / "checkpoints" / "best")["iteration"] == 2
 
 
 def test_an_arm_is_logged_once(tmp_path):
     run = new_run(tmp_path, "once", tiny.CONFIG)
     with Logger(run) as logger:
-        log_arm(logger, run, 0, BEFORE, {"eval/choose_success": 0.5})
-        log_arm(logger, run, 0, BEFORE, {})
+        log_result(logger, run, 0, BEFORE, {"eval/choose_success": 0.5})
+        log_result(logger, run, 0, BEFORE)
     (row,) = read_metrics(run)
     assert row["eval/choose_success"] == 0.5 and row["eval/sampler"] == SAMPLERS.index("ode")
