@@ -53,7 +53,7 @@ class VectorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The online loop. `actor.enabled`, `online.world` and `online.actor` switch its halves."""
+    """The online loop. `actor.enabled`, `world.world` and `world.actor` switch its halves."""
 
     iterations: int = 8
     # initial states per iteration; episodes = groups * starts.group; unused under env_steps
