@@ -99,6 +99,7 @@ class TrainConfig:
         self.share(0, 0, horizon)
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
         if not self.cache_mb >= 0:
@@ -143,6 +144,7 @@ class Config:
         self.demos("demo").validate()
 
     def demos(self, split: Split) -> DemoConfig:
+        """How the demonstrations of `split` ("demo" or "heldout") are recorded."""
         n = self.data.episodes if split == "demo" else self.data.heldout
         # the first rank records while the others wait
         processes = self.vector.n_workers or all_cores()
@@ -151,6 +153,7 @@ class Config:
         )
 
     def pool(self) -> PoolConfig:
+        """The simulators of this run: chunks of the model's length, the frames that it looks at."""
         m = self.model
         v = self.vector
         n_workers = min(v.n_workers or workers(), v.n_envs)

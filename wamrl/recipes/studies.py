@@ -29,43 +29,53 @@ SHORT = ("short",)
 
 
 def actor_success(cfg: Config) -> Config:
+    """PPO on sparse success; the world model rests."""
     return _halves(cfg, mode="success", actor=True, world=False, cotrain=False)
 
 
 def actor_recon(cfg: Config) -> Config:
+    """PPO on the paper's reconstruction reward; the world model rests."""
     return _halves(cfg, mode="paper", actor=True, world=False, cotrain=False)
 
 
 def video_sft(cfg: Config) -> Config:
+    """Video SFT on own successes, with the latent KL; the actor rests."""
     return _halves(cfg, mode="success", actor=False, world=True, cotrain=False)
 
 
 def wamrl(cfg: Config) -> Config:
+    """The whole method: PPO on success, video SFT, cloning of own successes."""
     return _halves(cfg, mode="success", actor=True, world=True, cotrain=True)
 
 
 def joint(cfg: Config) -> Config:
+    """The whole method without cloning."""
     return _halves(cfg, mode="success", actor=True, world=True, cotrain=False)
 
 
 def actor_clone(cfg: Config) -> Config:
+    """The actor alone: PPO on success and cloning of own successes."""
     return _halves(cfg, mode="success", actor=True, world=False, cotrain=True)
 
 
 def wamrl_no_kl(cfg: Config) -> Config:
+    """The whole method without the latent KL."""
     return _online(wamrl(cfg), kl=0.0)
 
 
 def wamrl_paper(cfg: Config) -> Config:
+    """As the paper says: reconstruction reward, plain SDE, no cloning."""
     cfg = _halves(cfg, mode="paper", actor=True, world=True, cotrain=False)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
 
 
 def bc_success(cfg: Config) -> Config:
+    """Cloning of own successes alone."""
     return _halves(cfg, mode="success", actor=False, world=False, cotrain=True)
 
 
 def demos_only(cfg: Config) -> Config:
+    """Control: only trained longer, on the demonstrations."""
     return _online(
         _halves(cfg, mode="success", actor=False, world=True, cotrain=True), demo_share=1.0
     )
