@@ -32,7 +32,7 @@ def press_once() -> Config:
     """The study's short task without its budget of control steps and its one simulator process."""
     cfg = study.press_once()
     starts = replace(cfg.train.initial_states, group=4)
-    train = replace(cfg.train, env_steps=0, groups=64, starts=starts)
+    train = replace(cfg.train, env_steps=0, groups=64, initial_states=starts)
     return replace(
         cfg,
         name="online",
@@ -52,7 +52,7 @@ def point() -> Config:
         env=PointConfig(horizon=24),
         data=replace(cfg.data, episodes=4, heldout=2),
         sft=replace(cfg.sft, steps=10, warmup=2),
-        train=replace(cfg.train, groups=4, starts=starts),
+        train=replace(cfg.train, groups=4, initial_states=starts),
         eval=replace(cfg.eval, episodes=8),
         vector=replace(cfg.vector, n_envs=4, n_workers=1),
     )

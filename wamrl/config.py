@@ -109,6 +109,7 @@ class TrainConfig:
         self.step_budget(0, 0, horizon)
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
             raise ValueError("train: iterations, groups and save_every must be >= 1")
         if not self.learn or len(set(self.learn)) < len(self.learn):
@@ -162,6 +163,7 @@ class Config:
         self.demos("demo").validate()
 
     def demos(self, split: Split) -> DemoConfig:
+        """How the demonstrations of `split` ("demo" or "heldout") are recorded."""
         n = self.data.episodes if split == "demo" else self.data.heldout
         # the first rank records while the others wait
         processes = self.vector.n_workers or all_cores()
@@ -170,6 +172,7 @@ class Config:
         )
 
     def pool(self) -> PoolConfig:
+        """The simulators of this run: chunks of the model's length, the frames that it looks at."""
         m = self.model
         v = self.vector
         n_workers = min(v.n_workers or workers(), v.n_envs)

@@ -28,6 +28,8 @@ CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
+    """How often and on how many initial states success is measured."""
+
     episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
     choose: int = 100  # training states on which the sampler to deploy is chosen
     every: int = 0  # iterations between evaluations during training; 0: only before and after it

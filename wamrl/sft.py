@@ -29,6 +29,8 @@ Sample = Callable[[int, torch.Generator, slice], Clip]
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
+    """Training on demonstrations: AdamW, a cosine schedule, an average of the weights."""
+
     steps: int = 600
     batch: int = 32  # of all ranks together
     # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once

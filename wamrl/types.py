@@ -40,6 +40,7 @@ class InitialState:
 
     @property
     def seed(self) -> int:
+        """For `Env.reset`; no two initial states of any split share one."""
         if self.split not in SPLITS or not 0 <= self.index < _SPLIT_SIZE:
             raise ValueError(
                 f"no such start: {self}; use a split of {SPLITS} and 0 <= index < {_SPLIT_SIZE}"
@@ -67,6 +68,7 @@ class Batch:
         return type(self)(**{f.name: _take(getattr(self, f.name), index) for f in fields(self)})
 
     def to(self, device: torch.device | str):
+        """The same with all tensors on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(
             **{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()}
@@ -135,6 +137,7 @@ class Outcome(Batch):
 
     @property
     def done(self) -> Tensor:
+        """bool (B,): the episode is over, or its worker is."""
         return self.terminated | self.truncated | self.lost
 
 
@@ -153,6 +156,7 @@ class Clip(Batch):
 
     @property
     def obs(self) -> Obs:
+        """What was known before the actions."""
         return Obs(frames=self.frames, proprio=self.proprio, text=self.text)
 
 

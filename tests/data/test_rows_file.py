@@ -73,11 +73,11 @@ import resource, sys
 import numpy as np, torch
 from pathlib import Path
 from wamrl.data.clips import ClipDataset
-from wamrl.data.recording import Facts, Recording
+from wamrl.data.recording import EpisodeInfo, Recording
 from wamrl.data.episodes import open_store, save_recording
 
 class Made(Recording):  # 24 episodes of 16 MB that exist only while they are looked at
-    facts = [Facts(length=999, success=True, stages=1, seed=i, text="t") for i in range(24)]
+    facts = [EpisodeInfo(length=999, success=True, stages=1, seed=i, text="t") for i in range(24)]
     proprio, actions = np.zeros((24_000, 2), np.float32), np.zeros((24 * 999, 2), np.float32)
     executed, views, image_hw = actions, ("front",), (73, 73)
     def frames(self, rows):

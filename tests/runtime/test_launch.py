@@ -21,9 +21,11 @@ from wamrl.runtime import checkpoint, cores, dist, launch
 
 ROOT = Path(__file__).parents[2]
 WAMRL = [sys.executable, "-m", "wamrl.cli"]
-ARRIVE = (
-    "import os, sys, time; from wamrl import dist, launch\nwith launch.local_ranks(2, []):\n    "
-)
+ARRIVE = """
+import os, sys, time
+from wamrl.runtime import dist, launch
+with launch.local_ranks(2, []):
+    """
 
 
 def rank(code: str) -> list[str]:
@@ -99,8 +101,8 @@ def test_the_others_end_with_the_first(tmp_path):
 def test_the_others_end_when_the_first_is_killed(tmp_path):
     other = rank(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
     first = (
-        f"import time; from wamrl import launch\nwith launch.local_ranks(2, {other!r}):\n    "
-        "time.sleep(600)"
+        "import time\nfrom wamrl.runtime import launch\n"
+        f"with launch.local_ranks(2, {other!r}):\n    time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", first], cwd=ROOT)
     deadline = time.monotonic() + 60

@@ -48,6 +48,7 @@ class DemoConfig:
     n_workers: int = 2  # processes; 0: in this process, for debugging
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         self.env.validate()
         if self.episodes < 1 or self.first < 0 or self.n_workers < 0:
             raise ValueError(
@@ -63,6 +64,7 @@ class DemoConfig:
 
     @property
     def starts(self) -> list[InitialState]:
+        """Initial states of the episodes, in the order of the recording."""
         return [InitialState(split=self.split, index=self.first + i) for i in range(self.episodes)]
 
 

@@ -30,8 +30,10 @@ from wamrl.types import Episode
 if TYPE_CHECKING:
     from wamrl.envs.base import EnvSpec
 
-FORMAT, VERSION = "wamrl-episodes", 1
-_TENSORS, _INDEX = "episodes.safetensors", "index.json"
+FORMAT = "wamrl-episodes"
+VERSION = 1
+_TENSORS = "episodes.safetensors"
+_INDEX = "index.json"
 _MAX_INDEX_BYTES = 1 << 28  # a million episodes
 _ADVICE = "record the demonstrations again with `wamrl demos`, or name another folder"
 _COLUMNS = {

@@ -49,6 +49,7 @@ class RowsWriter:
         self._file.write(struct.pack("<Q", len(text)) + text)
 
     def append(self, name: str, rows: np.ndarray) -> None:
+        """Write (n, ...) behind the rows of table `name`, of the announced dtype and shape."""
         dtype, shape = self._tables[name]
         assert rows.dtype == dtype and rows.shape[1:] == shape[1:], (
             name,
@@ -64,6 +65,7 @@ class RowsWriter:
         self._written[name] += len(rows)
 
     def close(self) -> None:
+        """Close the file when it is safely on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -29,43 +29,53 @@ SHORT = ("short",)
 
 
 def actor_success(cfg: Config) -> Config:
+    """PPO on sparse success; the world model rests."""
     return _arm(cfg, "success", "policy")
 
 
 def actor_recon(cfg: Config) -> Config:
+    """PPO on the paper's reconstruction reward; the world model rests."""
     return _arm(cfg, "paper", "policy")
 
 
 def video_sft(cfg: Config) -> Config:
+    """Video SFT on own successes, with the latent KL; the actor rests."""
     return _arm(cfg, "success", "world")
 
 
 def wamrl(cfg: Config) -> Config:
+    """The whole method: PPO on success, video SFT, cloning of own successes."""
     return _arm(cfg, "success", "policy", "world", "clone")
 
 
 def joint(cfg: Config) -> Config:
+    """The whole method without cloning."""
     return _arm(cfg, "success", "policy", "world")
 
 
 def actor_clone(cfg: Config) -> Config:
+    """The actor alone: PPO on success and cloning of own successes."""
     return _arm(cfg, "success", "policy", "clone")
 
 
 def wamrl_no_kl(cfg: Config) -> Config:
+    """The whole method without the latent KL."""
     return _world(wamrl(cfg), kl=0.0)
 
 
 def wamrl_paper(cfg: Config) -> Config:
+    """As the paper says: reconstruction reward, plain SDE, no cloning."""
     cfg = _arm(cfg, "paper", "policy", "world")
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
 
 
 def bc_success(cfg: Config) -> Config:
+    """Cloning of own successes alone."""
     return _arm(cfg, "success", "clone")
 
 
 def demos_only(cfg: Config) -> Config:
+    """Control: only trained longer, on the demonstrations."""
     return _world(_arm(cfg, "success", "world", "clone"), demo_share=1.0)
 
 

@@ -28,8 +28,10 @@ from wamrl.runtime import dist
 from wamrl.runtime.checkpoint_tree import apart, decode, encode, shards
 from wamrl.runtime.files import check_folder, read_json, shared_folder
 
-FORMAT, VERSION = "wamrl-checkpoint", 1
-_STATE, _PART = "state", "part-{:05d}"  # file names
+FORMAT = "wamrl-checkpoint"
+VERSION = 1
+_STATE = "state"  # file names
+_PART = "part-{:05d}"
 _TENSORS = {_STATE: "tensors"}
 _ADVICE = "resume from another checkpoint, or start again"
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from wamrl.runtime import sharding
 
@@ -37,7 +36,7 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return {
             type(value).__name__: [encode(v, f"{where}.{i}", tensors) for i, v in enumerate(value)]
         }
-    if isinstance(value, DTensor):
+    if sharding.is_sharded(value):
         return {"shards": where}  # see `shards`
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return _encode_array(value, where, tensors)
@@ -49,7 +48,7 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
 
 def shards(value: Any, where: str) -> dict[str, Tensor]:
     """This rank's part of every sharded tensor, by the place that `encode` names."""
-    if isinstance(value, DTensor):
+    if sharding.is_sharded(value):
         return {where: sharding.local(value.detach()).cpu()}
     items = (
         value.items()

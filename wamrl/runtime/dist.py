@@ -37,6 +37,7 @@ def world() -> int:
 
 
 def rank() -> int:
+    """Which of the ranks this process is: 0 to `world()` - 1."""
     return td.get_rank() if td.is_initialized() else 0
 
 

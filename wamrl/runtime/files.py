@@ -98,6 +98,7 @@ def read_json(path: Path, what: str, advice: str):
 
 
 def sha256(path: Path) -> str:
+    """Digest of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

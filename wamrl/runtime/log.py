@@ -35,7 +35,8 @@ from rich.progress import (
 
 from wamrl.runtime import dist
 
-_METRICS, _CONFIG = "metrics.jsonl", "config.json"
+_METRICS = "metrics.jsonl"
+_CONFIG = "config.json"
 _LINE_EVERY_S = 10.0  # seconds between progress lines where nobody sees a bar
 console = Console(highlight=False, soft_wrap=True)
 _shown: list[Progress] = []  # the bar on the terminal, if any
@@ -134,6 +135,7 @@ class Logger:
             console.print(line, markup=False)
 
     def close(self) -> None:
+        """Close metrics.jsonl and the TensorBoard folder."""
         self._files.close()
 
     def __enter__(self) -> Logger:

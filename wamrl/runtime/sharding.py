@@ -5,18 +5,20 @@ Only the world model is sharded; the actor is small and stays whole. Where ranks
 different number of times (rollouts, scoring, evaluation), its weights are gathered before
 (`unsharded`), so that only the training steps communicate, and there all ranks make the same number
 of passes (`microbatches`). Without process group nothing happens.
+
+FSDP2 takes as long to import as torch itself, so only `shard` imports it. Before that, nothing can
+be sharded: `is_sharded` and `_parts` look it up among the modules that are loaded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
 from wamrl.runtime import dist
@@ -30,11 +32,13 @@ def shard(*worlds: nn.Module) -> None:
     each entry of their ModuleLists, then the rest.
     """
     for world in () if dist.alone() else worlds:
-        if not isinstance(world, FSDPModule):
+        if not _parts(world):
             _shard(world)
 
 
 def _shard(world: nn.Module) -> None:
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     # nothing is in place
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for blocks in [m for m in world.modules() if isinstance(m, nn.ModuleList)]:
@@ -45,11 +49,23 @@ def _shard(world: nn.Module) -> None:
         register_fsdp_forward_method(world, name)
 
 
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """The modules within `module`, itself included, whose own weights are sharded."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return [m for m in module.modules() if isinstance(m, fsdp.FSDPModule)] if fsdp else []
+
+
+def is_sharded(x: object) -> bool:
+    """Is this a tensor (DTensor) of which each rank holds a part?"""
+    tensor = sys.modules.get("torch.distributed.tensor")
+    return tensor is not None and isinstance(x, tensor.DTensor)
+
+
 def unshard(*modules: nn.Module) -> Callable[[], None]:
     """Give every rank all weights of the sharded modules,
     to call them freely without gradients; until it is called.
     """
-    parts = [m for module in modules for m in module.modules() if isinstance(m, FSDPModule)]
+    parts = [part for module in modules for part in _parts(module)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -86,7 +102,7 @@ def sum_gradients(module: nn.Module) -> None:
         return
     whole = []
     for p in (p for p in module.parameters() if p.requires_grad):
-        if isinstance(p, DTensor):  # FSDP has averaged them
+        if is_sharded(p):  # FSDP has averaged them
             if p.grad is not None:
                 p.grad.to_local().mul_(dist.world())
         else:
@@ -110,8 +126,8 @@ def gradient_norm(parameters: Iterable[Tensor]) -> float:
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:
-    parts = [local(g) for g in gradients if isinstance(g, DTensor)]
-    whole = [g for g in gradients if not isinstance(g, DTensor)]
+    parts = [local(g) for g in gradients if is_sharded(g)]
+    whole = [g for g in gradients if not is_sharded(g)]
     square = get_total_norm(whole).square().to(gradients[0].device)
     if parts:
         square = square + dist.all_sum(get_total_norm(parts).square())
@@ -120,7 +136,7 @@ def _norm(gradients: list[Tensor]) -> Tensor:
 
 def local(x: Tensor) -> Tensor:
     """This rank's part of a sharded tensor, else the tensor."""
-    return x.to_local() if isinstance(x, DTensor) else x
+    return x.to_local() if is_sharded(x) else x
 
 
 def finite(parameters: Iterable[Tensor]) -> bool:
@@ -131,7 +147,7 @@ def finite(parameters: Iterable[Tensor]) -> bool:
 
 def whole(state):
     """A nested state with every sharded tensor gathered; all ranks call it together."""
-    if isinstance(state, DTensor):
+    if is_sharded(state):
         return state.full_tensor()
     if isinstance(state, dict):
         return {k: whole(v) for k, v in state.items()}
@@ -155,8 +171,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
 
 
 def _like(value, reference):
-    if not isinstance(reference, DTensor) or not isinstance(value, Tensor):
+    if not is_sharded(reference) or not isinstance(value, Tensor):
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     on = value.to(reference.device)
     return distribute_tensor(on, reference.device_mesh, reference.placements, src_data_rank=None)
 

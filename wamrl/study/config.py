@@ -137,7 +137,7 @@ class StudyConfig:
     def _check_fair(self, task: StudyTask, arm: Arm) -> None:
         """All that an arm may change is how it learns from the same number of episodes."""
         cfg, base = arm.change(task.config), task.config
-        same = {name: getattr(base.train, name) for name in ("reward", "actor", "online", "ema")}
+        same = {name: getattr(base.train, name) for name in ("reward", "actor", "world", "ema")}
         if replace(cfg, flow=base.flow, train=replace(cfg.train, **same)) != base:
             raise ValueError(
                 f"study: arm {arm.name} changes more than flow and train.reward, actor, online and "

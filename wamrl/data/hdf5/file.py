@@ -18,9 +18,12 @@ import numpy as np
 if TYPE_CHECKING:
     import h5py
 
-MAX_DEMOS, MAX_ROWS, MAX_SIDE = 100_000, 1_000_000, 4096  # episodes, rows of one of them, pixels
+MAX_DEMOS = 100_000  # episodes
+MAX_ROWS = 1_000_000  # of an episode
+MAX_SIDE = 4096  # pixels
 MAX_NUMBERS = 1 << 29  # of all columns that are kept in memory
-MAX_CHUNK, MAX_TEXT = 1 << 29, 1 << 22  # bytes
+MAX_CHUNK = 1 << 29  # bytes
+MAX_TEXT = 1 << 22  # bytes
 _BROKEN = (OSError, RuntimeError, KeyError, TypeError, IndexError, OverflowError, MemoryError)
 
 
@@ -53,6 +56,7 @@ def open_file(path: Path) -> h5py.File:
 
 
 def names(group: h5py.Group, limit: int = 10_000) -> list[str]:
+    """Names of the members of a group; ValueError where there are more than `limit`."""
     if len(group) > limit:
         raise ValueError(
             f"{_place(group)} has {len(group)} members, at most {limit} are read: split the file"
@@ -76,6 +80,7 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def subgroup(group: h5py.Group, name: str) -> h5py.Group:
+    """The group `name` in the group itself; ValueError if there is none."""
     import h5py
 
     found = member(group, name)

@@ -107,7 +107,8 @@ class Hdf5Recording(Recording):
         self._demos = [
             _check_demo(h5.subgroup(data, name), states, list(cameras.values())) for name in chosen
         ]
-        self.views, self.image_hw = tuple(cameras), image_hw or _common_size(self._demos, path)
+        self.views = tuple(cameras)
+        self.image_hw = image_hw or _common_size(self._demos, path)
         self._read_numbers(states)
         self.facts = [
             EpisodeInfo(

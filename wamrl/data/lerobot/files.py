@@ -24,6 +24,7 @@ class Place:
         self._size = chunks_size
 
     def next(self) -> None:
+        """Go on to the next file, in a new chunk where this one is full."""
         self.file += 1
         if self.file == self._size:
             self.chunk = self.chunk + 1
@@ -31,6 +32,7 @@ class Place:
 
     @property
     def path(self) -> Path:
+        """The file as it is counted now; its folder is made."""
         path = self._root / fill(
             self._template, {"chunk_index": self.chunk, "file_index": self.file}
         )
@@ -56,6 +58,7 @@ class Parquet:
                 self.place.next()
 
     def add(self, table) -> None:
+        """Append a pyarrow table; the first one decides the columns of the file."""
         if self._writer is None:
             _, pq = arrow()
             self._writer = pq.ParquetWriter(
@@ -66,6 +69,7 @@ class Parquet:
         self._rows += len(table)
 
     def close(self) -> None:
+        """Finish the file; a next `add` begins it anew, so call `place.next` between."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -96,6 +100,7 @@ class Mp4:
         return begin
 
     def close(self) -> None:
+        """Finish the film; a next `add` begins it anew, so call `place.next` between."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

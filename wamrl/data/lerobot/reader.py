@@ -55,6 +55,7 @@ def open_lerobot(
 
 
 def short_name(key: str) -> str:
+    """A feature without the prefixes of observations: the name that users give a camera."""
     return key.removeprefix("observation.images.").removeprefix("observation.")
 
 

@@ -8,14 +8,19 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-V21, V30 = "v2.1", "v3.0"
+V21 = "v2.1"
+V30 = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 BROKEN = "download it again, or name another dataset"
 
-MAX_FPS, MAX_SIDE, MAX_DIM = 1000, 8192, 65536
-MAX_EPISODES, MAX_FRAMES = 10_000_000, 1_000_000_000
-MAX_JSON_BYTES, MAX_FEATURES = 1 << 24, 1000
+MAX_FPS = 1000
+MAX_SIDE = 8192  # pixels
+MAX_DIM = 65536
+MAX_EPISODES = 10_000_000
+MAX_FRAMES = 1_000_000_000
+MAX_JSON_BYTES = 1 << 24
+MAX_FEATURES = 1000
 _PLACEHOLDERS = {
     V30: {"chunk_index", "file_index", "video_key"},
     V21: {"episode_chunk", "episode_index", "video_key"},
@@ -35,10 +40,12 @@ class Feature:
 
     @property
     def is_camera(self) -> bool:
+        """Does it hold colour pictures?"""
         return self.dtype in ("image", "video") and not self.is_depth
 
     @property
     def is_depth(self) -> bool:
+        """Does it hold a depth map, which is no picture to imagine?"""
         return bool(self.info.get("is_depth_map") or self.info.get("video.is_depth_map"))
 
     @property
@@ -69,6 +76,7 @@ class Info:
         return inside(self.root, fill(template, values))
 
     def feature(self, key: str) -> Feature:
+        """The column or camera of that name; ValueError names those there are."""
         if key not in self.features:
             raise ValueError(
                 f"{self.root} has no feature {key!r}: choose from {', '.join(self.features)}"
@@ -77,6 +85,7 @@ class Info:
 
     @property
     def cameras(self) -> list[Feature]:
+        """Its cameras, in the order of info.json; depth maps are none."""
         return [f for f in self.features.values() if f.is_camera]
 
 

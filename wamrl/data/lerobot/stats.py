@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 Stats = dict[str, np.ndarray]
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-_SAMPLES, _SIDE = 100, 150
+_SAMPLES = 100  # pictures of an episode
+_SIDE = 150  # pixels: larger pictures are thinned out
 
 
 def of_column(values: np.ndarray) -> Stats:

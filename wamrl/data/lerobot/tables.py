@@ -34,6 +34,7 @@ def arrow() -> tuple:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
+    """A table whose pages are checked as they are read; ValueError if missing or broken."""
     _, pq = arrow()
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)  # where the writer left some
@@ -44,6 +45,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def broken(path: Path, error: Exception) -> ValueError:
+    """What to tell a user of a file that pyarrow cannot read."""
     what = (str(error) or repr(error)).splitlines()[0]
     return ValueError(f"{path} is corrupt or truncated ({what}): {BROKEN}")
 

@@ -55,6 +55,7 @@ class Writer:
             self._mux(self._stream.encode(frame))
 
     def close(self) -> None:
+        """Encode what is still held back, and finish the file."""
         self._mux(self._stream.encode())
         self._file.close()
 
@@ -158,6 +159,7 @@ class Videos:
             ) from None
 
     def close(self) -> None:
+        """Close all files; a next `frames` opens what it needs again."""
         while self._open:
             self._open.popitem()[1].close()
 

@@ -21,12 +21,10 @@ from wamrl.data.lerobot.tables import arrow
 from wamrl.data.lerobot.video import pick_codec
 from wamrl.types import Episode
 
-STATE, ACTION, EXECUTED, CAMERA = (
-    "observation.state",
-    "action",
-    "complementary_info.executed",
-    "observation.images.",
-)
+STATE = "observation.state"
+ACTION = "action"
+EXECUTED = "complementary_info.executed"
+CAMERA = "observation.images."
 _EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _BUFFER = 10  # episodes per row group of meta/episodes
 
