@@ -17,10 +17,10 @@ import torch
 
 from wamrl.cli import find_recipe
 from wamrl.config import Config
-from wamrl.report import wilson
 from wamrl.reward_comparison import FIRST_START
 from wamrl.rollout import collect, undecided
 from wamrl.runs.phases import load_wam
+from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
 TRIES = 4

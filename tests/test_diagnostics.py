@@ -8,9 +8,10 @@ import torch
 
 from tests.support import tiny
 from wamrl.diagnostics import DiagnosticsConfig, alarm_line, spread, trends
-from wamrl.rewards.episode_scores import auc, early, episode_mean, motion_energy, sharpness
+from wamrl.rewards.episode_scores import early, episode_mean, motion_energy, sharpness
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rollout import Rollout, imagine
+from wamrl.stats.auc import auc
 from wamrl.train import Learner
 
 

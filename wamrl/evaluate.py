@@ -14,9 +14,9 @@ from torch import Tensor
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.pool.pool import Pool
-from wamrl.report import wilson
 from wamrl.rollout import Rollout, collect, everywhere
 from wamrl.runtime import dist
+from wamrl.stats.paired import wilson
 from wamrl.types import Clip, InitialState
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches

@@ -15,6 +15,7 @@ from wamrl.evaluate import evaluate
 from wamrl.report.video import compose_films
 from wamrl.runs.phases import gained
 from wamrl.runs.videos import write_comparison
+from wamrl.stats.paired import paired_difference
 from wamrl.types import InitialState
 
 STATES = 12
@@ -57,7 +58,7 @@ def made_run(root, seed: int = 0, *, solved: bool = True, name: str = "quickstar
         name: report.arm(**kind, success=won, length=np.full(20, 9))
         for name, won in {"before": before, "after": after}.items()
     }
-    pair = report.paired_difference(before, after)
+    pair = paired_difference(before, after)
     report.write_summary(run / "summary.json", arms, {"after - before": pair})
     if solved:
         folder = run / "videos" / "compare"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wamrl.runtime.files import atomic_file
+
 # pixels; smaller views are enlarged by whole factors, so that single pixels stay visible
 _MIN_SIDE = 256
 _BAR, _GAP = 28, 8  # pixels; height of a line of text, space between pictures
@@ -232,8 +234,7 @@ def text_image(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarra
 def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "") -> None:
     import av  # slow to import
 
-    draft = path.with_suffix(".tmp")
-    with av.open(str(draft), "w", format="mp4") as container:
+    with atomic_file(path) as draft, av.open(str(draft), "w", format="mp4") as container:
         container.metadata["comment"] = comment
         stream = container.add_stream(
             "libx264", rate=fps, options={"crf": "18", "preset": "veryfast"}
@@ -243,4 +244,3 @@ def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "")
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    draft.replace(path)

@@ -30,6 +30,7 @@ from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import fast_bfloat16
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved, summary_line
 from wamrl.sft import SFT
+from wamrl.stats.paired import Paired, paired_difference, wilson
 from wamrl.train import Learner
 from wamrl.types import Clip
 
@@ -212,7 +213,7 @@ def measure(
     real = copy_ratio(wam, rollout_clip(rollout), steps).tolist()
     wins = int(whole.success.sum())
     n = len(whole.success)
-    low, high = report.wilson(wins, n)
+    low, high = wilson(wins, n)
     again = whole.retries > 0
     others = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
     console.print(
@@ -343,7 +344,7 @@ CONSOLE = (
 )
 
 
-def compare(before: Arm, after: Arm) -> report.Paired:
+def compare(before: Arm, after: Arm) -> Paired:
     """Paired difference on the initial states that neither arm lost with a worker."""
     common = sorted(set(before.starts.tolist()) & set(after.starts.tolist()))
 
@@ -351,7 +352,7 @@ def compare(before: Arm, after: Arm) -> report.Paired:
         won = dict(zip(arm.starts.tolist(), arm.success.tolist(), strict=True))
         return np.array([won[i] for i in common])
 
-    return report.paired_difference(rows(before), rows(after))
+    return paired_difference(rows(before), rows(after))
 
 
 def gained(before: Arm, after: Arm) -> list[int]:

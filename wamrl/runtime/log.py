@@ -34,6 +34,7 @@ from rich.progress import (
 )
 
 from wamrl.runtime import dist
+from wamrl.runtime.files import write_text
 
 _METRICS, _CONFIG = "metrics.jsonl", "config.json"
 _LINE_EVERY_S = 10.0  # seconds between progress lines where nobody sees a bar
@@ -163,9 +164,7 @@ def _rewind(path: Path, step: int) -> float:
     if dropped:
         with open(path.with_stem("metrics-dropped"), "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in dropped)
-    draft = path.with_suffix(".tmp")
-    draft.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    draft.replace(path)
+    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     return kept[-1]["seconds"] if kept else 0.0
 
 
