@@ -29,7 +29,7 @@ from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
-from wamrl.study.results import CellResult, from_summary
+from wamrl.study.results import CellResult
 from wamrl.train import Learner
 from wamrl.types import InitialState
 
@@ -265,4 +265,4 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
                 "delete the cell, or use the study that made it"
             )
     names = {"task": cell.task, "kind": task.kind, "arm": cell.arm, "seed": cell.seed}
-    return from_summary(summary, **names, curve=curve, evaluated=evaluated)
+    return CellResult.from_summary(summary, **names, curve=curve, evaluated=evaluated)
