@@ -42,7 +42,7 @@ RULES: dict[str, set[str]] = {
     "study": LOOP | {"rollout", "evaluate", "train", "sft", "deploy", "runs"},
     "commands": LOOP
     | {"rollout", "evaluate", "train", "sft", "deploy", "runs", "study", "reward_comparison"}
-    | {"envs.check", "models.check", "rewards.reward"},
+    | {"envs.check", "models.check", "rewards.check"},
     "recipes": {"*"},
     "cli": {"*"},
 }

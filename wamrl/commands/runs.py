@@ -20,7 +20,7 @@ from wamrl.envs.check import check_env
 from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
 from wamrl.pool.pool import Pool
-from wamrl.rewards.reward import check_reward
+from wamrl.rewards.check import check_reward
 from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
 from wamrl.runs.phases import (
     Arm,

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
 
-WON, LOST = GREEN, RED  # colours of the outcomes
+WON = GREEN
+LOST = RED
 DASHES = ((0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)))
 
 
