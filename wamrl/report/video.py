@@ -58,9 +58,9 @@ def side_by_side(
 ) -> None:
     """Write a video: imagined at the left, executed at the right, one row per view.
 
-    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4", shown below it;
-    outcome: shown on every frame, e.g. "success". real: bool (F,), False where there is no executed frame (beyond the
-    episode's end): that half is greyed. ValueError if shapes do not fit.
+    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4", shown below it.
+    outcome: shown on every frame, e.g. "success". real: bool (F,), False where there is no executed
+    frame (beyond the episode's end): that half is greyed. ValueError if shapes do not fit.
     """
     executed = np.asarray(executed)
     imagined = np.asarray(imagined)

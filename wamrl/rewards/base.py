@@ -65,7 +65,9 @@ class RewardInputs:
         assert self.imagined.shape == shape, (self.imagined.shape, shape)
         assert shape[:2] == (m, f), (shape, self.verifiable.shape)
         assert self.last.shape == (m, *shape[2:]), (self.last.shape, shape)
-        assert self.success.shape == self.executed_steps.shape == (m,), "one of each per chunk"
+        assert self.success.shape == self.executed_steps.shape == (m,), (
+            "one success and step count per chunk"
+        )
         assert len(self.offsets) == f, f"{f} frames at the offsets {self.offsets}"
         assert self.imagined_offsets == self.offsets, (
             f"frames imagined at {self.imagined_offsets} cannot be compared with frames executed "
