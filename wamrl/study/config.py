@@ -21,7 +21,7 @@ class Arm:
 
     name: str
     tests: str  # in one line: what this arm is there to show
-    # a module-level function; may change reward, actor, online, ema and flow
+    # a module-level function; may change reward, actor, world, ema and flow
     change: Callable[[Config], Config]
 
 
@@ -141,10 +141,10 @@ class StudyConfig:
         """All that an arm may change is how it learns from the same number of episodes."""
         base = task.config
         cfg = arm.change(base)
-        same = {name: getattr(base.train, name) for name in ("reward", "actor", "online", "ema")}
+        same = {name: getattr(base.train, name) for name in ("reward", "actor", "world", "ema")}
         if replace(cfg, flow=base.flow, train=replace(cfg.train, **same)) != base:
             raise ValueError(
-                f"study: arm {arm.name} changes more than flow and train.reward, actor, online and "
+                f"study: arm {arm.name} changes more than flow and train.reward, actor, world and "
                 f"ema on task {task.name}, so it cannot be compared with the others: "
                 "leave the rest alone"
             )
