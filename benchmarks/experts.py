@@ -10,7 +10,7 @@ import numpy as np
 
 from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.metaworld.tasks import TASKS
-from wamrl.report import wilson
+from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from wamrl.envs.robosuite.env import RobosuiteConfig, RobosuiteEnv
 from wamrl.envs.robosuite.tasks import TASKS
-from wamrl.report import wilson
+from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
 DROP = 15  # control steps with open fingers

@@ -17,11 +17,11 @@ import torch
 
 from wamrl.config import Config
 from wamrl.recipes.find import find_recipe
-from wamrl.report import wilson
 from wamrl.reward_comparison import FIRST_START
 from wamrl.rollout.collect import collect
 from wamrl.rollout.metrics import mixed_outcome
 from wamrl.runs.folder import open_model
+from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
 TRIES = 4

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.libero_placeholders import assets_for_tests
 from wamrl.envs.libero.env import LiberoConfig
 from wamrl.envs.libero.expert import TASKS
-from wamrl.report import wilson
+from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
 

@@ -18,21 +18,37 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wamrl import report
 from wamrl.models.flow import SAMPLERS
+from wamrl.report.style import (
+    BAND,
+    BLUE,
+    GREEN,
+    GREY,
+    PER_CENT,
+    PINK,
+    RED,
+    SKY,
+    count_axis,
+    saved_figure,
+)
 from wamrl.report.video import compose_films, panel, text_image
 from wamrl.runtime.log import read_metrics, resolved
+from wamrl.stats.paired import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAME = "quickstart"
 LIMIT = 600 * 1024  # bytes of the animation
 FRAME_MS, PAUSE_MS = 280, 2500
 MOMENTS = 6  # of the film strip
 INK, GOOD, BAD = (235, 235, 235), (110, 220, 120), (255, 120, 110)
-DEPLOYED, EXPLORING = "#0072b2", "#d55e00"
-SEEDS = ("#56b4e9", "#009e73", "#cc79a7", "#999933", "#777777")
+SEEDS = (SKY, GREEN, PINK, "#999933", GREY)
 
 
 @dataclass(frozen=True)
@@ -81,41 +97,35 @@ class Run:
 
 def curve(path: Path, runs: list[Run]) -> None:
     """Thin: each seed with its Wilson band; thick: their mean; dashed: the mean of exploring."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    with saved_figure(path, 8, 4.6, dots_per_inch=200) as figure:  # read at 800 px
+        axes = figure.add_subplot()
+        draw(axes, runs)
+        axes.set(xlabel="online episodes so far", ylabel="success, %", title=title(runs))
+        axes.set(ylim=PER_CENT, xlim=(0, None))
+        count_axis(axes)
+        figure.legend(title="bands: Wilson 95 % of a seed", loc="outside lower center", ncols=3)
 
-    figure = Figure(figsize=(8, 4.6), dpi=200, layout="constrained")  # read at 800 px
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+
+def draw(axes: Axes, runs: list[Run]) -> None:
+    """The lines of `curve`."""
     for run, colour in zip(runs, SEEDS * len(runs), strict=False):
         x = [p.x for p in run.evaluated]
-        bands = np.array([report.wilson(p.successes, p.episodes) for p in run.evaluated])
+        bands = np.array([wilson(p.successes, p.episodes) for p in run.evaluated])
         look = {"color": colour, "linewidth": 1.0, "marker": "o", "markersize": 3}
         name = f"evaluated, seed {run.seed}"
         axes.plot(x, rates(run.evaluated), **look, label=name)
-        axes.fill_between(x, *(100 * bands.T), color=colour, alpha=0.13, linewidth=0)
+        axes.fill_between(x, *(100 * bands.T), color=colour, alpha=BAND, linewidth=0)
     several = ", mean of the seeds" if len(runs) > 1 else ""
     explored = mean([run.exploring for run in runs])
-    look = {"color": EXPLORING, "linewidth": 1.5, "linestyle": (0, (4, 1.5))}
+    look = {"color": RED, "linewidth": 1.5, "linestyle": (0, (4, 1.5))}
     axes.plot(*explored, **look, label="exploring" + several)
     if len(runs) > 1:
         axes.plot(
             *mean([run.evaluated for run in runs]),
-            color=DEPLOYED,
+            color=BLUE,
             linewidth=3,
             label="evaluated" + several,
         )
-    axes.set(ylim=(0, 102), xlim=(0, None))
-    axes.set_xlabel("online episodes so far", fontsize=11)
-    axes.set_ylabel("success, %", fontsize=11)
-    axes.set_title(title(runs), fontsize=10, loc="left")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    where = {"loc": "outside lower center", "ncols": 3, "frameon": False}
-    figure.legend(title="bands: Wilson 95 % of a seed", fontsize=10, **where)
-    figure.savefig(path, format="png")
 
 
 def title(runs: list[Run]) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.report import paired_difference, ratio_text, read_summary
+from wamrl.report import ratio_text, read_summary
 from wamrl.stats.nested import hierarchical
+from wamrl.stats.paired import paired_difference
 
 HEAD = [
     "run",

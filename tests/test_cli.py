@@ -16,9 +16,9 @@ import torch
 from tests.support import tiny
 from wamrl.cli import VERBS, main
 from wamrl.models.flow import SAMPLERS
-from wamrl.report import wilson
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import read_metrics
+from wamrl.stats.paired import wilson
 
 SMALL = (
     "--vector.n-workers",

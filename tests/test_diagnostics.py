@@ -9,10 +9,11 @@ import torch
 from tests.support import tiny
 from wamrl.diagnostics import DiagnosticsConfig, alarm_line, spread, trends
 from wamrl.online.state import TrainingState
-from wamrl.rewards.episode_scores import auc, early, episode_mean, motion_energy, sharpness
+from wamrl.rewards.episode_scores import early, episode_mean, motion_energy, sharpness
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
+from wamrl.stats.auc import auc
 from wamrl.train import iterate
 
 

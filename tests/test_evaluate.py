@@ -19,8 +19,8 @@ from wamrl.evaluate import (
     rollout_clip,
 )
 from wamrl.models.flow import SAMPLERS
-from wamrl.report import wilson
 from wamrl.rollout.collect import collect
+from wamrl.stats.paired import wilson
 from wamrl.types import SPLITS, InitialState
 
 

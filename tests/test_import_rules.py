@@ -23,11 +23,11 @@ RULES: dict[str, set[str]] = {
     "types": set(),
     "stats": set(),
     "runtime": {"types"},
-    "envs": {"types", "runtime.images"},
+    "envs": {"types", "runtime.images", "runtime.files"},
     "pool": {"types", "envs.base"},
     "models": {"types"},
     "rewards": {"types", "runtime.dist"},
-    "data": {"types", "runtime.images", "runtime.dist", "envs.base"},
+    "data": {"types", "runtime.images", "runtime.files", "runtime.dist", "envs.base"},
     "rl": {"types", "runtime", "models.flow", "models.base", "models.rounding"},
     "config": {"types", "runtime.cores"},  # and every class named *Config, see below
     "report": {"types", "runtime", "stats"},
@@ -42,7 +42,7 @@ RULES: dict[str, set[str]] = {
     "study": LOOP | {"rollout", "evaluate", "train", "sft", "deploy", "runs"},
     "commands": LOOP
     | {"rollout", "evaluate", "train", "sft", "deploy", "runs", "study", "reward_comparison"}
-    | {"envs.check", "models.check", "rewards.reward"},
+    | {"envs.check", "models.check", "rewards.check"},
     "recipes": {"*"},
     "cli": {"*"},
 }

@@ -13,7 +13,7 @@ import torch
 from tests.support import tiny
 from tests.test_cli import refused, wamrl
 from wamrl.config import Config
-from wamrl.report.figures import diagnostics_figure, roc
+from wamrl.models.saved import save_wam
 from wamrl.reward_comparison import (
     COLUMNS,
     RewardComparisonConfig,
@@ -23,9 +23,7 @@ from wamrl.reward_comparison import (
     study,
 )
 from wamrl.rewards.base import Similarity, SimilarityConfig
-from wamrl.rewards.episode_scores import auc
 from wamrl.rewards.pixels import PixelConfig
-from wamrl.runs.phases import save_wam
 from wamrl.runtime.log import new_run
 
 
@@ -158,29 +156,3 @@ def test_a_reward_that_knows_the_outcome_is_perfect_and_episodes_without_frames_
     assert judge("oracle", "gain", blind, rollout)[0].all_chunks.failures < row.all_chunks.failures
     never = judge("none", "gain", torch.full_like(won, torch.nan), rollout)[0]
     assert flatten(never)["all_chunks_value"] is None and flatten(never)["mean_success"] is None
-
-
-def test_the_area_under_the_roc_curve_is_the_auc():
-    rng = np.random.default_rng(0)
-    success = rng.random(80) < 0.4
-    score = np.round(rng.normal(size=80) + success, 1)
-    false, true = roc(score, success)
-    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    assert (np.diff(false) * (true[1:] + true[:-1]) / 2).sum() == pytest.approx(
-        auc(score, success).value
-    )
-
-
-def test_the_diagnostics_figure_takes_gaps_and_refuses_nothing_to_draw(tmp_path):
-    row = {
-        "step": 1,
-        "diag/mean/reconstruction": -0.1,
-        "diag/auc/gain": None,
-        "rollout/success": 0.0,
-        "diag/alarm": 1,
-    }
-    none = np.zeros(0, bool)
-    diagnostics_figure(tmp_path / "a.png", [{"step": 0, "sft/lr": 1.0}, row], {}, none)
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="no iteration was diagnosed"):
-        diagnostics_figure(tmp_path / "b.png", [{"step": 0}], {}, none)

@@ -16,9 +16,6 @@ from torch import Tensor
 from wamrl.models.base import WAM
 from wamrl.rewards.base import Similarity
 from wamrl.rewards.episode_scores import (
-    auc,
-    chance_of_fall,
-    chance_of_rise,
     early,
     episode_mean,
     motion_energy,
@@ -29,6 +26,8 @@ from wamrl.rewards.episode_scores import (
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime import dist
+from wamrl.stats.auc import auc
+from wamrl.stats.trend import chance_of_fall, chance_of_rise
 
 LOGGED = ("reconstruction", "gain")
 MIN_TREND = 4  # iterations before a trend is looked for

@@ -15,12 +15,13 @@ from torch import Tensor
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.pool.pool import Pool
-from wamrl.report import Paired, arm, paired_difference, recovery, wilson
+from wamrl.report import arm, recovery
 from wamrl.rollout.collect import collect
 from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
 from wamrl.runtime.log import bar, console
+from wamrl.stats.paired import Paired, paired_difference, wilson
 from wamrl.types import Clip, InitialState
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches

@@ -23,18 +23,11 @@ from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
 from wamrl.pool.pool import Pool
 from wamrl.rewards.base import Similarity, SimilarityConfig
-from wamrl.rewards.episode_scores import (
-    AUC,
-    Within,
-    auc,
-    early,
-    episode_mean,
-    raw_rewards,
-    within_groups,
-)
+from wamrl.rewards.episode_scores import early, episode_mean, raw_rewards
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
+from wamrl.stats.auc import AUC, Within, auc, within_groups
 from wamrl.types import InitialState
 
 # of the split `train`; training itself counts up from 0 and never gets here

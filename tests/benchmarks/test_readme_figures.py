@@ -14,6 +14,7 @@ from wamrl import report
 from wamrl.evaluate import evaluate, gained
 from wamrl.report.video import compose_films
 from wamrl.runs.videos import write_comparison
+from wamrl.stats.paired import paired_difference
 from wamrl.types import InitialState
 
 STATES = 12
@@ -56,7 +57,7 @@ def made_run(root, seed: int = 0, *, solved: bool = True, name: str = "quickstar
         name: report.arm(**kind, success=won, length=np.full(20, 9))
         for name, won in {"before": before, "after": after}.items()
     }
-    pair = report.paired_difference(before, after)
+    pair = paired_difference(before, after)
     report.write_summary(run / "summary.json", arms, {"after - before": pair})
     if solved:
         folder = run / "videos" / "compare"

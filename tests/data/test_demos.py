@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.support.faulty import WalkConfig
 from tests.support.processes import wait_for_end
-from wamrl.data.demos import DemoConfig, collect, load, load_spec, save
-from wamrl.data.episodes import _file_digest, _index_digest
+from wamrl.data.demos import DemoConfig, collect, load, save
+from wamrl.data.episodes import _file_digest, _index_digest, load_spec
 from wamrl.envs.point import PointConfig
 
 ROOT = Path(__file__).parents[2]

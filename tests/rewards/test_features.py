@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from wamrl.rewards.check import check_reward
 from wamrl.rewards.features import MEAN, STD, DINOv2Config, VJEPA2Config
-from wamrl.rewards.reward import check_reward
 
 DINO, JEPA = (
     DINOv2Config(weights=None, size=56, batch=5),

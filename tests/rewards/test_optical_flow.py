@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from wamrl.envs.point import PointConfig
+from wamrl.rewards.check import check_reward
 from wamrl.rewards.optical_flow import OpticalFlow, OpticalFlowConfig
-from wamrl.rewards.reward import check_reward
 
 
 def moved(pixels: float, size: int = 64) -> Tensor:

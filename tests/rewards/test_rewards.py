@@ -16,8 +16,9 @@ from wamrl.rewards.base import (
     SimilarityConfig,
     reconstruction,
 )
+from wamrl.rewards.check import check_reward
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
-from wamrl.rewards.reward import ROWS, Reward, RewardConfig, check_reward
+from wamrl.rewards.reward import ROWS, Reward, RewardConfig
 
 
 def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> RewardInputs:

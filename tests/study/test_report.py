@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from wamrl.report.summary import ratio_text
 from wamrl.study.claims import Claim
-from wamrl.study.plots import horizon_plot, learning_plot, styles
-from wamrl.study.report import StudyText, write_study
-from wamrl.study.results import CellResult, Results, from_summary
+from wamrl.study.plots import draw_horizon, draw_learning, looks_of
+from wamrl.study.report import ReportText, write_files
+from wamrl.study.results import CellResult, Results
 from wamrl.study.tables import (
     comparison_rows,
     length_states,
@@ -137,14 +138,16 @@ def test_recovery_is_counted_where_attempts_are():
         "seconds": 1.0,
     }
     names = {"task": "reach", "kind": "short", "arm": "base", "seed": 0, "curve": []}
-    assert from_summary(summary, **names).recovery == (3, 2)
+    assert CellResult.from_summary(summary, **names).recovery == (3, 2)
     after |= {"reattempted": 2, "recovered": 1}  # what the evaluation itself says comes first
-    assert from_summary(summary, **names).recovery == (2, 1)
-    table = recovery_table(Results([from_summary(summary, **names)], ["base"], ["reach"]))
+    assert CellResult.from_summary(summary, **names).recovery == (2, 1)
+    table = recovery_table(
+        Results([CellResult.from_summary(summary, **names)], ["base"], ["reach"])
+    )
     assert "| reach | `base` | 4 | 2 | 1 | 50.0 [" in table and recovery_table(RESULTS) == ""
     del summary["control_steps"]
     with pytest.raises(ValueError, match="control_steps"):
-        from_summary(summary, **names)
+        CellResult.from_summary(summary, **names)
 
 
 def test_a_table_has_every_arm_and_difference():
@@ -158,16 +161,16 @@ def test_a_table_has_every_arm_and_difference():
 
 
 def test_an_arm_keeps_its_colour_when_others_are_missing():
-    style = styles([f"arm{i}" for i in range(14)])
+    looks = looks_of([f"arm{i}" for i in range(14)])
     assert (
-        len({s["color"] for s in style.values()})
-        == len({s["marker"] for s in style.values()})
+        len({s["color"] for s in looks.values()})
+        == len({s["marker"] for s in looks.values()})
         == 14
     )
-    assert styles(list(ARMS))["wamrl"] == styles([*ARMS, "more"])["wamrl"]
+    assert looks_of(list(ARMS))["wamrl"] == looks_of([*ARMS, "more"])["wamrl"]
 
 
-def text(**changes) -> StudyText:
+def text(**changes) -> ReportText:
     claims = (
         Claim(
             number=5,
@@ -177,7 +180,7 @@ def text(**changes) -> StudyText:
             kinds=("staged",),
         ),
     )
-    base = StudyText(
+    base = ReportText(
         name="made-up",
         arms=ARMS,
         tasks=("reach", "press"),
@@ -191,7 +194,7 @@ def text(**changes) -> StudyText:
 
 def test_the_report_of_a_half_finished_study(tmp_path):
     """One task without any finished arm, one without anything."""
-    write_study(
+    write_files(
         tmp_path,
         [*CELLS, cell(task="press", kind="short", goals=1)],
         text(missing=("press/wamrl/0",)),
@@ -205,30 +208,24 @@ def test_the_report_of_a_half_finished_study(tmp_path):
             assert picture.shape[1] > 700 and picture[..., :3].std() > 0.01
     assert "k = 2" in report and report.count("horizon_") == 1  # a task of one stage has no horizon
     with pytest.raises(ValueError, match="no cell"):
-        write_study(tmp_path, [], text())
+        write_files(tmp_path, [], text())
 
 
 @pytest.mark.parametrize("during", [False, True])
-def test_learning_curves_are_the_evaluations_where_there_are_any(tmp_path, monkeypatch, during):
+def test_learning_curves_are_the_evaluations_where_there_are_any(during):
     """Before and after alone are no curve:
     then exploring success over control steps, as it was logged.
     """
     points = ((0.0, 0.2), (64.0, 0.6), (128.0, 0.8)) if during else ((0.0, 0.2), (128.0, 0.8))
     cells = [c if c.arm == "base" else replace(c, evaluated=points) for c in CELLS]
-    drawn = {}
-
-    def look(figure, axes, path, title):
-        drawn["lines"] = [np.array(line.get_xydata()) for line in axes.lines]
-        drawn["words"] = (axes.get_xlabel(), title)
-
-    monkeypatch.setattr("wamrl.study.plots._finish", look)
-    learning_plot(
-        tmp_path / "l.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS))
-    )
-    x_label, title = drawn["words"]
-    assert len(drawn["lines"]) == 2
+    axes = Figure().add_subplot()
+    draw_learning(axes, Results(cells, list(ARMS), ("reach",)), "reach", looks_of(list(ARMS)))
+    lines = [np.array(line.get_xydata()) for line in axes.lines]
+    x_label = axes.get_xlabel()
+    title = axes.get_title()
+    assert len(lines) == 2
     expected = [[0, 20], [64, 60], [128, 80]] if during else [[0, 30], [250, 50]]
-    for line in drawn["lines"]:
+    for line in lines:
         assert line == pytest.approx(np.array(expected))
     assert ("episodes" in x_label) == during == ("held-out" in title)
     assert ("control steps" in x_label) != during
@@ -274,26 +271,20 @@ def test_a_summary_gives_its_lengths():
     }
     summary = {"arms": {"after": after}, "stages_done": [3], "control_steps": 9, "seconds": 1.0}
     names = {"task": "reach", "kind": "staged", "arm": "base", "seed": 0, "curve": []}
-    assert from_summary(summary, **names).lengths == {}
+    assert CellResult.from_summary(summary, **names).lengths == {}
     summary["lengths"] = {"4": {"success": [0, 1], "starts": [0, 1], "successes": 1, "episodes": 2}}
-    assert from_summary(summary, **names).at_length(4).tolist() == [0, 1]
-    assert from_summary(summary, **names).at_length(3).tolist() == [1]
+    assert CellResult.from_summary(summary, **names).at_length(4).tolist() == [0, 1]
+    assert CellResult.from_summary(summary, **names).at_length(3).tolist() == [1]
 
 
 @pytest.mark.parametrize("evaluated", [False, True])
-def test_the_horizon_is_over_lengths_where_there_are_any(tmp_path, monkeypatch, evaluated):
+def test_the_horizon_is_over_lengths_where_there_are_any(evaluated):
     cells = at_lengths() if evaluated else CELLS
-    drawn = {}
-
-    def look(figure, axes, path, title):
-        drawn["lines"] = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
-        drawn["words"] = axes.get_xlabel(), axes.get_ylabel()
-
-    monkeypatch.setattr("wamrl.study.plots._finish", look)
-    horizon_plot(
-        tmp_path / "h.png", Results(cells, list(ARMS), ("reach",)), "reach", styles(list(ARMS))
-    )
-    lines, (x_label, y_label) = drawn["lines"], drawn["words"]
+    axes = Figure().add_subplot()
+    draw_horizon(axes, Results(cells, list(ARMS), ("reach",)), "reach", looks_of(list(ARMS)))
+    lines = {c.get_label(): c.lines[0].get_xydata() for c in axes.containers}
+    x_label = axes.get_xlabel()
+    y_label = axes.get_ylabel()
     assert ("K" in x_label and "success" in y_label) == evaluated == ("at least" not in y_label)
     if evaluated:
         assert set(lines) == {"base", "wamrl"}, "an arm that has one length only is no curve"
@@ -306,7 +297,7 @@ def test_the_horizon_is_over_lengths_where_there_are_any(tmp_path, monkeypatch, 
 
 def test_the_report_shows_lengths_also_of_a_task_of_one_sub_goal(tmp_path):
     cells = [replace(c, goals=1, lengths={2: c.success[:10]}) for c in CELLS]
-    write_study(tmp_path, cells, text(tasks=("reach",)))
+    write_files(tmp_path, cells, text(tasks=("reach",)))
     report = (tmp_path / "report.md").read_text()
     assert "| arm | K = 1 (trained) | K = 2 | sampler |" in report and "horizon_reach.png" in report
     assert "K = 2: 30 episodes of 3 seeds" in report and "at least k sub-goals" not in report

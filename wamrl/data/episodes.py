@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -25,6 +22,7 @@ from safetensors import SafetensorError
 
 from wamrl.data.recording import EpisodeInfo, InMemory, Recording
 from wamrl.data.rows_file import RowsFile, RowsWriter
+from wamrl.runtime.files import atomic_folder, sha256
 from wamrl.types import Episode
 
 if TYPE_CHECKING:
@@ -117,7 +115,7 @@ def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
             f"{_ADVICE}"
         )
     try:
-        if _file_digest(path / _TENSORS) != index.get("sha256_tensors"):
+        if sha256(path / _TENSORS) != index.get("sha256_tensors"):
             raise ValueError("corrupt: its sha256 is not the recorded one")
         file = RowsFile(path / _TENSORS)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -158,33 +156,13 @@ def load_spec(path: Path) -> dict:
 
 
 def _write(path: Path, index: dict, tables: dict, fill: Callable[[RowsWriter], None]) -> None:
-    """Fill a folder beside `path`, then rename it, so that nobody ever sees half of it."""
-    if path.exists():
-        raise ValueError(f"{path} exists already: delete it or name another folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
-        try:
-            with RowsWriter(draft / _TENSORS, tables) as file:
-                fill(file)
-            index = index | {"sha256_tensors": _file_digest(draft / _TENSORS)}
-            index = index | {"sha256_index": _index_digest(index)}
-            (draft / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-            with open(draft / _INDEX, "rb") as file:
-                os.fsync(file)
-            draft.chmod(0o755)
-            os.rename(draft, path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror or error}; free space or name another folder"
-        ) from error
-
-
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The tables that `fill` writes, and the index with the digests of both."""
+    with atomic_folder(path) as draft:
+        with RowsWriter(draft / _TENSORS, tables) as file:
+            fill(file)
+        index = index | {"sha256_tensors": sha256(draft / _TENSORS)}
+        index = index | {"sha256_index": _index_digest(index)}
+        (draft / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
 
 
 def _index_digest(index: dict) -> str:

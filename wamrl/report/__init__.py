@@ -1,31 +1,23 @@
-"""What a run tells its reader: intervals, `summary.json`,
-a learning curve, imagined-versus-executed videos.
+"""What a run tells its reader: `summary.json`, figures, videos of imagined beside executed frames.
+
+summary  numbers of the evaluated models       curves   the learning curve as numbers
+figures  learning curve, diagnostics, rewards  style    the look of all figures
+video    imagined and executed, side by side
 """
 
-from wamrl.report.figures import diagnostics_figure, rewards_figure
-from wamrl.report.plots import Point, evaluations, learning_curve, run_curves
-from wamrl.report.summary import (
-    Paired,
-    arm,
-    paired_difference,
-    ratio_text,
-    read_summary,
-    recovery,
-    wilson,
-    write_summary,
-)
+from wamrl.report.curves import Point, evaluations, run_curves
+from wamrl.report.figures import diagnostics_figure, learning_curve, rewards_figure
+from wamrl.report.summary import arm, ratio_text, read_summary, recovery, write_summary
 from wamrl.report.video import Film, comparison, read_comparison, side_by_side
 
 __all__ = [
     "Film",
-    "Paired",
     "Point",
     "arm",
     "comparison",
     "diagnostics_figure",
     "evaluations",
     "learning_curve",
-    "paired_difference",
     "ratio_text",
     "read_comparison",
     "read_summary",
@@ -33,6 +25,5 @@ __all__ = [
     "rewards_figure",
     "run_curves",
     "side_by_side",
-    "wilson",
     "write_summary",
 ]

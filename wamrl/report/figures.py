@@ -1,166 +1,232 @@
-"""What the diagnostics found, as pictures: the course of a run,
-and one set of rollouts under several rewards.
-"""
+"""The figures of a run: its learning curve, what was watched in training, rewards compared."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# distinguishable without red-green vision
-WON, LOST, BLUE, GREY = "#009e73", "#d55e00", "#0072b2", "#888888"
+from wamrl.report.curves import Point
+from wamrl.report.style import (
+    BAND,
+    BLUE,
+    GREEN,
+    GUIDE,
+    PER_CENT,
+    PINK,
+    RED,
+    THIN,
+    count_axis,
+    legend_below,
+    saved_figure,
+)
+from wamrl.stats.auc import roc
+from wamrl.stats.paired import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Rows = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
+
+WON = GREEN
+LOST = RED
+DASHES = ((0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)))
+
+
+# --- the learning curve
+
+
+def learning_curve(
+    path: Path,
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    thin: Collection[str] = (),
+    title: str = "",
+    x_label: str = "iteration",
+) -> None:
+    """A PNG of success (%) over x, one line per named curve, with its Wilson 95 % band.
+
+    thin: names of curves that are drawn thin and without a band. Points without episodes are left
+    out. ValueError if nothing is left to draw.
+    """
+    drawn = {name: [p for p in points if p.episodes] for name, points in curves.items()}
+    drawn = {name: points for name, points in drawn.items() if points}
+    if not drawn:
+        raise ValueError(
+            "there is no episode to draw a learning curve of: run at least one iteration"
+        )
+    with saved_figure(path, 7, 4.8) as figure:
+        axes = figure.add_subplot()
+        dashes = cycle(DASHES)
+        for name, points in drawn.items():
+            if name in thin:
+                x, rates, _ = _success(points)
+                axes.plot(x, rates, linestyle=next(dashes), label=name, **THIN)
+            else:
+                _banded(axes, name, points)
+        axes.set(xlabel=x_label, ylabel="success, %", ylim=PER_CENT, title=title)
+        count_axis(axes)
+        figure.legend(title="bands: Wilson 95 %", loc="outside lower center", ncols=2)
+
+
+def _success(points: Sequence[Point]) -> tuple[list[float], list[float], np.ndarray]:
+    """x, success in per cent, and its interval (2, points)."""
+    x = [p.x for p in points]
+    rates = [100 * p.successes / p.episodes for p in points]
+    intervals = [wilson(p.successes, p.episodes) for p in points]
+    return x, rates, 100 * np.array(intervals).T
+
+
+def _banded(axes: Axes, name: str, points: Sequence[Point]) -> None:
+    x, rates, (low, high) = _success(points)
+    (line,) = axes.plot(x, rates, marker="o", label=name)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=BAND, linewidth=0)
+    if len(points) == 1:  # a band of no width cannot be seen
+        axes.vlines(x, low, high, color=line.get_color(), alpha=0.5)
+
+
+# --- the diagnostics of a run
 
 
 def diagnostics_figure(
     path: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     scores: Mapping[str, np.ndarray],
     success: np.ndarray,
     *,
     title: str = "",
 ) -> None:
-    """A PNG of the online loop so far.
+    """A PNG of what the diagnostics found in the online iterations so far.
 
-    rows: lines of metrics.jsonl (others than the diagnosed iterations are left out); scores:
-    episode scores (n,) of the last iteration per reward, with success bool (n,). ValueError if no
-    iteration was diagnosed.
+    rows: lines of metrics.jsonl, of which those of diagnosed iterations are drawn. scores: episode
+    scores (n,) of the last iteration per reward, with success bool (n,). ValueError if no iteration
+    was diagnosed.
     """
     rows = [r for r in rows if r.get("diag/mean/reconstruction") is not None]
     if not rows:
         raise ValueError(
             "no iteration was diagnosed: run at least one with train.diagnostics.enabled"
         )
-    figure = _figure((15.5, 7.2))
-    panels = figure.subplots(2, 4).ravel()
-    _auc(panels[0], rows)
-    _hack(panels[1], rows)
-    pair = {"executed": "C0", "imagined": "C1"}
-    _lines(
-        panels[2],
-        rows,
-        {f"diag/motion/{k}": (k, c) for k, c in pair.items()},
-        "motion energy (MSE to last frame)",
-    )
-    _lines(
-        panels[3],
-        rows,
-        {f"diag/sharpness/{k}": (k, c) for k, c in pair.items()},
-        "sharpness (Laplacian variance)",
-    )
-    _lines(
-        panels[4], rows, _family(rows, "world/copy_ratio/", "+"), "imagination error / copy error"
-    )
-    panels[4].axhline(1, color=GREY, linewidth=1, linestyle=":")
-    _lines(panels[5], rows, _family(rows, "diag/drift/"), "feature drift |z - z₀|² / var₀")
-    for axes in panels[:6]:
-        axes.set_xlabel("iteration")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in panels[2:6]:
-        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    for axes, name in zip(panels[6:], ("reconstruction", "gain"), strict=True):
-        histogram(axes, scores.get(name, np.zeros(0)), success, f"{name}, last iteration")
-    figure.suptitle(title)
-    _save(figure, path)
+    with saved_figure(path, 9.5, 14.5) as figure:
+        panels = iter(figure.subplots(4, 2).ravel())
+        _auc_panel(next(panels), rows)
+        _gaming_panel(next(panels), rows)
+        both = {"executed": BLUE, "imagined": RED}
+        units = {"motion": "MSE to the last frame", "sharpness": "variance of the Laplacian"}
+        for name, unit in units.items():
+            curves = {f"diag/{name}/{part}": (part, colour) for part, colour in both.items()}
+            _lines_panel(next(panels), rows, curves, f"{name} of the frames", unit)
+        axes = next(panels)
+        axes.axhline(1, **GUIDE)
+        curves = _family(rows, "world/copy_ratio/", "+")
+        _lines_panel(axes, rows, curves, "error of the imagination", "error / error of a copy")
+        curves = _family(rows, "diag/drift/")
+        _lines_panel(next(panels), rows, curves, "drift of the features", "|z - z₀|² / var₀")
+        for name in ("reconstruction", "gain"):
+            axes = next(panels)
+            histogram(axes, scores.get(name, np.zeros(0)), success, f"{name}, last iteration")
+        figure.suptitle(title)
 
 
-def _lines(axes, rows: Sequence[Mapping], curves: dict[str, tuple[str, str]], title: str) -> None:
-    """One line per metric: key -> (label, colour); an iteration without the number leaves a gap."""
-    x = [r["step"] for r in rows]
+def _series(rows: Rows, key: str) -> list[float]:
+    """NaN, which leaves a gap, in iterations without the number."""
+    return [math.nan if r.get(key) is None else float(r[key]) for r in rows]
+
+
+def _lines_panel(
+    axes: Axes, rows: Rows, curves: Mapping[str, tuple[str, str | None]], title: str, unit: str
+) -> None:
+    """One line per metric, from zero up: key -> (label, colour or None for the next one)."""
+    x = _series(rows, "step")
     for key, (label, colour) in curves.items():
-        axes.plot(
-            x,
-            [_number(r.get(key)) for r in rows],
-            marker="o",
-            markersize=3.5,
-            label=label,
-            color=colour,
-        )
-    _dress(axes, title)
-    if curves:
-        axes.legend(frameon=False, fontsize=8)
+        axes.plot(x, _series(rows, key), marker="o", label=label, color=colour)
+    axes.set(title=title, xlabel="iteration", ylabel=unit)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    count_axis(axes)
+    legend_below(axes, columns=4)
 
 
-def _auc(axes, rows: Sequence[Mapping]) -> None:
-    for name, colour, shift in (("reconstruction", BLUE, -0.05), ("gain", "#cc79a7", 0.05)):
-        x = [r["step"] + shift for r in rows]
-        for window, style in (("", "-"), ("_early", "--")):
-            y = [_number(r.get(f"diag/auc{window}/{name}")) for r in rows]
-            label = name + (" (early chunks)" if window else "")
-            axes.plot(
-                x, y, style, marker="" if window else "o", markersize=3.5, color=colour, label=label
-            )
-        low, high = (
-            [_number(r.get(f"diag/auc_{end}/{name}")) for r in rows] for end in ("low", "high")
-        )
+def _family(rows: Rows, prefix: str, sign: str = "") -> dict[str, tuple[str, None]]:
+    """All metrics whose names begin so, for `_lines_panel`; the rest of the name is the label."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix))
+    return {key: (sign + key.removeprefix(prefix), None) for key in keys}
+
+
+def _auc_panel(axes: Axes, rows: Rows) -> None:
+    steps = np.array(_series(rows, "step"))
+    for name, colour, shift in (("reconstruction", BLUE, -0.06), ("gain", PINK, 0.06)):
+        x = steps + shift
+        whole = _series(rows, f"diag/auc/{name}")
+        early = _series(rows, f"diag/auc_early/{name}")
+        low = _series(rows, f"diag/auc_low/{name}")
+        high = _series(rows, f"diag/auc_high/{name}")
+        axes.plot(x, whole, marker="o", color=colour, label=name)
+        axes.plot(x, early, "--", color=colour, label=f"{name} (early chunks)")
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=3)
-    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
-    _dress(axes, "AUC for success, bars: 95 %")
-    axes.set(ylim=(0, 1.22), yticks=[0, 0.25, 0.5, 0.75, 1])
-    axes.legend(frameon=False, fontsize=7, loc="upper center", ncols=2, handlelength=3)
+    axes.axhline(0.5, **GUIDE)
+    axes.set(title="does the reward tell success from failure?", xlabel="iteration")
+    axes.set(ylabel="AUC, bars: 95 %", ylim=(0, 1.02))
+    count_axis(axes)
+    legend_below(axes)
 
 
-def _hack(axes, rows: Sequence[Mapping]) -> None:
+def _gaming_panel(axes: Axes, rows: Rows) -> None:
     """Reconstruction (left) against success (right), iterations with an alarm marked."""
-    x = [r["step"] for r in rows]
-    (left,) = axes.plot(
-        x,
-        [_number(r.get("diag/mean/reconstruction")) for r in rows],
-        marker="o",
-        color=BLUE,
-        ms=3.5,
+    x = _series(rows, "step")
+    axes.plot(
+        x, _series(rows, "diag/mean/reconstruction"), marker="o", color=BLUE, label="reconstruction"
     )
-    other = axes.twinx()
     fresh = "rollout/success_fresh"
-    kind = fresh if any(r.get(fresh) is not None for r in rows) else "rollout/success"
-    (right,) = other.plot(
-        x, [100 * _number(r.get(kind)) for r in rows], marker="s", color=WON, ms=3.5
-    )
-    other.set_ylim(0, 100)
-    lines = [left, right]
-    names = ["reconstruction (left)", "success, % (right)"]
-    for i, r in enumerate(r for r in rows if r.get("diag/alarm")):
-        mark = axes.axvline(r["step"], color="red", alpha=0.5)
-        if i == 0:
-            lines.append(mark)
-            names.append("alarm")
-    _dress(axes, "is the reward being gamed?")
-    other.spines["top"].set_visible(False)
-    axes.legend(lines, names, frameon=False, fontsize=8)
+    key = fresh if any(r.get(fresh) is not None for r in rows) else "rollout/success"
+    other = axes.twinx()
+    success = 100 * np.array(_series(rows, key))
+    (right,) = other.plot(x, success, marker="s", color=WON)
+    other.spines["right"].set_visible(True)
+    other.grid(False)
+    other.set(ylim=PER_CENT, ylabel="success, %")
+    alarms = [r["step"] for r in rows if r.get("diag/alarm")]
+    for i, step in enumerate(alarms):
+        axes.axvline(step, color="red", alpha=0.5, label="" if i else "alarm")
+    axes.set(title="is the reward being gamed?", xlabel="iteration")
+    axes.set(ylabel="mean reconstruction (raw reward)")
+    count_axis(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    legend_below(axes, columns=3, handles=[*handles, right], labels=[*labels, "success (right)"])
 
 
-def _family(rows: Sequence[Mapping], prefix: str, sign: str = "") -> dict[str, tuple[str, str]]:
-    names = [k for k in dict.fromkeys(k for r in rows for k in r) if k.startswith(prefix)]
-    return {k: (sign + k.removeprefix(prefix), f"C{i}") for i, k in enumerate(names)}
+def histogram(axes: Axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
+    """Episode scores by outcome, each as a share of its outcome.
 
-
-def histogram(axes, score: np.ndarray, success: np.ndarray, title: str) -> None:
-    """Episode scores by outcome, each as a share of its outcome;
-    the outer 1 % are drawn at the edge.
+    score: (E,); success: bool (E,). What lies outside the middle 98 % is drawn at the edge.
     """
-    _dress(axes, title)
+    axes.set_title(title)
     if not len(score):
         axes.text(0.5, 0.5, "no scored episode", ha="center", transform=axes.transAxes)
         return
     low, high = np.quantile(score, [0.01, 0.99])
-    edges = np.linspace(low, high, 21) if high > low else np.linspace(low - 0.5, low + 0.5, 21)
-    for part, colour, name in (
-        (score[success], WON, "success"),
-        (score[~success], LOST, "failure"),
+    if low == high:
+        low -= 0.5
+        high += 0.5
+    edges = np.linspace(low, high, 21)
+    for name, part, colour in (
+        ("success", score[success], WON),
+        ("failure", score[~success], LOST),
     ):
         if len(part):
             share = np.full(len(part), 100 / len(part))
-            inside = np.clip(part, edges[0], edges[-1])
-            axes.hist(
-                inside, edges, weights=share, color=colour, alpha=0.5, label=f"{name} ({len(part)})"
-            )
+            look = {"color": colour, "alpha": 0.5, "label": f"{name} ({len(part)})"}
+            axes.hist(np.clip(part, low, high), edges, weights=share, **look)
     axes.set(xlabel="mean raw reward of an episode", ylabel="episodes, %")
     axes.ticklabel_format(axis="x", scilimits=(-2, 3))
     axes.xaxis.get_major_locator().set_params(nbins=5)
-    axes.legend(frameon=False, fontsize=8)
+    legend_below(axes)
+
+
+# --- rewards compared
 
 
 def rewards_figure(
@@ -173,66 +239,25 @@ def rewards_figure(
 ) -> None:
     """A PNG: per reward (row) the histograms of its variants by outcome, and their ROC curves.
 
-    scores: (reward, variant) -> episode scores (E,), NaN where an episode has none; aucs: the same
-    keys, for the legend; success: bool (E,).
+    scores: (reward, variant) -> episode scores (E,), NaN where an episode has none. aucs: the same
+    keys, for the legend. success: bool (E,).
     """
-    names, variants = (list(dict.fromkeys(key[i] for key in scores)) for i in (0, 1))
-    figure = _figure((3.7 * (len(variants) + 1), 0.5 + 3.1 * len(names)))
-    for row, name in zip(
-        figure.subplots(len(names), len(variants) + 1, squeeze=False), names, strict=True
-    ):
-        for i, (axes, variant) in enumerate(zip(row[:-1], variants, strict=True)):
-            score = scores[name, variant]
-            known = ~np.isnan(score)
-            histogram(axes, score[known], success[known], f"{name}: {variant}")
-            if 0 < success[known].sum() < known.sum():
-                false, true = roc(score[known], success[known])
-                label = f"{variant}: {aucs[name, variant]:.2f}"
-                row[-1].plot(false, true, color=f"C{i}", label=label, linewidth=1.5)
-        row[-1].plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        _dress(row[-1], f"{name}: ROC")
-        row[-1].set(xlabel="failures above the threshold", ylabel="successes above", aspect="equal")
-        if row[-1].get_legend_handles_labels()[0]:
-            row[-1].legend(
-                title="AUC", framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right"
-            )
-    figure.suptitle(title)
-    _save(figure, path)
-
-
-def roc(score: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates from (0, 0) to (1, 1),
-    one point per distinct score; the area is the AUC.
-    """
-    values, index = np.unique(-np.asarray(score, float), return_inverse=True)
-    counts = [
-        np.bincount(index[part], minlength=len(values)).cumsum() for part in (~success, success)
-    ]
-    false, true = (np.concatenate([[0], c / c[-1]]) for c in counts)
-    return false, true
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _figure(size: tuple[float, float]):
-    # slow to import, and needs no display
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _dress(axes, title: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure, path: Path) -> None:
-    draft = Path(path).with_suffix(".tmp")
-    figure.savefig(draft, format="png")
-    draft.replace(path)
+    names = list(dict.fromkeys(name for name, _ in scores))
+    variants = list(dict.fromkeys(variant for _, variant in scores))
+    columns = len(variants) + 1
+    with saved_figure(path, 3.5 * columns, 0.5 + 3.6 * len(names)) as figure:
+        panels = figure.subplots(len(names), columns, squeeze=False)
+        for row, name in zip(panels, names, strict=True):
+            curves = row[-1]
+            for axes, variant in zip(row[:-1], variants, strict=True):
+                score = scores[name, variant]
+                known = ~np.isnan(score)
+                histogram(axes, score[known], success[known], f"{name}: {variant}")
+                if 0 < success[known].sum() < known.sum():
+                    false, true = roc(score[known], success[known])
+                    curves.plot(false, true, label=f"{variant}: {aucs[name, variant]:.2f}")
+            curves.plot([0, 1], [0, 1], **GUIDE)
+            curves.set(xlabel="share of failures above", ylabel="share of successes above")
+            curves.set(title=f"{name}: ROC", aspect="equal")
+            legend_below(curves, columns=2, title="AUC")
+        figure.suptitle(title)

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wamrl.runtime.files import atomic_file
+
 # pixels; smaller views are enlarged by whole factors, so that single pixels stay visible
 _MIN_SIDE = 256
-_BAR, _GAP = 28, 8  # pixels; height of a line of text, space between pictures
-_PAPER, _INK = 18, 235  # grey levels
+_BAR = 28  # pixels, height of a line of text
+_GAP = 8  # pixels between pictures
+_PAPER = 18  # grey level
+_INK = 235  # grey level
 _ROWS = ("executed", "imagined")  # of a comparison
 
 
@@ -33,12 +37,12 @@ class Film:
         if shape != other or len(shape) != 5 or not 0 < shape[0] == len(self.steps):
             raise ValueError(
                 f"a film of {shape} executed and {other} imagined frames at {len(self.steps)} "
-                "steps "
-                "is not possible: give (F, V, H, W, 3) twice and F > 0 steps"
+                "steps is not possible: give (F, V, H, W, 3) twice and F > 0 steps"
             )
 
     @property
     def outcome(self) -> str:
+        """As captions say it: success or failure."""
         return "success" if self.success else "failure"
 
 
@@ -52,25 +56,20 @@ def side_by_side(
     real: np.ndarray | None = None,
     fps: int = 4,
 ) -> None:
-    """Write a video: imagined at the left, executed at the right,
-    one row per view, text above and below.
+    """Write a video: imagined at the left, executed at the right, one row per view.
 
-    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4"; outcome: shown on
-    every frame, e.g. "success". real: bool (F,), False where there is no executed frame (beyond the
-    episode's end): that half is greyed. ValueError if shapes do not fit.
+    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4", shown below it.
+    outcome: shown on every frame, e.g. "success". real: bool (F,), False where there is no executed
+    frame (beyond the episode's end): that half is greyed. ValueError if shapes do not fit.
     """
     executed = np.asarray(executed)
     imagined = np.asarray(imagined)
     frames = len(executed)
-    if (
-        executed.shape != imagined.shape
-        or executed.ndim != 5
-        or not frames
-        or executed.shape[-1] != 3
-    ):
+    possible = executed.ndim == 5 and frames > 0 and executed.shape[-1] == 3
+    if executed.shape != imagined.shape or not possible:
         raise ValueError(
-            f"frames are {executed.shape} and {imagined.shape}: two equal (F, V, H, W, 3) are "
-            "needed"
+            f"frames are {executed.shape} and {imagined.shape}: "
+            "two equal (F, V, H, W, 3) are needed"
         )
     if executed.dtype != np.uint8 or imagined.dtype != np.uint8:
         raise ValueError(f"frames are {executed.dtype} and {imagined.dtype}: uint8 is needed")
@@ -80,23 +79,21 @@ def side_by_side(
         raise ValueError(
             f"{len(captions)} captions and {len(real)} marks for {frames} frames: give one each"
         )
-    pictures = [
-        compose(left, right if there else right // 4 + 40, captions[i], outcome)
-        for i, (left, right, there) in enumerate(zip(imagined, executed, real, strict=True))
-    ]
+    pictures = []
+    for i in range(frames):
+        right = executed[i] if real[i] else executed[i] // 4 + 40
+        pictures.append(compose(imagined[i], right, captions[i], outcome))
     _encode(Path(path), pictures, fps)
 
 
 def compose(imagined: np.ndarray, executed: np.ndarray, caption: str, outcome: str) -> np.ndarray:
     """One picture of the video, uint8 (h, w, 3) with even h and w, from two (V, H, W, 3)."""
-    columns = [
-        _column(name, views) for name, views in (("imagined", imagined), ("executed", executed))
-    ]
-    gap = np.full((columns[0].shape[0], _GAP, 3), _PAPER, np.uint8)
-    body = np.concatenate([gap, columns[0], gap, columns[1], gap], axis=1)
-    footer = text_image(
-        "   ".join(t for t in (caption, outcome) if t), body.shape[1], _tint(outcome)
-    )
+    left = _column("imagined", imagined)
+    right = _column("executed", executed)
+    gap = np.full((len(left), _GAP, 3), _PAPER, np.uint8)
+    body = np.concatenate([gap, left, gap, right, gap], axis=1)
+    words = "   ".join(text for text in (caption, outcome) if text)
+    footer = text_image(words, body.shape[1], _tint(outcome))
     return _even(np.concatenate([body, footer]))
 
 
@@ -172,8 +169,10 @@ def compose_films(films: dict[str, Film], i: int, factor: int = 0) -> np.ndarray
         pieces.append(text_image(footer, width, tint if over else (_INK,) * 3))
         columns.append(np.concatenate(pieces))
     gap = np.full((columns[0].shape[0], _GAP, 3), _PAPER, np.uint8)
-    body = np.concatenate([gap, *(part for column in columns for part in (column, gap))], axis=1)
-    return _even(body)
+    pieces = [gap]
+    for column in columns:
+        pieces += [column, gap]
+    return _even(np.concatenate(pieces, axis=1))
 
 
 def panel(views: np.ndarray, factor: int = 0) -> np.ndarray:
@@ -196,16 +195,16 @@ def _column(title: str, views: np.ndarray) -> np.ndarray:
     factor = _factor(views.shape[1:3])
     large = views.repeat(factor, axis=1).repeat(factor, axis=2)
     gap = np.full((_GAP, large.shape[2], 3), _PAPER, np.uint8)
-    return np.concatenate(
-        [text_image(title, large.shape[2], (_INK,) * 3), *(p for v in large for p in (v, gap))]
-    )
+    pieces = [text_image(title, large.shape[2], (_INK,) * 3)]
+    for view in large:
+        pieces += [view, gap]
+    return np.concatenate(pieces)
 
 
 def _tint(outcome: str) -> tuple[int, int, int]:
     """Green for success, red for failure, else plain."""
-    return {"success": (110, 220, 120), "failure": (255, 120, 110)}.get(
-        outcome.split(" ")[0], (_INK,) * 3
-    )
+    tints = {"success": (110, 220, 120), "failure": (255, 120, 110)}
+    return tints.get(outcome.split(" ")[0], (_INK,) * 3)
 
 
 @lru_cache(maxsize=512)
@@ -232,8 +231,7 @@ def text_image(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarra
 def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "") -> None:
     import av  # slow to import
 
-    draft = path.with_suffix(".tmp")
-    with av.open(str(draft), "w", format="mp4") as container:
+    with atomic_file(path) as draft, av.open(str(draft), "w", format="mp4") as container:
         container.metadata["comment"] = comment
         stream = container.add_stream(
             "libx264", rate=fps, options={"crf": "18", "preset": "veryfast"}
@@ -243,4 +241,3 @@ def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "")
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    draft.replace(path)

@@ -46,7 +46,8 @@ class SimilarityConfig(ABC):
 @dataclass(frozen=True, kw_only=True)
 class RewardInputs:
     """The frames of M chunks that a reward looks at, and how each chunk ended.
-    Misaligned frames are refused.
+
+    AssertionError where imagined and executed frames are not of the same control steps.
     """
 
     imagined: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
@@ -58,18 +59,13 @@ class RewardInputs:
     imagined_offsets: tuple[int, ...]  # F control steps that the imagined frames are meant for
     executed_steps: Tensor  # int64 (M,) control steps really executed
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         m, f = self.verifiable.shape
-        assert self.imagined.shape == self.executed.shape, (
-            self.imagined.shape,
-            self.executed.shape,
-        )
-        assert self.executed.shape[:2] == (m, f), (self.executed.shape, self.verifiable.shape)
-        assert self.last.shape == (m, *self.executed.shape[2:]), (
-            self.last.shape,
-            self.executed.shape,
-        )
-        assert self.success.shape == (m,) and self.executed_steps.shape == (m,), (
+        shape = self.executed.shape
+        assert self.imagined.shape == shape, (self.imagined.shape, shape)
+        assert shape[:2] == (m, f), (shape, self.verifiable.shape)
+        assert self.last.shape == (m, *shape[2:]), (self.last.shape, shape)
+        assert self.success.shape == self.executed_steps.shape == (m,), (
             "one success and step count per chunk"
         )
         assert len(self.offsets) == f, f"{f} frames at the offsets {self.offsets}"
@@ -87,16 +83,13 @@ class RewardInputs:
 def reconstruction(
     similarity: Similarity, a: Tensor, b: Tensor, last: Tensor, verifiable: Tensor
 ) -> Tensor:
-    """-mean distance over verifiable frames, float32 (M,);
-    0 where none is (such chunks carry no information).
+    """-mean distance over verifiable frames, float32 (M,).
 
+    0 where none is: such chunks carry no information.
     a, b: (M, F, V, H, W, 3) in [0, 1]. last: (M, V, H, W, 3). verifiable: bool (M, F).
     """
-    assert a.shape == b.shape and verifiable.shape == a.shape[:2], (
-        a.shape,
-        b.shape,
-        verifiable.shape,
-    )
+    assert a.shape == b.shape, (a.shape, b.shape)
+    assert verifiable.shape == a.shape[:2], (verifiable.shape, a.shape)
     assert last.shape == (len(a), *a.shape[2:]), (last.shape, a.shape)
     distance = similarity.distance(a.float(), b.float(), last.float())
     return -(distance * verifiable).sum(1) / verifiable.sum(1).clamp(min=1)
@@ -111,9 +104,7 @@ def resized(images: Tensor, hw: tuple[int, int]) -> Tensor:
 
 
 class RunningNorm(nn.Module):
-    """Mean and variance over all values seen so far
-    (Chan's parallel update), saved with the run.
-    """
+    """Mean and variance over all values seen (Chan's parallel update), saved with the run."""
 
     def __init__(self):
         super().__init__()
@@ -133,6 +124,7 @@ class RunningNorm(nn.Module):
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, float32, on the device of x."""
         there = x.double().to(self.mean.device)
         return ((there - self.mean) / self.std).float().to(x.device)
 

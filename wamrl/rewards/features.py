@@ -1,11 +1,10 @@
-"""Distances in the features of pretrained vision models:
-DINOv2 (images) and V-JEPA2 (video), through `transformers`.
+"""Distances in the features of pretrained vision models: DINOv2 (images), V-JEPA2 (video).
 
 distance = mean over views and patches of 1 - cos(p, q), in [0, 2]; p, q the patch tokens of the
 last layer, after its layer norm, at the same place. 1 - cos is computed as |p/|p| - q/|q||^2 / 2,
 which is exactly 0 for equal tokens and never negative. Patches rather than the class token, because
-a robot's task is decided by where things are.
-(The paper names neither the tokens nor the distance.)
+a robot's task is decided by where things are. (The paper names neither the tokens nor the
+distance.) The models come through `transformers`.
 
 Per frame: DINOv2 sees each frame alone. V-JEPA2 sees a clip of one tubelet (2 frames) per frame f,
 (last, frame_f), so its tokens hold the motion from the real present to that frame, and frame f is
@@ -46,15 +45,16 @@ class DINOv2Config(SimilarityConfig):
 
     @property
     def name(self) -> str:
+        """For tables."""
         return "dinov2-random" if self.weights is None else "dinov2"
 
     def build(self) -> FeatureDistance:
-        from_transformers = _transformers()
-        cls = from_transformers.Dinov2Model
+        """ValueError where transformers or the weights are missing."""
+        transformers = _transformers()
+        cls = transformers.Dinov2Model
         if self.weights is None:
-            net = _random(
-                cls, from_transformers.Dinov2Config(image_size=self.size, **RANDOM), self.seed
-            )
+            config = transformers.Dinov2Config(image_size=self.size, **RANDOM)
+            net = _random(cls, config, self.seed)
         else:
             net = _pretrained(cls, self.weights, required="")
         return FeatureDistance(net, _dinov2_tokens, self.size, self.batch)
@@ -72,11 +72,13 @@ class VJEPA2Config(SimilarityConfig):
 
     @property
     def name(self) -> str:
+        """For tables."""
         return "vjepa2-random" if self.weights is None else "vjepa2"
 
     def build(self) -> FeatureDistance:
-        from_transformers = _transformers()
-        cls = from_transformers.VJEPA2Model
+        """ValueError where transformers or the weights are missing."""
+        transformers = _transformers()
+        cls = transformers.VJEPA2Model
         if self.weights is None:
             # The predictor is never run.
             predictor = {
@@ -84,7 +86,7 @@ class VJEPA2Config(SimilarityConfig):
                 "pred_num_attention_heads": 2,
                 "pred_num_hidden_layers": 1,
             }
-            config = from_transformers.VJEPA2Config(crop_size=self.size, **RANDOM, **predictor)
+            config = transformers.VJEPA2Config(crop_size=self.size, **RANDOM, **predictor)
             net = _random(cls, config, self.seed)
         else:
             # The rotary positions are counted on the grid of `crop_size`; they are not weights.
@@ -93,8 +95,9 @@ class VJEPA2Config(SimilarityConfig):
 
 
 class FeatureDistance(Similarity):
-    """Mean cosine distance of patch tokens; the network is frozen,
-    in eval mode and float32, on the frames' device.
+    """Mean cosine distance of patch tokens.
+
+    The network is frozen, in eval mode and float32, on the device of the frames.
     """
 
     def __init__(
@@ -108,8 +111,8 @@ class FeatureDistance(Similarity):
         patch = net.config.patch_size
         if size < patch or size % patch:
             raise ValueError(
-                f"size={size} px does not divide into patches of {patch}: choose a multiple of "
-                f"{patch}"
+                f"size={size} px does not divide into patches of {patch}: "
+                f"choose a multiple of {patch}"
             )
         if batch < 1:
             raise ValueError(f"batch={batch} is not possible: choose at least 1")
@@ -120,21 +123,27 @@ class FeatureDistance(Similarity):
 
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
+        """(B, F), over views and patches; `batch` images at a time."""
         self.net.to(a.device)
         before = last[:, None].expand_as(a)
-        rows = [x.flatten(0, 2).split(self.batch) for x in (a, b, before)]
+        batches = [x.flatten(0, 2).split(self.batch) for x in (a, b, before)]
+        found = []
         with torch.autocast(a.device.type, enabled=False):
-            per_image = torch.cat([self._compare(*parts) for parts in zip(*rows, strict=True)])
+            for parts in zip(*batches, strict=True):
+                found.append(self._compare(*parts))
+        per_image = torch.cat(found)
         return per_image.unflatten(0, a.shape[:3]).mean(2)
 
     def _compare(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
         """(N, H, W, 3) thrice -> (N,)."""
-        a, b, last = (self._prepare(x) for x in (a, b, last))
-        p, q = (F.normalize(self.tokens(self.net, x, last), dim=-1) for x in (a, b))
+        last = self._prepare(last)
+        p = F.normalize(self.tokens(self.net, self._prepare(a), last), dim=-1)
+        q = F.normalize(self.tokens(self.net, self._prepare(b), last), dim=-1)
         return (p - q).square().sum(-1).mean(1) / 2
 
     def _prepare(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in (MEAN, STD))
+        mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+        std = torch.tensor(STD, device=images.device).view(3, 1, 1)
         return (resized(images, (self.size, self.size)) - mean) / std
 
 
@@ -165,7 +174,8 @@ def _random(cls: type[nn.Module], config, seed: int) -> nn.Module:
 
 
 def _knock() -> None:
-    """OSError within seconds if the hub cannot be reached:
+    """OSError within seconds if the hub cannot be reached.
+
     transformers would retry for half a minute, aloud.
     """
     from urllib.request import Request, urlopen
@@ -179,49 +189,51 @@ def _knock() -> None:
 
 def _pretrained(cls: type[nn.Module], weights: str, required: str, **changes) -> nn.Module:
     """Safetensors from a local folder, else the local cache, else the hub.
-    `required`: prefix of the weights needed.
+
+    required: the prefix of the weights that must be there. changes: to the configuration.
     """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    kind = cls.config_class.model_type
     advice = (
-        f"give a local folder with config.json and model.safetensors of a {cls.__name__} as "
-        "weights="
+        f"give a local folder with config.json and model.safetensors of a {cls.__name__} "
+        "as weights="
     )
     folder = Path(weights).is_dir()
+    failure = None
     for local in (True,) if folder else (True, False):
         try:
             if not local:
                 _knock()
-            found = cls.config_class.get_config_dict(weights, local_files_only=local)[0].get(
-                "model_type"
-            )
-            if found != kind:
-                raise ValueError(
-                    f"model_type in config.json: {found!r}, not {kind!r}"
-                    if found
-                    else "no config.json"
-                )
-            net, info = cls.from_pretrained(
-                weights,
-                local_files_only=local,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **changes,
-            )
+            net, info = _load(cls, weights, local, changes)
             break
         except (OSError, RuntimeError, ValueError, SafetensorError, StrictDataclassError) as error:
             failure = error
     else:
-        where = (
-            "cannot be loaded from that folder"
-            if folder
-            else "is not in the local cache and the hub gives nothing"
-        )
+        where = "is not in the local cache and the hub gives nothing"
+        if folder:
+            where = "cannot be loaded from that folder"
         reason = str(failure).split("\n")[0].rstrip(". ")
         raise ValueError(f"{weights} {where} ({reason}): {advice}") from failure
     if missing := [key for key in info["missing_keys"] if key.startswith(required)]:
         raise ValueError(f"{weights} lacks {len(missing)} weights such as {min(missing)}: {advice}")
     return net.eval().requires_grad_(False)
+
+
+def _load(cls: type[nn.Module], weights: str, local: bool, changes: dict) -> tuple[nn.Module, dict]:
+    """The network, and what transformers tells about its loading."""
+    kind = cls.config_class.model_type
+    config, _ = cls.config_class.get_config_dict(weights, local_files_only=local)
+    found = config.get("model_type")
+    if not found:
+        raise ValueError("no config.json")
+    if found != kind:
+        raise ValueError(f"model_type in config.json: {found!r}, not {kind!r}")
+    return cls.from_pretrained(
+        weights,
+        local_files_only=local,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+        **changes,
+    )

@@ -1,5 +1,4 @@
-"""Optical-flow MSE: did things move as imagined?
-One of the paper's four similarities.
+"""Optical-flow MSE: did things move as imagined? One of the paper's four similarities.
 
 distance = mean over views and pixels of |flow(last -> a_f) - flow(last -> b_f)|^2, flow in units of
 the image's width, so that it does not depend on the resolution. Both flows start from the same real
@@ -33,8 +32,9 @@ MIN_SIZE = 128  # px; RAFT's minimum, and where DIS at last sees motions of smal
 
 @dataclass(frozen=True, kw_only=True)
 class OpticalFlowConfig(SimilarityConfig):
-    """Flow MSE; `dis` needs `pip install 'wamrl[rewards]'`,
-    `raft` a torchvision that fits your torch.
+    """Flow MSE.
+
+    `dis` needs `pip install 'wamrl[rewards]'`, `raft` a torchvision that fits your torch.
     """
 
     backend: Literal["dis", "raft"] = "dis"
@@ -46,9 +46,11 @@ class OpticalFlowConfig(SimilarityConfig):
 
     @property
     def name(self) -> str:
+        """For tables: the estimator is named where it is not the default."""
         return "flow" if self.backend == "dis" else "flow-raft"
 
     def build(self) -> OpticalFlow:
+        """ValueError for sizes that are not possible, and where the estimator is missing."""
         if self.size < MIN_SIZE:
             raise ValueError(
                 f"optical flow at size={self.size} px is not possible: choose at least {MIN_SIZE}"
@@ -74,15 +76,19 @@ class OpticalFlow(Similarity):
 
     @torch.no_grad()
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
-        before = self.prepare(last)[:, None].expand(-1, a.shape[1], -1, -1, -1, -1).flatten(0, 2)
-        flows = [
-            self.estimate(before, self.prepare(x).flatten(0, 2)) / before.shape[-1] for x in (a, b)
-        ]
-        return (flows[0] - flows[1]).square().sum(1).mean((1, 2)).unflatten(0, a.shape[:3]).mean(2)
+        """(B, F), over views and pixels, of the flows from `last` to a and to b."""
+        n = a.shape[1]
+        before = self.prepare(last)[:, None].expand(-1, n, -1, -1, -1, -1).flatten(0, 2)
+        flow_a = self.estimate(before, self.prepare(a).flatten(0, 2))
+        flow_b = self.estimate(before, self.prepare(b).flatten(0, 2))
+        width = before.shape[-1]
+        per_image = (flow_a / width - flow_b / width).square().sum(1).mean((1, 2))
+        return per_image.unflatten(0, a.shape[:3]).mean(2)
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """(..., H, W, 3) -> (..., 3, h, w): shorter side `size`,
-        both sides multiples of 8 (RAFT's stride).
+        """(..., H, W, 3) -> (..., 3, h, w): the shorter side is `size`.
+
+        Both sides are multiples of 8, RAFT's stride.
         """
         h, w = frames.shape[-3:-1]
         scale = self.size / min(h, w)
@@ -100,13 +106,8 @@ def _dis() -> Estimator:
     weights = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601 luma, as OpenCV's RGB2GRAY
 
     def grey(images: Tensor) -> np.ndarray:
-        return (
-            torch.einsum("nchw,c->nhw", images.cpu() * 255, weights)
-            .round()
-            .clamp(0, 255)
-            .byte()
-            .numpy()
-        )
+        luma = torch.einsum("nchw,c->nhw", images.cpu() * 255, weights)
+        return luma.round().clamp(0, 255).byte().numpy()
 
     def still(x: np.ndarray) -> np.ndarray:
         # what DIS returns too, in no time: copies are scored often
@@ -128,8 +129,7 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
         # RuntimeError: a torchvision built for another torch
         raise ValueError(
             f"backend='raft' needs a torchvision that loads beside torch {torch.__version__}: "
-            "install the one for it, "
-            "or choose backend='dis'"
+            "install the one for it, or choose backend='dis'"
         ) from error
     builder, hub = {
         "small": (tv.raft_small, tv.Raft_Small_Weights.DEFAULT),
@@ -142,18 +142,19 @@ def _raft(cfg: OpticalFlowConfig) -> Estimator:
             net = builder(weights=hub, progress=False)
         except OSError as error:  # URLError is one
             raise ValueError(
-                f"RAFT's weights could not be downloaded: get {hub.url} elsewhere and give the "
-                "file as weights="
+                f"RAFT's weights could not be downloaded: get {hub.url} elsewhere "
+                "and give the file as weights="
             ) from error
     net = net.eval().requires_grad_(False).float()
 
     def estimate(first: Tensor, second: Tensor) -> Tensor:
         net.to(first.device)
+        firsts = (first * 2 - 1).split(cfg.batch)
+        seconds = (second * 2 - 1).split(cfg.batch)
         with torch.autocast(first.device.type, enabled=False):
-            pairs = zip(
-                (first * 2 - 1).split(cfg.batch), (second * 2 - 1).split(cfg.batch), strict=True
-            )
-            return torch.cat([net(x, y)[-1] for x, y in pairs])  # the last of 12 refinements
+            # the last of 12 refinements
+            flows = [net(x, y)[-1] for x, y in zip(firsts, seconds, strict=True)]
+        return torch.cat(flows)
 
     return estimate
 
@@ -170,10 +171,11 @@ def _loaded(net: nn.Module, cfg: OpticalFlowConfig) -> nn.Module:
             f"no RAFT weights at {path}: give a .pth or .safetensors file of torchvision's RAFT"
         )
     try:
-        safe = path.suffix == ".safetensors"
-        net.load_state_dict(
-            load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict(weights)
     except (RuntimeError, TypeError, pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
             f"{path} does not hold the weights of torchvision's raft_{cfg.raft}: give its file"

@@ -10,19 +10,22 @@ from wamrl.rewards.base import Similarity, SimilarityConfig
 
 
 class PixelMSE(Similarity):
-    """Mean over views, pixels and colours of the squared difference;
-    in [0, 1], at the frames' own resolution.
-    """
+    """Mean squared difference of pixels, at the frames' own resolution; in [0, 1]."""
 
     def distance(self, a: Tensor, b: Tensor, last: Tensor) -> Tensor:
+        """(B, F), over views, pixels and colours; `last` does not matter."""
         return (a - b).square().mean((2, 3, 4, 5))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelConfig(SimilarityConfig):
+    """Pixel MSE. Needs nothing."""
+
     @property
     def name(self) -> str:
+        """For tables."""
         return "pixel"
 
     def build(self) -> PixelMSE:
+        """It has no options."""
         return PixelMSE()

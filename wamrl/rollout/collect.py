@@ -16,7 +16,8 @@ from torch import Tensor
 
 from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig, Sampler
-from wamrl.pool.pool import OutcomeBuffer, Pool
+from wamrl.pool.outcome import OutcomeBuffer
+from wamrl.pool.pool import Pool
 from wamrl.rollout.recorder import Pending, Recorder
 from wamrl.rollout.schedule import EpisodeSchedule
 from wamrl.rollout.types import Rollout

@@ -10,6 +10,7 @@ from wamrl import report
 from wamrl.config import Config
 from wamrl.models.flow import SAMPLERS
 from wamrl.runtime.log import console, duration, read_metrics
+from wamrl.stats.paired import Paired
 
 COLUMNS = (
     "",
@@ -33,7 +34,7 @@ def write_curve(run: Path) -> None:
     )
 
 
-def print_table(cfg: Config, arms: dict[str, dict], pair: report.Paired, run: Path, seconds: float):
+def print_table(cfg: Config, arms: dict[str, dict], pair: Paired, run: Path, seconds: float):
     """arms: those of the summary, by name. pair: after - before. seconds: of the online loop."""
     episodes = arms["before"]["episodes"]
     table = Table(title=f"{cfg.name}, seed {cfg.seed}, {episodes} held-out initial states")

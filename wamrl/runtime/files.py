@@ -1,4 +1,9 @@
-"""Folders that are either whole or not there, and files that are what they were."""
+"""Files and folders that are there as a whole or not at all, and that are what they were.
+
+A draft lies beside its target, so that replacing is one rename on one file system. Drafts are named
+at random: what a killed process leaves behind (`.NAME-xxxxxxxx.tmp`) is never taken for a result
+and stands in nobody's way.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from wamrl.runtime import dist
 
@@ -18,42 +24,73 @@ _MAX_JSON_BYTES = 1 << 30
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Fill the yielded folder;
-    it takes the place of `path` when the block ends well, and vanishes when it does not.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Write the yielded draft, which is not there yet; when the block ends well it is `path`.
 
-    A sha256 manifest of all files is added.
-    OSError (disk full, no permission) becomes a ValueError of one sentence.
+    A file that was there before is replaced at once, and left alone when the block raises. OSError
+    (disk full, no permission) becomes a ValueError of one sentence.
+
+    Example:
+        with atomic_file(run / "curve.png") as draft:
+            figure.savefig(draft, format="png")  # the draft's name ends in .tmp
     """
     path = Path(path)
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise ValueError(f"{path} exists and was not written by wamrl: choose another folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
+    draft = _draft(path)
+    with _one_sentence(path):
         try:
             yield draft
-            _write_manifest(draft)
-            draft.chmod(0o755)
-            _replace(draft, path)
+            _to_disk(draft)
+            os.replace(draft, path)
+            _to_disk(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8, as `atomic_file`."""
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, replaces: str = "") -> Iterator[Path]:
+    """Fill the yielded, empty draft; when the block ends well it is `path`, else it vanishes.
+
+    replaces: the name of a file that marks a folder of the same kind; such a folder is replaced.
+    ValueError of one sentence if anything else is at `path`, and in place of an OSError.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        if not replaces:
+            raise ValueError(f"{path} exists already: delete it or name another folder")
+        if not (path / replaces).is_file():
+            raise ValueError(f"{path} exists and was not written by wamrl: choose another folder")
+    draft = _draft(path)
+    with _one_sentence(path):
+        try:
+            draft.mkdir(parents=True)
+            yield draft
+            for part in sorted(draft.rglob("*"), reverse=True):
+                _to_disk(part)
+            _to_disk(draft)
+            _replace_folder(draft, path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
 
 
 @contextlib.contextmanager
 def shared_folder(path: Path) -> Iterator[Path]:
-    """`atomic_folder` for all ranks: the first one makes it,
-    the others write into it too, and none is ahead.
+    """`atomic_folder` with a manifest, for all ranks: each writes into the same draft.
+
+    The first rank makes it, and no rank goes on before it has taken its place. A folder that was
+    written so before is replaced.
     """
     if dist.is_main():
-        with atomic_folder(path) as draft:
+        with atomic_folder(path, replaces=MANIFEST) as draft:
             dist.broadcast_text(str(draft.absolute()))
             yield draft
-            dist.barrier()
+            dist.barrier()  # all have written
+            _write_manifest(draft)
     else:
         yield Path(dist.broadcast_text(""))
         dist.barrier()
@@ -61,16 +98,19 @@ def shared_folder(path: Path) -> Iterator[Path]:
 
 
 def check_folder(path: Path, what: str, advice: str) -> None:
-    """Compare all files with the manifest;
-    ValueError of one sentence, `what` it should be and the user's way out.
+    """Compare all files with the manifest; ValueError of one sentence if any differs.
+
+    what: the kind of folder, such as "checkpoint"; advice: the user's way out. Both are for the
+    sentence.
     """
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"there is no {what} at {path}: {advice}")
     listed = read_json(path / MANIFEST, what, advice)
-    if not isinstance(listed, dict) or not all(
-        isinstance(v, str) and Path(k).name == k for k, v in listed.items()
-    ):
+    plain = isinstance(listed, dict) and all(
+        isinstance(digest, str) and Path(name).name == name for name, digest in listed.items()
+    )
+    if not plain:
         raise ValueError(f"{path / MANIFEST} is not the manifest of a {what}: {advice}")
     for name, digest in listed.items():
         if not (path / name).is_file():
@@ -81,8 +121,8 @@ def check_folder(path: Path, what: str, advice: str) -> None:
             )
 
 
-def read_json(path: Path, what: str, advice: str):
-    """The content of a JSON file, or ValueError of one sentence."""
+def read_json(path: Path, what: str, advice: str) -> Any:
+    """The content of a JSON file of a folder; ValueError of one sentence, as `check_folder`."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError("it is absurdly large")
@@ -98,7 +138,7 @@ def read_json(path: Path, what: str, advice: str):
 
 
 def sha256(path: Path) -> str:
-    """Digest of a file's content, as hexadecimal digits."""
+    """The digest of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -106,12 +146,23 @@ def sha256(path: Path) -> str:
 def _write_manifest(folder: Path) -> None:
     digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
-    for file in folder.iterdir():
-        _to_disk(file)
-    _to_disk(folder)
 
 
-def _replace(draft: Path, path: Path) -> None:
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
+
+
+def _replace_folder(draft: Path, path: Path) -> None:
     """Rename; a folder in the way is moved aside first, and deleted last."""
     old = draft.with_suffix(".old")
     if path.exists():

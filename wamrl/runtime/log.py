@@ -34,6 +34,7 @@ from rich.progress import (
 )
 
 from wamrl.runtime import dist
+from wamrl.runtime.files import write_text
 
 _METRICS = "metrics.jsonl"
 _CONFIG = "config.json"
@@ -165,9 +166,7 @@ def _rewind(path: Path, step: int) -> float:
     if dropped:
         with open(path.with_stem("metrics-dropped"), "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in dropped)
-    draft = path.with_suffix(".tmp")
-    draft.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    draft.replace(path)
+    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     return kept[-1]["seconds"] if kept else 0.0
 
 

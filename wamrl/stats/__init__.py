@@ -1,0 +1,9 @@
+"""Statistics of outcomes, on plain arrays. Imports nothing of ours; whatever SciPy has is SciPy's.
+
+paired   one success rate; two models on the same initial states
+nested   tasks -> seeds -> initial states; several tests at once
+auc      does a score tell success from failure?
+trend    does a series rise or fall?
+"""
+
+CONFIDENCE = 0.95  # of every interval

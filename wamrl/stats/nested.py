@@ -1,13 +1,12 @@
-"""Statistics of a study: intervals over seeds *and* initial states,
-robust averages over tasks, many tests at once.
+"""Intervals over seeds *and* initial states, robust averages over tasks, several tests at once.
 
 Data is nested: tasks -> seeds (one trained model each) -> initial states. `values[t][s]` is an
 array (E,) with one number per initial state, e.g. success (0 or 1) or, for a paired comparison of
 two arms on the same states, its difference (-1, 0, 1).
 
-- `hierarchical`: mean over tasks of the mean over seeds of the mean over states; interval by the
-  hierarchical bootstrap (seeds are drawn with replacement within each task, then states within each
-  drawn seed; percentiles).
+- `hierarchical`: mean over tasks of the mean over seeds of the mean over states. Its interval is
+  the hierarchical bootstrap's: seeds are drawn with replacement within each task, then states
+  within each drawn seed; percentiles. (SciPy's `bootstrap` draws on one level only.)
   Tasks are fixed: nothing is said about tasks that were not run. **With 3 seeds an interval is only
   as good as 3 seeds can be**: the bootstrap sees the spread of those three and no other, which
   understates the spread of seeds by a third in variance; drawing states again within seeds counts
@@ -16,8 +15,7 @@ two arms on the same states, its difference (-1, 0, 1).
 - `iqm`: interquartile mean of one score per (task, seed), with the stratified bootstrap of rliable
   (Agarwal et al., "Deep RL at the edge of the statistical precipice", 2021): seeds are drawn within
   each task. Not rliable itself: it fails with pandas 3.
-- `mcnemar`, `holm`: an exact test of paired outcomes,
-  and the correction for testing several arms at once.
+- `holm`: the correction of p-values for testing several arms at once.
 """
 
 from __future__ import annotations
@@ -29,8 +27,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest, trim_mean
 
+from wamrl.stats import CONFIDENCE
+
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 Nested = Sequence[Sequence[np.ndarray]]
 
 
@@ -50,17 +49,21 @@ class Estimate:
 def hierarchical(
     values: Nested, *, bounds: tuple[float, float], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """Mean and interval of nested data that lies within `bounds`:
-    (0, 1) for rates, (-1, 1) for their differences.
+    """Mean and interval of nested data.
+
+    bounds: what a value can be, (0, 1) for rates and (-1, 1) for their differences.
 
     Where all values are equal a bootstrap collapses to a point. Then the interval is exact instead:
     by the binomial test at most a share u of states can differ from what was seen in n (u = 0.12 at
-    n = 30), and they may differ by as much as the bounds allow. ValueError without any value.
+    n = 30), and they may differ by as much as the bounds allow.
+
+    ValueError where a task has no seed or a seed no value.
     """
-    if not values or any(not seeds or any(not len(x) for x in seeds) for seeds in values):
+    sizes = [[len(states) for states in seeds] for seeds in values]
+    if not sizes or not all(task and all(task) for task in sizes):
         raise ValueError(
-            "there is a task without seeds or a seed without episodes: finish the study's cells "
-            "first"
+            "there is a task without seeds or a seed without episodes: "
+            "finish the study's cells first"
         )
     parts = [[np.asarray(x, float) for x in seeds] for seeds in values]
     value = float(np.mean([np.mean([x.mean() for x in seeds]) for seeds in parts]))
@@ -72,9 +75,8 @@ def hierarchical(
         method = "exact"
     else:
         rng = np.random.default_rng(seed)
-        low, high = _percentiles(
-            np.mean([_resampled_task(seeds, resamples, rng) for seeds in parts], axis=0)
-        )
+        tasks = [_resampled_task(seeds, resamples, rng) for seeds in parts]
+        low, high = _percentiles(np.mean(tasks, axis=0))
         method = "bootstrap"
     return Estimate(
         value=value,
@@ -104,16 +106,16 @@ def _resampled_task(
 
 
 def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Interquartile mean of `scores[t]` (S_t,), one per seed, over all tasks;
-    ValueError where a task has none.
+    """Interquartile mean over all tasks of `scores[t]` (S_t,), one per seed.
 
-    The lowest and highest quarter of all scores are dropped
-    (SciPy's `trim_mean`), the rest is averaged.
+    The lowest and the highest quarter of all scores are dropped, the rest is averaged. ValueError
+    where a task has no score.
     """
     if not scores or any(not len(s) for s in scores):
         raise ValueError("there is a task without a score: finish the study's cells first")
     parts = [np.asarray(s, float) for s in scores]
     rng = np.random.default_rng(seed)
+    # SciPy's `bootstrap` would do the same, but refuses a task with a single seed.
     draws = [s[rng.integers(len(s), size=(resamples, len(s)))] for s in parts]
     low, high = _percentiles(trim_mean(np.concatenate(draws, axis=1), 0.25, axis=1))
     every = np.concatenate(parts)
@@ -129,26 +131,17 @@ def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int =
 
 
 def _percentiles(samples: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def mcnemar(change: np.ndarray) -> float:
-    """Exact two-sided p-value of paired differences in {-1, 0, 1}:
-    is a split as uneven as gained : lost luck?
-
-    It takes the pairs as independent, so it speaks of the models at hand;
-    `hierarchical` also of other seeds.
-    """
-    gained = int((change > 0).sum())
-    lost = int((change < 0).sum())
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given:
-    the k-th smallest of m times m - k + 1, rising, at most 1.
+    """Holm's step-down correction, in the order given.
+
+    The k-th smallest of m p-values is multiplied by m - k + 1; never below the one before, at
+    most 1. (SciPy corrects for false discoveries only.)
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p)

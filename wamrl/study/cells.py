@@ -26,10 +26,10 @@ from wamrl.runs.demonstrations import env_spec, load_data, record
 from wamrl.runs.folder import open_model
 from wamrl.runs.phases import base_model, measure_after, open_state
 from wamrl.runs.videos import write_videos
-from wamrl.runtime.files import config_difference
+from wamrl.runtime.files import config_difference, write_text
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
-from wamrl.study.results import CellResult, from_summary
+from wamrl.study.results import CellResult
 from wamrl.train import improve
 from wamrl.types import InitialState
 
@@ -87,9 +87,7 @@ def _open_folder(cfg: Config, folder: Path) -> None:
     """Write the cell's configuration, or make sure that it is the one of what lies there."""
     path = folder / "config.json"
     if not path.is_file():
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(resolved(cfg), indent=1), encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(resolved(cfg), indent=1))
     saved = json.loads(path.read_text(encoding="utf-8"))
     if (fault := config_difference(saved, resolved(cfg), "config")) is not None:
         raise ValueError(
@@ -256,4 +254,4 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
                 "delete the cell, or use the study that made it"
             )
     names = {"task": cell.task, "kind": task.kind, "arm": cell.arm, "seed": cell.seed}
-    return from_summary(summary, **names, curve=curve, evaluated=evaluated)
+    return CellResult.from_summary(summary, **names, curve=curve, evaluated=evaluated)

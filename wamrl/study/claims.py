@@ -1,5 +1,4 @@
-"""One sentence per claim: supported, not supported or undecided,
-by a rule that was fixed before the data.
+"""One sentence per claim: supported, not supported or undecided, by a rule fixed before the data.
 
 The rule looks at the hierarchical interval of the paired difference `arm` - `against`, pooled over
 the tasks of the claim's kinds:
@@ -8,8 +7,8 @@ the tasks of the claim's kinds:
     expects "no gain"  not supported: low > 0;     supported: high < margin;       else undecided
 
 (from left to right, the first that holds), with margin = 5 points: what is smaller is no gain worth
-the name.
-With fewer than three seeds in a task of the claim the verdict is undecided, whatever the interval.
+the name. With fewer than three seeds in a task of the claim the verdict is undecided, whatever the
+interval.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from wamrl.stats.nested import Estimate
 Kind = Literal["short", "multi-phase", "staged"]
 KINDS: tuple[Kind, ...] = ("short", "multi-phase", "staged")
 LONG: tuple[Kind, ...] = ("multi-phase", "staged")
-Word = Literal["supported", "not supported", "undecided", "not tested"]
+Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 MIN_SEEDS = 3
 
 
@@ -38,7 +37,7 @@ class Claim:
     expects: Literal["gain", "no gain"] = "gain"
 
 
-def verdict(estimate: Estimate | None, expects: str, margin: float) -> Word:
+def verdict(estimate: Estimate | None, expects: str, margin: float) -> Verdict:
     """The rule above. None: no task of these kinds has both arms."""
     if estimate is None:
         return "not tested"
@@ -52,20 +51,17 @@ def verdict(estimate: Estimate | None, expects: str, margin: float) -> Word:
 
 
 def sentence(claim: Claim, estimate: Estimate | None, margin: float) -> str:
-    """E.g. "**Claim 4** (joint optimisation helps the long tasks; wamrl - base):
-    undecided: +2.3 points ...".
-    """
+    """E.g. "**Claim 4** (joint helps; `wamrl` - `base`): **undecided** at n = 600 ..."."""
     head = f"**Claim {claim.number}** ({claim.text}; `{claim.arm}` - `{claim.against}`): "
     word = verdict(estimate, claim.expects, margin)
     if estimate is None:
-        return (
-            f"{head}**{word}**: no {' or '.join(claim.kinds)} task has finished cells of both arms."
-        )
+        kinds = " or ".join(claim.kinds)
+        return f"{head}**{word}**: no {kinds} task has finished cells of both arms."
     few = f"; fewer than {MIN_SEEDS} seeds decide nothing" if estimate.seeds < MIN_SEEDS else ""
+    size = f"{plural(estimate.tasks, 'task')} x {plural(estimate.seeds, 'seed')}"
     return (
-        f"{head}**{word}** at n = {estimate.episodes} pairs of episodes, "
-        f"{plural(estimate.tasks, 'task')} x "
-        f"{plural(estimate.seeds, 'seed')}: {points(estimate)} points{few}."
+        f"{head}**{word}** at n = {estimate.episodes} pairs of episodes, {size}: "
+        f"{points(estimate)} points{few}."
     )
 
 
@@ -75,4 +71,5 @@ def points(e: Estimate) -> str:
 
 
 def plural(n: int, noun: str) -> str:
+    """1 -> "1 seed", 3 -> "3 seeds"."""
     return f"{n} {noun}{'' if n == 1 else 's'}"

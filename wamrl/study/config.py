@@ -21,15 +21,17 @@ class Arm:
 
     name: str
     tests: str  # in one line: what this arm is there to show
-    # a module-level function; may change reward, actor, online, ema and flow
+    # a module-level function; may change reward, actor, world, ema and flow
     change: Callable[[Config], Config]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTask:
+    """One task of a study, on which its arms are compared."""
+
     name: str
-    # short: one motion; multi-phase: several in order (grasp, carry, place); staged: goal after
-    # goal
+    # short: one motion; multi-phase: several in order (grasp, carry, place);
+    # staged: goal after goal
     kind: Kind
     config: Config  # of the base, and of every arm except for what the arm changes
     arms: tuple[str, ...] | None = None  # names of the arms that run here; None: all
@@ -60,17 +62,20 @@ class Cell:
         return f"{self.task}/{self.arm}/{self.seed}"
 
     def folder(self, out: Path) -> Path:
+        """Where it runs, in the folder of the study."""
         return Path(out) / self.task / self.arm / f"seed{self.seed}"
 
     @property
     def base(self) -> Cell:
+        """The cell whose model it begins from."""
         return replace(self, arm=BASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """Everything that decides the numbers of a study,
-    and (jobs, keep_models, videos) how it is run.
+    """Everything that decides the numbers of a study.
+
+    And how it is run: jobs, keep_models and videos decide no number.
     """
 
     name: str
@@ -86,25 +91,30 @@ class StudyConfig:
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        for what, names in (
-            ("task", [t.name for t in self.tasks]),
-            ("arm", [BASE, *(a.name for a in self.arms)]),
-        ):
-            for name in names:
-                if (
-                    not name
-                    or not name.replace("-", "").replace("_", "").isalnum()
-                    or names.count(name) > 1
-                ):
-                    raise ValueError(
-                        f"study: {what} name {name!r} must be unique, of letters, digits, - and _"
-                    )
-        if (
-            not self.tasks
-            or not self.seeds
-            or len(set(self.seeds)) < len(self.seeds)
-            or min(self.seeds) < 0
-        ):
+        self._check_names("task", [t.name for t in self.tasks])
+        self._check_names("arm", [BASE, *(a.name for a in self.arms)])
+        self._check_numbers()
+        for task in self.tasks:
+            self._check_task(task)
+        known = {BASE} | {a.name for a in self.arms}
+        for claim in self.claims:
+            if not {claim.arm, claim.against} <= known:
+                raise ValueError(
+                    f"study: claim {claim.number} compares arms that the study lacks; "
+                    "drop it or add them"
+                )
+
+    def _check_names(self, what: str, names: list[str]) -> None:
+        for name in names:
+            plain = name.replace("-", "").replace("_", "").isalnum()
+            if not plain or names.count(name) > 1:
+                raise ValueError(
+                    f"study: {what} name {name!r} must be unique, of letters, digits, - and _"
+                )
+
+    def _check_numbers(self) -> None:
+        distinct = len(set(self.seeds)) == len(self.seeds)
+        if not self.tasks or not self.seeds or not distinct or min(self.seeds) < 0:
             raise ValueError(
                 "study: at least one task and one seed >= 0 are needed, and no seed twice"
             )
@@ -112,53 +122,54 @@ class StudyConfig:
             raise ValueError(
                 "study: threads >= 1, jobs >= 0, videos >= 0 and 0 < margin < 1 are needed"
             )
-        for task in self.tasks:
-            if task.kind not in KINDS:
-                raise ValueError(
-                    f"study: task {task.name} is of kind {task.kind!r}; choose one of "
-                    f"{', '.join(KINDS)}"
-                )
-            if unknown := set(task.arms or ()) - {a.name for a in self.arms}:
-                raise ValueError(
-                    f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to "
-                    "`arms`"
-                )
-            task.check_lengths()
-            for arm in self.arms_of(task):
-                self._check_fair(task, arm)
-        known = {BASE} | {a.name for a in self.arms}
-        for claim in self.claims:
-            if not {claim.arm, claim.against} <= known:
-                raise ValueError(
-                    f"study: claim {claim.number} compares arms that the study lacks; drop it or "
-                    "add them"
-                )
+
+    def _check_task(self, task: StudyTask) -> None:
+        if task.kind not in KINDS:
+            raise ValueError(
+                f"study: task {task.name} is of kind {task.kind!r}; "
+                f"choose one of {', '.join(KINDS)}"
+            )
+        if unknown := set(task.arms or ()) - {a.name for a in self.arms}:
+            raise ValueError(
+                f"study: task {task.name} names unknown arms {sorted(unknown)}; add them to `arms`"
+            )
+        task.check_lengths()
+        for arm in self.arms_of(task):
+            self._check_fair(task, arm)
 
     def _check_fair(self, task: StudyTask, arm: Arm) -> None:
         """All that an arm may change is how it learns from the same number of episodes."""
-        cfg, base = arm.change(task.config), task.config
-        same = {name: getattr(base.train, name) for name in ("reward", "actor", "world", "ema")}
+        base = task.config
+        cfg = arm.change(base)
+        same = {
+            name: getattr(base.train, name)
+            for name in ("reward", "learn", "learner", "world", "ema")
+        }
         if replace(cfg, flow=base.flow, train=replace(cfg.train, **same)) != base:
             raise ValueError(
-                f"study: arm {arm.name} changes more than flow and train.reward, actor, online and "
-                "ema on task "
-                f"{task.name}, so it cannot be compared with the others: leave the rest alone"
+                f"study: arm {arm.name} changes more than flow and train.reward, actor, world and "
+                f"ema on task {task.name}, so it cannot be compared with the others: "
+                "leave the rest alone"
             )
         cfg.validate()
 
     def arms_of(self, task: StudyTask) -> list[Arm]:
+        """The arms that run on a task."""
         return [a for a in self.arms if task.arms is None or a.name in task.arms]
 
     def cells(self, only: str = "*") -> list[Cell]:
-        """Bases first, then seed by seed. `only`: a glob of TASK/ARM/SEED;
-        the bases of chosen arms come along.
+        """Bases first, then arms, seed by seed.
+
+        only: a glob of TASK/ARM/SEED; the bases of chosen arms come along.
         """
-        arms = [
-            Cell(t.name, a.name, s) for s in self.seeds for t in self.tasks for a in self.arms_of(t)
-        ]
+        bases = []
+        arms = []
+        for seed in self.seeds:
+            for task in self.tasks:
+                bases.append(Cell(task.name, BASE, seed))
+                arms += [Cell(task.name, arm.name, seed) for arm in self.arms_of(task)]
         chosen = [c for c in arms if fnmatchcase(str(c), only)]
         needed = {c.base for c in chosen}
-        bases = [Cell(t.name, BASE, s) for s in self.seeds for t in self.tasks]
         return [c for c in bases if c in needed or fnmatchcase(str(c), only)] + chosen
 
     def config(self, cell: Cell) -> Config:
@@ -173,6 +184,7 @@ class StudyConfig:
         )
 
     def task(self, cell: Cell) -> StudyTask:
+        """The task that a cell runs on."""
         return next(t for t in self.tasks if t.name == cell.task)
 
     def identity(self) -> dict:
@@ -181,11 +193,10 @@ class StudyConfig:
         Not the other lengths of a task: they may be added later, since they change no other number.
         Each cell says itself in which environments it was evaluated.
         """
-        tasks = {
-            t.name: {"kind": t.kind, "base": resolved(t.config)}
-            | {"arms": {a.name: resolved(a.change(t.config)) for a in self.arms_of(t)}}
-            for t in self.tasks
-        }
+        tasks = {}
+        for task in self.tasks:
+            arms = {a.name: resolved(a.change(task.config)) for a in self.arms_of(task)}
+            tasks[task.name] = {"kind": task.kind, "base": resolved(task.config), "arms": arms}
         return {
             "name": self.name,
             "seeds": list(self.seeds),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wamrl.study import plots as study_plots
-from wamrl.study import tables as study_tables
+from wamrl.runtime.files import write_text
+from wamrl.study import plots, tables
 from wamrl.study.claims import MIN_SEEDS, Claim
 from wamrl.study.results import CellResult, Results
 
@@ -36,13 +36,11 @@ the same initial states for all arms ({states}):"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyText:
-    """What a report says beside numbers. `arms`: name -> what it tests;
-    order is that of tables and colours.
-    """
+class ReportText:
+    """What a report says beside numbers."""
 
     name: str
-    arms: dict[str, str]
+    arms: dict[str, str]  # name -> what it tests; in the order of tables and colours
     tasks: tuple[str, ...]
     claims: tuple[Claim, ...]
     margin: float  # of the claims' rule, rate
@@ -50,73 +48,76 @@ class StudyText:
     missing: tuple[str, ...]  # cells without a result
 
 
-def write_study(out: Path, cells: Sequence[CellResult], text: StudyText) -> None:
+def write_files(out: Path, cells: Sequence[CellResult], text: ReportText) -> None:
     """Write everything into `out`, from the cells that are finished; ValueError if none is."""
     if not cells:
         raise ValueError(
             f"no cell of the study in {out} is finished yet: run it first, without --report-only"
         )
-    results = Results(cells, list(text.arms), text.tasks)
-    comparisons = study_tables.comparison_rows(results)
-    rows = [
-        study_tables.result_row(c)
-        for t in results.tasks
-        for a in results.arms
-        for c in results.of(t, a)
+    arms = list(text.arms)
+    results = Results(cells, arms, text.tasks)
+    comparisons = tables.comparison_rows(results)
+    tables.write_csv(out / "results.csv", tables.RESULT_COLUMNS, tables.result_rows(results))
+    tables.write_csv(out / "comparisons.csv", tables.COMPARISON_COLUMNS, comparisons)
+    plots.write_plots(out, results, plots.looks_of(arms))
+    paragraphs = [
+        *_opening(results, text),
+        *_claims(results, text),
+        *_arms(text),
+        *(part for task in results.tasks for part in _task(results, task, comparisons)),
+        *_over_tasks(results),
     ]
-    study_tables.write_csv(out / "results.csv", study_tables.RESULT_COLUMNS, rows)
-    study_tables.write_csv(out / "comparisons.csv", study_tables.COMPARISON_COLUMNS, comparisons)
-    style = study_plots.styles(list(text.arms))
-    for task in results.tasks:
-        study_plots.arms_plot(out / f"arms_{task}.png", results, task, style)
-        study_plots.horizon_plot(out / f"horizon_{task}.png", results, task, style)
-        study_plots.learning_plot(out / f"learning_{task}.png", results, task, style)
-    draft = out / "report.tmp"
-    draft.write_text("\n\n".join(_paragraphs(results, comparisons, text)) + "\n", encoding="utf-8")
-    draft.replace(out / "report.md")
+    write_text(out / "report.md", "\n\n".join(paragraphs) + "\n")
 
 
-def _paragraphs(results: Results, comparisons: list[dict], text: StudyText) -> list[str]:
-    total = len(results.cells) + len(text.missing)
-    lines = [
-        f"# Study {text.name}",
-        f"`{text.command}`: {len(results.cells)} of {total} cells finished.",
-    ]
+def _opening(results: Results, text: ReportText) -> list[str]:
+    finished = len(results.cells)
+    total = finished + len(text.missing)
+    parts = [f"# Study {text.name}", f"`{text.command}`: {finished} of {total} cells finished."]
     if text.missing:
         shown = ", ".join(text.missing[:12]) + (" ..." if len(text.missing) > 12 else "")
-        lines.append(f"**Not finished, so every number below may still change:** {shown}.")
-    lines.append(_HOW)
-    if text.claims:
-        sentences = study_tables.claim_sentences(results, text.claims, text.margin)
-        lines += ["## Claims", _RULE.format(margin=100 * text.margin, seeds=MIN_SEEDS)]
-        lines.append("\n".join(f"- {s}" for s in sentences))
-    lines += [
-        "## Arms",
-        study_tables.markdown(
-            ["arm", "what it tests"], [[f"`{a}`", w] for a, w in text.arms.items()]
-        ),
+        parts.append(f"**Not finished, so every number below may still change:** {shown}.")
+    return [*parts, _HOW]
+
+
+def _claims(results: Results, text: ReportText) -> list[str]:
+    if not text.claims:
+        return []
+    rule = _RULE.format(margin=100 * text.margin, seeds=MIN_SEEDS)
+    sentences = tables.claim_sentences(results, text.claims, text.margin)
+    return ["## Claims", rule, "\n".join(f"- {sentence}" for sentence in sentences)]
+
+
+def _arms(text: ReportText) -> list[str]:
+    rows = [[f"`{arm}`", what] for arm, what in text.arms.items()]
+    return ["## Arms", tables.markdown(["arm", "what it tests"], rows)]
+
+
+def _task(results: Results, task: str, comparisons: list[dict]) -> list[str]:
+    goals = results.goals(task)
+    lengths = results.lengths(task)
+    parts = [
+        f"## {task} ({results.kind(task)})",
+        tables.task_table(results, task, comparisons),
+        f"![success per arm](arms_{task}.png)",
+        tables.cost_table(results, task),
     ]
-    for task in results.tasks:
-        lines += [
-            f"## {task} ({results.kind(task)})",
-            study_tables.task_table(results, task, comparisons),
-        ]
-        lines += [f"![success per arm](arms_{task}.png)", study_tables.cost_table(results, task)]
-        if results.goals(task) > 1:  # else it is the success once more
-            lines += [
-                "Episodes (%) that completed at least k sub-goals:",
-                study_tables.horizon_table(results, task),
-            ]
-        if results.lengths(task):
-            lines.append(_LENGTHS.format(states=study_tables.length_states(results, task)))
-            lines.append(study_tables.length_table(results, task))
-        if results.goals(task) > 1 or results.lengths(task):
-            lines.append(f"![horizon](horizon_{task}.png)")
-        lines.append(f"![learning curves](learning_{task}.png)")
-    lines += ["## Over tasks", study_tables.iqm_table(results)]
-    if recovery := study_tables.recovery_table(results):
-        lines += [
-            "## Recovery: episodes with more than one attempt, and how many of these succeeded",
-            recovery,
-        ]
-    return lines
+    if goals > 1:  # else it is the success once more
+        parts.append("Episodes (%) that completed at least k sub-goals:")
+        parts.append(tables.horizon_table(results, task))
+    if lengths:
+        parts.append(_LENGTHS.format(states=tables.length_states(results, task)))
+        parts.append(tables.length_table(results, task))
+    if goals > 1 or lengths:
+        parts.append(f"![horizon](horizon_{task}.png)")
+    return [*parts, f"![learning curves](learning_{task}.png)"]
+
+
+def _over_tasks(results: Results) -> list[str]:
+    parts = ["## Over tasks", tables.iqm_table(results)]
+    if recovery := tables.recovery_table(results):
+        parts.append(
+            "## Recovery: episodes with more than one attempt, and how many of these succeeded"
+        )
+        parts.append(recovery)
+    return parts

@@ -1,10 +1,8 @@
-"""What a study's tables and figures are made of:
-one `CellResult` per finished cell, and the groupings of them.
-"""
+"""What tables and figures are made of: the finished cells, and groupings of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +13,9 @@ from wamrl.study.claims import Kind
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One (task, arm, seed): its evaluation,
-    by its deployed sampler on held-out initial states, and what it used.
+    """One (task, arm, seed): its evaluation on held-out initial states, and what it used.
+
+    Evaluated is the trained model under its deployed sampler.
     """
 
     task: str
@@ -41,8 +40,49 @@ class CellResult:
     # K -> success, bool (E,), of the same model on the task with K sub-goals; without its own K
     lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
+    @classmethod
+    def from_summary(
+        cls,
+        summary: dict,
+        *,
+        task: str,
+        kind: Kind,
+        arm: str,
+        seed: int,
+        curve: Sequence[tuple[float, float]],
+        evaluated: Sequence[tuple[float, float]] = (),
+    ) -> CellResult:
+        """From the content of a cell's summary.json; ValueError naming what it lacks."""
+        try:
+            after = summary["arms"]["after"]
+            lengths = summary.get("lengths", {})
+            return cls(
+                task=task,
+                kind=kind,
+                arm=arm,
+                seed=seed,
+                starts=np.array(after["starts"], int),
+                success=np.array(after["success"], bool),
+                stages_done=np.array(summary["stages_done"], int),
+                goals=after["stages"],
+                sampler=after.get("sampler", "ode"),
+                mean_length=after["mean_length"],
+                control_steps=summary["control_steps"],
+                seconds=summary["seconds"],
+                error_over_copy=after["error_over_copy"],
+                recovery=_recovery(after),
+                curve=tuple(curve),
+                evaluated=tuple(evaluated),
+                lengths={int(k): np.array(v["success"], bool) for k, v in lengths.items()},
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again"
+            ) from error
+
     @property
     def rate(self) -> float:
+        """Success of the evaluation."""
         return float(self.success.mean())
 
     def reached(self, stage: int) -> np.ndarray:
@@ -50,51 +90,9 @@ class CellResult:
         return (self.success if stage == self.goals else self.stages_done >= stage).astype(float)
 
     def at_length(self, goals: int) -> np.ndarray | None:
-        """float (E,): success on the task with `goals` sub-goals;
-        None if it was not evaluated there.
-        """
+        """float (E,): success on the task with `goals` sub-goals; None if not evaluated there."""
         won = self.success if goals == self.goals else self.lengths.get(goals)
         return None if won is None else won.astype(float)
-
-
-def from_summary(
-    summary: dict,
-    *,
-    task: str,
-    kind: Kind,
-    arm: str,
-    seed: int,
-    curve: Sequence[tuple[float, float]],
-    evaluated: Sequence[tuple[float, float]] = (),
-) -> CellResult:
-    """The content of a cell's summary.json; ValueError of one sentence if it is not one."""
-    try:
-        after = summary["arms"]["after"]
-        return CellResult(
-            task=task,
-            kind=kind,
-            arm=arm,
-            seed=seed,
-            starts=np.array(after["starts"], int),
-            success=np.array(after["success"], bool),
-            stages_done=np.array(summary["stages_done"], int),
-            goals=after["stages"],
-            sampler=after.get("sampler", "ode"),
-            mean_length=after["mean_length"],
-            control_steps=summary["control_steps"],
-            seconds=summary["seconds"],
-            error_over_copy=after["error_over_copy"],
-            recovery=_recovery(after),
-            curve=tuple(curve),
-            evaluated=tuple(evaluated),
-            lengths={
-                int(k): np.array(v["success"], bool) for k, v in summary.get("lengths", {}).items()
-            },
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again"
-        ) from error
 
 
 def _recovery(after: dict) -> tuple[int, int] | None:
@@ -107,7 +105,7 @@ def _recovery(after: dict) -> tuple[int, int] | None:
     return after.get("reattempted", int(again.sum())), after.get("recovered", recovered)
 
 
-def unique(items) -> list:
+def unique(items: Iterable) -> list:
     """Distinct items in the order of their first appearance."""
     return list(dict.fromkeys(items))
 
@@ -122,26 +120,27 @@ class Results:
         self._at = {(c.task, c.arm, c.seed): c for c in cells}
 
     def of(self, task: str, arm: str) -> list[CellResult]:
-        return sorted(
-            (c for c in self.cells if (c.task, c.arm) == (task, arm)), key=lambda c: c.seed
-        )
+        """The seeds of an arm on a task, in their order; empty where none is finished."""
+        found = [c for c in self.cells if (c.task, c.arm) == (task, arm)]
+        return sorted(found, key=lambda c: c.seed)
 
     def kind(self, task: str) -> Kind:
+        """What kind of task it is."""
         return next(c.kind for c in self.cells if c.task == task)
 
     def goals(self, task: str) -> int:
+        """The sub-goals that make a success there."""
         return next(c.goals for c in self.cells if c.task == task)
 
     def lengths(self, task: str) -> list[int]:
-        """Every K that some cell of the task was evaluated at, its own too;
-        empty if that is the only one.
-        """
+        """Every K that some cell of the task was evaluated at; empty if only at the task's own."""
         other = {k for c in self.cells if c.task == task for k in c.lengths}
         return sorted(other | {self.goals(task)}) if other else []
 
     def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Per seed that has both arms: success of `against` and of `arm`,
-        bool (E,), on the states both finished.
+        """Seed -> success of `against` and of `arm`, bool (E,), on the states that both finished.
+
+        Seeds without both arms are left out.
         """
         found = {}
         for mine in self.of(task, arm):
@@ -154,24 +153,28 @@ class Results:
         return found
 
     def difference(self, tasks: Sequence[str], arm: str, against: str) -> Estimate | None:
-        """Hierarchical estimate of `arm` - `against`,
-        pooled over those tasks that have both; None if none has.
+        """Hierarchical estimate of `arm` - `against`, pooled over those of `tasks` that have both.
+
+        None if none has.
         """
-        pairs = [self.pairs(t, arm, against) for t in tasks]
-        changes = [[mine.astype(float) - other for other, mine in p.values()] for p in pairs if p]
+        changes = []
+        for task in tasks:
+            pairs = self.pairs(task, arm, against).values()
+            if pairs:
+                changes.append([mine.astype(float) - other for other, mine in pairs])
         return hierarchical(changes, bounds=(-1, 1)) if changes else None
 
     def rate(self, task: str, arm: str, stage: int | None = None) -> Estimate:
-        """Share of episodes that completed at least `stage`
-        sub-goals (default: that succeeded), over seeds.
+        """Share of episodes that completed at least `stage` sub-goals, over seeds.
+
+        None: that succeeded.
         """
         cells = self.of(task, arm)
         values = [c.reached(c.goals if stage is None else stage) for c in cells]
         return hierarchical([values], bounds=(0, 1))
 
     def at_length(self, task: str, arm: str, goals: int) -> Estimate | None:
-        """Success on the task with `goals` sub-goals,
-        over the seeds evaluated there; None without any.
-        """
-        values = [won for c in self.of(task, arm) if (won := c.at_length(goals)) is not None]
+        """Success on the task with `goals` sub-goals, over the seeds evaluated there, if any."""
+        found = [c.at_length(goals) for c in self.of(task, arm)]
+        values = [won for won in found if won is not None]
         return hierarchical([values], bounds=(0, 1)) if values else None

@@ -1,5 +1,4 @@
-"""Runs the cells of a study, several at once,
-each in a process of its own, and never one that is finished.
+"""Runs the cells of a study, several at once, each in a process of its own; none twice.
 
 Any number of runners, also on machines that share a folder, work on one study: each takes cells
 that nobody holds. Killing a runner or a cell at any time loses at most what came after the cell's
@@ -23,32 +22,31 @@ import torch
 
 from wamrl import report
 from wamrl.runtime.cores import cores
-from wamrl.runtime.files import config_difference
+from wamrl.runtime.files import config_difference, write_text
 from wamrl.runtime.log import console, duration
 from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
-from wamrl.study.report import StudyText, write_study
+from wamrl.study.report import ReportText, write_files
 
 _POLL_S = 0.1
 _POLL_OTHERS_S = 2.0  # seconds between looks at cells that other runners hold
 _RESTARTS = 2  # of a cell that a signal has killed (out of memory): it resumes
-_ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def open_study(study: StudyConfig, out: Path) -> None:
     """Make the folder, or make sure that it belongs to this very study."""
     study.validate()
     out.mkdir(parents=True, exist_ok=True)
-    path, mine = out / "study.json", study.identity()
+    path = out / "study.json"
+    mine = json.loads(json.dumps(study.identity()))
     if not path.is_file():
         if any(p.is_dir() for p in out.iterdir()):
             raise ValueError(
-                f"{out} holds other things and no study.json: choose an empty or new folder with "
-                "--out"
+                f"{out} holds other things and no study.json: "
+                "choose an empty or new folder with --out"
             )
-        draft = out / f"study.{os.getpid()}.tmp"
-        draft.write_text(json.dumps(mine, indent=1), encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(mine, indent=1))
     saved = json.loads(path.read_text(encoding="utf-8"))
     if (fault := config_difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
         raise ValueError(f"{out} holds another study ({fault}): choose another folder with --out")
@@ -65,41 +63,41 @@ class _Slot:
 
 
 class Runner:
-    """Start cells as soon as their base and a slot are there;
-    `failed` holds those that ended in an error.
-    """
+    """Starts each cell as soon as its base and a slot are there, and waits for all of them."""
 
     def __init__(self, study: StudyConfig, out: Path, command: Sequence[str], only: str = "*"):
-        """command: what runs one cell of this study, with `--cell TASK/ARM/SEED` appended."""
-        self.study, self.out, self.command = study, Path(out), list(command)
+        """command: what runs one cell of this study, with `--cell TASK/ARM/SEED` appended.
+
+        only: a glob of TASK/ARM/SEED; ValueError if no cell matches.
+        """
+        self.study = study
+        self.out = Path(out)
+        self.command = list(command)
         self.cells = study.cells(only)
         if not self.cells:
             raise ValueError(
-                f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as "
-                "'reach/*/0'"
+                f"no cell of {study.name} matches {only!r}: "
+                "give a glob of TASK/ARM/SEED, as 'reach/*/0'"
             )
         self.todo = [c for c in self.cells if not finished(self.out, c)]
         self.jobs = study.jobs or max(1, cores() // study.threads)
         self.slots: dict[int, _Slot] = {}
-        self.failed: dict[Cell, str] = {}
+        self.failed: dict[Cell, str] = {}  # why each ended in an error
         self.deaths: Counter[Cell] = Counter()
         self.elsewhere: dict[Cell, float] = {}  # held by another runner: when to look again
         self.devices = visible_devices()
-        self.ran, self.begin = 0, time.monotonic()
+        self.ran = 0
+        self.begin = time.monotonic()
 
     def run(self) -> dict[Cell, str]:
         """Returns the cells that failed, with the reason."""
-        done = len(self.cells) - len(self.todo)
-        text = (
-            f"{self.study.name}: {done} of {len(self.cells)} cells are finished, {self.jobs} at a "
-            "time"
-        )
-        console.print(text, markup=False)
-        for cell in self.cells:
-            if cell not in self.todo:
-                with locked(cell.folder(self.out)) as mine:
-                    if mine:  # a cell that was killed while it cleaned up
-                        tidy(cell.folder(self.out), self.study.keep_models)
+        done = [cell for cell in self.cells if cell not in self.todo]
+        progress = f"{len(done)} of {len(self.cells)} cells are finished"
+        console.print(f"{self.study.name}: {progress}, {self.jobs} at a time", markup=False)
+        for cell in done:
+            with locked(cell.folder(self.out)) as mine:
+                if mine:  # a cell that was killed while it cleaned up
+                    tidy(cell.folder(self.out), self.study.keep_models)
         before = signal.signal(signal.SIGTERM, _stop)
         try:
             while self.todo or self.slots:
@@ -117,9 +115,7 @@ class Runner:
         return self.failed
 
     def _next(self) -> Cell | None:
-        """The first cell that could start now;
-        one that another runner has finished meanwhile is dropped.
-        """
+        """The first cell that could start now; what another runner has finished is dropped."""
         for cell in list(self.todo):
             if finished(self.out, cell):
                 self.todo.remove(cell)
@@ -129,8 +125,9 @@ class Runner:
         return None
 
     def _free(self, cell: Cell) -> bool:
-        """Nobody holds its lock. The cell's process takes the lock itself;
-        if it loses the race it exits with BUSY.
+        """Whether nobody holds its lock.
+
+        The cell's process takes the lock itself; if it loses the race it exits with BUSY.
         """
         if time.monotonic() < self.elsewhere.get(cell, 0):
             return False
@@ -147,11 +144,8 @@ class Runner:
 
     def _start(self, cell: Cell) -> None:
         number = min(set(range(self.jobs)) - self.slots.keys())
-        env = {
-            **os.environ,
-            **dict.fromkeys(_ONE, str(self.study.threads)),
-            "PYTHONUNBUFFERED": "1",
-        }
+        env = os.environ | dict.fromkeys(_THREADS, str(self.study.threads))
+        env["PYTHONUNBUFFERED"] = "1"
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
         self.todo.remove(cell)
@@ -171,7 +165,8 @@ class Runner:
         """Note every cell that has ended, well or not."""
         for slot in [s for s in self.slots.values() if s.process.poll() is not None]:
             del self.slots[slot.number]
-            cell, code = slot.cell, slot.process.returncode
+            cell = slot.cell
+            code = slot.process.returncode
             if code == 0 and finished(self.out, cell):
                 self.ran += 1
                 self._tell(cell, duration(time.monotonic() - slot.begin))
@@ -190,18 +185,12 @@ class Runner:
         arm = report.read_summary(cell.folder(self.out) / "summary.json")["arms"]["after"]
         left = len(self.todo) + len(self.slots)
         done = len(self.cells) - left - len(self.failed)
-        eta = (
-            f", about {duration((time.monotonic() - self.begin) / self.ran * left)} left"
-            if self.ran and left
-            else ""
-        )
-        console.print(
-            (
-                f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = "
-                f"{arm['rate']:.1%}, {how}{eta}"
-            ),
-            markup=False,
-        )
+        line = f"[{done}/{len(self.cells)}] {cell}: {arm['successes']}/{arm['episodes']} = "
+        line += f"{arm['rate']:.1%}, {how}"
+        if self.ran and left:
+            each = (time.monotonic() - self.begin) / self.ran
+            line += f", about {duration(each * left)} left"
+        console.print(line, markup=False)
 
 
 def _stop(signum: int, frame: object) -> None:
@@ -225,27 +214,26 @@ def visible_devices() -> list[str]:
 
 def write_report(study: StudyConfig, out: Path, command: str) -> None:
     """Tables and figures of the cells that are finished; ValueError if none is."""
-    cells = study.cells()
-    text = StudyText(
+    done = [cell for cell in study.cells() if finished(out, cell)]
+    text = ReportText(
         name=study.name,
         arms={BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms},
         tasks=tuple(t.name for t in study.tasks),
         claims=study.claims,
         margin=study.margin,
         command=command,
-        missing=tuple(str(c) for c in cells if not finished(out, c)),
+        missing=tuple(str(cell) for cell in study.cells() if cell not in done),
     )
-    write_study(out, [result(study, c, out) for c in cells if finished(out, c)], text)
+    write_files(out, [result(study, cell, out) for cell in done], text)
 
 
 def run_study(study: StudyConfig, out: Path, command: Sequence[str], only: str, shown: str) -> None:
     """Run what is missing, then report; RuntimeError naming the cells that failed."""
     failed = Runner(study, out, command, only).run()
-    # perhaps nothing at all is finished
-    with contextlib.suppress(ValueError) if failed else contextlib.nullcontext():
-        write_report(study, out, shown)
     if failed:
-        raise RuntimeError(
-            f"{len(failed)} cells failed: " + "; ".join(f"{c}: {why}" for c, why in failed.items())
-        )
+        with contextlib.suppress(ValueError):  # perhaps nothing at all is finished
+            write_report(study, out, shown)
+        reasons = "; ".join(f"{cell}: {why}" for cell, why in failed.items())
+        raise RuntimeError(f"{len(failed)} cells failed: {reasons}")
+    write_report(study, out, shown)
     console.print(f"report, tables, figures -> {out}", markup=False)

@@ -1,5 +1,6 @@
-"""`report.md`, `results.csv` and `comparisons.csv` of a study.
-Rates and differences in files: 0.1 means ten points.
+"""The tables of a study: results.csv, comparisons.csv and those of report.md.
+
+Rates and differences in CSV files: 0.1 means ten points.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.report.summary import paired_difference, ratio_text, wilson
+from wamrl.report.summary import ratio_text
+from wamrl.runtime.files import atomic_file
 from wamrl.runtime.log import duration
-from wamrl.stats.nested import Estimate, holm, iqm, mcnemar
+from wamrl.stats.nested import Estimate, holm, iqm
+from wamrl.stats.paired import mcnemar, paired_difference, wilson
 from wamrl.study.claims import KINDS, LONG, Claim, sentence
 from wamrl.study.results import CellResult, Results, unique
 
@@ -57,9 +60,19 @@ COMPARISON_COLUMNS = (
 )
 
 
+# --- the CSV files
+
+
+def result_rows(results: Results) -> list[dict]:
+    """The rows of results.csv, by task, arm and seed."""
+    cells = [c for t in results.tasks for a in results.arms for c in results.of(t, a)]
+    return [result_row(c) for c in cells]
+
+
 def result_row(c: CellResult) -> dict:
     """One row of results.csv."""
-    low, high = wilson(int(c.success.sum()), len(c.success))
+    wins = int(c.success.sum())
+    low, high = wilson(wins, len(c.success))
     again, recovered = c.recovery or ("", "")
     return {
         "task": c.task,
@@ -67,7 +80,7 @@ def result_row(c: CellResult) -> dict:
         "arm": c.arm,
         "seed": c.seed,
         "episodes": len(c.success),
-        "successes": int(c.success.sum()),
+        "successes": wins,
         "rate": f"{c.rate:.6f}",
         "wilson_low": f"{low:.6f}",
         "wilson_high": f"{high:.6f}",
@@ -83,31 +96,35 @@ def result_row(c: CellResult) -> dict:
 
 
 def ratios(c: CellResult) -> str:
+    """The error over copying at every offset where it was measured: "+4:0.5000 +8:0.6000"."""
     known = {k: v for k, v in c.error_over_copy.items() if v is not None}
     return " ".join(f"+{offset}:{value:.4f}" for offset, value in known.items())
 
 
 def mean_ratios(cells: list[CellResult]) -> dict[str, float | None]:
-    """Mean over cells at every offset; None where one of them has none."""
-    found = {k: [c.error_over_copy.get(k) for c in cells] for k in cells[0].error_over_copy}
-    return {k: None if None in values else float(np.mean(values)) for k, values in found.items()}
+    """The error over copying, mean over cells, by offset; None where one of them has none."""
+    means = {}
+    for offset in cells[0].error_over_copy:
+        values = [c.error_over_copy.get(offset) for c in cells]
+        means[offset] = None if None in values else float(np.mean(values))
+    return means
 
 
 def comparison_rows(results: Results) -> list[dict]:
-    """Every arm against each reference: per task and seed,
-    and per task over all seeds (Holm over the arms there).
+    """The rows of comparisons.csv: every arm against each reference, on every task.
+
+    Seed by seed, and over all seeds, where p-values are corrected (Holm) over the arms of the task.
     """
     rows = []
     for task in results.tasks:
         for against in REFERENCES:
-            arms = [
-                a
-                for a in results.arms
-                if a not in (against, "base") and results.pairs(task, a, against)
-            ]
+            others = [a for a in results.arms if a not in (against, "base")]
+            arms = [a for a in others if results.pairs(task, a, against)]
             pooled = [_pooled_row(results, task, arm, against) for arm in arms]
-            for row, p in zip(pooled, holm([row["p_value"] for row in pooled]), strict=True):
-                rows += _seed_rows(results, task, row["arm"], against) + [row | {"p_holm": p}]
+            corrected = holm([row["p_value"] for row in pooled])
+            for row, p in zip(pooled, corrected, strict=True):
+                rows += _seed_rows(results, task, row["arm"], against)
+                rows.append(row | {"p_holm": p})
     return rows
 
 
@@ -121,22 +138,22 @@ def _seed_rows(results: Results, task: str, arm: str, against: str) -> list[dict
 
 
 def _pooled_row(results: Results, task: str, arm: str, against: str) -> dict:
-    pairs, e = results.pairs(task, arm, against), results.difference([task], arm, against)
-    before, after = (np.mean([pair[i].mean() for pair in pairs.values()]) for i in (0, 1))
-    change = np.concatenate([mine.astype(int) - other for other, mine in pairs.values()])
+    pairs = results.pairs(task, arm, against).values()
+    estimate = results.difference([task], arm, against)
+    change = np.concatenate([mine.astype(int) - other for other, mine in pairs])
     return {
         "task": task,
         "kind": results.kind(task),
         "arm": arm,
         "against": against,
         "seed": "all",
-        "episodes": e.episodes,
-        "before": float(before),
-        "after": float(after),
-        "difference": e.value,
-        "low": e.low,
-        "high": e.high,
-        "method": f"hierarchical ({e.method})",
+        "episodes": estimate.episodes,
+        "before": float(np.mean([other.mean() for other, _ in pairs])),
+        "after": float(np.mean([mine.mean() for _, mine in pairs])),
+        "difference": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "method": f"hierarchical ({estimate.method})",
         "gained": int((change > 0).sum()),
         "lost": int((change < 0).sum()),
         "p_value": mcnemar(change),
@@ -144,31 +161,35 @@ def _pooled_row(results: Results, task: str, arm: str, against: str) -> dict:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: list[dict]) -> None:
-    draft = Path(path).with_suffix(".tmp")
-    with open(draft, "w", newline="", encoding="utf-8") as file:
+    """Numbers to six digits; the file is replaced at once."""
+    with atomic_file(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    draft.replace(path)
+
+
+# --- the tables of report.md
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def percent(e: Estimate) -> str:
+    """A rate with its interval: "82.0 [76.1, 86.7]"."""
     return f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
 def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
     """Success per arm and its paired differences to the references."""
-    against = {
-        (r["arm"], r["against"]): r for r in comparisons if r["task"] == task and r["seed"] == "all"
-    }
+    pooled = [r for r in comparisons if r["task"] == task and r["seed"] == "all"]
+    against = {(r["arm"], r["against"]): r for r in pooled}
     head = ["arm", "seeds x states", "success, %", "per seed, %", "sampler"]
-    head += [h for name in REFERENCES for h in (f"- {name}, points", "p (Holm)")]
+    for name in REFERENCES:
+        head += [f"- {name}, points", "p (Holm)"]
     rows = []
     for arm in results.arms:
         if not (cells := results.of(task, arm)):
@@ -177,9 +198,9 @@ def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
             f"`{arm}`",
             f"{len(cells)} x {len(cells[0].success)}",
             percent(results.rate(task, arm)),
+            ", ".join(f"{100 * c.rate:.1f}" for c in cells),
+            ", ".join(c.sampler for c in cells),
         ]
-        row.append(", ".join(f"{100 * c.rate:.1f}" for c in cells))
-        row.append(", ".join(c.sampler for c in cells))
         for name in REFERENCES:
             pair = against.get((arm, name))
             row += ["", ""] if pair is None else [_difference(pair), f"{pair['p_holm']:.2g}"]
@@ -192,8 +213,9 @@ def _difference(row: dict) -> str:
 
 
 def cost_table(results: Results, task: str) -> str:
-    """What each arm used (time: of its online part) and how
-    good its imagination is: means over seeds.
+    """What each arm used and how good its imagination is: means over seeds.
+
+    The time is that of the online part.
     """
     head = ["arm", "control steps online", "stages done", "episode length", "error / copy", "time"]
     rows = []
@@ -202,19 +224,11 @@ def cost_table(results: Results, task: str) -> str:
             continue
         steps = [c.control_steps for c in cells]
         spread = f"{min(steps)} to {max(steps)}" if min(steps) < max(steps) else f"{steps[0]}"
-        errors = ratio_text(mean_ratios(cells))
-        stages = f"{np.mean([c.stages_done.mean() for c in cells]):.2f} of {results.goals(task)}"
-        length = f"{np.mean([c.mean_length for c in cells]):.1f}"
-        rows.append(
-            [
-                f"`{arm}`",
-                spread,
-                stages,
-                length,
-                errors,
-                duration(np.mean([c.seconds for c in cells])),
-            ]
-        )
+        stages = np.mean([c.stages_done.mean() for c in cells])
+        length = np.mean([c.mean_length for c in cells])
+        time = duration(np.mean([c.seconds for c in cells]))
+        row = [f"`{arm}`", spread, f"{stages:.2f} of {results.goals(task)}", f"{length:.1f}"]
+        rows.append([*row, ratio_text(mean_ratios(cells)), time])
     return markdown(head, rows)
 
 
@@ -228,7 +242,8 @@ def horizon_table(results: Results, task: str) -> str:
 
 def length_table(results: Results, task: str) -> str:
     """Success (%) of the same models on the task with K sub-goals; "-" where none was evaluated."""
-    lengths, own = results.lengths(task), results.goals(task)
+    lengths = results.lengths(task)
+    own = results.goals(task)
     rows = []
     for arm in results.arms:
         if not (cells := results.of(task, arm)):
@@ -241,53 +256,41 @@ def length_table(results: Results, task: str) -> str:
 
 
 def length_states(results: Results, task: str) -> str:
-    """In words: seeds x initial states behind each column of `length_table`,
-    of the arm that has most.
-    """
+    """In words: the episodes behind each column of `length_table`, of the arm that has most."""
     found = []
     for k in results.lengths(task):
-        estimates = [
-            results.at_length(task, arm, k) for arm in results.arms if results.of(task, arm)
-        ]
-        most = max((e.seeds, e.episodes) for e in estimates if e is not None)
-        found.append(f"K = {k}: {most[1]} episodes of {most[0]} seeds")
+        estimates = [results.at_length(task, arm, k) for arm in results.arms]
+        seeds, episodes = max((e.seeds, e.episodes) for e in estimates if e is not None)
+        found.append(f"K = {k}: {episodes} episodes of {seeds} seeds")
     return "; ".join(found)
 
 
 def recovery_table(results: Results) -> str:
-    """Empty where no environment counts attempts."""
+    """Episodes with more than one attempt; an empty text where no environment counts them."""
     rows = []
     for task in results.tasks:
         for arm in results.arms:
-            counts = [c.recovery for c in results.of(task, arm) if c.recovery]
-            if not counts:
+            cells = [c for c in results.of(task, arm) if c.recovery]
+            if not cells:
                 continue
-            again, recovered = (sum(c[i] for c in counts) for i in (0, 1))
-            low, high = wilson(recovered, again)
-            share = (
-                f"{100 * recovered / again:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-                if again
-                else "none to recover"
-            )
-            episodes = sum(len(c.success) for c in results.of(task, arm) if c.recovery)
+            again = sum(c.recovery[0] for c in cells)
+            recovered = sum(c.recovery[1] for c in cells)
+            share = "none to recover"
+            if again:
+                low, high = wilson(recovered, again)
+                share = f"{100 * recovered / again:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            episodes = sum(len(c.success) for c in cells)
             rows.append([task, f"`{arm}`", episodes, again, recovered, share])
-    head = [
-        "task",
-        "arm",
-        "episodes",
-        "more than one attempt",
-        "of these succeeded",
-        "%, Wilson 95 %",
-    ]
-    return markdown(head, rows) if rows else ""
+    head = ["task", "arm", "episodes", "more than one attempt", "of these succeeded"]
+    return markdown([*head, "%, Wilson 95 %"], rows) if rows else ""
 
 
 def iqm_table(results: Results) -> str:
-    """Over those tasks that every arm of the table has finished cells of."""
+    """Interquartile means over the tasks of a kind, of arms that are finished on all of these."""
     rows = []
     present = {results.kind(t) for t in results.tasks}
-    groups = unique(tuple(k for k in kinds if k in present) for kinds in (("short",), LONG, KINDS))
-    for kinds in groups:
+    groups = [tuple(k for k in kinds if k in present) for kinds in (("short",), LONG, KINDS)]
+    for kinds in unique(groups):
         tasks = [t for t in results.tasks if results.kind(t) in kinds]
         for arm in results.arms:
             scores = [np.array([c.rate for c in results.of(t, arm)]) for t in tasks]
@@ -298,8 +301,10 @@ def iqm_table(results: Results) -> str:
 
 
 def claim_sentences(results: Results, claims: Sequence[Claim], margin: float) -> list[str]:
-    def estimate(claim: Claim) -> Estimate | None:
+    """One sentence per claim, from the tasks of its kinds."""
+    sentences = []
+    for claim in claims:
         tasks = [t for t in results.tasks if results.kind(t) in claim.kinds]
-        return results.difference(tasks, claim.arm, claim.against)
-
-    return [sentence(claim, estimate(claim), margin) for claim in claims]
+        estimate = results.difference(tasks, claim.arm, claim.against)
+        sentences.append(sentence(claim, estimate, margin))
+    return sentences

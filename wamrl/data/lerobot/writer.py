@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from wamrl.data.lerobot.files import Mp4, Parquet, Place
 from wamrl.data.lerobot.schema import DATA_PATH, MAX_FPS, V30, VIDEO_PATH
 from wamrl.data.lerobot.tables import arrow
 from wamrl.data.lerobot.video import pick_codec
+from wamrl.runtime.files import atomic_folder
 from wamrl.types import Episode
 
 STATE = "observation.state"
@@ -108,27 +106,12 @@ def write(
         chunks_size=chunks_size,
     )
     arrow()
-    path = Path(path)
-    if path.exists() or path.is_symlink():
-        raise ValueError(f"{path} exists already: delete it or name another folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent))
-        try:
-            _fill(draft, options, episodes)
-            draft.chmod(0o755)
-            os.rename(draft, path)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        what = error.strerror or error
-        raise ValueError(
-            f"cannot write {path}: {what}; free space or name another folder"
-        ) from error
+    with atomic_folder(path) as draft:
+        _fill(draft, options, episodes)
 
 
 def _fill(draft: Path, options: Options, episodes: Iterable[Episode]) -> None:
-    """The whole dataset in the folder `draft`, and on the disk for sure."""
+    """The whole dataset in the folder `draft`."""
     dataset = _Dataset(draft, options)
     try:
         for episode in episodes:
@@ -136,10 +119,6 @@ def _fill(draft: Path, options: Options, episodes: Iterable[Episode]) -> None:
     finally:
         dataset.close()
     dataset.describe()
-    for file in draft.rglob("*.*"):
-        if file.is_file():
-            with open(file, "rb") as opened:
-                os.fsync(opened)
 
 
 class _Dataset:

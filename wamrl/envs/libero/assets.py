@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from wamrl.runtime.files import write_text
+
 SUITES = {"spatial": 10, "object": 10, "goal": 10, "10": 10, "90": 90}  # tasks of each suite
 INIT_STATES = 50  # fixed initial states of every task
 
@@ -78,9 +80,7 @@ def write_config(folder: Path, package: Path) -> Path:
             key: str(package / part) for key, part in parts.items()
         }
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".config-{os.getpid()}.yaml"  # several workers may come here at once
-        draft.write_text(yaml.safe_dump(paths))
-        draft.replace(path)
+        write_text(path, yaml.safe_dump(paths))  # at once: several workers may come here
     return path
 
 
