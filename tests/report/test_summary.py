@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from scipy.stats import binom, binomtest
+from scipy.stats import binom
 
 from wamrl.report import (
     Point,
@@ -14,7 +14,6 @@ from wamrl.report import (
     paired_difference,
     ratio_text,
     read_summary,
-    recovery,
     run_curves,
     side_by_side,
     wilson,
@@ -232,16 +231,3 @@ def test_thin_lines_have_no_band(tmp_path):
         picture = imread(path)[..., :3]
         tinted[thin] = float((picture.max(-1) - picture.min(-1) > 0.05).mean())
     assert tinted[()] > 0.1 > 0.01 > tinted[("a",)]
-
-
-def test_recovery_counts_successes_after_a_failed_attempt():
-    success = np.array([1, 1, 0, 1, 0, 1], bool)
-    out = recovery(
-        success, attempts=np.array([1, 3, 2, 4, 0, 2]), retries=np.array([0, 1, 1, 2, 0, 0])
-    )
-    assert (out["reattempted"], out["recovered"]) == (3, 2)
-    expected = binomtest(2, 3).proportion_ci(0.95, method="wilson")
-    assert out["recovered95"] == pytest.approx([expected.low, expected.high])
-    assert out["attempts"] == [1, 3, 2, 4, 0, 2] and out["retries"] == [0, 1, 1, 2, 0, 0]
-    nobody = recovery(success, attempts=np.ones(6, int), retries=np.zeros(6, int))
-    assert (nobody["reattempted"], nobody["recovered"], nobody["recovered95"]) == (0, 0, [0.0, 1.0])

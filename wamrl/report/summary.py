@@ -133,24 +133,6 @@ def ratio_text(error_over_copy: dict[Any, float | None]) -> str:
     return ", ".join(f"+{k}: {text}" for k, text in shown.items())
 
 
-def recovery(success: np.ndarray, attempts: np.ndarray, retries: np.ndarray) -> dict[str, Any]:
-    """Episodes that tried again after a failed attempt at the same sub-goal,
-    and how many of them ended in success.
-
-    success: bool (E,); attempts, retries: int (E,), see wamrl/envs/attempts.py.
-    Wilson's 95 % interval.
-    """
-    again = np.asarray(retries) > 0
-    recovered = int(np.asarray(success, bool)[again].sum())
-    return {
-        "attempts": np.asarray(attempts).tolist(),
-        "retries": np.asarray(retries).tolist(),
-        "reattempted": int(again.sum()),
-        "recovered": recovered,
-        "recovered95": list(wilson(recovered, int(again.sum()))),
-    }
-
-
 def write_summary(path: Path, arms: dict[str, dict], pairs: dict[str, Paired], **more: Any) -> None:
     """Write `summary.json`: {"arms": {name: arm(...)}, "paired":
     {name: Paired}, ...more}; NaN becomes null.

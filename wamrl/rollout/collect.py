@@ -118,9 +118,9 @@ class _Runner:
         self.cache = cache_mb * 1e6
         self.admitted = 0 if max_steps is not None else len(starts)
         self.unused = 0  # control steps before the horizon at which finished episodes ended
-        self.length, self.stages, self.attempts, self.retries = torch.zeros(
-            4, len(starts), dtype=torch.long
-        )
+        self.length = torch.zeros(len(starts), dtype=torch.long)
+        self.stages = torch.zeros(len(starts), dtype=torch.long)
+        self.counters = torch.zeros(len(starts), len(pool.spec.counters), dtype=torch.long)
         self.generators: dict[int, torch.Generator] = {}
         self.running: dict[int, int] = {}  # slot -> episode
         self.again: list[int] = []  # episodes whose worker was lost before they had begun
@@ -178,7 +178,7 @@ class _Runner:
             )
             self.length[index] += out.executed[slots]
             # they never go back; rows of lost workers are zero
-            for name in ("stages", "attempts", "retries"):
+            for name in ("stages", "counters"):
                 best = getattr(self, name)
                 best[index] = torch.maximum(best[index], getattr(out, name)[slots])
             self.lost.update(index[out.lost[slots]].tolist())
@@ -274,8 +274,8 @@ class _Runner:
             success=success,
             length=self.length[kept],
             stages=self.stages[kept],
-            attempts=self.attempts[kept],
-            retries=self.retries[kept],
+            counters=self.counters[kept],
+            counter_names=self.pool.spec.counters,
             lost=len(self.lost),
             started=self.todo,
             steps=int(self.length.sum()),

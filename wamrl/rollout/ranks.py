@@ -17,11 +17,9 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
     """
     if dist.world() == 1:
         return rollout, 0
-    names = ("success", "length", "stages", "attempts", "retries")
     seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
-    table = dist.all_gather(torch.stack([seeds, *(getattr(rollout, n).long() for n in names)], 1))
-    columns = dict(zip(names, table.T[1:], strict=True))
-    columns["success"] = columns["success"].bool()
+    single = torch.stack([seeds, rollout.success.long(), rollout.length, rollout.stages], 1)
+    table = dist.all_gather(torch.cat([single, rollout.counters], 1))
     lost, started, steps = dist.all_sum(
         torch.tensor([rollout.lost, rollout.started, rollout.steps])
     ).tolist()
@@ -31,6 +29,9 @@ def everywhere(rollout: Rollout) -> tuple[Rollout, int]:
         lost=lost,
         started=started,
         steps=steps,
-        **columns,
+        success=table[:, 1].bool(),
+        length=table[:, 2],
+        stages=table[:, 3],
+        counters=table[:, 4:],
     )
     return whole, dist.offset_and_count(len(rollout.starts))[0]

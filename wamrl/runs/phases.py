@@ -147,17 +147,21 @@ class Arm:
     stages: Tensor  # int64 (E,)
     heldout: dict[int, float]  # on held-out demonstrations
     executed: dict[int, float]  # on the evaluated episodes
-    attempts: Tensor  # int64 (E,) see wamrl/envs/attempts.py
-    retries: Tensor  # int64 (E,)
+    counters: Tensor  # int64 (E, C) what the environment counted
+    counter_names: tuple[str, ...]  # C of them
     sampler: str  # whose episodes these are: the deployed one
     rates: dict[str, float]  # success of every sampler on the evaluation states
 
     @classmethod
     def load(cls, state: dict) -> Arm:
-        """From a checkpoint; older ones counted no attempts and had one sampler."""
-        none = torch.zeros_like(state["stages"])
-        old = {"attempts": none, "retries": none, "sampler": "ode", "rates": {}}
-        return cls(**(old | state))
+        """From a checkpoint; older ones had one sampler, and a field for each counter or none."""
+        state = {"sampler": "ode", "rates": {}} | state
+        if "counters" not in state:
+            names = tuple(name for name in report.RECOVERY_COUNTERS if name in state)
+            none = torch.zeros(len(state["stages"]), 0, dtype=torch.long)
+            columns = [state.pop(name)[:, None] for name in names]
+            state |= {"counters": torch.cat([none, *columns], 1), "counter_names": names}
+        return cls(**state)
 
     def summary(self, cfg: Config) -> dict:
         """For summary.json, see docs/metrics.md."""
@@ -179,7 +183,7 @@ class Arm:
                 "sampler": self.sampler,
                 "rates": self.rates,
             }
-            | report.recovery(self.success.numpy(), self.attempts.numpy(), self.retries.numpy())
+            | report.recovery(self.counter_names, self.counters.numpy(), self.success.numpy())
         )
 
 
@@ -213,13 +217,13 @@ def measure(
     wins = int(whole.success.sum())
     n = len(whole.success)
     low, high = report.wilson(wins, n)
-    again = whole.retries > 0
+    counted = whole.counter_names, whole.counters.numpy(), whole.success.numpy()
+    recovered = report.recovery_line(*counted)
     others = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
     console.print(
         f"{title}, sampler {wam.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
-        f"95 % interval {low:.1%} to {high:.1%} (of all: {others}); "
-        f"{int(again.sum())} tried again after a failed attempt, {int(whole.success[again].sum())} "
-        "of them succeeded",
+        f"95 % interval {low:.1%} to {high:.1%} (of all: {others})"
+        f"{recovered and '; '}{recovered}",
         markup=False,
     )
     arm = Arm(
@@ -233,8 +237,8 @@ def measure(
         rates=rates,
         heldout=dict(zip(offsets, held, strict=True)),
         executed=dict(zip(offsets, real, strict=True)),
-        attempts=whole.attempts,
-        retries=whole.retries,
+        counters=whole.counters,
+        counter_names=whole.counter_names,
     )
     return arm, rollout
 

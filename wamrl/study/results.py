@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wamrl.report import recovered_in
 from wamrl.stats.nested import Estimate, hierarchical
 from wamrl.study.claims import Kind
 
@@ -32,7 +33,7 @@ class CellResult:
     control_steps: int  # taken online, by training; 0 for the base
     seconds: float
     error_over_copy: dict[str, float | None]
-    # episodes with more than one attempt, and how many of these succeeded
+    # episodes tried again after a failure, and how many of these succeeded
     recovery: tuple[int, int] | None
     # (control steps before, success on fresh training states), exploring
     curve: tuple[tuple[float, float], ...]
@@ -84,7 +85,7 @@ def from_summary(
             control_steps=summary["control_steps"],
             seconds=summary["seconds"],
             error_over_copy=after["error_over_copy"],
-            recovery=_recovery(after),
+            recovery=recovered_in(after),
             curve=tuple(curve),
             evaluated=tuple(evaluated),
             lengths={
@@ -95,16 +96,6 @@ def from_summary(
         raise ValueError(
             f"summary of {task}/{arm}/{seed} lacks {error}: delete that cell and run it again"
         ) from error
-
-
-def _recovery(after: dict) -> tuple[int, int] | None:
-    """None where the environment does not count attempts."""
-    attempts = after.get("attempts")
-    if attempts is None:
-        return None
-    again = np.array(attempts) > max(1, after["stages"])
-    recovered = int((again & np.array(after["success"], bool)).sum())
-    return after.get("reattempted", int(again.sum())), after.get("recovered", recovered)
 
 
 def unique(items) -> list:

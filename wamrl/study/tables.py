@@ -255,7 +255,7 @@ def length_states(results: Results, task: str) -> str:
 
 
 def recovery_table(results: Results) -> str:
-    """Empty where no environment counts attempts."""
+    """Empty where no environment counts it."""
     rows = []
     for task in results.tasks:
         for arm in results.arms:
