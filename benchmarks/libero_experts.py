@@ -30,7 +30,7 @@ def episode(env, index: int, noise: float) -> tuple[bool, int, int]:
         result = env.step(expert.action() + disturbance)
         steps += 1
         if result.terminated or result.truncated:
-            return result.success, steps, result.retries
+            return result.success, steps, result.counters[1]
 
 
 def main() -> None:

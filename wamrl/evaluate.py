@@ -15,7 +15,7 @@ from torch import Tensor
 from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.pool.pool import Pool
-from wamrl.report import arm, recovery
+from wamrl.report import arm, recovery, recovery_line
 from wamrl.rollout.collect import collect
 from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.types import Rollout
@@ -242,8 +242,8 @@ class EvalResult:
     stages: Tensor  # int64 (E,)
     heldout: dict[int, float]  # on held-out demonstrations
     executed: dict[int, float]  # on the evaluated episodes
-    attempts: Tensor  # int64 (E,) see wamrl/envs/attempts.py
-    retries: Tensor  # int64 (E,)
+    counters: Tensor  # int64 (E, C) what the environment counted
+    counter_names: tuple[str, ...]  # C of them
     sampler: str  # whose episodes these are: the deployed one
     rates: dict[str, float]  # success of every sampler on the evaluation states
 
@@ -267,8 +267,8 @@ class EvalResult:
         found["success"] = self.success.int().tolist()
         found["sampler"] = self.sampler
         found["rates"] = self.rates
-        counts = (self.success, self.attempts, self.retries)
-        return found | recovery(*(x.numpy() for x in counts))
+        counters = self.counters.numpy()
+        return found | recovery(self.counter_names, counters, self.success.numpy())
 
 
 def measure(
@@ -308,8 +308,8 @@ def measure(
         rates=rates,
         heldout=nothing if heldout is None else heldout_ratio(wam, heldout, cfg.imagine_steps),
         executed=dict(zip(wam.spec.frame_offsets, executed, strict=True)),
-        attempts=rollout.attempts,
-        retries=rollout.retries,
+        counters=rollout.counters,
+        counter_names=rollout.counter_names,
     )
     console.print(f"{title}, {success_line(result)}", markup=False)
     return result, rollout
@@ -320,13 +320,13 @@ def success_line(result: EvalResult) -> str:
     wins = int(result.success.sum())
     n = len(result.success)
     low, high = wilson(wins, n)
-    again = result.retries > 0
+    counters = result.counters.numpy()
+    recovered = recovery_line(result.counter_names, counters, result.success.numpy())
     others = ", ".join(f"{name} {rate:.1%}" for name, rate in result.rates.items())
     return (
         f"sampler {result.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
-        f"95 % interval {low:.1%} to {high:.1%} (of all: {others}); "
-        f"{int(again.sum())} tried again after a failed attempt, "
-        f"{int(result.success[again].sum())} of them succeeded"
+        f"95 % interval {low:.1%} to {high:.1%} (of all: {others})"
+        f"{recovered and '; '}{recovered}"
     )
 
 

@@ -125,10 +125,7 @@ class Outcome(Batch):
     terminated: Tensor  # bool (B,) the task ended (solved or lost for good)
     truncated: Tensor  # bool (B,) the clock ran out
     stages: Tensor  # int64 (B,) sub-goals completed so far in the episode
-    # int64 (B,) attempts at sub-goals begun so far in the episode, see wamrl/envs/attempts.py
-    attempts: Tensor
-    # int64 (B,) of these, the ones that followed a failed attempt at the same sub-goal
-    retries: Tensor
+    counters: Tensor  # int64 (B, C) so far in the episode; named by the environment's spec
     lost: Tensor  # bool (B,) the worker died or hung: the episode does not count
     obs: Obs  # the next observation, (B, ...)
 

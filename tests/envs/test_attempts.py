@@ -70,27 +70,27 @@ class TestPoint:
     def test_standing_still_is_no_attempt_and_the_expert_needs_one_per_stage(self):
         env = PointConfig(stages=3).build()
         env.reset(0)
-        assert self.drive(env, [(0, 0)] * 100).attempts == 0
+        assert self.drive(env, [(0, 0)] * 100).counters[0] == 0
         expert = env.expert()
         for seed in range(5):
             env.reset(seed)
             result = env.step(expert.action())
             while not result.terminated:
                 result = env.step(expert.action())
-            assert (result.attempts, result.retries) == (3, 0)
+            assert result.counters == (3, 0)
 
     def test_shooting_past_the_goal_and_coming_back_is_a_retry(self):
         env = PointConfig(horizon=200).build()
         env.reset(0)
         self.park(env, 0.8)
         seen = [env.step(np.array([1, 0], np.float32)) for _ in range(19)]
-        assert env.position[0] > RADIUS and (seen[-1].attempts, seen[-1].retries) == (1, 0)
+        assert env.position[0] > RADIUS and seen[-1].counters == (1, 0)
         expert, result = env.expert(), self.drive(env, [(1, 0)] * AWAY)
         while not result.terminated:
             result = env.step(expert.action())
-        assert result.success and (result.attempts, result.retries) == (2, 1)
+        assert result.success and result.counters == (2, 1)
         env.reset(0)
-        assert self.drive(env, [(0, 0)]).attempts == 0
+        assert self.drive(env, [(0, 0)]).counters[0] == 0
 
 
 def until_over(env, expert):
@@ -125,13 +125,13 @@ class TestMetaWorld:
         env.reset(1)
         for _ in range(60):
             result = env.step(np.zeros(4))
-        assert (result.attempts, result.retries) == (0, 0)
+        assert result.counters == (0, 0)
         expert, counts = env.expert(), []
         for seed in (0, 1, 2):
             env.reset(seed)
             result = until_over(env, expert)
             assert result.success
-            counts.append((result.attempts, result.retries))
+            counts.append(result.counters)
         assert all(attempts == 1 + retries for attempts, retries in counts)
         assert counts.count((1, 0)) >= 2 and max(counts) <= (2, 1), counts
 
@@ -142,7 +142,7 @@ class TestMetaWorld:
         expert = env.expert()
         drop(env, expert, GRASPS[task].body)
         result = until_over(env, expert)
-        assert result.success and result.attempts == 1 + result.retries >= 2
+        assert result.success and result.counters[0] == 1 + result.counters[1] >= 2
 
     def test_closing_beside_the_object_is_a_missed_grasp(self):
         env = MetaWorldConfig(task="pick-place", horizon=400).build()
@@ -156,17 +156,17 @@ class TestMetaWorld:
             for _ in range(20):
                 result = env.step(np.array([*np.clip(15 * (beside - env.sim.hand()), -1, 1), grip]))
                 assert not env.sim.held("obj")
-            counts.append((result.attempts, result.retries))
+            counts.append(result.counters)
         assert counts == [(1, 0), (1, 0)]
         result = until_over(env, expert)
-        assert result.success and (result.attempts, result.retries) == (2, 1)
+        assert result.success and result.counters == (2, 1)
 
     def test_closing_far_from_the_object_is_no_attempt(self):
         env = MetaWorldConfig(task="pick-place").build()
         env.reset(0)
         for _ in range(40):
             result = env.step(np.array([0, 0, 0, 1.0]))
-        assert env.sim.gripper() < 0.4 and result.attempts == 0
+        assert env.sim.gripper() < 0.4 and result.counters[0] == 0
 
     @pytest.mark.parametrize("retreat", [5, 14], ids=["a bounce", "a retreat"])
     def test_leaving_the_button_and_pressing_again(self, retreat):
@@ -175,7 +175,7 @@ class TestMetaWorld:
         expert, result = env.expert(), None
         while env.sim.touched("button") is None:
             result = env.step(expert.action())
-        assert (result.attempts, result.retries) == (1, 0) and not result.success
+        assert result.counters == (1, 0) and not result.success
         for _ in range(retreat):
             env.step(np.array([0, -1.0, 0, 0]))
         for _ in range(AWAY):
@@ -183,29 +183,27 @@ class TestMetaWorld:
         assert env.sim.touched("box") is None
         result = until_over(env, expert)
         assert result.success
-        assert (result.attempts, result.retries) == ((2, 1) if retreat == 14 else (1, 0))
+        assert result.counters == ((2, 1) if retreat == 14 else (1, 0))
 
     def test_a_stage_begun_with_the_object_in_hand_is_no_retry_but_a_drop_there_is(self):
         env = MetaWorldConfig(task="pick-place", stages=2, horizon=500).build()
         expert = env.expert()
         env.reset(0)
-        assert (result := until_over(env, expert)).success and (
-            result.attempts,
-            result.retries,
-        ) == (1, 0)
+        result = until_over(env, expert)
+        assert result.success and result.counters == (1, 0)
         env.reset(0)
         while env.step(expert.action()).stages == 0:
             pass
         drop(env, expert, "obj")
         result = until_over(env, expert)
-        assert result.success and (result.attempts, result.retries) == (2, 1)
+        assert result.success and result.counters == (2, 1)
 
     def test_an_earlier_episode_leaves_nothing_behind(self):
         env = MetaWorldConfig(task="drawer-open").build()
         first = self.counts(env, 3)
         env.reset(5)
         expert = env.expert()
-        while env.step(expert.action()).attempts == 0:  # leave the hand at the handle
+        while env.step(expert.action()).counters[0] == 0:  # leave the hand at the handle
             pass
         assert (
             self.counts(env, 3)
@@ -230,6 +228,6 @@ class TestMetaWorld:
         expert, seen = env.expert(), []
         while True:
             result = env.step(expert.action())
-            seen.append((result.attempts, result.retries))
+            seen.append(result.counters)
             if result.terminated or result.truncated:
                 return seen

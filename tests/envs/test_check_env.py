@@ -134,20 +134,21 @@ class TooManyStages(Broken):
 class EarlySuccess(Broken):
     def step(self, action):
         super().step(action)
-        return StepResult(success=True, terminated=True, truncated=False, stages=0)
+        none = (0,) * len(self.spec.counters)
+        return StepResult(success=True, terminated=True, truncated=False, stages=0, counters=none)
 
 
 class AttemptsVanish(Broken):
     def step(self, action):
         result = super().step(action)
-        return replace(result, attempts=int(self._steps == 3))
+        return replace(result, counters=(int(self._steps == 3), 0))
 
 
 class AttemptsOfEarlierEpisodes(Broken):
     count = 2
 
     def step(self, action):
-        return replace(super().step(action), attempts=self.count)
+        return replace(super().step(action), counters=(self.count, 0))
 
 
 class AttemptsGoOn(Broken):
@@ -156,17 +157,28 @@ class AttemptsGoOn(Broken):
     def step(self, action):
         result = super().step(action)
         self.count += int(self._steps == 4)
-        return replace(result, attempts=int(self.count > 1))
+        return replace(result, counters=(int(self.count > 1), 0))
 
 
 class RetryWithoutAttempt(Broken):
     def step(self, action):
-        return replace(super().step(action), retries=int(self._steps > 2))
+        return replace(super().step(action), counters=(0, int(self._steps > 2)))
 
 
 class HalfAnAttempt(Broken):
     def step(self, action):
-        return replace(super().step(action), attempts=0.5)
+        return replace(super().step(action), counters=(0.5, 0))
+
+
+class ForgottenCounter(Broken):
+    def step(self, action):
+        return replace(super().step(action), counters=(0,))
+
+
+class NamedTwice(Broken):
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(self.spec, counters=("bumps", "bumps"))
 
 
 class NoHorizon(Broken):
@@ -204,6 +216,8 @@ class NoHorizon(Broken):
         (AttemptsGoOn, "survives reset"),
         (RetryWithoutAttempt, "retries rose without attempts"),
         (HalfAnAttempt, "must be ints"),
+        (ForgottenCounter, "one count for each"),
+        (NamedTwice, "names each counter once"),
         (NoHorizon, "spec.horizon"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",

@@ -55,7 +55,7 @@ class ByHand:
             self.frames[begin + o] if s else 0 * self.frames[0]
             for o, s in zip(OFFSETS, seen, strict=True)
         ]
-        names = ("success", "terminated", "truncated", "stages", "attempts", "retries")
+        names = ("success", "terminated", "truncated", "stages", "counters")
         flags = {name: getattr(result, name) for name in names}
         return flags | {"executed": executed, "verifiable": seen, "frames": np.stack(picks)}
 

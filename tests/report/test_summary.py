@@ -5,9 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from wamrl.report import arm, ratio_text, read_summary, recovery, write_summary
+from wamrl.report import arm, ratio_text, read_summary, write_summary
 from wamrl.stats.paired import paired_difference, wilson
 
 
@@ -49,16 +48,3 @@ def test_summary_round_trip(tmp_path):
     assert json.loads(json.dumps(back)) == back and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ValueError, match="run the evaluation again"):
         read_summary(tmp_path / "other.json")
-
-
-def test_recovery_counts_successes_after_a_failed_attempt():
-    success = np.array([1, 1, 0, 1, 0, 1], bool)
-    out = recovery(
-        success, attempts=np.array([1, 3, 2, 4, 0, 2]), retries=np.array([0, 1, 1, 2, 0, 0])
-    )
-    assert (out["reattempted"], out["recovered"]) == (3, 2)
-    expected = binomtest(2, 3).proportion_ci(0.95, method="wilson")
-    assert out["recovered95"] == pytest.approx([expected.low, expected.high])
-    assert out["attempts"] == [1, 3, 2, 4, 0, 2] and out["retries"] == [0, 1, 1, 2, 0, 0]
-    nobody = recovery(success, attempts=np.ones(6, int), retries=np.zeros(6, int))
-    assert (nobody["reattempted"], nobody["recovered"], nobody["recovered95"]) == (0, 0, [0.0, 1.0])

@@ -315,16 +315,22 @@ def test_attempts_reach_the_rollout_and_its_metrics():
     with config.build() as pool:
         r = collect(wam, pool, tiny.starts(7), tiny.CONFIG.flow, seed=0, sampler="explore")
     odd = torch.tensor([s.seed % 2 for s in r.starts])
-    assert torch.equal(r.attempts, r.length // 3 + odd) and torch.equal(r.retries, r.length // 7)
+    assert r.counter_names == ("attempts", "retries")
+    assert torch.equal(r.counters, torch.stack([r.length // 3 + odd, r.length // 7], 1))
     fresh = torch.ones(7, dtype=torch.bool)
     mixed = replace(
         r,
-        retries=torch.tensor([0, 2, 1, 0, 0, 1, 0]),
+        counters=torch.stack([r.counters[:, 0], torch.tensor([0, 2, 1, 0, 0, 1, 0])], 1),
         success=torch.tensor([1, 1, 0, 0, 1, 1, 0]).bool(),
     )
     metrics = rollout_metrics(mixed, fresh)
-    assert metrics["rollout/attempts"] == pytest.approx(r.attempts.float().mean().item())
+    mean = pytest.approx(r.counters[:, 0].float().mean().item())
+    assert metrics["rollout/attempts"] == metrics["rollout/counter/attempts"] == mean
+    assert metrics["rollout/counter/retries"] == pytest.approx(4 / 7)
     assert metrics["rollout/reattempted"] == pytest.approx(3 / 7)
     assert metrics["rollout/recovered"] == pytest.approx(2 / 3)
-    none = rollout_metrics(replace(r, retries=torch.zeros(7, dtype=torch.long)), fresh)
+    never = torch.stack([r.counters[:, 0], torch.zeros(7, dtype=torch.long)], 1)
+    none = rollout_metrics(replace(r, counters=never), fresh)
     assert none["rollout/reattempted"] == 0 and "rollout/recovered" not in none
+    other = rollout_metrics(replace(r, counter_names=("bumps", "falls")), fresh)
+    assert other["rollout/counter/bumps"] == mean and "rollout/attempts" not in other

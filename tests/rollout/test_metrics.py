@@ -24,7 +24,11 @@ FIELDS = {key for cell, _ in ROWS for key in re.findall(r"`([^`]+)`", cell) if "
 
 
 def pattern(key: str) -> re.Pattern:
-    return re.compile(re.escape(key).replace("<offset>", r"\d+").replace("<tap>", r"[^/]+") + "$")
+    """The keys that a row of the table stands for."""
+    text = re.escape(key).replace("<offset>", r"\d+")
+    for name in ("<tap>", "<name>"):
+        text = text.replace(name, r"[^/]+")
+    return re.compile(text + "$")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def logged(tmp_path_factory) -> set[str]:
             before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
             improve(state, pool, run, logger, before=before)
             rollout = tiny.explore(tiny.lively(), pool, 4)
-            again = replace(rollout, retries=tiny.torch.tensor([0, 1, 0, 2]))
+            again = replace(rollout, counters=tiny.torch.tensor([[1, 0], [2, 1], [1, 0], [4, 2]]))
             logger.log(
                 state.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
             )

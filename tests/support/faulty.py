@@ -39,6 +39,7 @@ class WalkEnv(Env):
             action_dim=3,
             proprio_dim=4,
             horizon=config.horizon,
+            counters=("attempts", "retries"),
         )
 
     def reset(self, seed: int) -> None:
@@ -58,8 +59,7 @@ class WalkEnv(Env):
             terminated=success,
             truncated=truncated,
             stages=int(success),
-            attempts=self._steps // 3 + self._seed % 2,
-            retries=self._steps // 7,
+            counters=(self._steps // 3 + self._seed % 2, self._steps // 7),
         )
 
     def _fail(self) -> None:

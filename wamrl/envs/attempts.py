@@ -13,6 +13,7 @@ attempt. A sub-goal that is solved counts as attempted, whatever solved it.
 
 from __future__ import annotations
 
+COUNTERS = ("attempts", "retries")  # as in `EnvSpec.counters`
 AWAY = 8  # control steps; shorter gaps are bounces of one contact
 
 
@@ -36,6 +37,11 @@ class Attempts:
         self._here = 0  # attempts at the present sub-goal
         self._away = 0  # control steps since the robot was at it
 
+    @property
+    def counters(self) -> tuple[int, int]:
+        """The counts named by `COUNTERS`, as in `StepResult`."""
+        return self.begun, self.retries
+
     def see(self, engaged: bool, solved: bool) -> None:
         """One control step: was the robot at its sub-goal, and was it solved in this step?"""
         if engaged and self._away >= AWAY:
@@ -52,3 +58,19 @@ class Attempts:
         self.begun += 1
         self.retries += int(self._here > 0)
         self._here += 1
+
+
+def impossible(before: tuple[int, int], now: tuple[int, int]) -> str:
+    """What is wrong with two counts that stood at `before` one control step ago;
+    empty if nothing is.
+    """
+    new = now[0] - before[0]
+    again = now[1] - before[1]
+    if new > 1:
+        return (
+            f"attempts rose by {new} in one control step "
+            "(in an episode's first: it must start from 0)"
+        )
+    if again > new:
+        return "retries rose without attempts: every retry is an attempt as well"
+    return ""

@@ -22,6 +22,7 @@ class EnvSpec:
     proprio_dim: int
     horizon: int  # control steps after which the episode is truncated
     stages: int = 1  # sub-goals; success means all, in order
+    counters: tuple[str, ...] = ()  # names of what is counted in an episode
     action_low: tuple[float, ...] = ()  # per action dim, in the environment's own units; empty: -1
     action_high: tuple[float, ...] = ()  # empty: +1
 
@@ -43,9 +44,8 @@ class StepResult:
     terminated: bool  # the task ended
     truncated: bool  # the clock ran out (never True together with terminated)
     stages: int  # sub-goals completed so far
-    # attempts at sub-goals begun so far in the episode (see `wamrl.envs.attempts`); 0: not counted
-    attempts: int = 0
-    retries: int = 0  # of these, the ones that followed a failed attempt at the same sub-goal
+    # one count per name in `spec.counters`, so far in the episode: they start at 0, never go back
+    counters: tuple[int, ...] = ()
 
 
 class Expert(ABC):

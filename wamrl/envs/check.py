@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from wamrl.envs import attempts
 from wamrl.envs.base import Env, EnvSpec, StepResult
 
 _SEEDS = (3, 4)
-_NOTHING_YET = StepResult(success=False, terminated=False, truncated=False, stages=0)
 
 
 def check_env(env: Env, *, expert: bool = False, limit: int = 5000) -> None:
@@ -56,6 +56,10 @@ def _check_spec(spec: EnvSpec) -> None:
             isinstance(value, int) and value > 0,
             f"spec.{name} must be a positive int, not {value!r}",
         )
+    _need(
+        isinstance(spec.counters, tuple) and len(set(spec.counters)) == len(spec.counters),
+        "spec.counters must be a tuple that names each counter once",
+    )
     low, high = spec.bounds
     _need(
         low.shape == high.shape == (spec.action_dim,),
@@ -129,7 +133,7 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
         f"stages={result.stages} is not a number from 0 to spec.stages={env.spec.stages}",
     )
     _need(result.stages >= last.stages, f"stages went back from {last.stages} to {result.stages}")
-    _check_attempts(result, last)
+    _check_counters(env.spec.counters, result.counters, last.counters)
     _need(
         not result.success or result.stages == env.spec.stages,
         "success came before all stages were done",
@@ -144,26 +148,27 @@ def _step(env: Env, action: np.ndarray, steps: int, last: StepResult) -> StepRes
     return result
 
 
-def _check_attempts(result: StepResult, last: StepResult) -> None:
-    counts = (result.attempts, result.retries)
+def _check_counters(names: tuple[str, ...], now: tuple[int, ...], last: tuple[int, ...]) -> None:
     _need(
-        all(isinstance(count, int) and count >= 0 for count in counts),
-        "attempts and retries must be ints >= 0",
+        isinstance(now, tuple) and len(now) == len(names),
+        f"counters={now} must be a tuple with one count for each of spec.counters={names}",
     )
-    _need(
-        result.attempts >= last.attempts,
-        f"attempts went back from {last.attempts} to {result.attempts}",
-    )
-    _need(
-        result.retries >= last.retries, f"retries went back from {last.retries} to {result.retries}"
-    )
-    new = result.attempts - last.attempts
-    again = result.retries - last.retries
-    _need(
-        new <= 1,
-        f"attempts rose by {new} in one control step (in an episode's first: it must start from 0)",
-    )
-    _need(again <= new, "retries rose without attempts: every retry is an attempt as well")
+    for name, count, before in zip(names, now, last, strict=True):
+        _need(
+            isinstance(count, int) and count >= 0,
+            f"the counter {name!r} is {count!r}: counts must be ints >= 0",
+        )
+        _need(count >= before, f"{name} went back from {before} to {count}")
+    if set(attempts.COUNTERS) <= set(names):
+        places = [names.index(name) for name in attempts.COUNTERS]
+        fault = attempts.impossible([last[i] for i in places], [now[i] for i in places])
+        _need(not fault, fault)
+
+
+def _nothing_yet(spec: EnvSpec) -> StepResult:
+    """As if from a step before the first: nothing is done and nothing counted."""
+    none = (0,) * len(spec.counters)
+    return StepResult(success=False, terminated=False, truncated=False, stages=0, counters=none)
 
 
 def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.ndarray]:
@@ -174,12 +179,12 @@ def _trace(env: Env, seed: int, scale: float = 1.0, length: int = 8) -> list[np.
     low, high = env.spec.bounds
     env.reset(seed)
     seen = [_check_frame(env), _check_proprio(env)]
-    result = _NOTHING_YET
+    result = _nothing_yet(env.spec)
     for step in range(min(length, env.spec.horizon)):
         corner = scale * rng.choice([-1.0, 1.0], env.spec.action_dim)
         action = ((low + high) / 2 + corner * (high - low) / 2).astype(np.float32)
         result = _step(env, action, step, result)
-        counts = np.array([result.stages, result.attempts, result.retries])
+        counts = np.array([result.stages, *result.counters])
         seen += [_check_frame(env), _check_proprio(env), counts]
         if result.terminated or result.truncated:
             break
@@ -237,7 +242,7 @@ def _check_clipping(env: Env) -> None:
 def _check_clock(env: Env, limit: int) -> None:
     env.reset(_SEEDS[0])
     nothing = sum(env.spec.bounds) / 2
-    result = _NOTHING_YET
+    result = _nothing_yet(env.spec)
     for step in range(min(env.spec.horizon, limit)):
         result = _step(env, nothing, step, result)
         if result.terminated or result.truncated:
@@ -247,7 +252,7 @@ def _check_clock(env: Env, limit: int) -> None:
 def _check_expert(env: Env) -> None:
     env.reset(_SEEDS[0])
     expert = env.expert()
-    result = _NOTHING_YET
+    result = _nothing_yet(env.spec)
     for step in range(env.spec.horizon):
         action = expert.action()
         good = (

@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 
-from wamrl.envs.attempts import Attempts
+from wamrl.envs.attempts import COUNTERS, Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 
 RADIUS = 0.12  # half-widths of the square
@@ -69,6 +69,7 @@ class PointEnv(Env):
             proprio_dim=4,
             horizon=config.horizon or HORIZON * config.stages,
             stages=config.stages,
+            counters=COUNTERS,
         )
         self.reset(0)
 
@@ -108,8 +109,7 @@ class PointEnv(Env):
             terminated=success,
             truncated=truncated,
             stages=self._done,
-            attempts=self._attempts.begun,
-            retries=self._attempts.retries,
+            counters=self._attempts.counters,
         )
 
     def render(self) -> np.ndarray:

@@ -28,11 +28,12 @@ class OutcomeBuffer:
         )
         self._facts = np.empty(fields["facts"][1][::-1], np.int64)
         self._flags = np.empty((3, batch), bool)
+        self._counters = np.empty(fields["counters"][1], np.int64)
         self._lost = np.empty(batch, bool)
         self._offsets = np.array(layout.frame_offsets)
         self._verifiable = np.empty((batch, len(self._offsets)), bool)
         tensor = torch.from_numpy
-        executed, stages, attempts, retries = map(tensor, self._facts[:4])
+        executed, stages = map(tensor, self._facts[:2])
         success, terminated, truncated = map(tensor, self._flags)
         text = (layout.spec.instruction,) * batch
         self.outcome = Outcome(
@@ -43,8 +44,7 @@ class OutcomeBuffer:
             terminated=terminated,
             truncated=truncated,
             stages=stages,
-            attempts=attempts,
-            retries=retries,
+            counters=tensor(self._counters),
             lost=tensor(self._lost),
             obs=Obs(frames=tensor(self._obs_frames), proprio=tensor(self._proprio), text=text),
         )
@@ -59,7 +59,8 @@ class OutcomeBuffer:
         Slots not named may be being written to meanwhile.
         """
         np.multiply(block["facts"].T, ran, out=self._facts)
-        self._flags[:] = self._facts[4:7]
+        self._flags[:] = self._facts[2:5]
+        np.multiply(block["counters"], ran[:, None], out=self._counters)
         np.greater_equal(self._facts[0][:, None], self._offsets, out=self._verifiable)
         self._lost[:] = lost
         _copy_rows(self._frames, block["frames"], ran)

@@ -17,11 +17,10 @@ import numpy as np
 
 from wamrl.envs.base import EnvSpec
 
-# What a slot's row of `facts` begins with: executed, stages, attempts, retries, success,
-# terminated, truncated. One call that packs them costs a fifth of seven assignments to elements of
-# arrays.
+# What a slot's row of `facts` begins with: executed, stages, success, terminated, truncated.
+# One call that packs them costs a fifth of five assignments to elements of arrays.
 _FACTS = 8  # a cache line for each slot
-PACK_FACTS = struct.Struct("=7q").pack_into
+PACK_FACTS = struct.Struct("=5q").pack_into
 # bytes; one cache line, so that two workers never write to the same one at a field's edge
 _ALIGN = 64
 
@@ -45,6 +44,7 @@ class Layout:
             "actions": ("float32", (batch, self.n_exec, spec.action_dim)),
             "frames": ("uint8", (batch, len(self.frame_offsets), *picture)),
             "facts": ("int64", (batch, _FACTS)),
+            "counters": ("int64", (batch, len(spec.counters))),
             "obs_frames": ("uint8", (batch, len(self.history_offsets), *picture)),
             "obs_proprio": ("float32", (batch, spec.proprio_dim)),
         }

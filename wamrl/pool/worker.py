@@ -181,6 +181,7 @@ class _Slot:
         self._name = env.spec.name
         self._actions = row["actions"]
         self._facts = row["facts"]
+        self._counters = row["counters"]
         self._frames = row["frames"]
         self._obs_frames = row["obs_frames"]
         self._obs_proprio = row["obs_proprio"]
@@ -228,7 +229,13 @@ class _Slot:
                 self._frames[bisect_right(self._offsets, k) :] = 0
                 break
         ends = bool(success), bool(result.terminated), bool(result.truncated)
-        PACK_FACTS(self._facts, 0, k, result.stages, result.attempts, result.retries, *ends)
+        PACK_FACTS(self._facts, 0, k, result.stages, *ends)
+        if len(result.counters) != len(self._counters):
+            raise ValueError(
+                f"{self._name}: step() returned {len(result.counters)} counters but its spec names "
+                f"{len(self._counters)}: mend the env"
+            )
+        self._counters[:] = result.counters
         self._write_obs(frame)
 
     def _write_obs(self, frame: np.ndarray) -> None:

@@ -1,13 +1,20 @@
 """What a run tells its reader: `summary.json`, figures, videos of imagined beside executed frames.
 
-summary  numbers of the evaluated models       curves   the learning curve as numbers
+summary  numbers of the evaluated models       recovery what came of failing
+curves   the learning curve as numbers
 figures  learning curve, diagnostics, rewards  style    the look of all figures
 video    imagined and executed, side by side
 """
 
 from wamrl.report.curves import Point, evaluations, run_curves
 from wamrl.report.figures import diagnostics_figure, learning_curve, rewards_figure
-from wamrl.report.summary import arm, ratio_text, read_summary, recovery, write_summary
+from wamrl.report.recovery import (
+    counter_metrics,
+    recovered_in,
+    recovery,
+    recovery_line,
+)
+from wamrl.report.summary import arm, ratio_text, read_summary, write_summary
 from wamrl.report.video import Film, comparison, read_comparison, side_by_side
 
 __all__ = [
@@ -15,13 +22,16 @@ __all__ = [
     "Point",
     "arm",
     "comparison",
+    "counter_metrics",
     "diagnostics_figure",
     "evaluations",
     "learning_curve",
     "ratio_text",
     "read_comparison",
     "read_summary",
+    "recovered_in",
     "recovery",
+    "recovery_line",
     "rewards_figure",
     "run_curves",
     "side_by_side",

@@ -54,23 +54,6 @@ def ratio_text(error_over_copy: dict[Any, float | None]) -> str:
     return ", ".join(parts)
 
 
-def recovery(success: np.ndarray, attempts: np.ndarray, retries: np.ndarray) -> dict[str, Any]:
-    """Episodes that tried again after a failed attempt at the same sub-goal, for `summary.json`.
-
-    success: bool (E,); attempts, retries: int (E,), see wamrl/envs/attempts.py. How many of them
-    ended in success comes with Wilson's 95 % interval.
-    """
-    again = np.asarray(retries) > 0
-    recovered = int(np.asarray(success, bool)[again].sum())
-    return {
-        "attempts": np.asarray(attempts).tolist(),
-        "retries": np.asarray(retries).tolist(),
-        "reattempted": int(again.sum()),
-        "recovered": recovered,
-        "recovered95": list(wilson(recovered, int(again.sum()))),
-    }
-
-
 def write_summary(path: Path, arms: dict[str, dict], pairs: dict[str, Paired], **more: Any) -> None:
     """Write `summary.json`: arms by name, see `arm`; paired differences by name; whatever else.
 

@@ -47,7 +47,8 @@ def collect(
     """
     wam.eval()
     schedule = EpisodeSchedule(starts, horizon=pool.spec.horizon, group=group, max_steps=max_steps)
-    player = _Player(wam, pool, schedule, Recorder(cache_mb), flow, sampler, seed)
+    recorder = Recorder(len(pool.spec.counters), cache_mb)
+    player = _Player(wam, pool, schedule, recorder, flow, sampler, seed)
     beside = pool.config.n_workers if pool.config.lanes > 1 else 0
     with threads_beside(beside):
         return player.play(on_done)
@@ -179,16 +180,16 @@ class _Player:
         decisions, kept = self.recorder.decisions()
         success = torch.zeros(len(kept), dtype=torch.bool)
         success[decisions.episode[decisions.success]] = True
-        progress = {
-            name: torch.tensor(column)[kept] for name, column in self.recorder.progress.items()
-        }
+        progress = torch.stack(self.recorder.progress)[kept]
         return Rollout(
             decisions=decisions,
             starts=[self.schedule.starts[e] for e in kept],
             own=range(len(kept)),
             success=success,
             length=torch.tensor(self.recorder.length)[kept],
-            **progress,
+            stages=progress[:, 0],
+            counters=progress[:, 1:],
+            counter_names=self.pool.spec.counters,
             lost=len(self.recorder.lost),
             steps=sum(self.recorder.length),
             horizon=self.pool.spec.horizon,

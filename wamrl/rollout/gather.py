@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 
-from wamrl.rollout.recorder import PROGRESS
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
 from wamrl.types import InitialState
@@ -19,12 +18,9 @@ def gather_outcomes(rollout: Rollout) -> Rollout:
     """
     if dist.world() == 1:
         return rollout
-    names = ("success", "length", *PROGRESS)
     seeds = torch.tensor([s.seed for s in rollout.starts], dtype=torch.long)
-    columns = [getattr(rollout, name).long() for name in names]
-    table = dist.all_gather(torch.stack([seeds, *columns], 1))
-    found = dict(zip(names, table.T[1:], strict=True))
-    found["success"] = found["success"].bool()
+    single = torch.stack([seeds, rollout.success.long(), rollout.length, rollout.stages], 1)
+    table = dist.all_gather(torch.cat([single, rollout.counters], 1))
     before, _ = dist.offset_and_count(len(rollout.starts))
     lost, steps = dist.all_sum(torch.tensor([rollout.lost, rollout.steps])).tolist()
     return replace(
@@ -34,5 +30,8 @@ def gather_outcomes(rollout: Rollout) -> Rollout:
         own=range(before, before + len(rollout.starts)),
         lost=lost,
         steps=steps,
-        **found,
+        success=table[:, 1].bool(),
+        length=table[:, 2],
+        stages=table[:, 3],
+        counters=table[:, 4:],
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wamrl.report import counter_metrics
 from wamrl.rollout.types import Rollout
 
 
 def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
     """fresh: bool (E,), episodes on initial states that were never tried before."""
-    again = rollout.retries > 0
     parts = {
         "rollout/success_fresh": rollout.success[fresh],
         "rollout/mixed_outcome": mixed_outcome(rollout),
-        "rollout/recovered": rollout.success[again],
     }
-    return {name: part.float().mean().item() for name, part in parts.items() if len(part)} | {
-        "rollout/attempts": rollout.attempts.float().mean().item(),
-        "rollout/reattempted": again.float().mean().item(),
+    means = {name: part.float().mean().item() for name, part in parts.items() if len(part)}
+    counters = rollout.counters.numpy()
+    means |= counter_metrics(rollout.counter_names, counters, rollout.success.numpy())
+    return means | {
         "rollout/fresh": float(fresh.sum()),
         "rollout/success": rollout.success.float().mean().item(),
         "rollout/episodes": float(len(rollout.starts)),

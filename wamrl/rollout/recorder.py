@@ -11,8 +11,6 @@ from wamrl.models.base import ActionChunk
 from wamrl.rollout.types import Decisions
 from wamrl.types import Obs, Outcome, rows_of
 
-PROGRESS = ("stages", "attempts", "retries")  # of an `Outcome`; they never go back
-
 
 @dataclass(frozen=True)
 class Pending:
@@ -27,13 +25,15 @@ class Pending:
 class Recorder:
     """Rows of decisions, and how far every episode has come."""
 
-    def __init__(self, cache_mb: float):
-        """cache_mb: as soon as the features of all decisions exceed so many megabytes, none are
-        kept (see `WAM.with_features`).
+    def __init__(self, counters: int, cache_mb: float):
+        """counters: C, of the environment. cache_mb: as soon as the features of all decisions
+        exceed so many megabytes, none are kept (see `WAM.with_features`).
         """
-        self.length: list[int] = []  # control steps of each episode so far
-        self.progress: dict[str, list[int]] = {name: [] for name in PROGRESS}
+        # of each episode so far: control steps; sub-goals and counters (1 + C), as in an `Outcome`
+        self.length: list[int] = []
+        self.progress: list[Tensor] = []
         self.lost: set[int] = set()  # episodes
+        self._counters = counters
         self._rows: list[Decisions] = []
         self._cache = cache_mb * 1e6
         self._bytes = 0  # of features so far
@@ -42,8 +42,7 @@ class Recorder:
         """Episode numbers come in order; one that begins again is known already."""
         if episode == len(self.length):
             self.length.append(0)
-            for column in self.progress.values():
-                column.append(0)
+            self.progress.append(torch.zeros(1 + self._counters, dtype=torch.long))
 
     def record(self, pending: Pending, out: Outcome) -> list[int]:
         """What became of decisions, copied out of `out`; returns the slots whose episode ended."""
@@ -62,14 +61,13 @@ class Recorder:
         self._keep(row)
         lost = out.lost[slots].tolist()
         executed = row.executed.tolist()
+        # they never go back, but are zero where a worker was lost
+        progress = torch.cat([out.stages[:, None], out.counters], 1)[slots]
         for i, episode in enumerate(pending.episodes.tolist()):
             self.length[episode] += executed[i]
+            self.progress[episode] = torch.maximum(self.progress[episode], progress[i])
             if lost[i]:
                 self.lost.add(episode)
-        for name, column in self.progress.items():
-            now = getattr(out, name)[slots].tolist()  # zero where a worker was lost
-            for i, episode in enumerate(pending.episodes.tolist()):
-                column[episode] = max(column[episode], now[i])
         return slots[row.done].tolist()
 
     def _keep(self, row: Decisions) -> None:

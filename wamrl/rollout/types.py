@@ -45,8 +45,8 @@ class Rollout:
     success: Tensor  # bool (E,)
     length: Tensor  # int64 (E,) control steps
     stages: Tensor  # int64 (E,)
-    attempts: Tensor  # int64 (E,) attempts at sub-goals, see wamrl/envs/attempts.py
-    retries: Tensor  # int64 (E,) of these, after a failed attempt at the same sub-goal
+    counters: Tensor  # int64 (E, C) what the environment counted
+    counter_names: tuple[str, ...]  # C of them
     lost: int  # episodes dropped because a worker died
     steps: int  # control steps taken, those of lost episodes included
     horizon: int  # control steps of the longest possible episode

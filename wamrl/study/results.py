@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wamrl.report import recovered_in
 from wamrl.stats.nested import Estimate, hierarchical
 from wamrl.study.claims import Kind
 
@@ -70,7 +71,7 @@ class CellResult:
                 control_steps=summary["control_steps"],
                 seconds=summary["seconds"],
                 error_over_copy=after["error_over_copy"],
-                recovery=_recovery(after),
+                recovery=recovered_in(after),
                 curve=tuple(curve),
                 evaluated=tuple(evaluated),
                 lengths={int(k): np.array(v["success"], bool) for k, v in lengths.items()},
@@ -93,16 +94,6 @@ class CellResult:
         """float (E,): success on the task with `goals` sub-goals; None if not evaluated there."""
         won = self.success if goals == self.goals else self.lengths.get(goals)
         return None if won is None else won.astype(float)
-
-
-def _recovery(after: dict) -> tuple[int, int] | None:
-    """None where the environment does not count attempts."""
-    attempts = after.get("attempts")
-    if attempts is None:
-        return None
-    again = np.array(attempts) > max(1, after["stages"])
-    recovered = int((again & np.array(after["success"], bool)).sum())
-    return after.get("reattempted", int(again.sum())), after.get("recovered", recovered)
 
 
 def unique(items: Iterable) -> list:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.envs.attempts import Attempts
+from wamrl.envs.attempts import COUNTERS, Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.libero.assets import INIT_STATES, NO_FOLDER, SUITES, import_libero, tasks
 from wamrl.envs.libero.expert import make_expert
@@ -106,6 +106,7 @@ class LiberoEnv(Env):
             proprio_dim=8,
             horizon=config.horizon or HORIZONS[config.suite],
             stages=len(self.sim.goals),
+            counters=COUNTERS,
         )
         self._over = True
         self.reset(0)
@@ -143,8 +144,7 @@ class LiberoEnv(Env):
             terminated=success,
             truncated=truncated,
             stages=self._stages,
-            attempts=self._attempts.begun,
-            retries=self._attempts.retries,
+            counters=self._attempts.counters,
         )
 
     def _holds(self) -> bool:

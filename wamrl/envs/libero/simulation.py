@@ -229,7 +229,7 @@ def _until_placed(place: Any) -> Any:
             return place()
         except RandomizationError:
             continue
-    raise RuntimeError("LIBERO found no room for its objects in 100 attempts")
+    raise RuntimeError("LIBERO found no room for its objects in 100 tries")
 
 
 def _build(task: Task, assets: Path) -> Any:

@@ -18,7 +18,7 @@ from math import isfinite
 
 import numpy as np
 
-from wamrl.envs.attempts import Attempts
+from wamrl.envs.attempts import COUNTERS, Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.metaworld.contact import watch
 from wamrl.envs.metaworld.expert import make_expert
@@ -92,6 +92,7 @@ class MetaWorldEnv(Env):
             proprio_dim=7,
             horizon=config.horizon or task.horizon * config.stages,
             stages=config.stages,
+            counters=COUNTERS,
         )
         self.sim = Simulation(config.task)
         self._name = config.task
@@ -130,8 +131,7 @@ class MetaWorldEnv(Env):
             terminated=success,
             truncated=truncated,
             stages=self._done,
-            attempts=self._attempts.begun,
-            retries=self._attempts.retries,
+            counters=self._attempts.counters,
         )
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wamrl.envs.attempts import Attempts
+from wamrl.envs.attempts import COUNTERS, Attempts
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
 from wamrl.envs.rendering import RenderStyle, shared_renderer
 from wamrl.envs.robosuite.expert import engaged, make_expert
@@ -85,6 +85,7 @@ class RobosuiteEnv(Env):
             proprio_dim=9,
             horizon=config.horizon or task.horizon,
             stages=len(task.things),
+            counters=COUNTERS,
         )
         self.sim = Simulation(task)
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)
@@ -117,8 +118,7 @@ class RobosuiteEnv(Env):
             terminated=success,
             truncated=truncated,
             stages=self._done,
-            attempts=self._attempts.begun,
-            retries=self._attempts.retries,
+            counters=self._attempts.counters,
         )
 
     def render(self) -> np.ndarray:
