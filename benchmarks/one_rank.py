@@ -20,7 +20,7 @@ from benchmarks.models import BASE, NANO, build, clips
 from benchmarks.profile_iteration import demonstrations
 from benchmarks.side_by_side import finish, options, row, single
 from wamrl.cli import find_recipe, smoke
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.runs.phases import build_wam
 from wamrl.runtime import dist, sharding
 from wamrl.sft import SFT, SFTConfig

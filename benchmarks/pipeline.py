@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.side_by_side import finish, interleave, options, row
 from wamrl.cli import find_recipe
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout import Rollout, collect
 from wamrl.runs.phases import build_wam

@@ -170,13 +170,14 @@ def films_of(run: Run) -> dict[str, report.Film] | None:
 def play_again(run: Run) -> Path | None:
     """`write_comparison` of a run that was made before there was one."""
     from wamrl import cli
-    from wamrl.runs.phases import difference, load_wam
+    from wamrl.runs.phases import load_wam
     from wamrl.runs.videos import write_comparison
+    from wamrl.runtime.files import config_difference
 
     cfg = replace(cli.find_recipe(run.config["name"])(), seed=run.seed)
     cfg = replace(cfg, eval=replace(cfg.eval, imagine_steps=run.config["eval"]["imagine_steps"]))
     for part in ("env", "model", "flow"):
-        if fault := difference(run.config[part], resolved(getattr(cfg, part)), part):
+        if fault := config_difference(run.config[part], resolved(getattr(cfg, part)), part):
             raise ValueError(
                 f"{run.folder} was not made by the recipe {cfg.name} as it is now: {fault}"
             )

@@ -13,8 +13,9 @@ from wamrl import deploy
 from wamrl.config import Config
 from wamrl.deploy import Watch, log_arm
 from wamrl.models.flow import SAMPLERS
+from wamrl.models.saved import save_wam
 from wamrl.rollout import collect
-from wamrl.runs.phases import improve, load_wam, save_wam
+from wamrl.runs.phases import improve, load_wam
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, new_run, read_metrics
 from wamrl.train import Learner
@@ -77,7 +78,7 @@ def test_a_saved_sampler_stays_unless_the_model_has_learned(pool, asked, tmp_pat
     cfg = evaluating(0)
     wam = tiny.lively()
     wam.sampler = "zero"
-    save_wam(cfg, wam, tmp_path, "final")
+    save_wam(cfg.model, wam, tmp_path, "final")
     loaded = load_wam(cfg, tmp_path)
     assert loaded.sampler == "zero"
     assert deploy.deploy(cfg, loaded, pool, cfg.flow) == {} and loaded.sampler == "zero"

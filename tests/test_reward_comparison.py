@@ -13,6 +13,7 @@ import torch
 from tests.support import tiny
 from tests.test_cli import refused, wamrl
 from wamrl.config import Config
+from wamrl.models.saved import save_wam
 from wamrl.report.figures import diagnostics_figure, roc
 from wamrl.reward_comparison import (
     COLUMNS,
@@ -25,7 +26,6 @@ from wamrl.reward_comparison import (
 from wamrl.rewards.base import Similarity, SimilarityConfig
 from wamrl.rewards.episode_scores import auc
 from wamrl.rewards.pixels import PixelConfig
-from wamrl.runs.phases import save_wam
 from wamrl.runtime.log import new_run
 
 
@@ -61,7 +61,7 @@ def recipe() -> Config:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp("base"), "base", tiny.CONFIG)
-    save_wam(tiny.CONFIG, tiny.lively(), run, "base")
+    save_wam(tiny.CONFIG.model, tiny.lively(), run, "base")
     return run
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.report import wilson
 from wamrl.rollout import Rollout, collect, everywhere

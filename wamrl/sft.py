@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, ema_update
+from wamrl.models.wam import WAM, ema_update
 from wamrl.runtime import dist, sharding
 from wamrl.types import Clip
 

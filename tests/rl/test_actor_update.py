@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.support import tiny
-from wamrl.models.base import WAM
 from wamrl.models.check import probe
+from wamrl.models.wam import WAM
 from wamrl.rl.actor_update import ActorUpdate, ActorUpdateConfig, chunk_log_prob, policy_loss
 from wamrl.rl.batch import ActorBatch
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
+from wamrl.models.wam import WAM, ActionChunk
 from wamrl.rl.advantage import control_variate, gae, group_baseline, grpo
 from wamrl.rl.batch import ActorBatch, Decisions, Outcomes
 from wamrl.rl.value import ValueConfig

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from wamrl.models.base import ActionChunk
+from wamrl.models.wam import ActionChunk
 from wamrl.types import Batch, Obs
 
 

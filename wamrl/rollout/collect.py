@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, Sampler
+from wamrl.models.wam import WAM, ActionChunk
 from wamrl.pool.pool import OutcomeBuffer, Pool
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime.cores import threads_beside
