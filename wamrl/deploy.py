@@ -9,22 +9,13 @@ from pathlib import Path
 from wamrl import report
 from wamrl.config import Config
 from wamrl.evaluate import choose_sampler, curve_point, glance
-from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.saved import model_state
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.runtime import checkpoint, dist, sharding
-from wamrl.runtime.log import Logger, Timer, bar, console, read_metrics, resolved
+from wamrl.runtime.log import Logger, Timer, bar, console, read_metrics
 from wamrl.train import Learner
-
-
-def save_wam(cfg: Config, wam: WAM, run: Path, name: str) -> Path:
-    """Called by all ranks alike."""
-    return checkpoint.save_named(run, name, model_state(cfg, wam))
-
-
-def model_state(cfg: Config, wam: WAM) -> dict:
-    """What a model checkpoint holds: its configuration, its weights, how it is best deployed."""
-    return {"model": resolved(cfg.model), "wam": wam.state_dict(), "sampler": wam.sampler}
 
 
 def deploy(
@@ -106,8 +97,9 @@ class Watch:
         if rate <= self.best:
             return
         self.best = rate
+        state = model_state(self.cfg.model, self.learner.wam)
         found = {"iteration": self.learner.iteration, "choose_success": rate}
-        checkpoint.save_named(self.run, "best", model_state(self.cfg, self.learner.wam) | found)
+        checkpoint.save_named(self.run, "best", state | found)
 
 
 def log_arm(logger: Logger, run: Path, step: int, arm: dict, more: dict[str, float]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wamrl.config import Config
 from wamrl.data.clips import ClipBuffer, ClipDataset
-from wamrl.models.base import WAM, ema_update
+from wamrl.models.wam import WAM, ema_update
 from wamrl.pool.pool import Pool
 from wamrl.rl.actor_update import ActorUpdate
 from wamrl.rl.batch import Outcomes

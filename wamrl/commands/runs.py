@@ -15,10 +15,11 @@ from rich.table import Table
 from wamrl import report, reward_comparison
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
-from wamrl.deploy import deploy, log_arm, save_wam, write_curve
+from wamrl.deploy import deploy, log_arm, write_curve
 from wamrl.envs.check import check_env
-from wamrl.models.base import WAM
 from wamrl.models.check import check_wam
+from wamrl.models.saved import save_wam
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rewards.reward import check_reward
 from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
@@ -26,7 +27,6 @@ from wamrl.runs.phases import (
     Arm,
     build_wam,
     compare,
-    difference,
     fine_tune,
     gained,
     improve,
@@ -36,6 +36,7 @@ from wamrl.runs.phases import (
 from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import all_cores, ranks, threads_beside
+from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import Logger, bar, console, duration, new_run, resolved
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, run_cell
@@ -105,7 +106,7 @@ def train(o: Options) -> None:
     base = o.base or run / "checkpoints" / "base"
     wam = load_wam(o.config, base)
     if not (run / "checkpoints" / "base").is_dir():
-        save_wam(o.config, wam, run, "base")
+        save_wam(o.config.model, wam, run, "base")
     online(o, run, wam, data_of(o, run))
 
 
@@ -236,7 +237,7 @@ def open_run(o: Options) -> Path:
     saved = json.loads((o.resume / "config.json").read_text(encoding="utf-8"))
     for name in ("iterations", "env_steps"):  # a run may be prolonged
         saved["train"][name] = getattr(o.config.train, name)
-    if (fault := difference(saved, resolved(o.config), "config")) is not None:
+    if (fault := config_difference(saved, resolved(o.config), "config")) is not None:
         raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
     return o.resume
 

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.deploy import Watch, deploy, log_arm, save_wam
+from wamrl.deploy import Watch, deploy, log_arm
 from wamrl.diagnostics import alarm_line
 from wamrl.evaluate import copy_ratio, evaluate, rollout_clip
-from wamrl.models.base import WAM
+from wamrl.models import saved
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout import Rollout, everywhere
 from wamrl.runs.demonstrations import Data, env_spec, keep_rollout
 from wamrl.runtime import checkpoint, dist, sharding
-from wamrl.runtime.cores import fast_bfloat16
-from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved, summary_line
+from wamrl.runtime.log import Logger, bar, console, read_metrics, summary_line
 from wamrl.sft import SFT
 from wamrl.train import Learner
 from wamrl.types import Clip
@@ -36,63 +36,17 @@ from wamrl.types import Clip
 
 def build_wam(cfg: Config) -> WAM:
     """A fresh model for the config's environment, initialised from the seed."""
-    if cfg.model.compute == "bfloat16" and not fast_bfloat16(device()):
-        raise ValueError(
-            "model.compute=bfloat16 needs a GPU or a CPU with AMX: on others it is several times "
-            "slower; use float32"
-        )
-    spec = env_spec(cfg)
-    torch.manual_seed(cfg.seed)
-    return cfg.model.build(
-        views=len(spec.views),
-        image_hw=spec.image_hw,
-        action_dim=spec.action_dim,
-        proprio_dim=spec.proprio_dim,
-        bounds=spec.bounds,
-    ).to(device())
+    return saved.build_wam(cfg.model, env_spec(cfg), seed=cfg.seed, device=device())
+
+
+def load_wam(cfg: Config, path: Path) -> WAM:
+    """The model of a checkpoint or run folder, for the config's environment; see `saved`."""
+    return saved.load_wam(cfg.model, env_spec(cfg), path, seed=cfg.seed, device=device())
 
 
 def device() -> str:
     """Of this rank (see `dist.ranks`)."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_wam(cfg: Config, path: Path) -> WAM:
-    """The model of a checkpoint folder, or of a run folder's `final` or `base`;
-    ValueError where the recipe differs.
-    """
-    for candidate in (path / "checkpoints" / "final", path / "checkpoints" / "base", path):
-        if candidate.is_dir():
-            break
-    state = checkpoint.load(candidate)
-    if "wam" not in state or "model" not in state:
-        raise ValueError(
-            f"{candidate} is not a model checkpoint: "
-            "name a run folder, or its checkpoints/base, best or final"
-        )
-    if (fault := difference(state["model"], resolved(cfg.model), "model")) is not None:
-        raise ValueError(
-            f"{candidate} was made with another model ({fault}): use its recipe and options"
-        )
-    wam = build_wam(cfg)
-    try:
-        wam.load_state_dict(state["wam"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"{candidate} does not fit the model ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    wam.sampler = state.get("sampler")  # older ones do not say
-    return wam
-
-
-def difference(saved, mine, where: str) -> str | None:
-    """The first place where two resolved configurations differ, in words, or None."""
-    if isinstance(saved, dict) and isinstance(mine, dict):
-        for key in sorted(saved.keys() | mine.keys()):
-            if (fault := difference(saved.get(key), mine.get(key), f"{where}.{key}")) is not None:
-                return fault
-        return None
-    return None if saved == mine else f"{where} is {saved} there and {mine} here"
 
 
 def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
@@ -117,7 +71,7 @@ def fine_tune(cfg: Config, data: Data, run: Path, logger: Logger) -> WAM:
     wam.load_state_dict(sharding.whole(state.average.state_dict()))
     ratios = ratio_metrics(wam, data, cfg)
     logger.log(0, ratios, summary_line("world model on held-out demonstrations:", ratios))
-    save_wam(cfg, wam, run, "base")
+    saved.save_wam(cfg.model, wam, run, "base")
     return wam
 
 
@@ -297,7 +251,7 @@ def improve(
     if watch.settled != learner.iteration:
         with sharding.unsharded(learner.wam.world):
             deploy(cfg, learner.wam, pool, cfg.flow.at(1.0), again=True)
-    save_wam(cfg, learner.wam, run, "final")
+    saved.save_wam(cfg.model, learner.wam, run, "final")
 
 
 def draw_diagnostics(run: Path, learner: Learner) -> None:

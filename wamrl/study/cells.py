@@ -17,16 +17,18 @@ import torch
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.deploy import deploy, log_arm, save_wam
+from wamrl.deploy import deploy, log_arm
 from wamrl.envs.base import EnvConfig
-from wamrl.models.base import WAM
+from wamrl.models.saved import save_wam
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout import collect
 from wamrl.runs.demonstrations import env_spec, load_data, record
 from wamrl.runs.phases import Arm as Evaluated
-from wamrl.runs.phases import compare, difference, fine_tune, improve, load_wam, measure
+from wamrl.runs.phases import compare, fine_tune, improve, load_wam, measure
 from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint
+from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.results import CellResult, from_summary
@@ -91,7 +93,7 @@ def _open_folder(cfg: Config, folder: Path) -> None:
         draft.write_text(json.dumps(resolved(cfg), indent=1), encoding="utf-8")
         draft.replace(path)
     saved = json.loads(path.read_text(encoding="utf-8"))
-    if (fault := difference(saved, resolved(cfg), "config")) is not None:
+    if (fault := config_difference(saved, resolved(cfg), "config")) is not None:
         raise ValueError(
             f"{folder} was begun with another configuration ({fault}): choose another --out"
         )
@@ -133,7 +135,7 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
             wam = fine_tune(cfg, data, folder, logger)
     with cfg.pool().build() as pool:
         deploy(cfg, wam, pool, cfg.flow.at(1.0))
-        save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
+        save_wam(cfg.model, wam, folder, "base")  # now with the sampler that suits it
         evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
     seconds = time.monotonic() - begin
     other = _at_lengths(cfg, wam, lengths)
@@ -258,7 +260,7 @@ def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
     saved = summary.get("lengths", {})  # none in cells of before the task had any
     for goals, env in task.lengths:
         if str(goals) in saved and (
-            fault := difference(saved[str(goals)]["env"], resolved(env), "env")
+            fault := config_difference(saved[str(goals)]["env"], resolved(env), "env")
         ):
             raise ValueError(
                 f"{folder} was evaluated at K = {goals} in another environment ({fault}): "

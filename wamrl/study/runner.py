@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 
 from wamrl import report
-from wamrl.runs.phases import difference
 from wamrl.runtime.cores import cores
+from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import console, duration
 from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
@@ -50,7 +50,7 @@ def open_study(study: StudyConfig, out: Path) -> None:
         draft.write_text(json.dumps(mine, indent=1), encoding="utf-8")
         draft.replace(path)
     saved = json.loads(path.read_text(encoding="utf-8"))
-    if (fault := difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
+    if (fault := config_difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
         raise ValueError(f"{out} holds another study ({fault}): choose another folder with --out")
 
 
