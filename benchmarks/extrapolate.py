@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, NANO
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAM
 from wamrl.models.check import probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM
+from wamrl.models.wam_config import WAMConfig
 from wamrl.types import Clip
 
 PHASES = ("simulators", "act", "score", "actor", "online")

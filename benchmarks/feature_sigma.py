@@ -19,7 +19,7 @@ import torch
 from wamrl.models.check import probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.types import Clip
 
 ROWS, REPEATS = 32, 15

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from benchmarks.models import build, clips, gradients, near, plan_of
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, sde_step, time_grid
+from wamrl.models.wam import WAM, ActionChunk
 
 FLOW = FlowConfig(steps=4, noisy="all")  # K = 4 transitions per chunk
 

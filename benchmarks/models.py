@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM, ActionChunk
+from wamrl.models.wam_config import WAMConfig
 from wamrl.types import Clip, Obs
 
 NANO = WAMConfig()

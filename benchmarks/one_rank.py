@@ -19,7 +19,7 @@ import torch.distributed as td
 from benchmarks.models import BASE, NANO, build, clips
 from benchmarks.profile_iteration import demonstrations
 from benchmarks.side_by_side import finish, options, row, single
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.online.state import TrainingState
 from wamrl.recipes.find import find_recipe, smoke
 from wamrl.runs.phases import fresh_model

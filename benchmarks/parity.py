@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.models import NANO, SIZE, STATE, build
 from benchmarks.side_by_side import finish, options, single
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM, ActionChunk
+from wamrl.models.wam_config import WAMConfig
 from wamrl.types import Obs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

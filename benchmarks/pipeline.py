@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import torch
 
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.recipes.find import find_recipe
 from wamrl.rollout.collect import collect

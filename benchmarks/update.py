@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.models import BASE, NANO, build, clips, gradients, near, plan_of
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM, ActionChunk
+from wamrl.models.wam_config import WAMConfig
 from wamrl.rl.policy import chunk_log_prob, policy_loss
 from wamrl.rl.ppo import PPOConfig
 from wamrl.types import Obs

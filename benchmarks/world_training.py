@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BASE, LARGE, NANO, build, clips
 from benchmarks.side_by_side import finish, interleave, parser, row
-from wamrl.models.base import WAM
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM
+from wamrl.models.wam_config import WAMConfig
 from wamrl.runtime.cores import fast_bfloat16
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -15,7 +15,7 @@ from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.envs.base import EnvConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.pool.pool import PoolConfig
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.rewards.base import Similarity
 from wamrl.rewards.episode_scores import (
     early,

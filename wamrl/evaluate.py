@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.report import arm, recovery, recovery_line
 from wamrl.rollout.collect import collect

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from wamrl import report
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rewards.base import Similarity, SimilarityConfig
 from wamrl.rewards.episode_scores import early, episode_mean, raw_rewards

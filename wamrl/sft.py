@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, ema_update
+from wamrl.models.wam import WAM, ema_update
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.log import Logger, bar

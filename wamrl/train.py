@@ -14,9 +14,9 @@ from pathlib import Path
 
 from wamrl.diagnostics import alarm_line
 from wamrl.evaluate import deploy
-from wamrl.models.base import ema_update
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import save_wam
+from wamrl.models.wam import ema_update
 from wamrl.online.look import draw_diagnostics, log_result, look
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool

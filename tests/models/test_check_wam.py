@@ -8,7 +8,7 @@ import torch
 
 from tests.support import tiny
 from wamrl.models.check import check_wam
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.recipes.point import point
 
 
@@ -44,33 +44,55 @@ def unseeded_noise(wam):
     wam.world.noise = lambda seeds: torch.randn_like(plain(seeds))
 
 
-def constant_noise(wam):
-    plain = wam.world.noise
-    wam.world.noise = lambda seeds: plain(torch.zeros_like(seeds))
-
-
 def features_without_taps(wam):
     plain = wam.world.features
     wam.world.features = lambda *args: plain(*args)[:, 0]
 
 
-def velocity_of_another_shape(wam):
-    plain = wam.world.velocity
-    wam.world.velocity = lambda *args: plain(*args)[:, :1]
-
-
 def frames_out_of_range(wam):
-    wam.world.to_frames = lambda z: (z + 1) / 2 + 0.5
+    plain = wam.world.imagine
+    wam.world.imagine = lambda *args: plain(*args) + 0.5
 
 
 def frames_missing(wam):
-    plain = wam.world.to_frames
-    wam.world.to_frames = lambda z: plain(z)[:, :1]
+    plain = wam.world.imagine
+    wam.world.imagine = lambda *args: plain(*args)[:, :1]
+
+
+def frames_mixed(wam):
+    plain = wam.world.imagine
+    wam.world.imagine = lambda *args: (plain(*args) + plain(*args).mean(0, keepdim=True)) / 2
 
 
 def frames_of_other_features(wam):
-    plain = wam.world.from_features
-    wam.world.from_features = lambda features, obs: plain(features, obs).flip(0)
+    plain = wam.world.imagine_from_features
+    wam.world.imagine_from_features = lambda features, obs: plain(features, obs).flip(0)
+
+
+def frames_after_the_last_past(wam):
+    """Decodes with what was encoded last, instead of with the context that it is given."""
+    encode = wam.world.encode
+    imagine = wam.world.imagine
+    contexts = []
+
+    def encode_and_remember(obs):
+        contexts.append(encode(obs))
+        return contexts[-1]
+
+    wam.world.encode = encode_and_remember
+    wam.world.imagine = lambda context, *args: imagine(contexts[-1], *args)
+
+
+def context_used_up(wam):
+    """A use of the context changes it."""
+    plain = wam.world.features
+
+    def features(context, seeds):
+        found = plain(context, seeds).clone()
+        context.taps.mul_(0.5)
+        return found
+
+    wam.world.features = features
 
 
 def rows_mixed(wam):
@@ -81,6 +103,11 @@ def rows_mixed(wam):
 def loss_averaged(wam):
     plain = wam.world.loss
     wam.world.loss = lambda *args: plain(*args).mean()
+
+
+def loss_mixed(wam):
+    plain = wam.world.loss
+    wam.world.loss = lambda *args: plain(*args) + plain(*args).mean()
 
 
 def loss_without_mask(wam):
@@ -112,15 +139,17 @@ def chunk_too_short(wam):
     ("break_it", "sentence"),
     [
         (nondeterministic_velocity, "sampling and scoring disagree"),
-        (unseeded_noise, "differs between two calls"),
-        (constant_noise, "the same for different seeds"),
+        (unseeded_noise, "imagine differs between two calls"),
         (features_without_taps, "features are"),
-        (velocity_of_another_shape, "velocity has shape"),
         (frames_out_of_range, "leave \\[0, 1\\]"),
         (frames_missing, "imagined frames are"),
-        (frames_of_other_features, "from_features gives other frames"),
-        (rows_mixed, "depend on the other rows"),
+        (frames_mixed, "imagine: a row depends on the other rows"),
+        (frames_of_other_features, "imagine_from_features gives other frames"),
+        (frames_after_the_last_past, "imagine changes once another context"),
+        (context_used_up, "features changes once another context"),
+        (rows_mixed, "features: a row depends on the other rows"),
         (loss_averaged, "one value per sample"),
+        (loss_mixed, "loss: a row depends on the other rows"),
         (loss_without_mask, "use future_mask"),
         (action_loss_without_mask, "use action_mask"),
         (chunk_too_short, "action chunks are"),

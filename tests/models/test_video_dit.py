@@ -8,11 +8,12 @@ import torch
 
 from tests.support import tiny
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAM, WAMSpec
+from wamrl.models.base import WAMSpec
 from wamrl.models.check import probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM, ImaginesFromFeatures
+from wamrl.models.wam_config import WAMConfig
 
 
 def at_sigma(sigma: float, **world) -> WAMConfig:
@@ -154,29 +155,24 @@ def test_features_depend_on_the_own_row_only(sigma):
 @pytest.mark.parametrize("sigma", [1.0, 0.5, 0.0])
 def test_only_the_last_pass_at_the_feature_sigma_carries_gradient(sigma):
     wam = tiny.lively(model=replace(at_sigma(sigma), feature_steps=3))
-    obs, calls = probe(wam).obs, []
+    obs = probe(wam).obs
+    passes = []
+    plain = wam.world._future
 
-    def spy(plain):
-        def call(z, s, context):
-            calls.append((s, torch.is_grad_enabled()))
-            return plain(z, s, context)
+    def spy(noisy, level, context):
+        passes.append((level.item(), torch.is_grad_enabled()))
+        return plain(noisy, level, context)
 
-        return call
-
-    wam.world.velocity, wam.world.features = spy(wam.world.velocity), spy(wam.world.features)
-    context = wam.encode(obs)
-    features = wam.features(context, torch.arange(3))
+    wam.world._future = spy
+    features = wam.features(wam.encode(obs), torch.arange(3))
     features.square().sum().backward()
     assert wam.world.patch_last.weight.grad.abs().sum() > 0
     # nothing is seen of pure noise
     assert (wam.world.patch_noisy.weight.grad is not None) == (sigma < 1)
-    assert calls[-1] == (sigma, True) and not any(grad for _, grad in calls[:-1])
-    levels = [s for s, _ in calls]
-    assert (
-        len(levels) == (1 if sigma == 1 else 4)
-        and levels == sorted(levels, reverse=True)
-        and levels[0] == 1.0
-    )
+    assert passes[-1] == (sigma, True) and not any(grad for _, grad in passes[:-1])
+    levels = [level for level, _ in passes]
+    assert len(levels) == (1 if sigma == 1 else 4)
+    assert levels == sorted(levels, reverse=True) and levels[0] == 1.0
     assert wam.spec.imagine_causes_action == (sigma < 1)
 
 
@@ -227,8 +223,9 @@ def test_features_at_pure_noise_hold_the_imagination():
     assert torch.equal(
         wam.imagine(clip.obs, seeds, 2, features.flip(0)), wam.imagine(clip.obs, seeds, 2)
     )
+    assert isinstance(wam.world, ImaginesFromFeatures)
     for other in (at_sigma(0.5), at_sigma(1.0, taps=(1,))):
-        assert tiny.lively(model=other).world.from_features(features, clip.obs) is None
+        assert tiny.lively(model=other).world.imagine_from_features(features, clip.obs) is None
 
 
 def test_the_instruction_and_the_state_reach_the_features():
@@ -377,7 +374,7 @@ def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypa
     or for how many of something there are, fails.
     """
     # autocast does not know the device
-    monkeypatch.setattr(WAM, "_precision", lambda self: contextlib.nullcontext())
+    monkeypatch.setattr(WAM, "precision", lambda self: contextlib.nullcontext())
     with torch.device("meta"):
         wam = tiny.MODEL.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4)
     obs, flow = probe(wam).obs.to("meta"), FlowConfig(steps=3, noisy=noisy)
@@ -389,15 +386,11 @@ def test_acting_and_scoring_never_wait_for_a_value_on_the_device(noisy, monkeypa
         plan.actions[plan.actions > 0]
 
 
-def test_noise_that_nobody_looks_at_is_not_drawn(monkeypatch):
+@pytest.mark.parametrize("sigma", [1.0, 0.5])
+def test_noise_that_nobody_looks_at_is_not_drawn(sigma, monkeypatch):
+    wam = tiny.lively(model=at_sigma(sigma))
     drawn = []
-    for sigma, sees in ((1.0, False), (1.0, True), (0.5, False)):
-        wam = tiny.lively(model=at_sigma(sigma))
-        monkeypatch.setattr(type(wam.world), "sees_pure_noise", sees)
-        plain = wam.world.noise
-        monkeypatch.setattr(
-            wam.world, "noise", lambda seeds, plain=plain: drawn.append(1) or plain(seeds)
-        )
-        wam.features(wam.encode(probe(wam).obs), torch.arange(3))
-        drawn.append(0)
-    assert drawn == [0, 1, 0, 1, 0]
+    plain = wam.world.noise
+    monkeypatch.setattr(wam.world, "noise", lambda seeds: drawn.append(1) or plain(seeds))
+    wam.features(wam.encode(probe(wam).obs), torch.arange(3))
+    assert len(drawn) == (sigma < 1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.support import tiny
-from wamrl.models.base import WAM
 from wamrl.models.check import check_wam, probe
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, log_prob_change, rounding_tolerance
+from wamrl.models.wam import WAM
 from wamrl.rl.batch import PolicyBatch
 from wamrl.rl.policy import ClippedPolicy
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.support import tiny
-from wamrl.models.base import WAM
 from wamrl.models.check import probe
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.rl.advantage import scaled
 from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.policy import ClippedPolicy, chunk_log_prob, policy_loss

@@ -17,10 +17,10 @@ from wamrl.data.demos import DemoConfig, collect
 from wamrl.data.recording import InMemory
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM
+from wamrl.models.wam_config import WAMConfig
 from wamrl.pool.pool import Pool
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.rl.ppo import PPOConfig

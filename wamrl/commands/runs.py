@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wamrl import report
 from wamrl.evaluate import deploy, gained, measure, paired
-from wamrl.models.base import WAM
 from wamrl.models.saved import save_wam
+from wamrl.models.wam import WAM
 from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
 from wamrl.runs.folder import Options, open_data, open_model, open_pool, open_run
 from wamrl.runs.outputs import print_table, write_curve

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.base import Actor, WAMSpec
+from wamrl.models.base import Actor, ActorConfig, WAMSpec
 from wamrl.models.layers import Attention, mlp, modulate, sinusoid, zero_
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionHeadConfig:
+class ActionHeadConfig(ActorConfig):
     width: int = 128
     heads: int = 4
     blocks_per_tap: int = 1

@@ -1,15 +1,19 @@
-"""`check_wam`: does a model keep the contract of `models.base`?
-One sentence names the fault. Call it on yours.
+"""`check_wam`: does a model keep the contract of `models.base`? Call it on yours.
+
+One sentence names the first fault.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.flow_world import FlowWorldModel
 from wamrl.models.rounding import largest, log_prob_change, rounding_tolerance
+from wamrl.models.wam import WAM, ImaginesFromFeatures
 from wamrl.types import Clip, Obs
 
 B = 3  # rows of the probe
@@ -38,13 +42,25 @@ def probe(wam: WAM, seed: int = 0) -> Clip:
 
 
 def check_wam(wam: WAM) -> None:
-    """Raise ValueError with one sentence that names the first fault."""
+    """Raise ValueError with one sentence that names the first fault.
+
+    What is checked: shapes and ranges; that a row depends on no other row and all randomness comes
+    from the seeds; that a context can be used again, and after another one was encoded (frames are
+    decoded with their own past); that scoring an action gives the log-probability it was sampled
+    with; that losses are per sample and masked.
+    """
     wam.spec.validate()
     device = next(wam.parameters()).device
     clip = probe(wam).to(device)
     seeds = torch.arange(B)
     wam.eval()
-    _check_world(wam, clip, seeds)
+    if isinstance(wam.world, FlowWorldModel):
+        _check_flow(wam, wam.world, clip, seeds)
+    _check_shapes(wam, clip, seeds)
+    _check_contexts(wam, clip, seeds)
+    _check_rows(wam, clip, seeds)
+    if isinstance(wam.world, ImaginesFromFeatures):
+        _check_saving(wam, clip.obs, seeds)
     _check_acting(wam, clip.obs, seeds)
     _check_masks(wam, clip)
 
@@ -54,33 +70,22 @@ def _require(fine: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def _near(a: Tensor, b: Tensor) -> bool:
+    """Equal but for kernels that add in another order."""
+    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-3, rtol=1e-3)
+
+
 @torch.no_grad()
-def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
-    spec = wam.spec
-    world = wam.world
-    noise = world.noise(seeds)
-    again = world.noise(seeds)
-    _require(
-        torch.equal(noise, again),
-        "noise(seeds) differs between two calls: it must be a function of the seeds",
-    )
-    _require(not torch.equal(noise[0], noise[1]), "noise(seeds) is the same for different seeds")
+def _check_shapes(wam: WAM, clip: Clip, seeds: Tensor) -> None:
+    """Of features and imagined frames, and the frames' range."""
+    taps = len(wam.spec.taps)
+    width = wam.world.feature_dim
     context = wam.encode(clip.obs)
-    v = world.velocity(noise, 1.0, context)
-    features = world.features(noise, spec.feature_sigma, context)
+    features = wam.features(context, seeds)
     _require(
-        v.shape == noise.shape,
-        f"velocity has shape {tuple(v.shape)}, the latents {tuple(noise.shape)}",
-    )
-    lead = (B, len(spec.taps))
-    _require(
-        features.dim() == 4
-        and features.shape[:2] == lead
-        and features.shape[3] == world.feature_dim,
-        (
-            f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {lead[1]}, L, "
-            f"{world.feature_dim}) is needed"
-        ),
+        features.dim() == 4 and features.shape[:2] == (B, taps) and features.shape[3] == width,
+        f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {taps}, L, {width}) is "
+        "needed",
     )
     frames = wam.imagine(clip.obs, seeds)
     _require(
@@ -88,22 +93,87 @@ def _check_world(wam: WAM, clip: Clip, seeds: Tensor) -> None:
         f"imagined frames are {tuple(frames.shape)}, not {tuple(clip.future.shape)}",
     )
     _require(
-        bool(((frames >= 0) & (frames <= 1)).all()),
-        "imagined frames leave [0, 1]: clamp them in to_frames",
+        frames.dtype == torch.float32 and bool(((frames >= 0) & (frames <= 1)).all()),
+        "imagined frames leave [0, 1], or are not float32: clamp them in imagine",
     )
-    one = wam.features(wam.encode(clip[slice(0, 1)].obs), seeds[:1])
-    every = wam.features(context, seeds)
+    loss = wam.video_loss(clip, context, seeds)
     _require(
-        torch.allclose(one, every[:1], atol=1e-3, rtol=1e-3),
-        "a row's features depend on the other rows of the batch",
+        loss.shape == (B,),
+        f"world loss has shape {tuple(loss.shape)}: one value per sample is needed",
     )
-    short = wam.imagine(clip.obs, seeds, 1, every if wam.feature_dtype == torch.float32 else None)
+
+
+@torch.no_grad()
+def _check_contexts(wam: WAM, clip: Clip, seeds: Tensor) -> None:
+    """A context gives the same at every use, and nothing else may reach what it gives."""
+    context = wam.encode(clip.obs)
+    first = _uses(wam, clip, context, seeds)
+    other = torch.arange(B).flip(0)
+    _uses(wam, clip[other], wam.encode(clip[other].obs), seeds + B)
+    again = _uses(wam, clip, context, seeds)
+    afresh = _uses(wam, clip, wam.encode(clip.obs), seeds)
+    for name, value in first.items():
+        _require(
+            _near(value, afresh[name]),
+            f"{name} differs between two calls: its randomness must come from the seeds alone",
+        )
+        _require(
+            _near(value, again[name]),
+            f"{name} changes once another context was encoded and used: all that is needed of the "
+            "past must be in the context, and stay as it is",
+        )
+
+
+@torch.no_grad()
+def _check_rows(wam: WAM, clip: Clip, seeds: Tensor) -> None:
+    """A row alone gives what it gives among others."""
+    every = _uses(wam, clip, wam.encode(clip.obs), seeds)
+    one = clip[slice(1, 2)]
+    alone = _uses(wam, one, wam.encode(one.obs), seeds[1:2])
+    for name, value in alone.items():
+        _require(
+            _near(value, every[name][1:2]),
+            f"{name}: a row depends on the other rows of the batch",
+        )
+
+
+def _uses(wam: WAM, clip: Clip, context: Any, seeds: Tensor) -> dict[str, Tensor]:
+    with wam.precision():
+        return {
+            "features": wam.world.features(context, seeds),
+            "imagine": wam.world.imagine(context, seeds, 2),
+            "loss": wam.world.loss(clip, context, seeds),
+        }
+
+
+@torch.no_grad()
+def _check_flow(wam: WAM, world: FlowWorldModel, clip: Clip, seeds: Tensor) -> None:
+    """The parts of which `FlowWorldModel` makes the whole."""
+    context = wam.encode(clip.obs)
+    wanted = (B, *world.latent_shape)
+    with wam.precision():
+        x = world.to_latents(clip.future, context)
+        velocity, _ = world.predict(world.noise(seeds), torch.ones(B, device=x.device), context)
     _require(
-        torch.allclose(short, wam.imagine(clip.obs, seeds, 1), atol=1e-3),
-        (
-            "from_features gives other frames than a one-step imagination: return None where the "
-            "features do not hold them"
-        ),
+        x.shape == wanted,
+        f"to_latents gives {tuple(x.shape)}; (B, *latent_shape) = {wanted} is needed",
+    )
+    _require(
+        velocity.shape == wanted,
+        f"the velocity is {tuple(velocity.shape)}; the shape of the latents, {wanted}, is needed",
+    )
+
+
+@torch.no_grad()
+def _check_saving(wam: WAM, obs: Obs, seeds: Tensor) -> None:
+    """Frames that features are said to hold are those of a one-step imagination."""
+    if wam.feature_dtype != torch.float32:
+        return  # only exact features are asked
+    features = wam.features(wam.encode(obs), seeds)
+    _require(
+        _near(wam.imagine(obs, seeds, 1, features), wam.imagine(obs, seeds, 1)),
+        "imagine_from_features gives other frames than a one-step imagination: return None where "
+        "the features do not hold them",
     )
 
 
@@ -127,23 +197,16 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 
 
 def _check_masks(wam: WAM, clip: Clip) -> None:
-    """Losses are per sample, and what is masked does not count:
-    a sample that is masked whole has none.
+    """Losses are per sample, and what is masked does not count.
+
+    A sample that is masked whole has none.
     """
-    clip.future_mask[0] = clip.action_mask[0] = False
+    clip.future_mask[0] = False
+    clip.action_mask[0] = False
     context = wam.encode(clip.obs)
     seeds = torch.arange(B)
-    video = wam.world.loss(clip, context, seeds)
-    _require(
-        video.shape == (B,),
-        f"world loss has shape {tuple(video.shape)}: one value per sample is needed",
-    )
+    video = wam.video_loss(clip, context, seeds)
     action = wam.action_loss(clip, wam.features(context, seeds), seeds)
-    one = wam.world.loss(clip[slice(1, 2)], wam.encode(clip[slice(1, 2)].obs), seeds[1:2])
-    _require(
-        torch.allclose(one, video[1:2], rtol=1e-3),
-        "a sample's world loss depends on the others: draw from its seed",
-    )
     _require(
         video[0].item() == 0,
         "frames beyond the episode's end count in the world loss: use future_mask",

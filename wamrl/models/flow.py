@@ -89,6 +89,11 @@ def time_grid(steps: int, shift: float = 1.0) -> Tensor:
     return (shift * u / (1 + (shift - 1) * u)).float()
 
 
+def time_grid_down_to(sigma: float, steps: int) -> Tensor:
+    """Noise levels 1 = s_0 > ... > s_K = sigma, uniform, float32 (K+1,)."""
+    return 1 - (1 - sigma) * (1 - time_grid(steps))
+
+
 def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
     """x_s = (1 - s) x + s eps, with sigma (B,) broadcast over the trailing dims of x (B, ...)."""
     s = expand(sigma, x)

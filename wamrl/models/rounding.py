@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, sde_coefficients, time_grid
+from wamrl.models.wam import WAM, ActionChunk
 
 MARGIN = 16.0  # ten times what a trained model's batches of 1 differ by from those of 64
 

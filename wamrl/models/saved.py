@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from wamrl.envs.base import EnvSpec
-from wamrl.models.base import WAM
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam import WAM
+from wamrl.models.wam_config import WAMConfig
 from wamrl.runtime import checkpoint
 from wamrl.runtime.cores import fast_bfloat16
 from wamrl.runtime.files import config_difference

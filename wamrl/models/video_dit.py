@@ -1,16 +1,16 @@
-"""The world model: a flow-matching video transformer on raw pixels,
-from 1 M to 2 B parameters by configuration.
+"""The built-in world model: a flow-matching video transformer on raw pixels.
 
-Tokens: [instruction, proprio, history patches] are the context; the patches of the noisy future
+From 1 M to 2 B parameters by configuration.
+Tokens: [instruction, proprio, history patches] are the context. The patches of the noisy future
 attend to the context and to each other. The context never looks at the future, so it is encoded
 once for all denoising steps.
-The network predicts the clean frame as *last frame + residual* (zero at initialisation),
-    and v follows from it:
+The network predicts the clean frame as *last frame + residual* (zero at initialisation), and the
+velocity v follows from it:
     x_hat = last + net((1 - sigma) z),   v = (z - x_hat) / sigma
-The input is scaled by its share of signal: at sigma = 1 the noise is independent of the frames, so
-the best prediction does not depend on it. The network does not see it, so neither imagination nor
-the features read there wobble, and the pass at pure noise is part of the context: features,
-imagination and the loss's rows at sigma = 1 share it.
+The input is scaled by its share of signal. At sigma = 1 the noise is independent of the frames, so
+the best prediction does not depend on it, and the network does not see it: neither imagination nor
+the features read there wobble. So the pass at pure noise is a function of the context and computed
+with it. Features, imagination and the loss's rows at sigma = 1 share it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wamrl.models.base import WAMSpec, WorldModel
-from wamrl.models.flow import draws, expand, interpolate
+from wamrl.models.base import WAMSpec, WorldModel, WorldModelConfig
+from wamrl.models.flow import (
+    draws,
+    euler,
+    expand,
+    interpolate,
+    time_grid,
+    time_grid_down_to,
+)
 from wamrl.models.layers import Attention, TextEmbedding, mlp, modulate, sinusoid, zero_
 from wamrl.types import Clip, Obs
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoDiTConfig:
+class VideoDiTConfig(WorldModelConfig):
     """`width=128, depth=6` is the CPU size; 768 x 12 is ~0.1 B and 2304 x 28 ~2 B parameters."""
 
     width: int = 128
@@ -43,6 +50,10 @@ class VideoDiTConfig:
     # activations of the blocks in the backward pass: a third more arithmetic, far less memory
     recompute: bool = False
     motion_weight: float = 4.0  # extra loss weight of patches that are predicted to move
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return tuple(f"block{i}" for i in self.taps)
 
     def validate(self) -> None:
         if (
@@ -70,6 +81,14 @@ class VideoDiTConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Future:
+    """What a pass over the future's tokens leaves."""
+
+    tokens: Tensor  # (B, F * patches, D) after the last block
+    taps: list[Tensor]  # the same after every tapped block
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """The encoded past of B environments."""
 
@@ -77,11 +96,10 @@ class Context:
     tokens: Tensor  # (B, 1, patches, D) the same, embedded: what every future frame starts from
     layers: list[tuple[Tensor, Tensor]]  # keys and values of every block
     taps: Tensor  # (B, taps, L_context, D)
-    # the future's tokens at pure noise, see `VideoDiT._future`
-    pure: tuple[Tensor, list[Tensor]] | None = None
+    pure: Future | None = None  # the pass at pure noise, where that is read; see `VideoDiT._future`
 
     def rows(self, index: Tensor) -> Context:
-        """The environments of an int64 index."""
+        """The environments of an int64 index (m,), without their pass at pure noise."""
         layers = [(k[index], v[index]) for k, v in self.layers]
         return Context(
             last=self.last[index], tokens=self.tokens[index], layers=layers, taps=self.taps[index]
@@ -89,8 +107,9 @@ class Context:
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with AdaLN;
-    modulation is a shared projection plus this block's own offset.
+    """Pre-norm transformer block with AdaLN.
+
+    The modulation is a projection that all blocks share plus this block's own offset.
     """
 
     def __init__(self, width: int, heads: int, recompute: bool):
@@ -103,9 +122,10 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple]:
-        """x (B, L, D), modulation (B, 6, D); attends to `past` and itself.
-        Returns x and its own keys and values.
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x (B, L, D) attends to `past` and itself. Returns x and its own keys and values.
+
+        modulation: (B, 6, D) or (1, 6, D). past: keys and values, (B, heads, L', D / heads) each.
         """
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(
@@ -115,19 +135,21 @@ class Block(nn.Module):
 
     def _forward(
         self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         s1, c1, g1, s2, c2, g2 = (modulation.unsqueeze(2) + self.offset).unbind(1)
         h = modulate(self.norm(x), s1, c1)
-        own = k, v = self.attention.keys_values(h)
+        own = self.attention.keys_values(h)
+        k, v = own
         if past is not None:
             k = torch.cat([past[0], k], 2)
             v = torch.cat([past[1], v], 2)
         x = torch.addcmul(x, g1, self.attention(h, k, v))
-        return torch.addcmul(x, g2, self.mlp(modulate(self.norm(x), s2, c2))), own
+        x = torch.addcmul(x, g2, self.mlp(modulate(self.norm(x), s2, c2)))
+        return x, own
 
 
 class VideoDiT(WorldModel):
-    sees_pure_noise = False
+    """The model described above; its latents are pixels in [-1, 1]."""
 
     def __init__(self, cfg: VideoDiTConfig, spec: WAMSpec):
         super().__init__()
@@ -152,8 +174,9 @@ class VideoDiT(WorldModel):
         self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
         self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
         self.condition = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 6 * d))
-        # gates start open
-        self.condition[2].bias.data[2 * d : 3 * d] = self.condition[2].bias.data[5 * d :] = 1.0
+        _, _, gate1, _, _, gate2 = self.condition[2].bias.data.chunk(6)
+        gate1.fill_(1.0)  # gates start open
+        gate2.fill_(1.0)
         self.blocks = nn.ModuleList(Block(d, cfg.heads, cfg.recompute) for _ in range(cfg.depth))
         self.norm = nn.LayerNorm(d)
         self.head = zero_(nn.Linear(d, pixels))
@@ -169,32 +192,37 @@ class VideoDiT(WorldModel):
         for i, block in enumerate(self.blocks, 1):
             x, own = block(x, modulation, None)
             layers.append(own)
-            taps += [x] if i in self.cfg.taps else []
+            if i in self.cfg.taps:
+                taps.append(x)
         last = frames[:, -1:]
         tokens = self.patch_last(last) + self.position
         context = Context(last=last, tokens=tokens, layers=layers, taps=torch.stack(taps, 1))
-        # then nothing starts from pure noise but the imagination
-        if self.spec.imagine_causes_action:
+        if self.spec.imagine_causes_action:  # then only the imagination starts from pure noise
             return context
         return replace(context, pure=self._future(None, x.new_ones(1), context))
 
-    def velocity(self, z: Tensor, sigma: float, context: Context) -> Tensor:
-        clean = self._unpatch(
-            context.last + self._residual(self._at(z, sigma, context)[0]), z.shape
-        )
-        return (z - clean) / max(sigma, 1e-3)  # no larger: the last Euler step ends at `clean`
+    def features(self, context: Context, seeds: Tensor) -> Tensor:
+        sigma = self.spec.feature_sigma
+        z = None  # of pure noise nothing is seen, so none is drawn
+        if sigma < 1:
+            with torch.no_grad():
+                grid = time_grid_down_to(sigma, self.spec.feature_steps)
+                z = self._denoise(context, seeds, grid)
+        future = self._at(z, sigma, context)
+        return torch.cat([context.taps, torch.stack(future.taps, 1)], 2)
 
-    def features(self, z: Tensor | None, sigma: float, context: Context) -> Tensor:
-        return torch.cat([context.taps, torch.stack(self._at(z, sigma, context)[1], 1)], 2)
+    def imagine(self, context: Context, seeds: Tensor, steps: int) -> Tensor:
+        return _frames(self._denoise(context, seeds, time_grid(steps)))
 
-    def from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
+    def imagine_from_features(self, features: Tensor, obs: Obs) -> Tensor | None:
+        """See `wam.ImaginesFromFeatures`: at pure noise the last block's tokens hold the answer."""
         if self.spec.imagine_causes_action or self.cfg.depth not in self.cfg.taps:
             return None
         last = self._pixels(obs.frames[:, -1:])
         f = len(self.spec.frame_offsets)
-        # after the last block
         tokens = features[:, self.cfg.taps.index(self.cfg.depth), -f * last.shape[2] :]
-        return self._unpatch(last + self._residual(tokens), (len(last), f, *obs.frames.shape[2:]))
+        shape = (len(last), f, *obs.frames.shape[2:])
+        return _frames(self._unpatch(last + self._residual(tokens), shape))
 
     def loss(self, clip: Clip, context: Context, seeds: Tensor) -> Tensor:
         """Mean over real frames of w |x_hat - x|^2 / max(sigma, floor)^2.
@@ -212,50 +240,56 @@ class VideoDiT(WorldModel):
         residual = self._residual(self._at_each(target, eps, sigma, context))
         motion = residual.detach().square().mean(-1)  # (B, F, patches)
         relative = motion / (motion.mean((1, 2), keepdim=True) + 1e-3)  # 0 while it copies
-        error = (residual - moved).square().mean(-1) * (
-            1 + self.cfg.motion_weight * relative.clamp(max=8)
-        )
-        weight = sigma.to(error.device).clamp(min=self.cfg.sigma_floor) ** -2
-        error = error.mean(-1) * clip.future_mask * weight[:, None]
+        of_motion = 1 + self.cfg.motion_weight * relative.clamp(max=8)
+        error = (residual - moved).square().mean(-1) * of_motion
+        of_noise = sigma.to(error.device).clamp(min=self.cfg.sigma_floor) ** -2
+        error = error.mean(-1) * clip.future_mask * of_noise[:, None]
         return error.sum(-1) / clip.future_mask.sum(-1).clamp(min=1)
 
     def noise(self, seeds: Tensor) -> Tensor:
+        """What a denoising starts from: standard normal (B, F, V, H, W, 3), a row from its seed."""
         shape = (len(self.spec.frame_offsets), self.spec.views, *self.spec.image_hw, 3)
         return draws(seeds, 0, shape, self.position.device)[1]
 
-    def to_frames(self, z: Tensor) -> Tensor:
-        return ((z.float() + 1) / 2).clamp(0, 1)
+    def velocity(self, z: Tensor, sigma: float, context: Context) -> Tensor:
+        """What one pass predicts at z and one noise level, shaped like z (B, F, V, H, W, 3)."""
+        future = self._at(z, sigma, context)
+        clean = self._unpatch(context.last + self._residual(future.tokens), z.shape)
+        return (z - clean) / max(sigma, 1e-3)  # no larger: the last Euler step ends at `clean`
 
-    def _at(self, z: Tensor | None, sigma: float, context: Context) -> tuple[Tensor, list[Tensor]]:
-        """`_future` of frames z (B, F, V, H, W, 3) at one noise level."""
+    def _denoise(self, context: Context, seeds: Tensor, grid: Tensor) -> Tensor:
+        """Pixels in [-1, 1] (B, F, V, H, W, 3), from the seeds' noise along the grid."""
+        return euler(lambda z, s: self.velocity(z, s, context), self.noise(seeds), grid)
+
+    def _at(self, z: Tensor | None, sigma: float, context: Context) -> Future:
+        """`_future` of frames z (B, F, V, H, W, 3) at one noise level; z: None at pure noise."""
         if sigma == 1 and context.pure is not None:
             return context.pure
         level = context.last.new_full((1,), sigma)
         return self._future(None if sigma == 1 else self._patches(z), level, context)
 
     def _at_each(self, target: Tensor, eps: Tensor, sigma: Tensor, context: Context) -> Tensor:
-        """Tokens after the last block with every row at its own noise level;
-        those at pure noise are in the context.
+        """Tokens after the last block, (B, F * patches, D), each row at its own noise level.
+
+        target, eps: patches (B, F, patches, 3 p^2). sigma: (B,), on the CPU.
+        Rows at pure noise are taken from the context, where it has them.
         """
         if context.pure is None:
             sigma = sigma.to(target.device)
-            return self._future(interpolate(target, eps, sigma), sigma, context)[0]
+            return self._future(interpolate(target, eps, sigma), sigma, context).tokens
         rows = (sigma < 1).nonzero().squeeze(1)
-        # any row will do; no kernel likes none
-        rows = rows if len(rows) else torch.arange(min(1, len(sigma)))
+        if not len(rows):  # any row will do; no kernel likes none
+            rows = torch.arange(min(1, len(sigma)))
         sigma = sigma[rows].to(target.device)
         rows = rows.to(target.device)
         noisy = interpolate(target[rows], eps[rows], sigma)
-        return context.pure[0].index_copy(
-            0, rows, self._future(noisy, sigma, context.rows(rows))[0]
-        )
+        future = self._future(noisy, sigma, context.rows(rows))
+        return context.pure.tokens.index_copy(0, rows, future.tokens)
 
-    def _future(
-        self, noisy: Tensor | None, sigma: Tensor, context: Context
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (B, F * patches, D) after the last block, and those of every tap.
+    def _future(self, noisy: Tensor | None, sigma: Tensor, context: Context) -> Future:
+        """One pass over the future.
 
-        noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,);
+        noisy: patches (B, F, patches, 3 p^2) at sigma (B,) or (1,).
         None: pure noise, of which nothing is seen.
         """
         x = context.tokens + self.frame_position[:, -len(self.spec.frame_offsets) :]
@@ -266,8 +300,9 @@ class VideoDiT(WorldModel):
         taps = []
         for i, (block, past) in enumerate(zip(self.blocks, context.layers, strict=True), 1):
             x, _ = block(x, modulation, past)
-            taps += [x] if i in self.cfg.taps else []
-        return x, taps
+            if i in self.cfg.taps:
+                taps.append(x)
+        return Future(tokens=x, taps=taps)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Clean minus last frame, as patches (B, F, patches, 3 p^2)."""
@@ -280,13 +315,12 @@ class VideoDiT(WorldModel):
         return self.condition(sinusoid(sigma, self.cfg.width)).unflatten(-1, (6, -1))
 
     def _pixels(self, frames: Tensor) -> Tensor:
-        """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1];
-        rearranged as bytes, a quarter of the memory.
+        """uint8 frames (B, T, V, H, W, 3) to patches in [-1, 1].
+
+        Rearranged as bytes, which moves a quarter of the memory.
         """
-        assert frames.shape[2:5] == (self.spec.views, *self.spec.image_hw), (
-            frames.shape,
-            self.spec,
-        )
+        wanted = (self.spec.views, *self.spec.image_hw)
+        assert frames.shape[2:5] == wanted, (frames.shape, self.spec)
         return self._patches(frames).float() / 127.5 - 1
 
     def _patches(self, x: Tensor) -> Tensor:
@@ -301,3 +335,8 @@ class VideoDiT(WorldModel):
         p = self.cfg.patch
         x = x.view(b, t, v, h // p, w // p, p, p, c)
         return x.transpose(4, 5).reshape(shape)
+
+
+def _frames(z: Tensor) -> Tensor:
+    """Pixels in [-1, 1] to float32 frames in [0, 1]."""
+    return ((z.float() + 1) / 2).clamp(0, 1)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wamrl.config import Config
 from wamrl.data.clips import ClipBuffer, ClipDataset
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.rl.initial_states import InitialStateSampler
 from wamrl.rl.world_update import WorldUpdate, frozen_copy
 from wamrl.rollout.metrics import rollout_metrics

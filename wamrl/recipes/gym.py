@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wamrl.config import Config, DataConfig
 from wamrl.envs.gymnasium.env import GymConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 
 
 def pusht() -> Config:

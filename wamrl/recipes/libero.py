@@ -11,7 +11,7 @@ from wamrl.envs.libero.env import LiberoConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.sft import SFTConfig
 

@@ -7,7 +7,7 @@ from wamrl.envs.point import PointConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.recipes.rewards import ALL
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rl.initial_states import InitialStatesConfig

@@ -11,7 +11,7 @@ from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
-from wamrl.models.wam import WAMConfig
+from wamrl.models.wam_config import WAMConfig
 from wamrl.recipes.metaworld import online
 from wamrl.sft import SFTConfig
 

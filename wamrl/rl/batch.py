@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import ActionChunk
+from wamrl.models.wam import ActionChunk
 from wamrl.runtime import dist
 from wamrl.types import Batch, Obs
 

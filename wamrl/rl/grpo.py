@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.rl.advantage import group_relative, scaled
 from wamrl.rl.batch import PolicyBatch
 from wamrl.rl.learner import Learner

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.rollout.types import Rollout
 
 

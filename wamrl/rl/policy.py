@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
+from wamrl.models.wam import WAM
 from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.optim import RankedAdamW, require_finite

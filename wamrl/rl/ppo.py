@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM
 from wamrl.rl.advantage import control_variate, gae, group_baseline, scaled
 from wamrl.rl.batch import PolicyBatch
 from wamrl.rl.learner import Learner

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.rl.batch import minibatches
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.rollout.types import Rollout

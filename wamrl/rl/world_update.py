@@ -41,7 +41,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import dist, sharding

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
 from wamrl.models.flow import FlowConfig, Sampler
+from wamrl.models.wam import WAM
 from wamrl.pool.outcome import OutcomeBuffer
 from wamrl.pool.pool import Pool
 from wamrl.rollout.recorder import Pending, Recorder

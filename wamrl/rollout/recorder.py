@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wamrl.models.base import ActionChunk
+from wamrl.models.wam import ActionChunk
 from wamrl.rollout.types import Decisions
 from wamrl.types import Obs, Outcome, rows_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.rewards.base import RewardInputs
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.types import Clip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig
+from wamrl.models.wam import WAM, ActionChunk
 from wamrl.types import Batch, InitialState, Obs
 
 

@@ -18,8 +18,8 @@ import tyro
 
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
-from wamrl.models.base import WAM
 from wamrl.models.saved import load_wam
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.runs.demonstrations import Data, env_spec, has_data, load_data, record
 from wamrl.runtime import dist

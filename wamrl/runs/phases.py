@@ -8,9 +8,9 @@ from pathlib import Path
 
 from wamrl.config import Config
 from wamrl.evaluate import EvalResult, deploy, heldout_ratio, measure
-from wamrl.models.base import WAM
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
+from wamrl.models.wam import WAM
 from wamrl.online.look import log_result
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool

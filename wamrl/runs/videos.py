@@ -10,7 +10,7 @@ import torch
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.models.base import WAM
+from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine

@@ -137,6 +137,30 @@ def read_json(path: Path, what: str, advice: str) -> Any:
         ) from error
 
 
+def config_difference(saved: object, mine: object, where: str) -> str | None:
+    """The first place where two resolved configurations differ, in words; None if there is none.
+
+    saved, mine: as `log.resolved` gives them. where: what the outermost one is called.
+    Classes ("module:name") are compared by their names: modules move.
+    """
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        return None if saved == mine else f"{where} is {saved} there and {mine} here"
+    for key in sorted(saved.keys() | mine.keys()):
+        there = saved.get(key)
+        here = mine.get(key)
+        if key == "class" and _class_name(there) == _class_name(here):
+            continue
+        fault = config_difference(there, here, f"{where}.{key}")
+        if fault is not None:
+            return fault
+    return None
+
+
+def _class_name(kind: object) -> str:
+    """ "wamrl.models.wam_config:WAMConfig" -> "WAMConfig"."""
+    return str(kind).rpartition(":")[2]
+
+
 def sha256(path: Path) -> str:
     """The digest of a file, in hexadecimal."""
     with open(path, "rb") as file:
@@ -183,27 +207,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def config_difference(saved: object, mine: object, where: str) -> str | None:
-    """The first place where two resolved configurations differ, in words; None if there is none.
-
-    saved, mine: as `log.resolved` gives them. where: what the outermost one is called.
-    Classes ("module:name") are compared by their names: modules move.
-    """
-    if not isinstance(saved, dict) or not isinstance(mine, dict):
-        return None if saved == mine else f"{where} is {saved} there and {mine} here"
-    for key in sorted(saved.keys() | mine.keys()):
-        there = saved.get(key)
-        here = mine.get(key)
-        if key == "class" and _class_name(there) == _class_name(here):
-            continue
-        fault = config_difference(there, here, f"{where}.{key}")
-        if fault is not None:
-            return fault
-    return None
-
-
-def _class_name(kind: object) -> str:
-    """ "wamrl.models.wam_config:WAMConfig" -> "WAMConfig"."""
-    return str(kind).rpartition(":")[2]

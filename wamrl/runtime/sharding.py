@@ -23,8 +23,8 @@ from torch.nn.utils import get_total_norm
 
 from wamrl.runtime import dist
 
-# what trains a world model, instead of `forward`
-METHODS = ("encode", "velocity", "features", "loss")
+# what is called of a world model, instead of `forward`; none of these may call another
+METHODS = ("encode", "features", "imagine", "loss")
 
 
 def shard(*worlds: nn.Module) -> None:

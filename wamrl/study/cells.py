@@ -19,8 +19,8 @@ from wamrl import report
 from wamrl.config import Config
 from wamrl.envs.base import EnvConfig
 from wamrl.evaluate import EvalResult, deploy, measure, paired
-from wamrl.models.base import WAM
 from wamrl.models.saved import save_wam
+from wamrl.models.wam import WAM
 from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec, load_data, record
 from wamrl.runs.folder import open_model
