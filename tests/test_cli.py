@@ -274,7 +274,7 @@ def test_usage(args):
 
 def test_help_of_a_verb_shows_the_options():
     code, out, _ = wamrl("train", "point", "--help")
-    assert code == 0 and "--train.actor.lr" in out and "--base" in out and "--smoke" in out
+    assert code == 0 and "--train.learner.lr" in out and "--base" in out and "--smoke" in out
 
 
 def same_apart_from_time(a: Path, b: Path) -> None:
@@ -414,8 +414,8 @@ def test_resuming_with_another_configuration(improved):
     before = digest(improved)
     sentence = refused("train", *POINT, "--resume", improved, "--seed", "1")
     assert "another configuration" in sentence and "seed is 0 there and 1 here" in sentence
-    assert "train.actor.lr" in refused(
-        "train", *POINT, "--resume", improved, "--train.actor.lr", "0.5"
+    assert "train.learner.lr" in refused(
+        "train", *POINT, "--resume", improved, "--train.learner.lr", "0.5"
     )
     assert digest(improved) == before
 
@@ -432,11 +432,11 @@ def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, data, tmp_
 
 def test_a_diverging_online_run_keeps_its_checkpoints(base, data, tmp_path):
     options = (
-        "--train.actor.lr",
+        "--train.learner.lr",
         "1e30",
-        "--train.actor.value-warmup",
+        "--train.learner.value-warmup",
         "1",
-        "--train.actor.target-kl",
+        "--train.learner.target-kl",
         "1e9",
     )
     sentence = refused("train", *POINT, "--base", base, "--data", data, *options, "--out", tmp_path)

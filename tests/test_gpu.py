@@ -2,25 +2,23 @@
 the online loop there, and log-probabilities as on the CPU.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from tests.support import tiny
 from wamrl.online.state import TrainingState
 from wamrl.rewards.reward import RewardConfig
+from wamrl.rl.grpo import GRPOConfig
 from wamrl.train import iterate
 
+PPO = tiny.CONFIG.train.learner
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.mark.parametrize("mode", ["success", "composite", "paper"])
-@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
-def test_an_iteration_on_the_gpu(mode, algorithm):
-    actor = replace(tiny.CONFIG.train.actor, algorithm=algorithm)
-    online = replace(tiny.CONFIG.train.world, actor=True)
-    cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, world=online)
+@pytest.mark.parametrize("learner", [PPO, GRPOConfig(epochs=2, batch=16)], ids=["ppo", "grpo"])
+def test_an_iteration_on_the_gpu(mode, learner):
+    cfg = tiny.train_config(reward=RewardConfig(mode=mode), learner=learner)
     wam = tiny.lively().to("cuda")
     with cfg.pool().build() as pool:
         state = TrainingState(cfg, wam, tiny.demos(), pool.spec.horizon)

@@ -14,35 +14,36 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wamrl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+MODEL = {"models.base", "models.flow", "models.wam"}
 LOOP = {"types", "runtime", "config", "stats", "report", "rl", "data", "envs.base", "pool"}
-LOOP |= {"models.flow", "models.base", "models.wam", "rewards.base", "rewards.episode_scores"}
+LOOP |= {"rewards.base", "rewards.episode_scores", "models.saved", *MODEL}
+EVALUATED = LOOP | {"rollout", "evaluate"}
 
-# room -> what it may import, besides itself. A file may have a rule of its own.
+# room -> what it may import, besides itself.
 # "models" means all of that room, "models.flow" that file only.
 RULES: dict[str, set[str]] = {
     "types": set(),
     "stats": set(),
     "runtime": {"types"},
     "envs": {"types", "runtime.images", "runtime.files"},
-    "pool": {"types", "envs.base"},
-    "models": {"types"},
-    "models.saved": {"types", "runtime", "envs.base"},
-    "rewards": {"types", "runtime.dist"},
-    "data": {"types", "runtime.images", "runtime.files", "runtime.dist", "envs.base"},
-    "rl": {"types", "runtime", "models.flow", "models.base", "models.rounding"},
-    "config": {"types", "runtime.cores"},  # and every class named *Config, see below
+    "pool": {"types", "runtime", "envs.base"},
+    "models": {"types", "runtime", "envs.base"},
+    "rewards": {"types", "runtime.dist", "stats"},
+    "data": {"types", "runtime", "envs.base"},
     "report": {"types", "runtime", "stats"},
-    "rollout": LOOP,
+    "rollout": {"types", "runtime", "pool", "report", "rewards.base", *MODEL},
+    "rl": {"types", "runtime", "rollout.types", "models.rounding", *MODEL},
+    "config": {"types", "runtime.cores", "pool"},  # and every class named *Config, see below
     "evaluate": LOOP | {"rollout"},
-    "sft": LOOP | {"evaluate"},
+    "sft": LOOP,
     "diagnostics": LOOP | {"rollout"},
     "reward_comparison": LOOP | {"rollout"},
-    "train": LOOP | {"rollout", "evaluate", "diagnostics"},
-    "deploy": LOOP | {"rollout", "evaluate", "train", "models.saved"},
-    "runs": LOOP | {"rollout", "evaluate", "diagnostics", "train", "sft", "deploy", "models.saved"},
-    "study": LOOP | {"rollout", "evaluate", "train", "sft", "deploy", "runs", "models.saved"},
-    "commands": LOOP
-    | {"rollout", "evaluate", "train", "sft", "deploy", "runs", "study", "reward_comparison"}
+    "online": EVALUATED,
+    "train": EVALUATED | {"diagnostics", "online"},
+    "runs": EVALUATED | {"sft", "online"},
+    "study": EVALUATED | {"runs", "train"},
+    "commands": EVALUATED
+    | {"runs", "train", "study", "reward_comparison"}
     | {"envs.check", "models.check", "rewards.check"},
     "recipes": {"*"},
     "cli": {"*"},

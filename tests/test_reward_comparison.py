@@ -1,4 +1,4 @@
-"""`wamrl rewards`: every similarity on the same rollouts,
+"""`wamrl compare-rewards`: every similarity on the same rollouts,
 what is missing is named, and what it leaves behind.
 """
 
@@ -67,7 +67,7 @@ def base(tmp_path_factory):
 def run(base, tmp_path_factory):
     out = tmp_path_factory.mktemp("rewards")
     code, text, err = wamrl(
-        "rewards", "tests.test_reward_comparison:recipe", "--base", base, "--out", out
+        "compare-rewards", "tests.test_reward_comparison:recipe", "--base", base, "--out", out
     )
     assert code == 0, text + err
     (folder,) = out.iterdir()
@@ -114,7 +114,7 @@ def test_the_verb_scores_all_and_names_what_is_missing(run):
 
 def test_the_same_model_and_seed_give_the_same_table(run, base, tmp_path):
     code, text, err = wamrl(
-        "rewards", "tests.test_reward_comparison:recipe", "--base", base, "--out", tmp_path
+        "compare-rewards", "tests.test_reward_comparison:recipe", "--base", base, "--out", tmp_path
     )
     assert code == 0, text + err
     (again,) = tmp_path.iterdir()
@@ -123,10 +123,10 @@ def test_the_same_model_and_seed_give_the_same_table(run, base, tmp_path):
 
 def test_bad_input_gets_one_sentence(base, tmp_path):
     name = "tests.test_reward_comparison:recipe"
-    assert "--base" in refused("rewards", name)
-    assert "/nowhere" in refused("rewards", name, "--base", "/nowhere", "--out", tmp_path)
+    assert "--base" in refused("compare-rewards", name)
+    assert "/nowhere" in refused("compare-rewards", name, "--base", "/nowhere", "--out", tmp_path)
     assert "states=0" in refused(
-        "rewards", name, "--base", base, "--rewards.states", "0", "--out", tmp_path
+        "compare-rewards", name, "--base", base, "--rewards.states", "0", "--out", tmp_path
     )
 
 

@@ -1,7 +1,7 @@
 """Which reward tells success from failure?
 One set of rollouts under every similarity: the paper's reward analysis.
 
-In the run folder of `wamrl rewards RECIPE --base RUN`:
+In the run folder of `wamrl compare-rewards RECIPE --base RUN`:
 rewards.md  rewards.csv  rewards.json  rewards.png
 """
 

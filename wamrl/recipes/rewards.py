@@ -1,4 +1,4 @@
-"""The similarities that `wamrl rewards` compares:
+"""The similarities that `wamrl compare-rewards` compares:
 the paper's four, and the networks of two of them untrained.
 """
 
