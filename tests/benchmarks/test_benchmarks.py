@@ -12,7 +12,7 @@ import pytest
 from benchmarks import __main__ as bench
 from benchmarks import memory
 from benchmarks.targets import BENCHMARKS, Benchmark, Target
-from tests.test_cli import refused
+from tests.support.command_line import refused
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
