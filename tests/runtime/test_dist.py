@@ -2,7 +2,6 @@
 the same weights, the same files, and nobody waits for ever.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -144,22 +143,6 @@ def test_a_dead_rank_ends_the_run(tmp_path):
         and str(-signal.SIGKILL) in done.stdout + done.stderr
     )
     assert "another rank has ended" in done.stdout + done.stderr
-
-
-def test_the_verbs_run_on_two_ranks(tmp_path):
-    command = [*TORCHRUN, "-m", "wamrl.cli", "quickstart", "point", "--smoke", "--eval.every", "1"]
-    command += ["--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    (run,) = tmp_path.iterdir()
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["arms"]["after"]["episodes"] == len(summary["arms"]["after"]["starts"])
-    assert sorted(summary["arms"]["after"]["starts"]) == list(
-        range(summary["arms"]["after"]["episodes"])
-    )
-    assert done.stdout.count("run folder:") == 1 and done.stdout.count("before, sampler") == 1
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps) and (run / "checkpoints" / "best").is_dir()
 
 
 def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):

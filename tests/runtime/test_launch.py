@@ -2,6 +2,7 @@
 end together, and complain in one sentence.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from tests.support import tiny
-from tests.support.command_line import refused, wamrl
+from tests.support.command_line import POINT, refused
 from tests.support.processes import wait_for_end, written
 from wamrl.commands import runs
 from wamrl.runtime import checkpoint, cores, dist, launch
@@ -38,20 +39,30 @@ def started(*args) -> subprocess.CompletedProcess:
     )
 
 
-def base_in(folder: Path) -> dict:
-    (run,) = folder.iterdir()
-    return checkpoint.load(run / "checkpoints" / "base")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> tuple[Path, str]:
+    """The run folder of `wamrl quickstart` on two ranks, and what it said."""
+    out = tmp_path_factory.mktemp("two")
+    done = started("quickstart", *POINT, "--ranks", 2, "--out", out)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (run,) = out.iterdir()
+    return run, done.stdout
 
 
-def test_two_ranks_leave_what_one_leaves(tmp_path):
-    sft = ("sft", "point", "--smoke", "--threads", 1)
-    code, out, err = wamrl(*sft, "--ranks", 1, "--out", tmp_path / "one")
-    assert code == 0 and out.count("run folder:") == 1, out + err
-    done = started(*sft, "--ranks", 2, "--out", tmp_path / "two")
-    assert done.returncode == 0 and done.stdout.count("run folder:") == 1, done.stdout + done.stderr
-    one, two = (base_in(tmp_path / name) for name in ("one", "two"))
+def test_two_ranks_leave_what_one_leaves(shared, point_run):
+    one, two = (checkpoint.load(run / "checkpoints" / "base") for run in (point_run, shared[0]))
     # 20 steps at the full rate: see tests/support/ranks.py on Adam
     assert tiny.distance(one, two) < 2e-5
+
+
+def test_the_verbs_run_on_two_ranks(shared):
+    run, said = shared
+    after = json.loads((run / "summary.json").read_text())["arms"]["after"]
+    assert after["episodes"] == len(after["starts"])
+    assert sorted(after["starts"]) == list(range(after["episodes"]))
+    assert said.count("run folder:") == 1 and said.count("before, sampler") == 1
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and (run / "checkpoints" / "best").is_dir()
 
 
 def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
