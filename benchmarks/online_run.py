@@ -53,7 +53,7 @@ def point() -> Config:
         data=replace(cfg.data, episodes=4, heldout=2),
         sft=replace(cfg.sft, steps=10, warmup=2),
         train=replace(cfg.train, groups=4, initial_states=starts),
-        eval=replace(cfg.eval, episodes=8),
+        eval=replace(cfg.eval, episodes=8, choose=4),
         vector=replace(cfg.vector, n_envs=4, n_workers=1),
     )
 

@@ -2,9 +2,7 @@
 resuming, and one clear sentence for bad input.
 """
 
-import contextlib
 import hashlib
-import io
 import json
 import math
 import shutil
@@ -14,23 +12,13 @@ import pytest
 import torch
 
 from tests.support import tiny
+from tests.support.command_line import POINT, refused, run_of, wamrl
 from wamrl.cli import VERBS, main
 from wamrl.models.flow import SAMPLERS
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import read_metrics
 from wamrl.stats.paired import wilson
 
-SMALL = (
-    "--vector.n-workers",
-    "1",
-    "--threads",
-    "1",
-    "--sft.save-every",
-    "8",
-    "--sft.log-every",
-    "4",
-)
-POINT = ("point", "--smoke", *SMALL, "--eval.every", "1")
 ARM = {
     "task",
     "stages",
@@ -57,42 +45,9 @@ PAIR = {
 }
 
 
-def wamrl(*args) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `wamrl ARGS`, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(a) for a in args])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-    return code, out.getvalue(), err.getvalue()
-
-
-def run_of(root: Path, *args) -> Path:
-    """The run folder that a verb has made under `root`; it must succeed in silence on stderr."""
-    code, out, err = wamrl(*args, "--out", root)
-    assert code == 0, out + err
-    (run,) = root.iterdir()
-    return run
-
-
-def refused(*args) -> str:
-    """The one sentence of a refused command."""
-    code, _, err = wamrl(*args)
-    lines = [line for line in err.splitlines() if line.strip()]
-    assert code == 1 and len(lines) == 1 and lines[0].startswith("wamrl: error: "), (code, err)
-    return lines[0].removeprefix("wamrl: error: ")
-
-
 def digest(folder: Path) -> dict[str, str]:
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> Path:
-    return run_of(tmp_path_factory.mktemp("quick"), "quickstart", *POINT)
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +81,8 @@ def check_arm(arm: dict, offsets: tuple[str, ...] = ("4", "8")) -> None:
         )
 
 
-def test_quickstart_leaves_everything_behind(quick):
-    names = {p.name for p in quick.iterdir()}
+def test_quickstart_leaves_everything_behind(point_run):
+    names = {p.name for p in point_run.iterdir()}
     assert {
         "config.json",
         "metrics.jsonl",
@@ -138,15 +93,15 @@ def test_quickstart_leaves_everything_behind(quick):
     } <= names
     assert {"demos", "heldout", "checkpoints", "diagnostics.png"} <= names
     assert {"base", "before", "best", "final"} <= {
-        p.name for p in (quick / "checkpoints").iterdir()
+        p.name for p in (point_run / "checkpoints").iterdir()
     }
-    assert any((quick / "tensorboard").iterdir())
+    assert any((point_run / "tensorboard").iterdir())
     for picture in ("learning_curve.png", "diagnostics.png"):
-        assert (quick / picture).read_bytes().startswith(b"\x89PNG")
+        assert (point_run / picture).read_bytes().startswith(b"\x89PNG")
     for part in ("before", "after"):
-        videos = sorted((quick / "videos" / part).glob("*.mp4"))
+        videos = sorted((point_run / "videos" / part).glob("*.mp4"))
         assert videos and all(b"ftyp" in v.read_bytes()[:16] for v in videos)
-    config = json.loads((quick / "config.json").read_text())
+    config = json.loads((point_run / "config.json").read_text())
     assert (
         config["class"] == "wamrl.config:Config"
         and config["seed"] == 0
@@ -154,8 +109,8 @@ def test_quickstart_leaves_everything_behind(quick):
     )
 
 
-def test_the_summary_is_complete_and_consistent(quick):
-    summary = json.loads((quick / "summary.json").read_text())
+def test_the_summary_is_complete_and_consistent(point_run):
+    summary = json.loads((point_run / "summary.json").read_text())
     before, after = summary["arms"]["before"], summary["arms"]["after"]
     check_arm(before)
     check_arm(after)
@@ -168,8 +123,8 @@ def test_the_summary_is_complete_and_consistent(quick):
     assert pair["low"] <= pair["difference"] <= pair["high"] and summary["seconds"] > 0
 
 
-def test_the_metrics_tell_of_every_phase(quick):
-    rows = read_metrics(quick)
+def test_the_metrics_tell_of_every_phase(point_run):
+    rows = read_metrics(point_run)
     steps = [r["step"] for r in rows]
     assert steps == sorted(steps) and steps[0] < 0 and steps[-1] == 2
     keys = set().union(*rows)
@@ -184,7 +139,7 @@ def test_the_metrics_tell_of_every_phase(quick):
     assert sum("rollout/success" in r for r in rows) == 2
     assert [r["step"] for r in rows if "eval/success" in r] == [0, 1, 2]
     held = next(r for r in rows if "heldout/copy_ratio/8" in r)["heldout/copy_ratio/8"]
-    summary = json.loads((quick / "summary.json").read_text())
+    summary = json.loads((point_run / "summary.json").read_text())
     # nothing happened in between
     assert summary["arms"]["before"]["error_over_copy"]["8"] == pytest.approx(held)
     ends = [r for r in rows if r.get("eval/success") is not None and r["step"] in (0, 2)]
@@ -234,11 +189,11 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
     assert list((run / "videos").glob("*.mp4")) and (run / "config.json").is_file()
 
 
-def test_sft_finds_what_quickstart_found(quick, base):
+def test_sft_finds_what_quickstart_found(point_run, base):
     """The same configuration and seed: demonstrations and base model are bitwise the same."""
     assert (
         tiny.difference(
-            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (quick, base))
+            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (point_run, base))
         )
         is None
     )
@@ -308,17 +263,17 @@ def same_apart_from_time(a: Path, b: Path) -> None:
         ("in the online loop", ("checkpoints/step-00000002", "videos/after")),
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_end(quick, tmp_path, when, gone):
+def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, gone):
     run = tmp_path / "run"
-    shutil.copytree(quick, run)
+    shutil.copytree(point_run, run)
     for pattern in (*gone, "checkpoints/final", "summary.json", "*.png"):
         for path in run.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, out, err = wamrl("quickstart", *POINT, "--resume", run)
     assert code == 0, out + err
-    same_apart_from_time(quick, run)
+    same_apart_from_time(point_run, run)
     assert sorted(p.name for p in (run / "videos").rglob("*.mp4")) == sorted(
-        p.name for p in (quick / "videos").rglob("*.mp4")
+        p.name for p in (point_run / "videos").rglob("*.mp4")
     )
 
 
@@ -459,5 +414,5 @@ def test_the_traceback_is_shown_on_request(monkeypatch, tmp_path):
         main(["train", "pont"])
 
 
-def test_threads_are_what_was_asked(quick):
+def test_threads_are_what_was_asked(point_run):
     assert torch.get_num_threads() == 1

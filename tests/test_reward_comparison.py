@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support import tiny
-from tests.test_cli import refused, wamrl
+from tests.support.command_line import refused, wamrl
 from wamrl.config import Config
 from wamrl.models.saved import save_wam
 from wamrl.reward_comparison import (

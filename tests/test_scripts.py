@@ -40,7 +40,7 @@ def test_docs_name_files_that_exist():
     assert named and not [x for x in named if not (ROOT / x[1]).exists()]
 
 
-def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp_path):
+def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp_path, point_run):
     """On two ranks of this machine: `srun` runs what follows, `scontrol` knows one host.
     SLURM itself is not here.
     """
@@ -59,21 +59,9 @@ def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp
         "OUT": str(tmp_path / "out"),
         "OMP_NUM_THREADS": "1",
     }
-    python = [
-        sys.executable,
-        "-m",
-        "wamrl.cli",
-        "sft",
-        "point",
-        "--smoke",
-        "--out",
-        str(tmp_path / "base"),
-    ]
-    subprocess.run(python, cwd=ROOT, env=env, check=True, capture_output=True, timeout=120)
-    (base,) = (tmp_path / "base").iterdir()
     script = next(p for p in EXAMPLES if p.name == "many_nodes.sbatch")
     for _ in range(2):  # the second job is the first one, put back into the queue
-        command = ["bash", str(script), "point", str(base), "--smoke"]
+        command = ["bash", str(script), "point", str(point_run), "--smoke"]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     (run,) = (tmp_path / "out").iterdir()

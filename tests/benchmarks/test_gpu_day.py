@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from benchmarks import gpu_day
 from benchmarks.gpu_day import Step
+from tests.support.processes import runs, wait_for_end
 
 ROOT = Path(__file__).parents[2]
 STUBBORN = "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -26,20 +26,6 @@ def python(code: str, *words: object) -> tuple[str, ...]:
     return (sys.executable, "-c", code, *map(str, words))
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def until(ready, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.timeout(900)
 def test_a_dry_run_on_the_cpu(tmp_path):
     """All but the profile's and the compiler's step, which are slow.
@@ -49,7 +35,7 @@ def test_a_dry_run_on_the_cpu(tmp_path):
     names = ["parity", "mfu", "one-rank", "online-cpu", "study"]
     command = [sys.executable, "-m", "benchmarks.gpu_day", tmp_path / "out", "--dry-run"]
     command += ["--work", tmp_path / "work"]
-    command += ["--only", *names, "--limit", "mfu=1", "study=8"]
+    command += ["--only", *names, "--limit", "mfu=1", "study=1"]
     command += ["parity=600", "one-rank=600", "online-cpu=600"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "WAMRL_COMMIT": "abc1234"}
     done = subprocess.run(
@@ -117,8 +103,7 @@ def test_a_step_that_exceeds_its_limit_is_killed_and_the_next_ones_run(tmp_path,
     assert (
         "['first', 'stubborn', 'broken']" in (tmp_path / "work" / "logs" / "last.log").read_text()
     )
-    for pid in pids:
-        until(lambda pid=pid: not alive(int(pid.read_text())))
+    wait_for_end([pid.read_text() for pid in pids])
     o.minutes = 0.0  # a later call with the same --work goes on, and has no time for this one
     again = gpu_day.day(o)["steps"]
     assert again["late"] == again["late"] | {"outcome": "no time was left", "seconds": 0.0}
@@ -147,7 +132,7 @@ def test_what_runs_beside_has_other_cores_and_ends_with_the_steps(tmp_path, monk
     mine = {i for i in range(1024) if int(mask.split()[-1], 16) >> i & 1}
     assert mine and mine == before - {min(before)}
     assert str({min(before)}) in (tmp_path / "work" / "logs" / "one.log").read_text()
-    assert not alive(int(pid))
+    assert not runs(pid)
 
 
 @pytest.mark.parametrize(

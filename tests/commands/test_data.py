@@ -1,14 +1,12 @@
 """wamrl data convert | inspect | stats, from the command line."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.command_line import wamrl
 from tests.support.lerobot_made import edit_json, episode, write_v21
-from wamrl.cli import main
 from wamrl.data.episodes import load_spec, save
 from wamrl.data.lerobot import open_lerobot, write
 from wamrl.data.sources import open_dataset
@@ -25,16 +23,10 @@ SPEC = EnvSpec(
 )
 
 
-def wamrl(*args) -> tuple[int, str]:
+def data(*args) -> tuple[int, str]:
     """Exit code and all output of `wamrl data ARGS`."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        try:
-            main(["data", *(str(a) for a in args)])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-    return code, out.getvalue()
+    code, out, err = wamrl("data", *args)
+    return code, out + err
 
 
 @pytest.fixture
@@ -46,10 +38,10 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_to_lerobot_and_back(run: Path, tmp_path: Path):
-    code, out = wamrl("convert", run, tmp_path / "lerobot", "--fps", "12", "--image")
+    code, out = data("convert", run, tmp_path / "lerobot", "--fps", "12", "--image")
     assert code == 0 and "2 episodes of 10 control steps" in out
     assert open_lerobot(tmp_path / "lerobot").fps == 12
-    assert wamrl("convert", tmp_path / "lerobot", tmp_path / "store")[0] == 0
+    assert data("convert", tmp_path / "lerobot", tmp_path / "store")[0] == 0
     before, after = open_dataset(run / "demos"), open_dataset(tmp_path / "store")
     assert before.facts == after.facts and before.views == after.views
     for name in ("proprio", "actions", "executed"):
@@ -58,7 +50,7 @@ def test_to_lerobot_and_back(run: Path, tmp_path: Path):
     assert np.array_equal(before.frames(rows), after.frames(rows))
     spec = load_spec(tmp_path / "store")
     assert spec["views"] == ["top"] and spec["horizon"] == 6 and spec["name"] == "lerobot"
-    assert wamrl("convert", run, tmp_path / "copy", "--format", "wamrl")[0] == 0
+    assert data("convert", run, tmp_path / "copy", "--format", "wamrl")[0] == 0
     assert load_spec(tmp_path / "copy") == load_spec(run / "demos")
 
 
@@ -75,7 +67,7 @@ def test_v21_to_v30(tmp_path: Path):
         "--codec",
         "h264",
     )
-    code, out = wamrl("convert", tmp_path / "old", tmp_path / "new", *options)
+    code, out = data("convert", tmp_path / "old", tmp_path / "new", *options)
     assert code == 0 and "note: the dataset does not say which episodes succeeded" in out
     found = open_lerobot(tmp_path / "new")
     assert (
@@ -95,25 +87,25 @@ def test_inspect_and_stats(run: Path, tmp_path: Path):
         fps=10,
         robot_type="[bold]arm\x1b[0m",
     )
-    code, out = wamrl("inspect", tmp_path / "lerobot")
+    code, out = data("inspect", tmp_path / "lerobot")
     assert (
         code == 0
         and "v3.0" in out
         and "observation.images.top: av1" in out
         and "[bold]arm?[0m" in out
     )
-    code, out = wamrl("inspect", run)
+    code, out = data("inspect", run)
     assert code == 0 and "wamrl's own" in out and "16 x 24 x 3" in out
     for path in (run, tmp_path / "lerobot"):
-        code, out = wamrl("stats", path)
+        code, out = data("stats", path)
         assert code == 0 and "observation.state" in out and "q99" in out
-    assert "images" not in wamrl("stats", run, "--no-images")[1]
+    assert "images" not in data("stats", run, "--no-images")[1]
 
 
 def test_hdf5_to_lerobot(tmp_path: Path):
     files = pytest.importorskip("tests.support.hdf5_files", exc_type=ImportError)
     path = files.robomimic(tmp_path / "can.hdf5")
-    assert wamrl("convert", path, tmp_path / "lerobot", "--fps", "20", "--image")[0] == 0
+    assert data("convert", path, tmp_path / "lerobot", "--fps", "20", "--image")[0] == 0
     before, after = open_dataset(path), open_dataset(tmp_path / "lerobot")
     assert (
         before.facts == after.facts
@@ -121,7 +113,7 @@ def test_hdf5_to_lerobot(tmp_path: Path):
         and np.array_equal(before.proprio, after.proprio)
     )
     assert np.array_equal(before.frames(np.arange(9)), after.frames(np.arange(9)))
-    assert "HDF5" in wamrl("inspect", path)[1]
+    assert "HDF5" in data("inspect", path)[1]
 
 
 def test_bad_input_is_one_sentence(run: Path, tmp_path: Path):
@@ -140,5 +132,5 @@ def test_bad_input_is_one_sentence(run: Path, tmp_path: Path):
         ),
         (("convert", tmp_path / "lerobot", run / "demos"), "exists already"),
     ):
-        code, out = wamrl(*args)
+        code, out = data(*args)
         assert code == 1 and len(out.strip().splitlines()) == 1 and words in out, (args, out)

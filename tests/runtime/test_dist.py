@@ -2,7 +2,6 @@
 the same weights, the same files, and nobody waits for ever.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -12,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.support import ranks, tiny
-from tests.test_cli import refused
+from tests.support.command_line import refused
 from wamrl.runtime import checkpoint, dist
 
 ROOT = Path(__file__).parents[2]
@@ -37,36 +35,12 @@ def both(tmp_path_factory) -> tuple[Path, Path]:
     return one, two
 
 
-def tensors(state, where: str = "") -> dict[str, Tensor]:
-    if isinstance(state, Tensor):
-        return {where: state}
-    items = (
-        state.items()
-        if isinstance(state, dict)
-        else enumerate(state)
-        if isinstance(state, list | tuple)
-        else ()
-    )
-    return {k: v for key, value in items for k, v in tensors(value, f"{where}.{key}").items()}
-
-
-def distance(a: dict, b: dict) -> float:
-    """The largest absolute difference of all tensors."""
-    a, b = (tensors({k: v for k, v in x.items() if k != "metrics"}) for x in (a, b))
-    assert a.keys() == b.keys() and len(a) > 50
-    for name, x in a.items():
-        assert x.shape == b[name].shape, name
-    return max(
-        (x.double() - b[name].double()).abs().max().item() for name, x in a.items() if x.numel()
-    )
-
-
 @pytest.mark.parametrize(
     "name", ["sft", "lone", *(f"{run}/step{i}" for run in ranks.RUNS for i in (1, 2)), "resumed"]
 )
 def test_two_ranks_learn_what_one_learns(both, name):
     one, two = (checkpoint.load(out / name) for out in both)
-    assert distance(one, two) < 1e-6
+    assert tiny.distance(one, two) < 1e-6
 
 
 def test_the_weights_have_moved_far_more_than_that(both):
@@ -124,7 +98,8 @@ def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
         ranks.resume(ranks.RUNS["ppo"], pool, both[1] / "ppo" / "step1", tmp_path / "alone")
     # Sums in another order: the value head's epochs carry that into the second iteration.
     assert (
-        distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed")) < 2e-6
+        tiny.distance(checkpoint.load(tmp_path / "alone"), checkpoint.load(both[0] / "resumed"))
+        < 2e-6
     )
     assert len(list(checkpoint.load_parts(tmp_path / "alone"))) == 1
 
@@ -135,13 +110,13 @@ def test_a_sharded_world_model_learns_the_same(both, name):
     in two ranks and in one it goes on as if nothing had been.
     """
     one, two = checkpoint.load(both[0] / name), checkpoint.load(both[1] / "sharded" / name)
-    assert distance(one, two) < 1e-6
+    assert tiny.distance(one, two) < 1e-6
     shards = sorted((both[1] / "sharded" / name).glob("shards-*.safetensors"))
     assert len(shards) == 2 and all(s.stat().st_size > 1000 for s in shards)
     if name == "ppo/step1":
         alone = ranks.learner(ranks.RUNS["ppo"], seed=5)
         alone.load_state_dict(two, checkpoint.load_parts(both[1] / "sharded" / name))
-        assert distance(alone.state_dict(), one) < 1e-6
+        assert tiny.distance(alone.state_dict(), one) < 1e-6
 
 
 def test_a_rank_without_any_success_keeps_nobody_waiting(both):
@@ -168,22 +143,6 @@ def test_a_dead_rank_ends_the_run(tmp_path):
         and str(-signal.SIGKILL) in done.stdout + done.stderr
     )
     assert "another rank has ended" in done.stdout + done.stderr
-
-
-def test_the_verbs_run_on_two_ranks(tmp_path):
-    command = [*TORCHRUN, "-m", "wamrl.cli", "quickstart", "point", "--smoke", "--eval.every", "1"]
-    command += ["--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    (run,) = tmp_path.iterdir()
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["arms"]["after"]["episodes"] == len(summary["arms"]["after"]["starts"])
-    assert sorted(summary["arms"]["after"]["starts"]) == list(
-        range(summary["arms"]["after"]["episodes"])
-    )
-    assert done.stdout.count("run folder:") == 1 and done.stdout.count("before, sampler") == 1
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps) and (run / "checkpoints" / "best").is_dir()
 
 
 def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):

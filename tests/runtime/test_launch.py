@@ -2,20 +2,19 @@
 end together, and complain in one sentence.
 """
 
+import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.runtime.test_dist import distance
 from tests.support import tiny
-from tests.support.processes import wait_for_end
-from tests.test_cli import refused
+from tests.support.command_line import POINT, refused
+from tests.support.processes import wait_for_end, written
 from wamrl.runs.folder import usual_ranks
 from wamrl.runtime import checkpoint, cores, dist, launch
 
@@ -33,39 +32,49 @@ def rank(code: str) -> list[str]:
     return [sys.executable, "-c", ARRIVE + code]
 
 
-def wamrl(*args) -> subprocess.CompletedProcess:
+def started(*args) -> subprocess.CompletedProcess:
+    """`wamrl ARGS` in a process of its own, which is one of the ranks that it starts."""
     return subprocess.run(
         [*WAMRL, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=200
     )
 
 
-def test_two_ranks_leave_what_one_leaves(tmp_path):
-    weights = []
-    for n in (1, 2):
-        done = wamrl(
-            "sft", "point", "--smoke", "--threads", 1, "--ranks", n, "--out", tmp_path / str(n)
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("run folder:") == 1
-        (run,) = (tmp_path / str(n)).iterdir()
-        weights.append(checkpoint.load(run / "checkpoints" / "base"))
-    assert (
-        distance(*weights) < 2e-5
-    )  # 20 steps at the full rate: see tests/support/ranks.py on Adam
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> tuple[Path, str]:
+    """The run folder of `wamrl quickstart` on two ranks, and what it said."""
+    out = tmp_path_factory.mktemp("two")
+    done = started("quickstart", *POINT, "--ranks", 2, "--out", out)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (run,) = out.iterdir()
+    return run, done.stdout
+
+
+def test_two_ranks_leave_what_one_leaves(shared, point_run):
+    one, two = (checkpoint.load(run / "checkpoints" / "base") for run in (point_run, shared[0]))
+    # 20 steps at the full rate: see tests/support/ranks.py on Adam
+    assert tiny.distance(one, two) < 2e-5
+
+
+def test_the_verbs_run_on_two_ranks(shared):
+    run, said = shared
+    after = json.loads((run / "summary.json").read_text())["arms"]["after"]
+    assert after["episodes"] == len(after["starts"])
+    assert sorted(after["starts"]) == list(range(after["episodes"]))
+    assert said.count("run folder:") == 1 and said.count("before, sampler") == 1
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and (run / "checkpoints" / "best").is_dir()
 
 
 def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
-    done = wamrl(
+    done = started(
         "train", "point", "--smoke", "--ranks", 2, "--base", tmp_path / "none", "--out", tmp_path
     )
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 1 and len(lines) == 1 and "there is no checkpoint at" in lines[0], (
         done.stderr
     )
-    done = wamrl("demos", "point", "--ranks", 2)
-    assert done.returncode == 1 and "demos runs on one rank" in done.stderr
-    done = wamrl("sft", "point", "--ranks", -1)
-    assert done.returncode == 1 and "ranks=-1 is not possible" in done.stderr
+    assert "demos runs on one rank" in refused("demos", "point", "--ranks", 2)
+    assert "ranks=-1 is not possible" in refused("sft", "point", "--ranks", -1)
 
 
 def test_a_rank_that_dies_before_it_arrives_is_told():
@@ -91,10 +100,9 @@ def test_the_others_end_with_the_first(tmp_path):
             assert os.environ["WORLD_SIZE"] == "2" and torch.get_num_threads() == max(
                 1, threads // 2
             )
-            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-                time.sleep(0.05)
+            pid = written(tmp_path / "pid")
             raise KeyboardInterrupt
-    wait_for_end([(tmp_path / "pid").read_text()], 1.0)
+    wait_for_end([pid], 1.0)
     assert dict(os.environ) == before and torch.get_num_threads() == threads
 
 
@@ -105,13 +113,10 @@ def test_the_others_end_when_the_first_is_killed(tmp_path):
         f"with launch.local_ranks(2, {other!r}):\n    time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", first], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    pid = written(tmp_path / "pid")
     process.kill()
     process.wait()
-    wait_for_end([(tmp_path / "pid").read_text()])
+    wait_for_end([pid])
 
 
 def test_the_usual_number_of_ranks(monkeypatch):

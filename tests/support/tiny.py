@@ -135,3 +135,27 @@ def difference(a, b, where: str = "") -> str | None:
         same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
         return None if same else where
     return None if type(a) is type(b) and a == b else f"{where}: {a!r} and {b!r}"
+
+
+def tensors(state, where: str = "") -> dict[str, Tensor]:
+    if isinstance(state, Tensor):
+        return {where: state}
+    items = (
+        state.items()
+        if isinstance(state, dict)
+        else enumerate(state)
+        if isinstance(state, list | tuple)
+        else ()
+    )
+    return {k: v for key, value in items for k, v in tensors(value, f"{where}.{key}").items()}
+
+
+def distance(a: dict, b: dict) -> float:
+    """The largest absolute difference of all tensors."""
+    a, b = (tensors({k: v for k, v in x.items() if k != "metrics"}) for x in (a, b))
+    assert a.keys() == b.keys() and len(a) > 50
+    for name, x in a.items():
+        assert x.shape == b[name].shape, name
+    return max(
+        (x.double() - b[name].double()).abs().max().item() for name, x in a.items() if x.numel()
+    )

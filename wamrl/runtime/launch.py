@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _SOCKET = "WAMRL_FIRST_RANK"
 _LOOPBACK = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
 _SENTENCE = "wamrl: error: "  # what cli.py writes
 _GOODBYE_S = 20.0  # seconds that a rank gets to end
+_LAST_WORDS_S = 5.0  # seconds that a rank gets to end whose connections are closed
 
 
 @contextlib.contextmanager
@@ -71,11 +73,24 @@ def _first_of(n: int, command: Sequence[str], folder: Path) -> Iterator[None]:
         for other in others:
             other.join()
     except dist.Ended as error:
-        raise ValueError(next((o.words for o in others if o.failed), str(error))) from error
+        raise ValueError(_last_words(others) or str(error)) from error
     finally:
         for other in others:
             other.stop()
         torch.set_num_threads(before)
+
+
+def _last_words(others: Sequence[_Rank]) -> str:
+    """What the rank said that has failed; "" if none has. Its connections close before it has
+    ended, on a busy machine seconds before.
+    """
+    deadline = time.monotonic() + _LAST_WORDS_S
+    while time.monotonic() < deadline:
+        for other in others:
+            if other.failed:
+                return other.words
+        time.sleep(0.05)
+    return ""
 
 
 class _Rank:
@@ -122,9 +137,7 @@ class _Rank:
     @property
     def failed(self) -> bool:
         """Has it ended by itself, and not well?"""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(1.0) != 0
-        return False
+        return self._process.poll() not in (None, 0)
 
     @property
     def words(self) -> str:
