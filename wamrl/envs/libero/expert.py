@@ -118,6 +118,7 @@ class PickPlaceExpert(Expert):
         self._sim = sim
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (7,) in [-1, 1]."""
         point, yaw, grip = self._plan()
         move = MOVE * (point - self._sim.hand())
         turn = TURN * turn_to(self._sim.hand_axes(), yaw)

@@ -47,6 +47,7 @@ class CarryExpert(Expert):
         self._grasp = grasp
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (4,) in [-1, 1]."""
         target, grip = self._plan()
         move = GAIN * (target - self._sim.hand())
         return np.clip([*move, grip], -1.0, 1.0).astype(np.float32)

@@ -79,6 +79,7 @@ class PickExpert(Expert):
         self._places = {body: place(sim, body) for body in sim.task.things}
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (7,) in [-1, 1]."""
         position, turned = self._sim.hand.pose()
         yaw = yaw_of(turned)
         goal = self._plan(position, yaw)

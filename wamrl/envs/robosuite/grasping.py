@@ -78,6 +78,7 @@ def yaw_of(turned: np.ndarray) -> float:
 
 
 def wrap(angle: float) -> float:
+    """The same angle in [-pi, pi), radians."""
     return (angle + pi) % (2 * pi) - pi
 
 

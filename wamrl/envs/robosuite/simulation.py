@@ -2,7 +2,7 @@
 observables and Python control loop.
 
 robosuite gives the model, the placement of the objects and the success; stepping is ours
-(`robosuite_control`). It is imported here, inside functions only.
+(`wamrl.envs.robosuite.controller`). It is imported here, inside functions only.
 """
 
 from __future__ import annotations
