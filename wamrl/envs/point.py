@@ -30,7 +30,8 @@ from wamrl.envs.simulated import (
 
 RADIUS = 0.12  # half-widths of the square
 MAX_GOAL_SPEED = 0.04  # half-widths per control step
-DAMPING, PUSH = 0.85, 0.02
+DAMPING = 0.85  # of the velocity, per control step
+PUSH = 0.02  # half-widths per control step that an action of 1 adds to the velocity
 HORIZON = 40  # control steps per stage; the expert needs about 14
 MAX_STAGES = 4
 _GREEN = (30, 200, 60)

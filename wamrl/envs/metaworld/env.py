@@ -107,7 +107,8 @@ class MetaWorldScene(Scene):
         """One control step; puts the next goal as soon as the present one is reached."""
         solved = self.sim.step(action)
         engaged = self._contact.engaged()
-        self._last_hand, self._hand = self._hand, self.sim.hand()
+        self._last_hand = self._hand
+        self._hand = self.sim.hand()
         self._done += int(solved)
         success = self._done == self.spec.stages
         if solved and not success:

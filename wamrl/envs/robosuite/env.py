@@ -24,7 +24,8 @@ import numpy as np
 
 from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.rendering import RenderStyle, shared_renderer
-from wamrl.envs.robosuite.expert import engaged, make_expert
+from wamrl.envs.robosuite.contact import engaged
+from wamrl.envs.robosuite.expert import make_expert
 from wamrl.envs.robosuite.simulation import Simulation, import_robosuite
 from wamrl.envs.robosuite.tasks import TASKS, WRIST, known_tasks
 from wamrl.envs.simulated import (

@@ -92,7 +92,7 @@ class Simulation:
         self.hand.rest()
 
     def step(self, action: np.ndarray) -> bool:
-        """One control step with float32 (7,) in [-1, 1]; robosuite's success."""
+        """One control step of 50 ms with float32 (7,) in [-1, 1]; robosuite's success."""
         self.hand.drive(action.astype(np.float64))
         return bool(self.env._check_success())
 
