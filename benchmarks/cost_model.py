@@ -136,7 +136,7 @@ def main() -> None:
     cfg = find_recipe(args.recipe)()
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done,
     online = replace(cfg.train.world, demo_share=1.0)  # also without a success
-    cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, actor=actor, online=online))
+    cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, actor=actor, world=online))
     cfg = replace(cfg, vector=replace(cfg.vector, n_workers=1))
     with tempfile.TemporaryDirectory() as folder:
         record(cfg, Path(folder))

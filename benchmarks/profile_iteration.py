@@ -115,7 +115,7 @@ def prepared(o: argparse.Namespace) -> Config:
     if o.quick:
         online = replace(online, steps=2)
     groups = o.groups or cfg.train.groups
-    train = replace(cfg.train, groups=groups, env_steps=0, online=online, actor=actor)
+    train = replace(cfg.train, groups=groups, env_steps=0, world=online, actor=actor)
     return replace(cfg, train=train, threads=o.threads or cfg.threads)
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 def test_an_iteration_on_the_gpu(mode, algorithm):
     actor = replace(tiny.CONFIG.train.actor, algorithm=algorithm)
     online = replace(tiny.CONFIG.train.world, actor=True)
-    cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, online=online)
+    cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, world=online)
     wam = tiny.lively().to("cuda")
     with cfg.pool().build() as pool:
         learner = Learner(cfg, wam, tiny.demos(), pool.spec.horizon)

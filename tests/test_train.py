@@ -252,7 +252,7 @@ def test_the_sum_is_the_mean_times_the_channels():
     ends = []
     for strength, reduction in ((32.0, "mean"), (1.0, "sum")):
         online = replace(ONLINE, steps=3, kl=strength, kl_reduction=reduction, kl_share=None)
-        run = learner(tiny.train_config(online=online))
+        run = learner(tiny.train_config(world=online))
         assert run.wam.world.feature_dim == 32
         share = held(run, 2)[1]["world/kl_gradient_share"]
         ends.append(tiny.snapshot(run.wam) | {"share": torch.tensor(share)})
@@ -432,7 +432,7 @@ def test_own_clips_weigh_as_much_as_demonstrations():
     states, shares = [], []
     for weight in (0.1, 1.0):
         online = replace(ONLINE, world=False, demo_share=0.5, steps=4, batch=64)
-        run = learner(tiny.train_config(online=online))
+        run = learner(tiny.train_config(world=online))
 
         def own(n, generator, part, weight=weight, sample=run.demos.sample):
             clip = sample(n, generator, part)

@@ -35,7 +35,7 @@ RUNS = {
     ),
     "grpo": tiny.train_config(
         actor=replace(ACTOR, algorithm="grpo"),
-        online=ONLINE,
+        world=ONLINE,
         reward=RewardConfig(mode="success"),
         groups=5,
     ),

@@ -102,13 +102,13 @@ def demos_only() -> Config:
     """Control: only trained longer, on the demonstrations: no RL, no own data; else quickstart."""
     train = quickstart().train
     online = replace(train.world, demo_share=1.0)
-    return _variant("demos-only", actor=_off(train.actor), online=online)
+    return _variant("demos-only", actor=_off(train.actor), world=online)
 
 
 def paper() -> Config:
     """As the paper says: reconstruction reward, plain SDE, no cloning; else as quickstart."""
     online = replace(quickstart().train.world, actor=False)
-    cfg = _variant("paper", reward=RewardConfig(mode="paper"), online=online)
+    cfg = _variant("paper", reward=RewardConfig(mode="paper"), world=online)
     return replace(cfg, flow=replace(cfg.flow, sde="plain"))
 
 
