@@ -67,7 +67,7 @@ class Batch:
         return type(self)(**{f.name: _take(getattr(self, f.name), index) for f in fields(self)})
 
     def to(self, device: torch.device | str):
-        """The same rows with all tensors on `device`."""
+        """The same with all tensors on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(
             **{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()}
