@@ -11,7 +11,8 @@ import sys
 import time
 from statistics import median
 
-from wamrl.envs.metaworld.env import MetaWorldConfig, MetaWorldEnv
+from wamrl.envs.metaworld.env import MetaWorldConfig
+from wamrl.envs.simulated import SimulatedEnv
 
 EPISODES = 8
 
@@ -20,8 +21,11 @@ class NotWatched:
     def engaged(self) -> bool:
         return False
 
+    def forget(self) -> None:
+        pass
 
-def timed(env: MetaWorldEnv, action) -> tuple[float, bool]:
+
+def timed(env: SimulatedEnv, action) -> tuple[float, bool]:
     begin = time.perf_counter()
     result = env.step(action)
     return time.perf_counter() - begin, result.terminated or result.truncated
@@ -33,7 +37,7 @@ def main(task: str) -> None:
     for seed in range(EPISODES):
         with_it.reset(seed)
         without.reset(seed)
-        without._watch = NotWatched()
+        without.scene._contact = NotWatched()
         over = False
         while not over:
             action = expert.action()

@@ -14,8 +14,9 @@ import time
 
 import numpy as np
 
-from wamrl.envs.robosuite.env import RobosuiteConfig, RobosuiteEnv
+from wamrl.envs.robosuite.env import RobosuiteConfig
 from wamrl.envs.robosuite.tasks import TASKS
+from wamrl.envs.simulated import SimulatedEnv
 from wamrl.stats.paired import wilson
 from wamrl.types import InitialState
 
@@ -26,25 +27,21 @@ CARRIED_ELSE = 25
 
 
 def episode(
-    env: RobosuiteEnv, seed: int, noise: float, carried: int | None
+    env: SimulatedEnv, seed: int, noise: float, carried: int | None
 ) -> tuple[bool, int, bool]:
     """Success, length in control steps,
     whether a thing was lost (after `carried` steps of holding; None: never).
     """
     env.reset(seed)
-    expert, rng, steps, held, dropping, lost = (
-        env.expert(),
-        np.random.default_rng(seed),
-        0,
-        0,
-        0,
-        False,
-    )
+    sim = env.scene.sim
+    expert = env.expert()
+    rng = np.random.default_rng(seed)
+    steps = held = dropping = 0
+    lost = False
     while True:
         action = expert.action() + noise * rng.standard_normal(env.spec.action_dim)
-        holding = (
-            carried is not None and dropping <= DROP and any(map(env.sim.held, env.sim.task.things))
-        )
+        waiting = carried is not None and dropping <= DROP
+        holding = waiting and any(map(sim.held, sim.task.things))
         if dropping == DROP:
             lost, dropping = not holding, DROP + 1
         held = held + 1 if holding else 0

@@ -36,8 +36,8 @@ def run(config: LiberoConfig) -> str:
     begin = time.perf_counter()
     env = config.build()
     built = time.perf_counter()
-    states = init_states(env.task.init_states)
-    assert states.shape == (50, 1 + env.sim.model.nq + env.sim.model.nv), states.shape
+    states = init_states(env.scene.task.init_states)
+    assert states.shape == (50, 1 + env.scene.sim.model.nq + env.scene.sim.model.nv), states.shape
     env.reset(InitialState(split="train", index=0).seed)
     start = time.perf_counter()
     env.reset(InitialState(split="eval", index=0).seed)

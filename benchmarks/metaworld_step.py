@@ -3,7 +3,7 @@
     python -m benchmarks.metaworld_step [--quick] [--out FILE]
     python -m benchmarks.metaworld_step --check [--steps 10000] [--tasks hammer reach]
 
-Ours is `MetaWorldEnv.step`: physics, success, attempts, stages.
+Ours is `SimulatedEnv.step`: physics, success, attempts, stages.
 The peer is `mj_step(model, data, 5)`.
 Episodes of ours are recorded: the full state in which each `mj_step` begins, and where it ends.
 The peer starts each step from that state and must end where ours did, bit for bit.
@@ -26,10 +26,11 @@ import numpy as np
 
 from benchmarks.side_by_side import finish, parser, row
 from wamrl.envs.base import Expert
-from wamrl.envs.metaworld.env import MetaWorldConfig, MetaWorldEnv
+from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.metaworld.expert import make_expert
 from wamrl.envs.metaworld.simulation import Simulation
 from wamrl.envs.metaworld.tasks import TASKS
+from wamrl.envs.simulated import SimulatedEnv
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 NOISE = 0.3  # standard deviation of what is added to the expert's actions
@@ -48,14 +49,15 @@ class Episode:
     ends: list[np.ndarray] = field(default_factory=list)  # qpos after the step
 
 
-def record(env: MetaWorldEnv, episode: Episode, action: np.ndarray) -> None:
-    """Play one control step and keep it."""
-    env.step(action)
+def record(env: SimulatedEnv, episode: Episode, action: np.ndarray) -> bool:
+    """Play one control step and keep it; is the episode over?"""
+    result = env.step(action)
     episode.actions.append(action)
-    episode.ends.append(env.sim.env.data.qpos.copy())
+    episode.ends.append(env.scene.sim.env.data.qpos.copy())
+    return result.terminated or result.truncated
 
 
-def free(env: MetaWorldEnv, seed: int) -> Episode:
+def free(env: SimulatedEnv, seed: int) -> Episode:
     """Small random moves with an open hand."""
     env.reset(seed)
     episode = Episode(seed)
@@ -65,14 +67,15 @@ def free(env: MetaWorldEnv, seed: int) -> Episode:
     return episode
 
 
-def played(env: MetaWorldEnv, seed: int) -> Episode:
+def played(env: SimulatedEnv, seed: int) -> Episode:
     """The expert with noise, to the episode's end."""
     env.reset(seed)
     episode = Episode(seed)
     expert = env.expert()
     rng = np.random.default_rng(seed)
-    while not env._over:
-        record(env, episode, noisy(expert, rng))
+    over = False
+    while not over:
+        over = record(env, episode, noisy(expert, rng))
     return episode
 
 
@@ -97,7 +100,7 @@ def keep_states(sim: Simulation, episode: Episode) -> None:
         assert np.array_equal(data.qpos, end), "MetaWorld's own step went elsewhere"
 
 
-def time_ours(env: MetaWorldEnv, episode: Episode) -> float:
+def time_ours(env: SimulatedEnv, episode: Episode) -> float:
     """Seconds."""
     env.reset(episode.seed)
     total = 0.0
@@ -105,7 +108,8 @@ def time_ours(env: MetaWorldEnv, episode: Episode) -> float:
         begin = time.thread_time()
         env.step(action)
         total += time.thread_time() - begin
-    assert np.array_equal(env.sim.env.data.qpos, episode.ends[-1]), "the replay went elsewhere"
+    last = env.scene.sim.env.data.qpos
+    assert np.array_equal(last, episode.ends[-1]), "the replay went elsewhere"
     return total
 
 

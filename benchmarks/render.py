@@ -26,7 +26,7 @@ SIZE, BLOCKS, FAST, STOCK = 64, 5, 100, 4  # pixels, repetitions, frames per blo
 def measure(task: str, blocks: int) -> list[dict]:
     env = MetaWorldConfig(task=task, image_size=SIZE).build()
     env.reset(1)
-    model, data, view = env.sim.env.model, env.sim.env.data, TASKS[task].front
+    model, data, view = env.scene.sim.env.model, env.scene.sim.env.data, TASKS[task].front
     fast, stock = (
         shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, LOOK),
         mujoco.Renderer(model, SIZE, SIZE),

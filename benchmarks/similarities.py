@@ -21,10 +21,10 @@ def expert_frames(seed: int, size: int) -> tuple[Tensor, np.ndarray]:
     """float32 (S+1, H, W, 3) and the disc's place in px (S+1, 2), x to the right and y down."""
     env = PointConfig(image_size=size).build()
     env.reset(seed)
-    expert, frames, places = env.expert(), [env.render()[0]], [env.position]
+    expert, frames, places = env.expert(), [env.render()[0]], [env.scene.position]
     while not env.step(expert.action()).terminated:
         frames.append(env.render()[0])
-        places.append(env.position)
+        places.append(env.scene.position)
     return torch.from_numpy(np.stack(frames)).float() / 255, np.stack(places) * [
         1,
         -1,

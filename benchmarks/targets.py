@@ -77,7 +77,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "metaworld_step": Benchmark(
         title="a control step of MetaWorld, against bare physics",
-        sides="Ours: `MetaWorldEnv.step`. Peer: `mj_step(model, data, 5)` from the same states. "
+        sides="Ours: `SimulatedEnv.step`. Peer: `mj_step(model, data, 5)` from the same states. "
         "Processor time.",
         targets={
             "button-press, hand free": Target(at_least=0.5),

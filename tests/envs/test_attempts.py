@@ -5,7 +5,7 @@ forced failures are counted, standing still is not an attempt.
 import numpy as np
 import pytest
 
-from wamrl.envs.attempts import AWAY, Attempts
+from wamrl.envs.attempts import AWAY_STEPS, AttemptCounter
 from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.metaworld.grasping import GRASPS
 from wamrl.envs.metaworld.tasks import TASKS
@@ -16,13 +16,13 @@ HELD = tuple(name for name, task in TASKS.items() if task.holds)
 
 def count(signal: str, *, carries: bool) -> tuple[int, int]:
     """`.` away, `x` at it, `S` solved while at it, `s` solved while away."""
-    attempts = Attempts(carries=carries)
+    counter = AttemptCounter(carries=carries)
     for step in signal:
-        attempts.see(step in "xS", step in "sS")
-    return attempts.begun, attempts.retries
+        counter.update(step in "xS", step in "sS")
+    return counter.counters
 
 
-FAR = "." * AWAY
+FAR = "." * AWAY_STEPS
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,10 @@ class TestPoint:
 
     def park(self, env, x: float):
         """The disc at rest, `x` to the left of the goal, which lies in the middle."""
-        env.position, env.velocity, env._goals[0] = np.array([-x, 0.0]), np.zeros(2), np.zeros(2)
+        scene = env.scene
+        scene.position = np.array([-x, 0.0])
+        scene.velocity = np.zeros(2)
+        scene._goals[0] = 0.0
 
     def test_standing_still_is_no_attempt_and_the_expert_needs_one_per_stage(self):
         env = PointConfig(stages=3).build()
@@ -84,8 +87,8 @@ class TestPoint:
         env.reset(0)
         self.park(env, 0.8)
         seen = [env.step(np.array([1, 0], np.float32)) for _ in range(19)]
-        assert env.position[0] > RADIUS and seen[-1].counters == (1, 0)
-        expert, result = env.expert(), self.drive(env, [(1, 0)] * AWAY)
+        assert env.scene.position[0] > RADIUS and seen[-1].counters == (1, 0)
+        expert, result = env.expert(), self.drive(env, [(1, 0)] * AWAY_STEPS)
         while not result.terminated:
             result = env.step(expert.action())
         assert result.success and result.counters == (2, 1)
@@ -102,14 +105,15 @@ def until_over(env, expert):
 
 def drop(env, expert, body: str) -> None:
     """Let the expert lift the body, then open the hand until it is lost."""
-    start, lifted, loose = env.sim.env.data.body(body).xpos.copy(), 0, 0
+    sim = env.scene.sim
+    start, lifted, loose = sim.env.data.body(body).xpos.copy(), 0, 0
     while lifted < 2:
         env.step(expert.action())
-        moved = np.linalg.norm(env.sim.env.data.body(body).xpos - start) > 0.03
-        lifted = lifted + 1 if moved and env.sim.held(body) else 0
+        moved = np.linalg.norm(sim.env.data.body(body).xpos - start) > 0.03
+        lifted = lifted + 1 if moved and sim.held(body) else 0
     while loose < 3:
         env.step(np.array([0, 0, 0, -1.0]))
-        loose += not env.sim.held(body)
+        loose += not sim.held(body)
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +152,15 @@ class TestMetaWorld:
         env = MetaWorldConfig(task="pick-place", horizon=400).build()
         env.reset(0)
         expert = env.expert()
-        beside = GRASPS["pick-place"].point(env.sim) + (-0.045, 0.0, 0.03)
+        sim = env.scene.sim
+        beside = GRASPS["pick-place"].point(sim) + (-0.045, 0.0, 0.03)
         for _ in range(60):
-            env.step(np.array([*np.clip(15 * (beside - env.sim.hand()), -1, 1), -1.0]))
+            env.step(np.array([*np.clip(15 * (beside - sim.hand()), -1, 1), -1.0]))
         counts = []
         for grip in (1.0, -1.0):
             for _ in range(20):
-                result = env.step(np.array([*np.clip(15 * (beside - env.sim.hand()), -1, 1), grip]))
-                assert not env.sim.held("obj")
+                result = env.step(np.array([*np.clip(15 * (beside - sim.hand()), -1, 1), grip]))
+                assert not sim.held("obj")
             counts.append(result.counters)
         assert counts == [(1, 0), (1, 0)]
         result = until_over(env, expert)
@@ -166,21 +171,21 @@ class TestMetaWorld:
         env.reset(0)
         for _ in range(40):
             result = env.step(np.array([0, 0, 0, 1.0]))
-        assert env.sim.gripper() < 0.4 and result.counters[0] == 0
+        assert env.scene.sim.gripper() < 0.4 and result.counters[0] == 0
 
     @pytest.mark.parametrize("retreat", [5, 14], ids=["a bounce", "a retreat"])
     def test_leaving_the_button_and_pressing_again(self, retreat):
         env = MetaWorldConfig(task="button-press", horizon=400).build()
         env.reset(0)
         expert, result = env.expert(), None
-        while env.sim.touched("button") is None:
+        while env.scene.sim.touched("button") is None:
             result = env.step(expert.action())
         assert result.counters == (1, 0) and not result.success
         for _ in range(retreat):
             env.step(np.array([0, -1.0, 0, 0]))
-        for _ in range(AWAY):
+        for _ in range(AWAY_STEPS):
             env.step(np.zeros(4))
-        assert env.sim.touched("box") is None
+        assert env.scene.sim.touched("box") is None
         result = until_over(env, expert)
         assert result.success
         assert result.counters == ((2, 1) if retreat == 14 else (1, 0))
@@ -213,13 +218,13 @@ class TestMetaWorld:
 
     def test_the_quick_geometry_is_right(self):
         env, rng = MetaWorldConfig(task="reach").build(), np.random.default_rng(0)
-        data, part = env.sim.env.data, env.sim.env.model.body("leftpad").id
+        data, part = env.scene.sim.env.data, env.scene.sim.env.model.body("leftpad").id
         for _ in range(10):
             env.step(rng.uniform(-1, 1, 4))
-            assert np.allclose(env.sim.pinch(), env.sim.env.tcp_center, atol=1e-12)
+            assert np.allclose(env.scene.sim.pinch(), env.scene.sim.env.tcp_center, atol=1e-12)
             place = rng.uniform(-1, 1, 3)
             back = data.xpos[part] + data.xmat[part].reshape(3, 3) @ np.array(
-                env.sim.seen_from(part, place)
+                env.scene.sim.seen_from(part, place)
             )
             assert np.allclose(back, place, atol=1e-12)
 

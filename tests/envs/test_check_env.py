@@ -7,14 +7,15 @@ import pytest
 
 from wamrl.envs.base import StepResult
 from wamrl.envs.check import check_env
-from wamrl.envs.point import PointConfig, PointEnv
+from wamrl.envs.point import PointConfig, PointScene
+from wamrl.envs.simulated import SimulatedEnv
 
 
-class Broken(PointEnv):
+class Broken(SimulatedEnv):
     """A sound environment to be broken in one place."""
 
     def __init__(self):
-        super().__init__(PointConfig())
+        super().__init__(PointScene(PointConfig()))
 
 
 class WrongFrameShape(Broken):
@@ -55,7 +56,7 @@ class NotANumber(Broken):
 class RandomReset(Broken):
     def reset(self, seed):
         super().reset(seed)
-        self.position += np.random.uniform(-0.1, 0.1, 2)
+        self.scene.position += np.random.uniform(-0.1, 0.1, 2)
 
 
 class SameStart(Broken):
@@ -73,7 +74,7 @@ class Remembers(Broken):
 
 class LookingMoves(Broken):
     def proprio(self):
-        self.position = self.position * 0.99
+        self.scene.position = self.scene.position * 0.99
         return super().proprio()
 
 
@@ -86,7 +87,7 @@ class SharedArray(Broken):
 
 class Unclipped(Broken):
     def step(self, action):
-        self.velocity = self.velocity + 0.001 * np.asarray(action)
+        self.scene.velocity = self.scene.velocity + 0.001 * np.asarray(action)
         return super().step(action)
 
 

@@ -43,24 +43,24 @@ def test_recovers_from_a_forced_drop(task, moving):
             result = env.step(expert.action())
             assert not (result.terminated or result.truncated), "solved before it was ever held"
             moved = np.linalg.norm(_position(env, body) - start) > 0.03
-            lifted = lifted + 1 if moved and env.sim.held(body) else 0
-        assert env.sim.held(body)
+            lifted = lifted + 1 if moved and env.scene.sim.held(body) else 0
+        assert env.scene.sim.held(body)
         loose = 0
         # it takes 4 to 12 steps until the fingers are wider apart than the object
         for _ in range(15):
             action = expert.action() if moving else np.zeros(4)
             action[3] = -1.0
             result = env.step(action)
-            loose += not env.sim.held(body)
+            loose += not env.scene.sim.held(body)
             if loose == 3:
                 break
-        assert not env.sim.held(body), "the drop did not happen"
+        assert not env.scene.sim.held(body), "the drop did not happen"
         assert not result.terminated
         assert solve(env, expert).success, f"seed {seed}"
 
 
 def _position(env, body: str) -> np.ndarray:
-    return env.sim.env.data.body(body).xpos.copy()
+    return env.scene.sim.env.data.body(body).xpos.copy()
 
 
 def test_metaworld_s_own_policy_is_the_control_that_fails():
@@ -71,8 +71,8 @@ def test_metaworld_s_own_policy_is_the_control_that_fails():
     lost = 0
     for seed in range(4):
         env.reset(seed)
-        expert = ScriptedExpert("pick-place", env.sim)
-        while not (env.sim.held("obj") and _position(env, "obj")[2] > 0.06):
+        expert = ScriptedExpert("pick-place", env.scene.sim)
+        while not (env.scene.sim.held("obj") and _position(env, "obj")[2] > 0.06):
             env.step(expert.action())
         for _ in range(6):
             action = expert.action()

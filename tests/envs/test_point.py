@@ -37,7 +37,8 @@ def test_random_actions_do_not_solve_it():
 def test_the_picture_shows_where_things_are():
     env = PointConfig(image_size=64).build()
     env.reset(1)
-    env.position, env._goals = np.array([0.5, 0.5]), np.array([[-0.5, -0.5]])
+    env.scene.position = np.array([0.5, 0.5])
+    env.scene._goals = np.array([[-0.5, -0.5]])
     frame = env.render()[0].astype(int)
     blue = np.argwhere(frame[..., 2] > frame[..., 0] + 100).mean(0)
     green = np.argwhere(frame[..., 1] > frame[..., 0] + 100).mean(0)

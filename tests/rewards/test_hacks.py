@@ -36,7 +36,8 @@ def episodes() -> dict[str, list[Recorded]]:
     env = PointConfig().build()
 
     def to_the_wrong_place(env):
-        return np.clip(6 * (-env.goal - env.position) - 18 * env.velocity, -1, 1)
+        scene = env.scene
+        return np.clip(6 * (-scene.goal - scene.position) - 18 * scene.velocity, -1, 1)
 
     policies = {
         "success": lambda env: env.expert().action(),

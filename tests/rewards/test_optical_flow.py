@@ -20,8 +20,8 @@ def moved(pixels: float, size: int = 64) -> Tensor:
     """
     env = PointConfig(image_size=size).build()
     env.reset(0)
-    env._goals[:] = (0.0, 0.8)  # out of the way
-    env.position = np.array([pixels / (size / 2) * 1.15, -0.3])
+    env.scene._goals[:] = (0.0, 0.8)  # out of the way
+    env.scene.position = np.array([pixels / (size / 2) * 1.15, -0.3])
     return torch.from_numpy(env.render()[0].astype(np.float32) / 255)
 
 

@@ -114,7 +114,7 @@ def test_a_sharded_world_model_learns_the_same(both, name):
     shards = sorted((both[1] / "sharded" / name).glob("shards-*.safetensors"))
     assert len(shards) == 2 and all(s.stat().st_size > 1000 for s in shards)
     if name == "ppo/step1":
-        alone = ranks.learner(ranks.RUNS["ppo"], seed=5)
+        alone = ranks.begun(ranks.RUNS["ppo"], seed=5)
         alone.load_state_dict(two, checkpoint.load_parts(both[1] / "sharded" / name))
         assert tiny.distance(alone.state_dict(), one) < 1e-6
 

@@ -4,12 +4,12 @@ which has learned nothing sometimes reaches it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from wamrl.envs.base import StepResult
-from wamrl.envs.point import PointConfig, PointEnv
+from wamrl.envs.point import PointConfig, PointScene
+from wamrl.envs.simulated import Progress, SimulatedEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,24 +17,19 @@ class EasyConfig(PointConfig):
     image_size: int = 16
     radius: float = 0.55  # half-widths of the square; goals are at least 0.6 from the start
 
-    def build(self) -> EasyEnv:
+    def build(self) -> SimulatedEnv:
         self.validate()
-        return EasyEnv(self)
+        return SimulatedEnv(EasyScene(self))
 
 
-class EasyEnv(PointEnv):
+class EasyScene(PointScene):
     def __init__(self, config: EasyConfig) -> None:
         self.radius = config.radius
         super().__init__(config)
 
-    def step(self, action: np.ndarray) -> StepResult:
-        result = super().step(action)
-        if result.success or np.linalg.norm(self.position - self.goal) >= self.radius:
-            return result
+    def step(self, action: np.ndarray) -> Progress:
+        progress = super().step(action)
+        if progress.success or np.linalg.norm(self.position - self.goal) >= self.radius:
+            return progress
         self._done += 1
-        success = self._done == self.spec.stages
-        truncated = result.truncated and not success
-        self._over = success or truncated
-        return replace(
-            result, success=success, terminated=success, truncated=truncated, stages=self._done
-        )
+        return progress._replace(success=self._done == self.spec.stages, stages=self._done)

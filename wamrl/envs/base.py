@@ -40,6 +40,8 @@ class EnvSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
+    """What one control step led to."""
+
     success: bool  # the simulator's own success, in this step
     terminated: bool  # the task ended
     truncated: bool  # the clock ran out (never True together with terminated)
@@ -56,6 +58,11 @@ class Expert(ABC):
     @abstractmethod
     def action(self) -> np.ndarray:
         """The action for the environment's present state, float32 (A,) within the bounds."""
+
+
+def no_expert(spec: EnvSpec) -> ValueError:
+    """What is raised where somebody asks for an expert and there is none."""
+    return ValueError(f"{spec.name} has no scripted expert: bring demonstrations of your own")
 
 
 class Env(ABC):
@@ -88,9 +95,8 @@ class Env(ABC):
         """
 
     def expert(self) -> Expert:
-        raise ValueError(
-            f"{self.spec.name} has no scripted expert: bring demonstrations of your own"
-        )
+        """A scripted policy bound to this environment; ValueError if there is none."""
+        raise no_expert(self.spec)
 
     def close(self) -> None:
         """Free what the environment holds."""
@@ -107,4 +113,5 @@ class EnvConfig(ABC):
         """Raise ValueError with one sentence that says what to do."""
 
     @abstractmethod
-    def build(self) -> Env: ...
+    def build(self) -> Env:
+        """The environment; ValueError of one sentence if it cannot be made here."""

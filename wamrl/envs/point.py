@@ -1,13 +1,13 @@
 """A tiny environment without a simulator:
 push a sliding disc onto a green goal and stop there. For tests and tries.
 
-A damped point mass in the square [-1,
-    1]^2 (lengths in half-widths of the square): each control step
+A damped point mass in the square [-1, 1]^2, lengths in half-widths of the square. In each control
+step
     v <- 0.85 v + 0.02 a,   x <- x + v,   and v = 0 in the direction of a wall that is touched.
 Actions, float32 (2,): push to the right and upwards. Proprioception, float32 (4,): position and
 velocity. The goal is in the picture only. A sub-goal is reached within `RADIUS` of it at a speed
-below `CALM`, so one has to brake; with `stages=K` the next goal appears then. An attempt is a visit
-to the circle of `RADIUS` around the present goal.
+below `MAX_GOAL_SPEED`, so one has to brake; with `stages=K` the next goal appears then. An attempt
+is a visit to the circle of `RADIUS` around the present goal.
 
 Example: `env = PointConfig(stages=2).build(); env.reset(0); frame = env.render()`
 """
@@ -19,12 +19,19 @@ from functools import cache
 
 import numpy as np
 
-from wamrl.envs.attempts import COUNTERS, Attempts
-from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
+from wamrl.envs.base import EnvConfig, EnvSpec, Expert
+from wamrl.envs.simulated import (
+    Progress,
+    Scene,
+    SimulatedEnv,
+    require_horizon,
+    require_image_size,
+)
 
 RADIUS = 0.12  # half-widths of the square
 MAX_GOAL_SPEED = 0.04  # half-widths per control step
-DAMPING, PUSH = 0.85, 0.02
+DAMPING = 0.85  # of the velocity, per control step
+PUSH = 0.02  # half-widths per control step that an action of 1 adds to the velocity
 HORIZON = 40  # control steps per stage; the expert needs about 14
 MAX_STAGES = 4
 _GREEN = (30, 200, 60)
@@ -42,23 +49,23 @@ class PointConfig(EnvConfig):
     horizon: int | None = None  # control steps; None: 40 per stage
 
     def validate(self) -> None:
+        """ValueError for an impossible number of stages, size or horizon."""
         if not 1 <= self.stages <= MAX_STAGES:
             raise ValueError(f"stages={self.stages} is not possible: choose 1 to {MAX_STAGES}")
-        if not 8 <= self.image_size <= 512:
-            raise ValueError(
-                f"image_size={self.image_size} is not possible: choose 8 to 512 pixels"
-            )
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(
-                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
-            )
+        require_image_size(self.image_size, 8, 512)
+        require_horizon(self.horizon)
 
-    def build(self) -> PointEnv:
+    def build(self) -> SimulatedEnv:
+        """The environment; it needs nothing but numpy."""
         self.validate()
-        return PointEnv(self)
+        return SimulatedEnv(PointScene(self))
 
 
-class PointEnv(Env):
+class PointScene(Scene):
+    """The disc, its goals and the walls."""
+
+    carries = False
+
     def __init__(self, config: PointConfig) -> None:
         self.spec = EnvSpec(
             name="point",
@@ -69,50 +76,34 @@ class PointEnv(Env):
             proprio_dim=4,
             horizon=config.horizon or HORIZON * config.stages,
             stages=config.stages,
-            counters=COUNTERS,
         )
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
+        """Draw where the disc and the goals are, from `seed` alone."""
         rng = np.random.default_rng(seed)
         self.position = rng.uniform(-0.8, 0.8, 2)
         self.velocity = np.zeros(2)
         self._goals = _draw_goals(rng, self.position, self.spec.stages)
-        self._steps = 0
         self._done = 0
-        self._over = False
-        self._attempts = Attempts(carries=False)
 
     @property
     def goal(self) -> np.ndarray:
         """The present goal, float64 (2,)."""
         return self._goals[min(self._done, self.spec.stages - 1)]
 
-    def step(self, action: np.ndarray) -> StepResult:
-        assert not self._over, "the episode is over: call reset first"
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (2,) and np.isfinite(action).all(), f"bad action {action}"
+    def step(self, action: np.ndarray) -> Progress:
+        """Push the disc, let it slide, and see whether it stopped at the goal."""
         self.velocity = DAMPING * self.velocity + PUSH * action
         moved = self.position + self.velocity
         self.position = np.clip(moved, -1.0, 1.0)
         self.velocity[moved != self.position] = 0.0
-        self._steps += 1
         near = bool(np.linalg.norm(self.position - self.goal) < RADIUS)
         solved = near and bool(np.linalg.norm(self.velocity) < MAX_GOAL_SPEED)
-        self._attempts.see(near, solved)
         self._done += int(solved)
-        success = self._done == self.spec.stages
-        truncated = self._steps >= self.spec.horizon and not success
-        self._over = success or truncated
-        return StepResult(
-            success=success,
-            terminated=success,
-            truncated=truncated,
-            stages=self._done,
-            counters=self._attempts.counters,
-        )
+        return Progress(success=self._done == self.spec.stages, stages=self._done, engaged=near)
 
     def render(self) -> np.ndarray:
+        """The blue disc and the present goal on a checkered board."""
         size = self.spec.image_hw[0]
         x, y, board = _canvas(size)
         picture = board.copy()
@@ -127,9 +118,11 @@ class PointEnv(Env):
         return np.rint(picture).astype(np.uint8)[None]
 
     def proprio(self) -> np.ndarray:
+        """Position (2) and velocity (2) of the disc."""
         return np.concatenate([self.position, self.velocity]).astype(np.float32)
 
     def expert(self) -> Expert:
+        """The expert that pulls the disc to the present goal."""
         return PointExpert(self)
 
 
@@ -138,11 +131,13 @@ class PointExpert(Expert):
     from the present state alone, so any disturbance is corrected.
     """
 
-    def __init__(self, env: PointEnv) -> None:
-        self._env = env
+    def __init__(self, scene: PointScene) -> None:
+        self._scene = scene
 
     def action(self) -> np.ndarray:
-        pull = 6.0 * (self._env.goal - self._env.position) - 18.0 * self._env.velocity
+        """6 (goal - x) - 18 v, clipped, float32 (2,)."""
+        scene = self._scene
+        pull = 6.0 * (scene.goal - scene.position) - 18.0 * scene.velocity
         return np.clip(pull, -1.0, 1.0).astype(np.float32)
 
 

@@ -76,14 +76,14 @@ class Marker:
 
 
 def shared_renderer(
-    key: str, model: Any, height: int, width: int, look: RenderStyle = _AS_IT_IS
+    key: str, model: Any, height: int, width: int, style: RenderStyle = _AS_IT_IS
 ) -> FastRenderer:
     """The process's renderer for this kind of model;
     `key` names the model, so equal keys must mean equal meshes.
     """
-    full = (os.getpid(), key, height, width, look)
+    full = (os.getpid(), key, height, width, style)
     if full not in _renderers:
-        _renderers[full] = FastRenderer(model, height, width, look)
+        _renderers[full] = FastRenderer(model, height, width, style)
     return _renderers[full]
 
 
@@ -92,12 +92,12 @@ class FastRenderer:
     geoms and sites as the one it was made for.
     """
 
-    def __init__(self, model: Any, height: int, width: int, look: RenderStyle = _AS_IT_IS) -> None:
+    def __init__(self, model: Any, height: int, width: int, style: RenderStyle = _AS_IT_IS) -> None:
         import mujoco
 
         self._mj = mujoco
-        self._gl = _gl_context()
-        self._model = drawing_copy(model, height, width, look)
+        self._gl = gl_context()
+        self._model = drawing_copy(model, height, width, style)
         self._scene = mujoco.MjvScene(
             self._model, maxgeom=self._model.ngeom + self._model.nsite + 64
         )
@@ -112,7 +112,7 @@ class FastRenderer:
         self._option = mujoco.MjvOption()
         # the simulators' sites are debugging aids; goals are drawn as markers
         self._option.sitegroup[:] = 0
-        self._option.geomgroup[list(look.hidden)] = 0
+        self._option.geomgroup[list(style.hidden)] = 0
         self._camera = mujoco.MjvCamera()
         self._gl.make_current()
         self._drawing = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -176,7 +176,10 @@ class FastRenderer:
         self._scene.ngeom += 1
 
 
-def _gl_context() -> Any:
+def gl_context() -> Any:
+    """The process's GL context, made when first asked for;
+    ValueError says what to install where there is none.
+    """
     pid = os.getpid()
     if pid not in _context:
         # llvmpipe's own threads fight with the pool's worker processes
@@ -207,7 +210,7 @@ def _free() -> None:
 
 
 def drawing_copy(
-    model: Any, height: int, width: int, look: RenderStyle = _AS_IT_IS, cell: float = 0.02
+    model: Any, height: int, width: int, style: RenderStyle = _AS_IT_IS, cell: float = 0.02
 ) -> Any:
     """A copy of the model with thinned meshes (cells of `cell` metres) and cheap effects,
     for the renderer only.
@@ -216,13 +219,13 @@ def drawing_copy(
 
     thin = copy.copy(model)
     for mesh in range(thin.nmesh):
-        thin_mesh(thin, mesh, cell, look.keep_below)
+        thin_mesh(thin, mesh, cell, style.keep_below)
     thin.vis.quality.shadowsize = 0
     thin.vis.quality.offsamples = 0
     thin.vis.global_.offwidth = width
     thin.vis.global_.offheight = height
     thin.mat_reflectance[:] = 0
-    for name in look.plain:
+    for name in style.plain:
         if (geom := mujoco.mj_name2id(thin, mujoco.mjtObj.mjOBJ_GEOM, name)) >= 0:
             thin.geom_matid[geom] = -1
     return thin

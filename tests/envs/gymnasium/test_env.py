@@ -27,7 +27,7 @@ def fake(**kwargs) -> GymConfig:
 
 
 def inner(env) -> TwoCameras:
-    return env.env.unwrapped
+    return env.scene.env.unwrapped
 
 
 def test_resizing_takes_the_mean_of_the_area():
@@ -217,7 +217,7 @@ def test_pusht():
     check_env(env)
     with pytest.raises(ValueError, match="bring demonstrations"):
         env.expert()
-    block, first = env.env.unwrapped, []
+    block, first = env.scene.env.unwrapped, []
     for _ in range(2):  # contacts, and another history before each
         env.reset(7)
         for _ in range(40):

@@ -49,7 +49,7 @@ def trace(env, seed: int, render: bool = False) -> str:
     for _ in range(10):
         result = env.step(rng.uniform(-1, 1, 7))
         digest.update(str(result).encode() + env.proprio().tobytes())
-        digest.update(env.sim.data.qpos.tobytes() + env.sim.data.qvel.tobytes())
+        digest.update(env.scene.sim.data.qpos.tobytes() + env.scene.sim.data.qvel.tobytes())
         digest.update(env.render().tobytes() if render else b"")
     return digest.hexdigest()
 
@@ -212,10 +212,11 @@ def test_tasks_load_reset_step_and_render(suite, task):
     env = make(suite, task)
     spec = env.spec
     assert (spec.action_dim, spec.proprio_dim, spec.horizon) == (7, 8, HORIZONS[suite])
-    assert spec.stages == len(env.sim.goals) and spec.instruction == env.task.instruction
+    scene = env.scene
+    assert spec.stages == len(scene.sim.goals) and spec.instruction == scene.task.instruction
     env.reset(EVAL0)
-    assert env.sim.data.time == pytest.approx(
-        libero_assets.init_states(env.task.init_states)[0][0] + SETTLE_STEPS / 20, abs=1e-6
+    assert scene.sim.data.time == pytest.approx(
+        libero_assets.init_states(scene.task.init_states)[0][0] + SETTLE_STEPS / 20, abs=1e-6
     )
     rng = np.random.default_rng(0)
     for action in rng.uniform(-0.5, 0.5, (10, 7)):
@@ -239,8 +240,9 @@ def test_states_actions_and_pictures_are_those_of_liberos_own_environment(suite,
     official = np.load(tmp_path / "official.npz")
     env = make(suite, task)
     env.reset(EVAL0 + 7)
+    data = env.scene.sim.data
     for step, action in enumerate(actions()):
-        np.testing.assert_allclose(env.sim.data.qpos, official["qpos"][step], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(data.qpos, official["qpos"][step], rtol=0, atol=1e-12)
         np.testing.assert_allclose(env.proprio(), official["state"][step], rtol=0, atol=1e-6)
         if step % 6 == 0:
             front, wrist = env.render()
@@ -273,7 +275,7 @@ def official_episode(suite: str, task: int, folder: str) -> None:
     seen: dict[str, list] = {"qpos": [], "state": [], "front": [], "wrist": []}
     for step, action in enumerate(actions()):
         turn = quat2axisangle(obs["robot0_eef_quat"].copy())
-        seen["qpos"].append(env.sim.data.qpos.copy())
+        seen["qpos"].append(env.scene.sim.data.qpos.copy())
         seen["state"].append(
             np.concatenate([obs["robot0_eef_pos"], turn, obs["robot0_gripper_qpos"]])
         )
@@ -317,7 +319,7 @@ def test_turning_on_the_stove_does_not_outlive_the_episode():
     env = make("10", 2)
     first = trace(env, 5, True)
     env.reset(5)
-    joint = env.sim.data.joint("flat_stove_1_button")
+    joint = env.scene.sim.data.joint("flat_stove_1_button")
     joint.qpos[:] = 1.5
     result = env.step(np.zeros(7))
     assert result.stages == 1 and not result.success
@@ -328,7 +330,7 @@ def test_turning_on_the_stove_does_not_outlive_the_episode():
 
 @needs_libero
 def test_only_the_eval_split_has_the_official_states(soup):
-    nq = soup.sim.model.nq
+    nq = soup.scene.sim.model.nq
     official = {
         tuple(np.round(s[10 : 1 + nq], 3)) for s in libero_assets.init_states(soup.task.init_states)
     }
@@ -340,7 +342,7 @@ def test_only_the_eval_split_has_the_official_states(soup):
             assert np.array_equal(before, np.random.get_state()[1]), (
                 "the caller's random state was touched"
             )
-            seen.add(tuple(np.round(soup.sim.data.qpos[9:], 3)))
+            seen.add(tuple(np.round(soup.scene.sim.data.qpos[9:], 3)))
     assert len(seen) == 12 and not seen & official
 
 
@@ -352,7 +354,7 @@ def test_rendering_changes_nothing(soup):
         for _ in range(5):
             env.step(np.full(7, 0.3))
             env.render() if render else None
-        states.append(np.concatenate([env.sim.data.qpos, env.sim.data.qvel]))
+        states.append(np.concatenate([env.scene.sim.data.qpos, env.scene.sim.data.qvel]))
     assert np.array_equal(*states)
 
 
@@ -377,7 +379,7 @@ def test_the_expert_comes_back_after_a_drop(soup):
     expert, carried, opened = soup.expert(), 0, 0
     for _ in range(soup.spec.horizon):
         action = expert.action()
-        carried += soup.sim.held("alphabet_soup_1")
+        carried += soup.scene.sim.held("alphabet_soup_1")
         if carried >= 8 and opened < 12:
             action[6], opened = -1.0, opened + 1  # somebody opens the hand on the way up
         result = soup.step(action)

@@ -30,8 +30,8 @@ def trace(env, seed: int, render: bool = True) -> str:
         digest.update(str(result).encode())
         digest.update(
             env.proprio().tobytes()
-            + env.sim.env.data.qpos.tobytes()
-            + env.sim.env.data.qvel.tobytes()
+            + env.scene.sim.env.data.qpos.tobytes()
+            + env.scene.sim.env.data.qvel.tobytes()
         )
         frame = env.render() if render else None
         digest.update(frame.tobytes() if render == "in digest" else b"")
@@ -74,11 +74,11 @@ def test_the_simulator_s_distribution_is_kept():
     theirs._set_task_called, theirs._freeze_rand_vec, theirs._last_rand_vec = (
         True,
         True,
-        env.sim.env._last_rand_vec,
+        env.scene.sim.env._last_rand_vec,
     )
     observation, _ = theirs.reset()
-    np.testing.assert_allclose(env.sim.observation()[:18], observation[:18], atol=1e-3)
-    np.testing.assert_allclose(env.sim.goal(), theirs._target_pos, atol=1e-4)
+    np.testing.assert_allclose(env.scene.sim.observation()[:18], observation[:18], atol=1e-3)
+    np.testing.assert_allclose(env.scene.sim.goal(), theirs._target_pos, atol=1e-4)
 
 
 def test_terminated_and_truncated_stay_apart():
@@ -96,9 +96,10 @@ def test_success_is_the_simulator_s_own():
     env = MetaWorldConfig(task="reach").build()
     env.reset(0)
     expert = env.expert()
+    sim = env.scene.sim
     while not (result := env.step(expert.action())).success:
-        assert np.linalg.norm(env.sim.env.tcp_center - env.sim.goal()) > 0.05
-    assert result.terminated and np.linalg.norm(env.sim.env.tcp_center - env.sim.goal()) <= 0.05
+        assert np.linalg.norm(sim.env.tcp_center - sim.goal()) > 0.05
+    assert result.terminated and np.linalg.norm(sim.env.tcp_center - sim.goal()) <= 0.05
 
 
 def test_pictures_are_upright_and_show_hand_goal_and_object():
@@ -128,37 +129,39 @@ def test_thinning_leaves_physics_alone_and_tasks_can_alternate():
         MetaWorldConfig(task=task, views=("front", "wrist")).build()
         for task in ("reach", "door-open")
     )
-    faces = reach.sim.env.model.mesh_facenum.sum()
+    faces = reach.scene.sim.env.model.mesh_facenum.sum()
     alone = reach.render()
     assert door.render().shape == alone.shape == (2, 64, 64, 3)
     assert np.array_equal(reach.render(), alone)
-    assert reach.sim.env.model.mesh_facenum.sum() == faces
-    assert rendering.drawing_copy(reach.sim.env.model, 64, 64).mesh_facenum.sum() < faces / 8
+    assert reach.scene.sim.env.model.mesh_facenum.sum() == faces
+    assert rendering.drawing_copy(reach.scene.sim.env.model, 64, 64).mesh_facenum.sum() < faces / 8
 
 
 @pytest.mark.parametrize("task", ["reach", "push", "pick-place"])
 def test_stages_follow_one_another_in_one_scene(task):
     env = MetaWorldConfig(task=task, stages=3).build()
     env.reset(2)
-    expert, goals, done = env.expert(), [env.sim.goal()], []
+    sim = env.scene.sim
+    expert, goals, done = env.expert(), [sim.goal()], []
     while True:
         result = env.step(expert.action())
         done.append(result.stages)
         if result.terminated or result.truncated:
             break
         if result.stages == len(goals):
-            goals.append(env.sim.goal())
+            goals.append(sim.goal())
     assert result.success and sorted(set(done)) == [0, 1, 2, 3] and done == sorted(done)
     assert min(np.linalg.norm(a - b) for a, b in zip(goals, goals[1:], strict=False)) >= 0.15
     env.reset(2)
-    assert np.array_equal(env.sim.goal(), goals[0]) and np.array_equal(env._next, goals[1:])
+    assert np.array_equal(sim.goal(), goals[0]) and np.array_equal(env.scene._next, goals[1:])
 
 
 def test_the_next_button_stands_elsewhere_and_is_out_again():
     env = MetaWorldConfig(task="button-press", stages=3, horizon=240).build()
     for seed, noise in ((0, 0.0), (1, 0.3), (3, 0.3)):
         env.reset(seed)
-        box, button = env.sim.env.model.body("box"), env.sim.env.data.joint("btnbox_joint")
+        box = env.scene.sim.env.model.body("box")
+        button = env.scene.sim.env.data.joint("btnbox_joint")
         rng = np.random.default_rng(seed)
         expert, places, last = env.expert(), [box.pos.copy()], 0
         while True:
@@ -177,7 +180,7 @@ def test_the_next_button_stands_elsewhere_and_is_out_again():
         assert min(abs(a[0] - b[0]) for a, b in zip(places, places[1:], strict=False)) >= 0.08
         assert np.allclose([p[1:] for p in places], places[0][1:])
         env.reset(seed)
-        assert np.array_equal(box.pos, places[0]) and np.array_equal(env._next, places[1:])
+        assert np.array_equal(box.pos, places[0]) and np.array_equal(env.scene._next, places[1:])
 
 
 def test_the_contract_checker_passes():

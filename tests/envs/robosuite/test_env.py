@@ -39,7 +39,7 @@ def trace(env, seed: int, steps: int = 12, render: bool = True) -> str:
     for _ in range(steps):
         result = env.step(rng.uniform(-1, 1, 7))
         digest.update(str(result).encode() + env.proprio().tobytes())
-        digest.update(env.sim.data.qpos.tobytes() + env.sim.data.qvel.tobytes())
+        digest.update(env.scene.sim.data.qpos.tobytes() + env.scene.sim.data.qvel.tobytes())
         if render:
             env.render()
     return digest.hexdigest()
@@ -50,11 +50,12 @@ def play(env, seed: int, carried: int | None = None):
     the fingers open for 15 control steps.
     """
     env.reset(seed)
+    sim = env.scene.sim
     expert, held, dropping = env.expert(), 0, 0
     while True:
         action = expert.action()
         if carried is not None and not dropping:
-            held = held + 1 if any(env.sim.held(body) for body in env.sim.task.things) else 0
+            held = held + 1 if any(map(sim.held, sim.task.things)) else 0
             dropping = int(held >= carried)
         if 0 < dropping <= 15:
             action[6], dropping = -1.0, dropping + 1
@@ -93,15 +94,15 @@ def test_a_fresh_process_gives_bitwise_the_same_episode():
 def test_the_physics_and_the_controller_are_robosuite_s_own():
     env, actions = build("nut-assembly"), np.random.default_rng(0).uniform(-1, 1, (15, 7))
     env.reset(3)
-    start = env.sim.data.qpos.copy()
+    start = env.scene.sim.data.qpos.copy()
     for action in actions:
-        env.sim.env.step(action)
-    theirs = env.sim.data.qpos.copy()
+        env.scene.sim.env.step(action)
+    theirs = env.scene.sim.data.qpos.copy()
     env.reset(3)
     for action in actions:
-        env.sim.step(action)
+        env.scene.sim.step(action)
     assert np.abs(theirs - start).max() > 0.05
-    np.testing.assert_allclose(env.sim.data.qpos, theirs, atol=1e-5)
+    np.testing.assert_allclose(env.scene.sim.data.qpos, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", SHORT)
@@ -123,7 +124,7 @@ def test_the_expert_grasps_again_what_was_dropped():
 def test_stages_count_the_nuts_that_are_placed():
     env = build("nut-assembly")
     env.reset(2)
-    model, data = env.sim.model, env.sim.data
+    model, data = env.scene.sim.model, env.scene.sim.data
     done = []
     for nut, peg in (("SquareNut", "peg1"), ("RoundNut", "peg2")):
         address = model.joint(f"{nut}_joint0").qposadr[0]
@@ -139,7 +140,7 @@ def test_stages_count_the_nuts_that_are_placed():
     assert env.step(np.zeros(7)).stages == 1
     data.qpos[address : address + 7] = rest
     assert env.step(np.zeros(7)).stages == 1, "stages went back"
-    assert not any(env.sim.placed())
+    assert not any(env.scene.sim.placed())
 
 
 def cube_seen(env) -> np.ndarray:
@@ -158,12 +159,12 @@ def test_pictures_are_upright_and_show_the_thing():
         assert cube_seen(env).sum() >= 12, f"seed {seed}: the cube is not seen"
         assert rows @ table.sum(1) / table.sum() > 32, "the table is not below"
     before = rows @ cube_seen(env).sum(1) / cube_seen(env).sum()
-    env.sim.data.qpos[env.sim.model.joint("cube_joint0").qposadr[0] + np.arange(3)] += [
+    env.scene.sim.data.qpos[env.scene.sim.model.joint("cube_joint0").qposadr[0] + np.arange(3)] += [
         0.1,
         0.0,
         0.1,
     ]
-    mujoco.mj_forward(env.sim.model, env.sim.data)
+    mujoco.mj_forward(env.scene.sim.model, env.scene.sim.data)
     assert rows @ cube_seen(env).sum(1) / cube_seen(env).sum() < before - 3, (
         "the raised cube is not higher up"
     )
@@ -172,10 +173,10 @@ def test_pictures_are_upright_and_show_the_thing():
 def test_the_hand_moves_and_turns_as_the_action_says():
     env = build("lift")
     env.reset(0)
-    position, _ = env.sim.hand.pose()
+    position, _ = env.scene.sim.hand.pose()
     for _ in range(6):
         env.step(np.array([0, 1, 0, 0, 0, 0, -1]))
-    moved = env.sim.hand.pose()[0] - position
+    moved = env.scene.sim.hand.pose()[0] - position
     assert moved[1] > 0.03 and np.abs(moved[[0, 2]]).max() < 0.01
     state = env.proprio()
     assert state[4] + state[5] >= 0 and abs(np.linalg.norm(state[3:7]) - 1) < 1e-5

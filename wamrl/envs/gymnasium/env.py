@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wamrl.envs.base import Env, EnvConfig, EnvSpec, StepResult
+from wamrl.envs.base import EnvConfig, EnvSpec
 from wamrl.envs.gymnasium.spaces import (
     NOTHING,
     RENDER,
@@ -28,6 +28,13 @@ from wamrl.envs.gymnasium.spaces import (
     image_keys,
     lookup,
     state_keys,
+)
+from wamrl.envs.simulated import (
+    Progress,
+    Scene,
+    SimulatedEnv,
+    require_horizon,
+    require_image_size,
 )
 from wamrl.runtime.images import resize
 
@@ -58,13 +65,11 @@ class GymConfig(EnvConfig):
     rebuild: bool = False
 
     def validate(self) -> None:
+        """ValueError of one sentence if a field contradicts itself or another."""
         for name in ("id", "instruction", "success_key"):
             if not getattr(self, name).strip():
                 raise ValueError(f"env.{name} is empty: say what it is")
-        if not 8 <= self.image_size <= 512:
-            raise ValueError(
-                f"image_size={self.image_size} is not possible: choose 8 to 512 pixels"
-            )
+        require_image_size(self.image_size, 8, 512)
         if len(set(self.views)) < len(self.views) or not all(self.views):
             raise ValueError(f"views={self.views} is not possible: name every camera once")
         if self.image_keys and len(self.image_keys) != len(self.views):
@@ -78,22 +83,19 @@ class GymConfig(EnvConfig):
             )
         if self.stages < 1:
             raise ValueError(f"stages={self.stages} is not possible: choose 1 or more")
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(
-                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
-            )
+        require_horizon(self.horizon)
         if "render_mode" in dict(self.kwargs):
             raise ValueError("render_mode is always rgb_array: leave it out of env.kwargs")
 
-    def build(self) -> GymEnv:
+    def build(self) -> SimulatedEnv:
         """ValueError of one sentence if something is missing,
         or has no pictures, no bounded actions, no success.
         """
         self.validate()
-        return GymEnv(self)
+        return SimulatedEnv(GymScene(self))
 
 
-class GymEnv(Env):
+class GymScene(Scene):
     """One environment of gymnasium.
     A picture is drawn, or squeezed, when somebody looks, once per control step.
     """
@@ -123,48 +125,42 @@ class GymEnv(Env):
         self.reset(0)
         self.render()
         self.step((low + high) / 2)  # so that a wrong key is found here
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
+        """The environment's own `reset(seed=seed)`; with `rebuild` that of a new one."""
         if self._config.rebuild:
             self.env.close()
             self.env, _ = connect(self._config.id, self._config.module, dict(self._config.kwargs))
         self._observe(self.env.reset(seed=seed)[0])
-        self._steps = 0
-        self._done = 0
-        self._over = False
 
-    def step(self, action: np.ndarray) -> StepResult:
-        assert not self._over, "the episode is over: call reset first"
-        action = np.asarray(action, np.float32)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
-            f"bad action {action}"
-        )
+    def step(self, action: np.ndarray) -> Progress:
+        """One step of the environment, (A,) in its own units.
+        `info` is asked for success and sub-goals; ValueError if they are not there.
+        """
         sent = action.astype(self._box.dtype).reshape(self._box.shape)
-        observation, _, ended, early, info = self.env.step(
-            np.clip(sent, self._box.low, self._box.high)
-        )
+        # bounds of float64, rounded to float32, may lie outside the box
+        sent = np.clip(sent, self._box.low, self._box.high)
+        observation, _, ended, cut, info = self.env.step(sent)
         self._observe(observation)
-        self._steps += 1
-        success = (
-            bool(ended)
-            if self._config.success_key == TERMINATED
-            else self._told(info, self._config.success_key)
-        )
-        self._done = self._count(info, bool(success))
-        terminated = bool(ended or success)
-        truncated = not terminated and bool(early or self._steps >= self.spec.horizon)
-        self._over = terminated or truncated
-        return StepResult(
-            success=bool(success), terminated=terminated, truncated=truncated, stages=self._done
+        if self._config.success_key == TERMINATED:
+            success = bool(ended)
+        else:
+            success = bool(self._told(info, self._config.success_key))
+        return Progress(
+            success=success,
+            stages=self._count(info, success),
+            failed=bool(ended) and not success,
+            cut=bool(cut),
         )
 
     def _count(self, info: dict, success: bool) -> int:
-        """Sub-goals completed so far; never fewer than before, all only with success."""
+        """Sub-goals completed; all only with success."""
         if success:
             return self.spec.stages
-        told = int(self._told(info, self._config.stages_key)) if self.spec.stages > 1 else 0
-        return max(self._done, min(told, self.spec.stages - 1))
+        if self.spec.stages == 1:
+            return 0
+        told = int(self._told(info, self._config.stages_key))
+        return min(told, self.spec.stages - 1)
 
     def _told(self, info: dict, key: str) -> bool | int | float:
         """One number of `info`."""
@@ -181,6 +177,7 @@ class GymEnv(Env):
         self._drawn = None
 
     def render(self) -> np.ndarray:
+        """One picture per view, squeezed to (H, W)."""
         if self._drawn is None:
             pictures = [resize(self._picture(key), self.spec.image_hw) for key in self._images]
             self._drawn = np.stack(pictures)
@@ -205,10 +202,12 @@ class GymEnv(Env):
         return picture
 
     def proprio(self) -> np.ndarray:
+        """What lies at the state keys, joined; one zero where there is nothing."""
         if self._states == (NOTHING,):
             return np.zeros(1, np.float32)
         parts = [np.asarray(lookup(self._seen, key), np.float32).ravel() for key in self._states]
         return np.concatenate(parts)
 
     def close(self) -> None:
+        """Close the environment with its windows and simulators."""
         self.env.close()

@@ -28,12 +28,19 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.envs.attempts import COUNTERS, Attempts
-from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
+from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.libero.assets import INIT_STATES, NO_FOLDER, SUITES, import_libero, tasks
 from wamrl.envs.libero.expert import make_expert
 from wamrl.envs.libero.rendering import official_renderer
 from wamrl.envs.libero.simulation import Simulation
+from wamrl.envs.simulated import (
+    Progress,
+    Scene,
+    SimulatedEnv,
+    require_horizon,
+    require_image_size,
+    require_views,
+)
 from wamrl.types import InitialState
 
 # control steps after settling
@@ -54,6 +61,7 @@ class LiberoConfig(EnvConfig):
     horizon: int | None = None  # control steps; None: the protocol's
 
     def validate(self) -> None:
+        """ValueError for an unknown suite or task, an impossible view, size or folder."""
         if self.suite not in SUITES:
             raise ValueError(
                 f"unknown LIBERO suite {self.suite!r}: choose one of {', '.join(SUITES)}"
@@ -63,36 +71,25 @@ class LiberoConfig(EnvConfig):
                 f"suite {self.suite!r} has no task {self.task}: choose 0 to "
                 f"{SUITES[self.suite] - 1}"
             )
-        if not 16 <= self.image_size <= 480:
-            raise ValueError(
-                f"image_size={self.image_size} is not possible: choose 16 to 480 pixels"
-            )
-        if (
-            not self.views
-            or len(set(self.views)) < len(self.views)
-            or not set(self.views) <= set(VIEWS)
-        ):
-            raise ValueError(
-                f"views={self.views} is not possible: choose one or more of {tuple(VIEWS)}, each "
-                "once"
-            )
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(
-                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
-            )
+        require_image_size(self.image_size, 16, 480)
+        require_views(self.views, VIEWS)
+        require_horizon(self.horizon)
         if self.assets is not None and not self.assets.is_dir():
             raise ValueError(NO_FOLDER.format(path=self.assets))
 
-    def build(self) -> LiberoEnv:
+    def build(self) -> SimulatedEnv:
+        """The environment; ValueError if LIBERO or its assets are missing."""
         self.validate()
         import_libero()
-        return LiberoEnv(self)
+        return SimulatedEnv(LiberoScene(self))
 
 
-class LiberoEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it,
-    so skipping frames changes nothing.
+class LiberoScene(Scene):
+    """One task: its starts, its cameras, and what the policy is told of the arm.
+    Rendering reads the simulation and never changes it, so skipping frames changes nothing.
     """
+
+    carries = False
 
     def __init__(self, config: LiberoConfig) -> None:
         self.task = tasks(config.suite)[config.task]
@@ -106,12 +103,10 @@ class LiberoEnv(Env):
             proprio_dim=8,
             horizon=config.horizon or HORIZONS[config.suite],
             stages=len(self.sim.goals),
-            counters=COUNTERS,
         )
-        self._over = True
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
+        """Put the start that belongs to `seed`: an official state if it is of the split `eval`."""
         start = InitialState.of(seed)
         # the same fixtures whenever the same fixed state comes round again
         if start.split == "eval":
@@ -119,42 +114,20 @@ class LiberoEnv(Env):
             self.sim.reset(InitialState(split="eval", index=state).seed, state)
         else:
             self.sim.reset(seed, None)
-        self._steps = 0
-        self._stages = 0
-        self._over = False
-        self._solved = [False] * self.spec.stages
-        self._attempts = Attempts(carries=False)
 
-    def step(self, action: np.ndarray) -> StepResult:
-        assert not self._over, "the episode is over: call reset first"
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
-            f"bad action {action}"
-        )
-        self._solved = self.sim.step(action)
-        self._steps += 1
-        done = max(self._stages, sum(self._solved))
-        self._attempts.see(self._holds(), done > self._stages)
-        self._stages = done
-        success = all(self._solved)
-        truncated = self._steps >= self.spec.horizon and not success
-        self._over = success or truncated
-        return StepResult(
-            success=success,
-            terminated=success,
-            truncated=truncated,
-            stages=self._stages,
-            counters=self._attempts.counters,
-        )
+    def step(self, action: np.ndarray) -> Progress:
+        """One control step of 50 ms; success is the goal predicate of the task's BDDL file."""
+        solved = self.sim.step(action)
+        return Progress(success=all(solved), stages=sum(solved), engaged=self._holds(solved))
 
-    def _holds(self) -> bool:
+    def _holds(self, solved: list[bool]) -> bool:
         """Is an object that is not yet where the goal wants it between the fingers?"""
-        placed = {
-            goal[1] for goal, solved in zip(self.sim.goals, self._solved, strict=True) if solved
-        }
+        goals = zip(self.sim.goals, solved, strict=True)
+        placed = {goal[1] for goal, done in goals if done}
         return any(self.sim.held(name) for name in self.sim.movable() if name not in placed)
 
     def render(self) -> np.ndarray:
+        """The official pictures, turned by 180 degrees."""
         sim = self.sim
         size = self.spec.image_hw[0]
         draw = official_renderer(self.spec.name, sim.model).render
@@ -163,7 +136,9 @@ class LiberoEnv(Env):
         )
 
     def proprio(self) -> np.ndarray:
+        """Hand position (3), metres; its axis-angle vector (3); both finger joints (2), metres."""
         return self.sim.proprio().astype(np.float32)
 
     def expert(self) -> Expert:
+        """The scripted expert of this task; ValueError where there is none."""
         return make_expert(self.task, self.sim)

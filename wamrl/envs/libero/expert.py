@@ -22,11 +22,14 @@ from wamrl.envs.base import Expert
 from wamrl.envs.libero.assets import Task
 from wamrl.envs.libero.simulation import Simulation
 
-MOVE, TURN = 20.0, 2.0  # action per metre and per radian: 1 is 5 cm and 0.5 rad
-OPEN, CLOSE = -1.0, 1.0
+MOVE = 20.0  # action per metre: 1 is 5 cm
+TURN = 2.0  # action per radian: 1 is 0.5 rad
+OPEN = -1.0
+CLOSE = 1.0
 HOVER = 0.07  # metres above a thing while going there
 CLEARANCE = 0.03  # metres between what is carried and what it is carried over
-ASIDE, TILT = 0.012, 0.12  # metres and radians allowed when going down
+ASIDE = 0.012  # metres allowed when going down
+TILT = 0.12  # radians allowed when going down
 FINGER = 0.012  # metres from the grip site to the fingertips
 WIDEST = 0.074  # metres that fit between the open fingers
 # metres: half sides along and across the closing direction; above the grip
@@ -118,6 +121,7 @@ class PickPlaceExpert(Expert):
         self._sim = sim
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (7,) in [-1, 1]."""
         point, yaw, grip = self._plan()
         move = MOVE * (point - self._sim.hand())
         turn = TURN * turn_to(self._sim.hand_axes(), yaw)
@@ -194,12 +198,9 @@ class PickPlaceExpert(Expert):
         if where in sim.env.object_sites_dict:
             place = sim.data.site(where).xpos[:2].copy()
             owner = sim.env.object_sites_dict[where].parent_name
-            rim = (
-                shape_of(sim, owner).top
-                if owner in sim.env.obj_body_id
-                else float(sim.data.site(where).xpos[2])
-            )
-            return place, rim
+            if owner in sim.env.obj_body_id:
+                return place, shape_of(sim, owner).top
+            return place, float(sim.data.site(where).xpos[2])
         return sim.position(where)[:2], shape_of(sim, where).top
 
     def _others(self, *names: str) -> list[Shape]:
@@ -253,17 +254,12 @@ def best_grasp(
         high = mine.max(0)
         width = float(high[0] - low[0])
         middle = (low + high) / 2
-        cost = (
-            width
-            + 0.006 * abs(step * pi / 36)
-            + (10.0 * (width - WIDEST) if width > WIDEST else 0.0)
-        )
+        cost = width + 0.006 * abs(step * pi / 36) + 10.0 * max(0.0, width - WIDEST)
         room = max(0.0, float(high[1] - low[1]) / 2 - 0.015)
         for aside in sorted({0.0, *(np.clip((-0.024, -0.012, 0.012, 0.024), -room, room))}):
             centre = middle + (0.0, aside)
-            hit = inside(at_palm - centre, PALM) + inside(
-                np.abs(at_fingers - centre) - (0.05, 0.0), FINGERTIP
-            )
+            hit = inside(at_palm - centre, PALM)
+            hit += inside(np.abs(at_fingers - centre) - (0.05, 0.0), FINGERTIP)
             if cost + 0.1 * abs(aside) + 3.0 * hit < least:
                 least = cost + 0.1 * abs(aside) + 3.0 * hit
                 best = Grasp(np.array([*(centre @ axes), height]), yaw)
@@ -285,9 +281,8 @@ def turn_to(axes: np.ndarray, yaw: float) -> np.ndarray:
     yaw = now + nearest(yaw - now)
     want = np.array([[cos(yaw), sin(yaw), 0.0], [sin(yaw), -cos(yaw), 0.0], [0.0, 0.0, -1.0]])
     turn = want @ axes.T
-    vector = (
-        np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
-    )
+    vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+    vector /= 2
     size = float(np.linalg.norm(vector))
     angle = atan2(size, (np.trace(turn) - 1) / 2)
     return vector * (angle / size) if size > 1e-9 else np.zeros(3)

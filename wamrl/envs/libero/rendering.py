@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wamrl.envs.rendering import _gl_context
+from wamrl.envs.rendering import gl_context
 
 # robosuite's own buffer, which decides where multisampling puts its samples
 _OFFSCREEN = (640, 480)
@@ -35,7 +35,7 @@ class OfficialRenderer:
         import mujoco
 
         self._mj = mujoco
-        self._gl = _gl_context()
+        self._gl = gl_context()
         self._gl.make_current()
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._option = mujoco.MjvOption()

@@ -1,5 +1,5 @@
 """When is MetaWorld's hand at its sub-goal?
-Three kinds of tasks, all read off the simulator's state (see `attempts`).
+Three kinds of tasks, all read off the simulator's state (see `wamrl.envs.attempts`).
 
     Place  reach
         the point between the fingers is within `NEAR_GOAL` of the goal
@@ -30,35 +30,44 @@ CLOSED = 0.75
 LEAVE = 0.05  # metres
 
 
-class Watch(ABC):
-    """One episode's answer to: is the hand at its sub-goal now? Ask once per control step."""
+class ContactDetector(ABC):
+    """Is the hand at its sub-goal now? Ask once per control step."""
 
-    carries: bool  # see `Attempts`
+    carries: bool  # see `wamrl.envs.attempts.AttemptCounter`
 
     @abstractmethod
-    def engaged(self) -> bool: ...
+    def engaged(self) -> bool:
+        """The answer for the simulation's present state."""
+
+    def forget(self) -> None:
+        """Begin an episode: what was touched before does not count."""
 
 
-def watch(task: str, sim: Simulation, touch: str) -> Watch:
-    """A new watch for `task`; `touch`:
-    the body of the mechanism that is worked on, "" where there is none.
+def contact_detector(task: str, sim: Simulation, touch: str) -> ContactDetector:
+    """The detector of `task` in the scene that `sim` holds.
+    `touch`: the body of the mechanism that is worked on, "" where there is none.
     """
     if task in GRASPS:
         return Grip(sim, GRASPS[task])
     return Touch(sim, touch) if touch else Place(sim)
 
 
-class Place(Watch):
+class Place(ContactDetector):
+    """The goal is a place that the hand goes to."""
+
     carries = False
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
 
     def engaged(self) -> bool:
+        """The hand is near the goal."""
         return dist(self._sim.pinch(), self._sim.goal()) < NEAR_GOAL
 
 
-class Grip(Watch):
+class Grip(ContactDetector):
+    """The object is grasped."""
+
     carries = True
 
     def __init__(self, sim: Simulation, grasp: Grasp) -> None:
@@ -66,6 +75,7 @@ class Grip(Watch):
         self._grasp = grasp
 
     def engaged(self) -> bool:
+        """The fingers are closed on the object, or on nothing beside it."""
         sim = self._sim
         grasp = self._grasp
         if sim.gripper() >= CLOSED:
@@ -73,16 +83,23 @@ class Grip(Watch):
         return dist(sim.hand(), grasp.point(sim)) < NEAR_GRASP or sim.held(grasp.body)
 
 
-class Touch(Watch):
+class Touch(ContactDetector):
+    """The mechanism is pushed or pulled without a grasp."""
+
     carries = False
 
     def __init__(self, sim: Simulation, body: str) -> None:
         self._sim = sim
         self._body = body
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing has been touched yet."""
         # body touched last, the hand's place in its frame
         self._place: tuple[int, tuple[float, ...]] | None = None
 
     def engaged(self) -> bool:
+        """The hand touches the mechanism, or is still where it last did."""
         sim = self._sim
         if (part := sim.touched(self._body)) is not None:
             self._place = part, sim.seen_from(part, sim.hand())

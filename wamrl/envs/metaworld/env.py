@@ -14,22 +14,28 @@ Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); fram
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
-from wamrl.envs.attempts import COUNTERS, Attempts
-from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
-from wamrl.envs.metaworld.contact import watch
+from wamrl.envs.base import EnvConfig, EnvSpec, Expert
+from wamrl.envs.metaworld.contact import contact_detector
 from wamrl.envs.metaworld.expert import make_expert
 from wamrl.envs.metaworld.simulation import Simulation, import_metaworld
 from wamrl.envs.metaworld.tasks import TASKS, WRIST, known_tasks
 from wamrl.envs.rendering import Marker, RenderStyle, shared_renderer
+from wamrl.envs.simulated import (
+    Progress,
+    Scene,
+    SimulatedEnv,
+    require_horizon,
+    require_image_size,
+    require_views,
+)
 
 VIEWS = ("front", "wrist")
 MAX_STAGES = 4
 # the puck: MetaWorld paints it red on dark wood, which is nearly black on the table
-LOOK = RenderStyle(plain=("objGeom",))
+STYLE = RenderStyle(plain=("objGeom",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,7 @@ class MetaWorldConfig(EnvConfig):
     horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
 
     def validate(self) -> None:
+        """ValueError for an unknown task, or an impossible stage, size, view or horizon."""
         if self.task not in TASKS:
             raise ValueError(f"unknown MetaWorld task {self.task!r}: choose one of {known_tasks()}")
         if not 1 <= self.stages <= MAX_STAGES:
@@ -53,32 +60,20 @@ class MetaWorldConfig(EnvConfig):
             raise ValueError(
                 f"task {self.task!r} has one stage only: set stages=1 or choose one of {names}"
             )
-        if not 16 <= self.image_size <= 512:
-            raise ValueError(
-                f"image_size={self.image_size} is not possible: choose 16 to 512 pixels"
-            )
-        if (
-            not self.views
-            or len(set(self.views)) < len(self.views)
-            or not set(self.views) <= set(VIEWS)
-        ):
-            raise ValueError(
-                f"views={self.views} is not possible: choose one or more of {VIEWS}, each once"
-            )
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(
-                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
-            )
+        require_image_size(self.image_size, 16, 512)
+        require_views(self.views, VIEWS)
+        require_horizon(self.horizon)
 
-    def build(self) -> MetaWorldEnv:
+    def build(self) -> SimulatedEnv:
+        """The environment; ValueError if MetaWorld is not installed."""
         self.validate()
         import_metaworld()
-        return MetaWorldEnv(self)
+        return SimulatedEnv(MetaWorldScene(self))
 
 
-class MetaWorldEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it,
-    so skipping frames changes nothing.
+class MetaWorldScene(Scene):
+    """One task: its stages, its cameras, and what the policy is told of the arm.
+    Rendering reads the simulation and never changes it, so skipping frames changes nothing.
     """
 
     def __init__(self, config: MetaWorldConfig) -> None:
@@ -92,47 +87,33 @@ class MetaWorldEnv(Env):
             proprio_dim=7,
             horizon=config.horizon or task.horizon * config.stages,
             stages=config.stages,
-            counters=COUNTERS,
         )
         self.sim = Simulation(config.task)
         self._name = config.task
         self._task = task
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)
-        self._over = True
-        self.reset(0)
+        self._contact = contact_detector(config.task, self.sim, task.touch)
+        self.carries = self._contact.carries
 
     def reset(self, seed: int) -> None:
+        """Put MetaWorld's own start for `seed`, and draw what the later stages ask for."""
         self.sim.reset(seed)
         self._next = self._later(seed, self.spec.stages - 1) if self.spec.stages > 1 else []
-        self._steps = 0
         self._done = 0
-        self._over = False
-        self._watch = watch(self._name, self.sim, self._task.touch)
-        self._attempts = Attempts(carries=self._watch.carries)
+        self._contact.forget()
         self._hand = self._last_hand = self.sim.hand()
 
-    def step(self, action: np.ndarray) -> StepResult:
-        assert not self._over, "the episode is over: call reset first"
-        action = np.asarray(action, np.float32)
-        action = np.minimum(np.maximum(action, -1.0), 1.0)  # np.clip takes four times as long
-        assert action.shape == (4,) and isfinite(action.dot(action)), f"bad action {action}"
+    def step(self, action: np.ndarray) -> Progress:
+        """One control step; puts the next goal as soon as the present one is reached."""
         solved = self.sim.step(action)
-        self._attempts.see(self._watch.engaged(), solved)
-        self._steps += 1
-        self._last_hand, self._hand = self._hand, self.sim.hand()
+        engaged = self._contact.engaged()
+        self._last_hand = self._hand
+        self._hand = self.sim.hand()
         self._done += int(solved)
         success = self._done == self.spec.stages
         if solved and not success:
             self._begin_stage(self._next[self._done - 1])
-        truncated = self._steps >= self.spec.horizon and not success
-        self._over = success or truncated
-        return StepResult(
-            success=success,
-            terminated=success,
-            truncated=truncated,
-            stages=self._done,
-            counters=self._attempts.counters,
-        )
+        return Progress(success=success, stages=self._done, engaged=engaged)
 
     def _later(self, seed: int, count: int) -> list[np.ndarray]:
         """What the later stages ask for: free goals, or places of the thing to handle;
@@ -149,21 +130,19 @@ class MetaWorldEnv(Env):
             self.sim.set_goal(place)
 
     def render(self) -> np.ndarray:
+        """One picture per view; a green ball marks a goal that is a place."""
+        model = self.sim.env.model
+        data = self.sim.env.data
         size = self.spec.image_hw[0]
-        renderer = shared_renderer(f"metaworld/{self._name}", self.sim.env.model, size, size, LOOK)
+        draw = shared_renderer(self.spec.name, model, size, size, STYLE).render
         markers = (Marker(position=tuple(self.sim.goal())),) if self._task.marker else ()
-        draw = renderer.render
-        return np.stack(
-            [
-                draw(self.sim.env.model, self.sim.env.data, camera, markers)
-                for camera in self._cameras
-            ]
-        )
+        return np.stack([draw(model, data, camera, markers) for camera in self._cameras])
 
     def proprio(self) -> np.ndarray:
-        return np.concatenate(
-            [self._hand, [self.sim.gripper()], self._hand - self._last_hand]
-        ).astype(np.float32)
+        """Hand position (3), metres; opening (1); its move in the last step (3), metres."""
+        moved = self._hand - self._last_hand
+        return np.concatenate([self._hand, [self.sim.gripper()], moved]).astype(np.float32)
 
     def expert(self) -> Expert:
+        """The expert of this task and its number of stages."""
         return make_expert(self._name, self.sim, self.spec.stages)

@@ -37,6 +37,7 @@ class ReachExpert(Expert):
         self._sim = sim
 
     def action(self) -> np.ndarray:
+        """Towards the goal, float32 (4,) in [-1, 1]."""
         move = GAIN * (self._sim.goal() - self._sim.env.tcp_center)
         return np.clip([*move, 0.0], -1.0, 1.0).astype(np.float32)
 
@@ -54,6 +55,7 @@ class PressExpert(Expert):
         self._sim = sim
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (4,) in [-1, 1]."""
         hand = self._sim.hand()
         button = self._sim.env._get_pos_objects() + (0.0, 0.0, -0.07)
         front = button[1] - self.CLEAR
@@ -74,6 +76,7 @@ class ScriptedExpert(Expert):
         self._sim = sim
 
     def action(self) -> np.ndarray:
+        """MetaWorld's action, clipped, float32 (4,)."""
         with warnings.catch_warnings():
             # its policies warn that their gains exceed what they know to be clipped
             warnings.simplefilter("ignore")

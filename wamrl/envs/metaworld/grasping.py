@@ -1,8 +1,8 @@
 """Experts that grasp, carry and, when they lose the object, grasp again:
 the phase is read off the state at every step.
 
-MetaWorld's scripted policies leave the gripper half closed after a
-    drop and then press on the object from above. Here:
+MetaWorld's scripted policies leave the gripper half closed after a drop and then press on the
+object from above. Here:
     held (both finger pads touch the object)  -> the task's own `carry` towards the goal
     hand around the grasp point, not held     -> close
     above the grasp point                     -> open and go down
@@ -47,6 +47,7 @@ class CarryExpert(Expert):
         self._grasp = grasp
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (4,) in [-1, 1]."""
         target, grip = self._plan()
         move = GAIN * (target - self._sim.hand())
         return np.clip([*move, grip], -1.0, 1.0).astype(np.float32)
@@ -129,9 +130,9 @@ def into_shelf(sim: Simulation) -> np.ndarray:
     tip = sim.env.data.body("obj").xpos.copy()
     goal = sim.goal() + (0.0, 0.0, 0.02)
     aligned = abs(tip[0] - goal[0]) < 0.02 and abs(tip[2] - goal[2]) < 0.03
-    return shift(
-        sim, tip, goal if aligned else np.array([goal[0], min(tip[1], goal[1] - 0.25), goal[2]])
-    )
+    if aligned:
+        return shift(sim, tip, goal)
+    return shift(sim, tip, np.array([goal[0], min(tip[1], goal[1] - 0.25), goal[2]]))
 
 
 def into_hole(sim: Simulation) -> np.ndarray:
@@ -139,11 +140,9 @@ def into_hole(sim: Simulation) -> np.ndarray:
     tip = sim.env.data.site("pegHead").xpos.copy()
     goal = sim.goal()
     aligned = np.linalg.norm((tip - goal)[1:]) < 0.012
-    return shift(
-        sim,
-        tip,
-        goal - (0.05, 0.0, 0.0) if aligned else np.array([max(goal[0] + 0.17, tip[0]), *goal[1:]]),
-    )
+    if aligned:
+        return shift(sim, tip, goal - (0.05, 0.0, 0.0))
+    return shift(sim, tip, np.array([max(goal[0] + 0.17, tip[0]), *goal[1:]]))
 
 
 def onto_peg(sim: Simulation) -> np.ndarray:
@@ -174,11 +173,8 @@ def through_handle(sim: Simulation) -> np.ndarray:
     if abs(gap[1]) < 0.015 and abs(gap[2]) < 0.02:
         return shift(sim, end, handle + (0.06, 0.0, 0.0))
     rise = gap[2] < -0.05
-    return shift(
-        sim,
-        end,
-        np.array([min(end[0], handle[0] - 0.06), end[1] if rise else handle[1], handle[2]]),
-    )
+    aside = end[1] if rise else handle[1]
+    return shift(sim, end, np.array([min(end[0], handle[0] - 0.06), aside, handle[2]]))
 
 
 GRASPS: dict[str, Grasp] = {

@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-MOVE, TURN = 0.05, 0.5  # metres and radians of one control step's goal displacement at action 1
-KP, NULL_KP = 150.0, 10.0
-KD, NULL_KD = 2 * KP**0.5, 2 * NULL_KP**0.5
+MOVE = 0.05  # metres of one control step's goal displacement at action 1
+TURN = 0.5  # radians of the same
+KP = 150.0
+KD = 2 * KP**0.5  # critically damped
+NULL_KP = 10.0
+NULL_KD = 2 * NULL_KP**0.5
 FINGER_SPEED = 0.2  # of the finger command's range [-1, 1] per control step
 SUBSTEPS = 25
 ARM = 7  # joints; they come first in the state
@@ -58,9 +61,8 @@ class Panda:
         """Position (3,) in metres and rotation (3, 3) of
         the point between the fingertips; copies.
         """
-        return self._data.site_xpos[self.site].copy(), self._data.site_xmat[self.site].reshape(
-            3, 3
-        ).copy()
+        turned = self._data.site_xmat[self.site].reshape(3, 3)
+        return self._data.site_xpos[self.site].copy(), turned.copy()
 
     def drive(self, action: np.ndarray) -> None:
         """One control step (50 ms) with float (7,) in [-1, 1]."""

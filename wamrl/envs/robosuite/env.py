@@ -22,16 +22,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wamrl.envs.attempts import COUNTERS, Attempts
-from wamrl.envs.base import Env, EnvConfig, EnvSpec, Expert, StepResult
+from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.rendering import RenderStyle, shared_renderer
-from wamrl.envs.robosuite.expert import engaged, make_expert
+from wamrl.envs.robosuite.contact import engaged
+from wamrl.envs.robosuite.expert import make_expert
 from wamrl.envs.robosuite.simulation import Simulation, import_robosuite
 from wamrl.envs.robosuite.tasks import TASKS, WRIST, known_tasks
+from wamrl.envs.simulated import (
+    Progress,
+    Scene,
+    SimulatedEnv,
+    require_horizon,
+    require_image_size,
+    require_views,
+)
 
 VIEWS = ("front", "wrist")
 # group 0 are shapes for collisions; the things' meshes stay as they are
-LOOK = RenderStyle(hidden=(0,), keep_below=700)
+STYLE = RenderStyle(hidden=(0,), keep_below=700)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,35 +52,26 @@ class RobosuiteConfig(EnvConfig):
     horizon: int | None = None  # control steps; None: about twice what the expert needs
 
     def validate(self) -> None:
+        """ValueError for an unknown task, or an impossible size, view or horizon."""
         if self.task not in TASKS:
             raise ValueError(f"unknown robosuite task {self.task!r}: choose one of {known_tasks()}")
-        if not 16 <= self.image_size <= 512:
-            raise ValueError(
-                f"image_size={self.image_size} is not possible: choose 16 to 512 pixels"
-            )
-        if (
-            not self.views
-            or len(set(self.views)) < len(self.views)
-            or not set(self.views) <= set(VIEWS)
-        ):
-            raise ValueError(
-                f"views={self.views} is not possible: choose one or more of {VIEWS}, each once"
-            )
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(
-                f"horizon={self.horizon} is not possible: give at least 1 control step, or None"
-            )
+        require_image_size(self.image_size, 16, 512)
+        require_views(self.views, VIEWS)
+        require_horizon(self.horizon)
 
-    def build(self) -> RobosuiteEnv:
+    def build(self) -> SimulatedEnv:
+        """The environment; ValueError if robosuite is not installed."""
         self.validate()
         import_robosuite()
-        return RobosuiteEnv(self)
+        return SimulatedEnv(RobosuiteScene(self))
 
 
-class RobosuiteEnv(Env):
-    """One scene. Rendering reads the simulation and never changes it,
-    so skipping frames changes nothing.
+class RobosuiteScene(Scene):
+    """One task: its cameras, and what the policy is told of the arm.
+    Rendering reads the simulation and never changes it, so skipping frames changes nothing.
     """
+
+    carries = True
 
     def __init__(self, config: RobosuiteConfig) -> None:
         task = TASKS[config.task]
@@ -85,56 +84,37 @@ class RobosuiteEnv(Env):
             proprio_dim=9,
             horizon=config.horizon or task.horizon,
             stages=len(task.things),
-            counters=COUNTERS,
         )
         self.sim = Simulation(task)
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)
-        self._over = True
-        self.reset(0)
 
     def reset(self, seed: int) -> None:
+        """Put robosuite's own placement and joint noise, drawn from `seed`."""
         self.sim.reset(seed)
-        self._steps = 0
-        self._done = 0
-        self._over = False
-        self._attempts = Attempts(carries=True)
 
-    def step(self, action: np.ndarray) -> StepResult:
-        assert not self._over, "the episode is over: call reset first"
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
-        assert action.shape == (self.spec.action_dim,) and np.isfinite(action).all(), (
-            f"bad action {action}"
-        )
+    def step(self, action: np.ndarray) -> Progress:
+        """One control step of 50 ms; `stages` are the things that are placed now."""
         success = self.sim.step(action)
         placed = self.sim.placed()
-        done = max(self._done, sum(placed))
-        self._attempts.see(engaged(self.sim, placed), done > self._done)
-        self._done = done
-        self._steps = self._steps + 1
-        truncated = self._steps >= self.spec.horizon and not success
-        self._over = success or truncated
-        return StepResult(
-            success=success,
-            terminated=success,
-            truncated=truncated,
-            stages=self._done,
-            counters=self._attempts.counters,
-        )
+        return Progress(success=success, stages=sum(placed), engaged=engaged(self.sim, placed))
 
     def render(self) -> np.ndarray:
+        """One picture per view."""
         size = self.spec.image_hw[0]
         sim = self.sim
-        renderer = shared_renderer(self.spec.name, sim.model, size, size, LOOK)
-        return np.stack([renderer.render(sim.model, sim.data, camera) for camera in self._cameras])
+        draw = shared_renderer(self.spec.name, sim.model, size, size, STYLE).render
+        return np.stack([draw(sim.model, sim.data, camera) for camera in self._cameras])
 
     def proprio(self) -> np.ndarray:
+        """Position between the fingertips (3), its quaternion (4), both fingers (2)."""
         position, _ = self.sim.hand.pose()
-        return np.concatenate([position, self.sim.quaternion(), self.sim.fingers()]).astype(
-            np.float32
-        )
+        parts = [position, self.sim.quaternion(), self.sim.fingers()]
+        return np.concatenate(parts).astype(np.float32)
 
     def expert(self) -> Expert:
+        """The expert of this task."""
         return make_expert(self.sim)
 
     def close(self) -> None:
+        """Close robosuite's environment."""
         self.sim.env.close()

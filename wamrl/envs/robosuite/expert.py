@@ -32,33 +32,23 @@ from wamrl.envs.robosuite.placing import Place, place
 from wamrl.envs.robosuite.simulation import Simulation
 
 ORDER = ("Milk", "Cereal", "Can", "Bread")  # tall things first: they are in the way of the palm
-GAIN, TURN_GAIN = 30.0, 3.0  # action per metre and per radian
-OPEN, CLOSE = -1.0, 1.0
-# metres aside and in height, radians: good enough to close
-NEAR, DEEP, ALIGNED = 0.012, 0.012, 0.12
+GAIN = 30.0  # action per metre
+TURN_GAIN = 3.0  # action per radian
+OPEN = -1.0
+CLOSE = 1.0
+# good enough to close:
+NEAR = 0.012  # metres aside
+DEEP = 0.012  # metres in height
+ALIGNED = 0.12  # radians
 HOVER = 0.08  # metres above the grasp
 STRAIGHT = -0.3  # radians: beyond this the elbow joint (limit -0.07) is all but stretched
-# metres from the arm's base, horizontal; height of the hand whose fingers are over the walls
-REACH, OVER = 0.73, 0.92
-MISSED, BESIDE = 0.01, 0.04  # metres: fingers this far closed, this near to a thing, have missed it
+REACH = 0.73  # metres from the arm's base, horizontal
+OVER = 0.92  # metres: height of the hand whose fingers are over the walls
 
 
 def make_expert(sim: Simulation) -> Expert:
     """The expert for the scene that `sim` holds."""
     return PickExpert(sim)
-
-
-def engaged(sim: Simulation, placed: tuple[bool, ...]) -> bool:
-    """For counting attempts: a thing that is not placed is held,
-    or the fingers have closed on nothing beside it.
-    """
-    waiting = [body for body, done in zip(sim.task.things, placed, strict=True) if not done]
-    if any(sim.held(body) for body in waiting):
-        return True
-    if sim.opening() > MISSED:
-        return False
-    hand, _ = sim.hand.pose()
-    return any(float(np.linalg.norm(shape(sim, body).center - hand)) < BESIDE for body in waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +69,7 @@ class PickExpert(Expert):
         self._places = {body: place(sim, body) for body in sim.task.things}
 
     def action(self) -> np.ndarray:
+        """Towards the next waypoint, float32 (7,) in [-1, 1]."""
         position, turned = self._sim.hand.pose()
         yaw = yaw_of(turned)
         goal = self._plan(position, yaw)

@@ -18,7 +18,8 @@ from wamrl.envs.robosuite.controller import rotation
 from wamrl.envs.robosuite.simulation import Simulation
 
 HOME = pi / 2  # yaw of the closing axis in the arm's first posture
-LEAST, MOST = HOME - 1.8, HOME + 2.9  # yaws that the wrist's joint reaches
+LEAST = HOME - 1.8  # the smallest yaw that the wrist's joint reaches
+MOST = HOME + 2.9  # the largest
 GRASPABLE = 0.035  # metres, half a width that fits between the open fingers with room to spare
 TIPS = 0.016  # metres from the grip site down to the fingers' ends
 PALM = 0.026  # metres from the grip site up to where the palm would touch
@@ -78,6 +79,7 @@ def yaw_of(turned: np.ndarray) -> float:
 
 
 def wrap(angle: float) -> float:
+    """The same angle in [-pi, pi), radians."""
     return (angle + pi) % (2 * pi) - pi
 
 

@@ -62,10 +62,12 @@ class Place(ABC):
         return bool(self._sim.data.xpos[self._root, 2] > 0.7)
 
     def position(self) -> np.ndarray:
+        """Where the thing is, float64 (3,), metres."""
         return self._sim.data.xpos[self._root].copy()
 
 
 def place(sim: Simulation, body: str) -> Place:
+    """The destination of the thing called `body`."""
     kinds = {"cube": Aloft, "cubeA": OnCube, "SquareNut": OnPeg, "RoundNut": OnPeg}
     return kinds.get(body, InBin)(sim, body)
 
@@ -74,6 +76,7 @@ class Aloft(Place):
     """Straight up."""
 
     def carry(self) -> Carry:
+        """Up, and never let go."""
         return 0.1 * UP, 0.0, False
 
 
@@ -81,6 +84,7 @@ class OnCube(Place):
     """Above the other cube, down until it touches, let go."""
 
     def carry(self) -> Carry:
+        """Up and aside first, then down."""
         thing = shape(self._sim, self._body)
         base = shape(self._sim, "cubeB")
         gap = thing.bottom - base.top
@@ -94,6 +98,7 @@ class OnCube(Place):
         return aside + (0.04 - gap) * UP, 0.0, False
 
     def done(self) -> bool:
+        """It lies on the other cube and the fingers are opening."""
         thing = shape(self._sim, self._body)
         base = shape(self._sim, "cubeB")
         off = float(np.linalg.norm((thing.center - base.center)[:2]))
@@ -124,6 +129,7 @@ class OnPeg(Place):
         return aside, float(self.position()[2]) - self.floor
 
     def carry(self) -> Carry:
+        """Up, aside and around first, then down, pulled towards the peg's axis."""
         aside, height = self._offset()
         off = float(np.linalg.norm(aside))
         spin = self._spin()
@@ -176,9 +182,11 @@ class OnPeg(Place):
         return part * np.array([-arm[1], arm[0], 0.0])
 
     def clearance(self, hand: np.ndarray) -> float:
+        """Above the pegs where the hand is on their side of the table."""
         return 0.98 if hand[0] > 0.1 else 0.0
 
     def done(self) -> bool:
+        """The ring is around its peg, and low."""
         aside, height = self._offset()
         # it is let go early, for the hand to be clear of the peg, and falls
         low = 0.07 if self._sim.held(self._body) or self._sim.hand.fingers[0] < 0.95 else 0.045
@@ -207,6 +215,7 @@ class InBin(Place):
         self._narrow_only = body == "Cereal"
 
     def carry(self) -> Carry:
+        """Up and over the walls first, then down."""
         thing = shape(self._sim, self._body)
         aside = np.array([*(self._target - thing.center[:2]), 0.0])
         off = float(np.linalg.norm(aside))
@@ -219,6 +228,7 @@ class InBin(Place):
         return (rise if wait else rise + aside), 0.0, False
 
     def grasp_yaw(self, now: float) -> float:
+        """Such that neither fingers nor palm come down on a wall."""
         thing = shape(self._sim, self._body)
         yaws = closing_yaws(thing, self._narrow_only)
         if self._body == "Can" and abs(thing.axes[2, 2]) > 0.9:  # it stands and is round
@@ -238,9 +248,11 @@ class InBin(Place):
         return count
 
     def clearance(self, hand: np.ndarray) -> float:
+        """Above the walls."""
         return self._high
 
     def done(self) -> bool:
+        """It is in its quarter, and let go or low enough for that."""
         inside = not self._sim.env.not_in_bin(self.position(), self._index)
         return inside and (not self._sim.held(self._body) or self._low())
 

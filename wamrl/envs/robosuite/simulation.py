@@ -2,7 +2,7 @@
 observables and Python control loop.
 
 robosuite gives the model, the placement of the objects and the success; stepping is ours
-(`robosuite_control`). It is imported here, inside functions only.
+(`wamrl.envs.robosuite.controller`). It is imported here, inside functions only.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Simulation:
         self.hand.rest()
 
     def step(self, action: np.ndarray) -> bool:
-        """One control step with float32 (7,) in [-1, 1]; robosuite's success."""
+        """One control step of 50 ms with float32 (7,) in [-1, 1]; robosuite's success."""
         self.hand.drive(action.astype(np.float64))
         return bool(self.env._check_success())
 

@@ -71,4 +71,5 @@ TASKS: dict[str, Task] = {
 
 
 def known_tasks() -> str:
+    """The names of all tasks, for a sentence."""
     return ", ".join(sorted(TASKS))
