@@ -1,6 +1,6 @@
-"""A run as frozen data. Every class stands beside what it builds;
-this file only puts them together.
+"""A run as frozen data.
 
+Every class stands beside what it builds; this file only puts them together.
 A recipe is a function that returns a `Config`; a variant is `dataclasses.replace`. `validate` is
 the first line of every verb.
 """

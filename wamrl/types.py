@@ -25,12 +25,11 @@ _SPLIT_SIZE = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class InitialState:
-    """One reproducible initial state. Splits own disjoint seed ranges,
-    so no state is both trained on and evaluated on.
+    """One reproducible initial state.
 
-    `demo`: demonstrations; `heldout`: demonstrations that only measure the world model;
-    `train`: online rollouts;
-    `eval`: success.
+    Splits own disjoint seed ranges, so no state is both trained on and evaluated on.
+    `demo`: demonstrations. `heldout`: demonstrations that only measure the world model.
+    `train`: online rollouts. `eval`: success.
 
     Example: `env.reset(InitialState(split="eval", index=7).seed)`
     """
@@ -90,8 +89,9 @@ def _take(value, index):
 
 
 def rows_of(value: Tensor, rows: Tensor) -> Tensor:
-    """`value[rows]`, rows int64 (m,) >= 0, copied row by row and not byte by byte:
-    of uint8 frames, 18 times faster.
+    """`value[rows]`, rows int64 (m,) >= 0, copied row by row and not byte by byte.
+
+    Of uint8 frames, 18 times faster.
     """
     return value.index_select(0, rows.to(value.device))
 
@@ -114,7 +114,8 @@ class Obs(Batch):
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Batch):
     """What happened while one chunk was executed in B environments.
-    Rows that were not active are all zero/False.
+
+    Rows that were not active are all zero or False.
     """
 
     frames: Tensor  # uint8 (B, F, V, H, W, 3), executed frames at the pool's frame_offsets
@@ -160,6 +161,7 @@ class Clip(Batch):
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode, every control step; S executed steps.
+
     numpy, because it lives on disk.
     """
 

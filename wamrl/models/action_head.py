@@ -1,5 +1,6 @@
-"""The actor: a flow-matching transformer over the actions of a chunk;
-block j reads tap j of the world model.
+"""The built-in actor: a flow-matching transformer over the actions of a chunk.
+
+Block j reads tap j of the world model.
 """
 
 from __future__ import annotations
@@ -15,23 +16,28 @@ from wamrl.models.layers import Attention, mlp, modulate, sinusoid, zero_
 
 @dataclass(frozen=True, kw_only=True)
 class ActionHeadConfig(ActorConfig):
+    """`width=128` is the CPU size."""
+
     width: int = 128
     heads: int = 4
     blocks_per_tap: int = 1
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if self.width % self.heads or self.blocks_per_tap < 1:
             raise ValueError(
                 f"action head: heads must divide width and blocks_per_tap be >= 1, got {self}"
             )
 
     def build(self, spec: WAMSpec, feature_dim: int) -> ActionHead:
+        """See `ActorConfig`."""
         self.validate()
         return ActionHead(self, spec, feature_dim)
 
 
 class ActionBlock(nn.Module):
-    """Self-attention over the chunk, cross-attention to one tap, MLP;
+    """Self-attention over the chunk, cross-attention to one tap, MLP.
+
     AdaLN by noise level and proprioception.
     """
 
@@ -45,6 +51,7 @@ class ActionBlock(nn.Module):
         self.modulation = zero_(nn.Linear(width, 9 * width))
 
     def forward(self, x: Tensor, c: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """x (B, N, width), modulated by c (B, width); k and v of the tap, (B, heads, L, ...)."""
         s1, c1, g1, s2, c2, g2, s3, c3, g3 = self.modulation(c).unsqueeze(1).chunk(9, -1)
         h = modulate(self.norm(x), s1, c1)
         x = torch.addcmul(x, 1 + g1, self.own(h, *self.own.keys_values(h)))
@@ -53,6 +60,8 @@ class ActionBlock(nn.Module):
 
 
 class ActionHead(Actor):
+    """The actor described above; `condition` holds what is the same for all denoising steps."""
+
     def __init__(self, cfg: ActionHeadConfig, spec: WAMSpec, feature_dim: int):
         super().__init__()
         d = cfg.width
@@ -80,6 +89,7 @@ class ActionHead(Actor):
         return self.proprio(proprio), pairs
 
     def velocity(self, a: Tensor, sigma: Tensor, condition, repeat: int = 1) -> Tensor:
+        """See `Actor`."""
         state, pairs = condition
         if repeat > 1:
             state = state.repeat_interleave(repeat, 0)

@@ -1,5 +1,4 @@
-"""Flow matching and Flow-SDE: the only time grid,
-and the one function that both samples and scores.
+"""Flow matching and Flow-SDE: the only time grid, and one function that samples and scores.
 
 Noise level sigma: 1 = noise, 0 = data (the paper's t is 1 - sigma).
     x_s = (1 - s) x + s eps        v = eps - x        Euler: x <- x + (s_next - s) v
@@ -47,14 +46,16 @@ class FlowConfig:
     deploy: Literal["auto", "explore", "ode", "zero"] = "auto"  # auto: chosen on training states
 
     def at(self, progress: float) -> FlowConfig:
-        """The configuration at `progress` in [0, 1] of the run:
-        noise (noise_end / noise)^progress.
+        """The configuration at `progress` in [0, 1] of the run.
+
+        Its noise is noise (noise_end / noise)^progress.
         """
         if self.noise_end is None:
             return self
         return replace(self, noise=self.noise * (self.noise_end / self.noise) ** progress)
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if self.noise_end is not None and self.noise_end <= 0:
             raise ValueError(
                 f"flow: noise_end={self.noise_end} must be > 0, or None for no annealing"
@@ -82,7 +83,8 @@ class FlowConfig:
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """Noise levels 1 = s_0 > ... > s_K = 0, float32 (K+1,):
+    """Noise levels 1 = s_0 > ... > s_K = 0, float32 (K+1,).
+
     s = shift u / (1 + (shift - 1) u) with uniform u.
     """
     u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
@@ -103,11 +105,11 @@ def interpolate(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
 def draws(
     seeds: Tensor, uniform: int, shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Uniform (B, uniform) numbers on the CPU and standard normal (B, *shape) ones on `device`, row
-    b from its int64 seed alone.
+    """Uniform (B, uniform) and standard normal (B, *shape) numbers, row b from its seed alone.
 
-    So a sample's noise does not depend on which others share its batch, or on which rank it is. The
-    normal ones are many: for a GPU they are made there (other numbers than on a CPU).
+    seeds: int64 (B,). So a sample's noise does not depend on which others share its batch, or on
+    which rank it is. The uniform ones are on the CPU. The normal ones are many: for a GPU they are
+    made there, and are other numbers than on a CPU.
     """
     rows = []
     there = torch.device(device).type == "cuda"
@@ -128,9 +130,9 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
 
 
 def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tensor:
-    """Next state ~ N(c_x x + c_v v, std^2) of denoising step `step` (B,) int64. Returns (4, B):
-    c_x, c_v, std and the log-density at the mean, -log(std sqrt(2 pi)).
+    """What makes the next state, ~ N(c_x x + c_v v, std^2), of denoising step `step` (B,) int64.
 
+    Returns (4, B): c_x, c_v, std and the log-density at the mean, -log(std sqrt(2 pi)).
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
         x0 = x - s v;  x1 = x + (1 - s) v;
         mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
@@ -145,8 +147,9 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tens
 def _coefficients(
     levels: tuple[float, ...], noise: float, sde: str, device: torch.device
 ) -> Tensor:
-    """Those of all steps, (4, K): worked out once,
-    since most of the time of so little arithmetic is calling it.
+    """Those of all steps, (4, K).
+
+    Worked out once, since most of the time of so little arithmetic is calling it.
     """
     grid = torch.tensor(levels)
     s = grid[:-1]
@@ -183,9 +186,9 @@ def sde_step(
     x_next: Tensor | None = None,
     eps: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One stochastic denoising step:
-    samples when `x_next` is None (with standard normal `eps`), scores otherwise.
+    """One stochastic denoising step: it samples where `x_next` is None, and scores otherwise.
 
+    eps: standard normal, what is sampled with; None: drawn from torch's global random state.
     x, v, x_next, eps: float32 (B, ...); step: int64 (B,). Returns x_next and its elementwise
     log-density in nats, both of the shape of x; the caller sums over the executed actions and the
     real action dims.
@@ -217,8 +220,9 @@ def ode_sample(velocity: Velocity, x: Tensor, grid: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain(Batch):
-    """The noisy transitions of a batch of sampled chunks;
-    J of them per chunk (1 for `noisy="one"`, up to K).
+    """The noisy transitions of a batch of sampled chunks.
+
+    J of them per chunk: 1 for `noisy="one"`, up to K otherwise.
     """
 
     x: Tensor  # float32 (B, J, N, A) before the step
@@ -238,8 +242,7 @@ def noisy_steps(cfg: FlowConfig, batch: int, generator: torch.Generator | None) 
 def sde_sample(
     velocity: Velocity, x: Tensor, cfg: FlowConfig, noisy: Tensor, eps: Tensor
 ) -> tuple[Tensor, Chain]:
-    """Denoise x (B, N, A) from pure noise with the steps
-    `noisy` (B, J) stochastic and the others ODE.
+    """Denoise x (B, N, A) from pure noise, by stochastic steps `noisy` (B, J) and ODE steps.
 
     eps: standard normal (B, J, N, A). Returns the chunk (B, N, A), unclipped, and its Chain.
     """
@@ -264,8 +267,8 @@ def sde_sample(
 def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
     """Elementwise log-density of the stored transitions under `velocity`, float32 (B, J, N, A).
 
-    The J transitions are folded into the batch:
-    `velocity` gets (B*J, N, A) and must repeat its conditions J times.
+    The J transitions are folded into the batch: `velocity` gets (B * J, N, A) and must repeat its
+    conditions J times.
     """
     b, j = chain.step.shape
     x = chain.x.flatten(0, 1)

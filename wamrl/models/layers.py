@@ -24,8 +24,9 @@ def sinusoid(values: Tensor, dim: int, scale: float = 1000.0) -> Tensor:
 
 
 class TextEmbedding(nn.Module):
-    """An instruction as the mean embedding of its hashed words and word pairs:
-    no vocabulary file, no download.
+    """An instruction as the mean embedding of its hashed words and word pairs.
+
+    No vocabulary file, no download.
     """
 
     def __init__(self, width: int):
@@ -34,7 +35,7 @@ class TextEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=0.5)
 
     def forward(self, text: tuple[str, ...]) -> Tensor:
-        """(B, width)"""
+        """B instructions -> (B, width)."""
         rows = {t: _word_ids(t) for t in set(text)}  # few distinct instructions in a batch
         unique = list(rows)
         ids = _long(sum(rows.values(), []), self.table.weight.device)
@@ -54,11 +55,11 @@ def _word_ids(text: str) -> list[int]:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with normalised queries and keys;
-    keys and values can be computed once and reused.
+    """Multi-head attention with normalised queries and keys.
 
-    LayerNorm without offset (ViT-22B, arXiv 2302.05442):
-    on CPUs its one kernel costs half of what RMSNorm does.
+    Keys and values can be computed once and used again.
+    LayerNorm without offset (ViT-22B, arXiv 2302.05442): on CPUs its one kernel costs half of what
+    RMSNorm does.
     """
 
     def __init__(self, width: int, heads: int, source: int | None = None):
@@ -71,18 +72,20 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = (nn.LayerNorm(width // heads, bias=False) for _ in range(2))
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """source (B, L, D) -> k, v (B, heads, L, D / heads)"""
+        """source (B, L, D) -> k and v, (B, heads, L, width / heads) each."""
         k, v = self.kv(source).unflatten(-1, (2, self.heads, -1)).unbind(2)
         return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
 
     def forward(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """x (B, L', width) attends to k and v: (B, L', width)."""
         q = self.q_norm(self.q(x).unflatten(-1, (self.heads, -1))).transpose(1, 2)
         return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention; of the CPU's two kernels in bfloat16,
-    the plain one: the fused one is slower.
+    """Scaled dot-product attention.
+
+    Of the CPU's two kernels in bfloat16 the plain one: the fused one is slower.
     """
     plain = v.dtype == torch.bfloat16 and v.device.type == "cpu"
     with sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext():
@@ -100,6 +103,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def zero_(layer: nn.Linear) -> nn.Linear:
+    """The layer, with all its parameters set to 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

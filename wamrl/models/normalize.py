@@ -1,5 +1,6 @@
 """The only normalisation: what the model sees of states and actions, and back.
-Saved with the model.
+
+It is saved with the model.
 
     x = (a - shift) / scale                        one shift and scale per dimension
     bounds      shift, scale = middle and half range of what the environment accepts;
@@ -41,6 +42,7 @@ class NormalizeConfig:
     delta: tuple[tuple[int, int], ...] = ()
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if self.states == "bounds":
             raise ValueError(
                 "model.normalize: states have no bounds; choose mean_std, min_max or quantiles"
@@ -57,20 +59,22 @@ class NormalizeConfig:
             )
 
     def build(self, low: Sequence[float], high: Sequence[float], state_dim: int) -> Normalization:
-        """low, high: lowest and highest action that the environment accepts, A numbers each."""
+        """A normalisation that has seen no data yet; ValueError where the numbers do not fit.
+
+        low, high: lowest and highest action that the environment accepts, A numbers each.
+        """
         self.validate()
         low = [float(x) for x in low]
         high = [float(x) for x in high]
-        if any(
-            not math.isfinite(a) or not math.isfinite(b) or not a < b
-            for a, b in zip(low, high, strict=True)
-        ):
+        pairs = list(zip(low, high, strict=True))
+        if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in pairs):
             raise ValueError(
                 "model.normalize: the action bounds must be finite, each low below its high"
             )
-        named = [*self.keep, *(action for action, _ in self.delta)]
-        if any(not 0 <= i < len(low) for i in named) or any(
-            not 0 <= s < state_dim for _, s in self.delta
+        actions = [*self.keep, *(action for action, _ in self.delta)]
+        states = [state for _, state in self.delta]
+        if not all(0 <= i < len(low) for i in actions) or not all(
+            0 <= i < state_dim for i in states
         ):
             raise ValueError(
                 f"model.normalize: keep and delta name dimensions that {len(low)} actions, "
@@ -112,8 +116,9 @@ class Normalization(nn.Module):
         return ((proprio - self.state_shift) / self.state_scale).clamp(-LIMIT, LIMIT)
 
     def actions(self, raw: Tensor, proprio: Tensor) -> Tensor:
-        """(B, N, A) in the environment's units -> as the model sees it;
-        proprio: raw (B, P), where the chunk begins.
+        """(B, N, A) in the environment's units -> as the model sees it.
+
+        proprio: raw (B, P), of the state at which the chunk begins.
         """
         return (self._relative(raw, proprio, -1) - self.action_shift) / self.action_scale
 
@@ -143,7 +148,8 @@ def _statistics(rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
 
 
 def _quantile(rows: Tensor, q: float) -> Tensor:
-    """Per column, linear between order statistics;
+    """Of each column, linear between order statistics.
+
     torch.quantile refuses more than 16 million values.
     """
     ordered = rows.sort(0).values

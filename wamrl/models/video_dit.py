@@ -53,9 +53,11 @@ class VideoDiTConfig(WorldModelConfig):
 
     @property
     def tap_names(self) -> tuple[str, ...]:
+        """The tapped blocks: "block2" and so on."""
         return tuple(f"block{i}" for i in self.taps)
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         if (
             self.width % self.heads
             or not self.taps
@@ -76,6 +78,7 @@ class VideoDiTConfig(WorldModelConfig):
             )
 
     def build(self, spec: WAMSpec) -> VideoDiT:
+        """See `WorldModelConfig`; ValueError where the patches do not fit the images."""
         self.validate()
         return VideoDiT(self, spec)
 
@@ -182,6 +185,7 @@ class VideoDiT(WorldModel):
         self.head = zero_(nn.Linear(d, pixels))
 
     def encode(self, obs: Obs) -> Context:
+        """The past, and the pass at pure noise where that is read."""
         frames = self._pixels(obs.frames)
         t = obs.frames.shape[1]
         past = self.patch_past(frames) + self.position + self.frame_position[:, :t]
@@ -202,6 +206,7 @@ class VideoDiT(WorldModel):
         return replace(context, pure=self._future(None, x.new_ones(1), context))
 
     def features(self, context: Context, seeds: Tensor) -> Tensor:
+        """Tokens of past and future after every tapped block, (B, taps, L, D)."""
         sigma = self.spec.feature_sigma
         z = None  # of pure noise nothing is seen, so none is drawn
         if sigma < 1:
@@ -212,6 +217,7 @@ class VideoDiT(WorldModel):
         return torch.cat([context.taps, torch.stack(future.taps, 1)], 2)
 
     def imagine(self, context: Context, seeds: Tensor, steps: int) -> Tensor:
+        """See `WorldModel`; one step gives the conditional mean, whatever the seed."""
         return _frames(self._denoise(context, seeds, time_grid(steps)))
 
     def imagine_from_features(self, features: Tensor, obs: Obs) -> Tensor | None:

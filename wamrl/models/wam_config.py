@@ -35,6 +35,7 @@ class WAMConfig:
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
     def validate(self) -> None:
+        """Raise ValueError with one sentence that says what to do."""
         self.world.validate()
         self.actor.validate()
         self.normalize.validate()
