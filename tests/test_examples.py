@@ -17,7 +17,7 @@ from tests.support import tiny
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.check import check_wam
 from wamrl.models.wam_config import WAMConfig
-from wamrl.rewards.reward import check_reward
+from wamrl.rewards.check import check_reward
 
 ROOT = Path(__file__).parents[1]
 
