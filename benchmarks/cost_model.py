@@ -77,7 +77,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     wam = build_wam(cfg)
     wam.normalize.fit(*data.demos.statistics())
     flops = decision_flops(cfg, data)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         learner.iterate(pool)
         metrics = learner.iterate(pool)
@@ -87,7 +87,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     work = Work(
         chunks=chunks,
         steps=steps,
-        workers=cfg.vector.n_workers,
+        workers=cfg.pool.n_workers,
         epochs=train.actor.epochs,
         samples=train.world.steps * train.world.batch,
         flops=flops,
@@ -121,7 +121,7 @@ def variants(cfg: Config) -> dict[str, Config]:
         "calibration, twice the width": wider(cfg, 2),
         "1.5 times the width": wider(cfg, 1.5),
         "three times the episodes": replace(cfg, train=replace(train, groups=3 * train.groups)),
-        "two workers": replace(cfg, vector=replace(cfg.vector, n_workers=2)),
+        "two workers": replace(cfg, pool=replace(cfg.pool, n_workers=2)),
         "half the epochs, twice the SFT": replace(cfg, train=updates),
     }
 
@@ -137,7 +137,7 @@ def main() -> None:
     actor = replace(cfg.train.actor, value_warmup=0, target_kl=1e9)  # every update is done,
     online = replace(cfg.train.world, demo_share=1.0)  # also without a success
     cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, actor=actor, world=online))
-    cfg = replace(cfg, vector=replace(cfg.vector, n_workers=1))
+    cfg = replace(cfg, pool=replace(cfg.pool, n_workers=1))
     with tempfile.TemporaryDirectory() as folder:
         record(cfg, Path(folder))
         data = load_data(cfg, Path(folder))

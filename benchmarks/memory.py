@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.side_by_side import finish, options, single
-from wamrl.config import Config, VectorConfig
+from wamrl.config import Config
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import collect
 from wamrl.data.recording import InMemory
 from wamrl.envs.point import PointConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
+from wamrl.pool.pool import PoolConfig
 from wamrl.recipes.point import point
 from wamrl.runs.phases import build_wam
 from wamrl.train import Learner
@@ -53,7 +54,7 @@ def tiny() -> Config:
         cfg,
         env=PointConfig(image_size=16),
         train=train,
-        vector=VectorConfig(n_envs=8, n_workers=2),
+        pool=PoolConfig(n_envs=8, n_workers=2),
         threads=1,
         model=replace(cfg.model, world=world, actor=ActionHeadConfig(width=32, heads=2)),
         data=replace(cfg.data, episodes=4),
@@ -72,7 +73,7 @@ def cycles(count: int, each) -> None:
     demos = ClipDataset(
         episodes, model.history_offsets, model.frame_offsets, model.chunk, only_success=True
     )
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, build_wam(cfg), demos, pool.spec.horizon)
         for i in range(count):
             learner.iterate(pool)

@@ -88,7 +88,7 @@ def online() -> dict[str, float]:
         cfg, train=replace(cfg.train, actor=actor, world=replace(cfg.train.world, demo_share=1.0))
     )
     torch.manual_seed(0)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, build_wam(cfg).to(DEVICE), demonstrations(cfg), pool.spec.horizon)
         return learner.iterate(pool)
 

@@ -75,7 +75,7 @@ def measure(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wam = (load_wam(cfg, base) if base else build_wam(cfg)).to(device)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, wam, demonstrations(cfg), pool.spec.horizon)
         learner.iterate(pool)
         counted = [learner.iterate(pool) for _ in range(iterations)]

@@ -21,7 +21,7 @@ from wamrl.runtime import checkpoint
 from wamrl.runtime.log import read_metrics
 
 SMALL = (
-    "--vector.n-workers",
+    "--pool.n-workers",
     "1",
     "--threads",
     "1",

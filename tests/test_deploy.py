@@ -35,7 +35,7 @@ def learner(cfg: Config) -> Learner:
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 

@@ -21,7 +21,7 @@ def test_an_iteration_on_the_gpu(mode, algorithm):
     online = replace(tiny.CONFIG.train.world, actor=True)
     cfg = tiny.train_config(reward=RewardConfig(mode=mode), actor=actor, world=online)
     wam = tiny.lively().to("cuda")
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, wam, tiny.demos(), pool.spec.horizon)
         found = [learner.iterate(pool) for _ in range(2)]
     assert all(p.isfinite().all() for p in wam.parameters())
@@ -29,7 +29,7 @@ def test_an_iteration_on_the_gpu(mode, algorithm):
 
 
 def test_the_same_log_probabilities_as_on_the_cpu():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         rollout = tiny.explore(tiny.lively(), pool, 8)
     chunks = rollout.decisions
     wam = tiny.lively().to("cuda")

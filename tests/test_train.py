@@ -32,7 +32,7 @@ def learner(cfg: Config = tiny.CONFIG, seed: int = 0) -> Learner:
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 
@@ -317,7 +317,7 @@ def test_without_any_success_training_goes_on(algorithm):
         tiny.train_config(actor=replace(ACTOR, algorithm=algorithm)),
         env=replace(tiny.ENV, radius=0.01, horizon=16),
     )
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         run = Learner(cfg, tiny.lively(), tiny.demos(), 16)
         metrics = [run.iterate(pool) for _ in range(2)]
     assert all(m["rollout/success"] == 0 and m["buffer/clips"] == 0 for m in metrics)
@@ -506,7 +506,7 @@ def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
     cfg = tiny.train_config(
         cfg, actor=replace(ACTOR, enabled=False), world=replace(ONLINE, world=False, actor=False)
     )
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         run = Learner(cfg, tiny.lively(), tiny.demos(), 20)
         total = 0
         for k in range(1, 4):

@@ -32,7 +32,7 @@ def logged(tmp_path_factory) -> set[str]:
     data = Data(demos=tiny.demos(), heldout=tiny.demos().at(tiny.torch.arange(8)))
     with Logger(run) as logger:
         fine_tune(tiny.CONFIG, data, run, logger)
-        with tiny.CONFIG.pool().build() as pool:
+        with tiny.CONFIG.build_pool() as pool:
             learner = Learner(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
             for _ in range(2):
                 logger.log(learner.iteration, learner.iterate(pool))
@@ -64,7 +64,7 @@ def test_every_field_of_the_summary_is_explained(tmp_path):
     heldout = tiny.demos().at(tiny.torch.arange(8))
     deployed = tiny.lively()
     deployed.sampler = "ode"
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         arm, _ = measure(cfg, deployed, pool, heldout, "model", cfg.flow)
     write_summary(
         tmp_path / "summary.json",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wamrl.models.base import WAM, ActionChunk
 from wamrl.models.flow import FlowConfig, Sampler
-from wamrl.pool.pool import OutcomeBuffer, Pool
+from wamrl.pool.pool import Pool
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime.cores import threads_beside
 from wamrl.types import InitialState, Obs, Outcome, rows_of
@@ -60,7 +60,7 @@ def collect(
         raise ValueError(
             f"{max_steps} control steps may not hold {group} episodes: allow {least} or more"
         )
-    beside = pool.config.n_workers if pool.config.lanes > 1 else 0
+    beside = pool.config.n_workers if pool.config.num_splits > 1 else 0
     with threads_beside(beside):
         return _Runner(
             wam, pool, list(starts), flow, seed, sampler, max_steps, group, cache_mb
@@ -72,7 +72,6 @@ class _Lane:
     """Some slots, served by the model while those of another lane are stepped."""
 
     slots: range
-    buffer: OutcomeBuffer  # for its outcomes
     obs: Obs | None = None  # of all slots, as last received; valid for those of this lane that run
     decided: tuple[Tensor, Obs, ActionChunk] | None = (
         None  # slots (m,), what they saw, what they do
@@ -124,11 +123,11 @@ class _Runner:
         self.generators: dict[int, torch.Generator] = {}
         self.running: dict[int, int] = {}  # slot -> episode
         self.again: list[int] = []  # episodes whose worker was lost before they had begun
-        pool.reset([None] * pool.config.n_envs)
+        pool.reset()
         slots = min(pool.config.n_envs, len(starts))
-        lanes = min(pool.config.lanes, slots)
+        lanes = min(pool.config.num_splits, slots)
         # Every lane has slots in every worker.
-        self.lanes = [_Lane(range(i, slots, lanes), pool.buffer()) for i in range(lanes)]
+        self.lanes = [_Lane(range(i, slots, lanes)) for i in range(lanes)]
 
     def run(self, on_done: Callable[[int], None]) -> Rollout:
         """The lanes in turn, always in the same order,
@@ -140,7 +139,7 @@ class _Runner:
         while True:
             for lane in self.lanes:
                 before = time.perf_counter()
-                out = self.pool.receive(lane.buffer) if lane.away else None
+                out = self.pool.receive() if lane.away else None
                 waited += time.perf_counter() - before
                 ended = 0 if out is None else self._record(lane, out)
                 self._send(lane)
@@ -152,7 +151,7 @@ class _Runner:
         return self._result(model_idle_s=waited, env_idle_s=max(0.0, wall - worked))
 
     def _record(self, lane: _Lane, out: Outcome) -> int:
-        """Keep what became of a lane's decisions, copied out of its buffer;
+        """Keep what became of a lane's decisions;
         returns how many episodes ended.
         """
         lane.obs = out.obs
@@ -279,7 +278,7 @@ class _Runner:
             lost=len(self.lost),
             started=self.todo,
             steps=int(self.length.sum()),
-            frame_offsets=self.pool.config.frame_offsets,
+            frame_offsets=self.pool.frame_offsets,
             bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
             model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,

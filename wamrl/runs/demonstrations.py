@@ -105,7 +105,7 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         played.append((start, chunks.plan.actions[mine][chunks.mask[mine]].numpy()))
     with bar(f"keeping {folder.name}", len(played)) as advance:
         # all ranks do
-        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
+        episodes = demonstrations.replay(cfg.env, cfg.pool.n_workers or cores(), played, advance)
     for episode, success, start in zip(
         episodes, rollout.success.tolist(), rollout.starts, strict=True
     ):

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from wamrl.runtime import dist
+from wamrl.runtime.processes import on_hangup
 
 # file descriptor of the line to the first rank, in the others' environment
 _SOCKET = "WAMRL_FIRST_RANK"
@@ -151,13 +150,7 @@ def _tell_the_first() -> None:
     os.set_inheritable(int(fd), False)  # the simulators shall not hold the line open
     os.write(int(fd), b"1")
 
-    def watch() -> None:
-        hangup = select.poll()
-        hangup.register(int(fd), 0)
-        hangup.poll()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    on_hangup(int(fd), lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
         done = checkpoint.load(last)["done"] if last.is_dir() else 0
         with Logger(folder, resume_step=done - cfg.sft.steps) as logger:
             wam = fine_tune(cfg, data, folder, logger)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         deploy(cfg, wam, pool, cfg.flow.at(1.0))
         save_wam(cfg, wam, folder, "base")  # now with the sampler that suits it
         evaluated = _evaluate(cfg, wam, pool, data.heldout, folder, videos)
@@ -144,7 +144,7 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int, lengths: Lengths) -
     """The online loop from the base model of the same task and seed, then evaluation."""
     wam, data = load_wam(cfg, base / "checkpoints" / "base"), load_data(cfg, base)
     before = report.read_summary(base / SUMMARY)["arms"]["after"]
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         learner = Learner(cfg, wam, data.demos, pool.spec.horizon)
         if any((folder / "checkpoints").glob("step-*")):
             last = checkpoint.latest(folder)
@@ -179,7 +179,7 @@ def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
     options = {"seed": cfg.seed, "sampler": wam.sampler, "cache_mb": 0.0}
     for goals, env in lengths:
         with (
-            replace(cfg, env=env).pool().build() as pool,
+            replace(cfg, env=env).build_pool() as pool,
             bar(f"evaluating at K = {goals}", episodes) as advance,
         ):
             rollout = collect(wam, pool, starts, cfg.flow.at(1.0), on_done=advance, **options)
