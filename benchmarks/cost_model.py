@@ -5,7 +5,7 @@ python benchmarks/cost_model.py [RECIPE] [--groups 8] [--threads 1]
 
 The unit costs come from the timers that every run logs. With w workers, C chunks, S control steps,
 K epochs of the actor update and B samples of online SFT:
-    rollout = max(S step / w, C act)        the two lanes overlap
+    rollout = max(S step / w, C act)        the two splits overlap
     score = C score      actor = C K update      online = B online
 Each unit of the model is a + b f, where f is the FLOPs of one decision:
 calls have a price beside their arithmetic.
@@ -78,7 +78,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     wam = fresh_model(cfg)
     wam.normalize.fit(*data.demos.statistics())
     flops = decision_flops(cfg, data)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = TrainingState(cfg, wam, data.demos, pool.spec.horizon)
         iterate(state, pool)
         metrics, _ = iterate(state, pool)
@@ -88,7 +88,7 @@ def measure(cfg: Config, data: Data) -> tuple[dict[str, float], Work]:
     work = Work(
         chunks=chunks,
         steps=steps,
-        workers=cfg.vector.n_workers,
+        workers=cfg.pool.n_workers,
         epochs=train.learner.epochs,
         samples=train.world.steps * train.world.batch,
         flops=flops,
@@ -122,7 +122,7 @@ def variants(cfg: Config) -> dict[str, Config]:
         "calibration, twice the width": wider(cfg, 2),
         "1.5 times the width": wider(cfg, 1.5),
         "three times the episodes": replace(cfg, train=replace(train, groups=3 * train.groups)),
-        "two workers": replace(cfg, vector=replace(cfg.vector, n_workers=2)),
+        "two workers": replace(cfg, pool=replace(cfg.pool, n_workers=2)),
         "half the epochs, twice the SFT": replace(cfg, train=updates),
     }
 
@@ -138,7 +138,7 @@ def main() -> None:
     learner = replace(cfg.train.learner, value_warmup=0, target_kl=1e9)  # every update is done,
     online = replace(cfg.train.world, demo_share=1.0)  # also without a success
     cfg = replace(cfg, train=replace(cfg.train, groups=args.groups, learner=learner, world=online))
-    cfg = replace(cfg, vector=replace(cfg.vector, n_workers=1))
+    cfg = replace(cfg, pool=replace(cfg.pool, n_workers=1))
     with tempfile.TemporaryDirectory() as folder:
         record(cfg, Path(folder))
         data = load_data(cfg, Path(folder))

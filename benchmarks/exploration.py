@@ -50,7 +50,7 @@ def main(recipe: str, base: Path, states: int) -> None:
         "95 % |"
     )
     print("|---|---|---|---|---|")
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         for noise, noisy in NOISES:
             rollout = collect(
                 wam,

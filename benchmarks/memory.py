@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.side_by_side import finish, options, single
-from wamrl.config import Config, VectorConfig
+from wamrl.config import Config
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import collect
 from wamrl.data.recording import InMemory
@@ -28,6 +28,7 @@ from wamrl.envs.point import PointConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.online.state import TrainingState
+from wamrl.pool.pool import PoolConfig
 from wamrl.recipes.point import point
 from wamrl.runs.phases import fresh_model
 from wamrl.train import iterate
@@ -54,7 +55,7 @@ def tiny() -> Config:
         cfg,
         env=PointConfig(image_size=16),
         train=train,
-        vector=VectorConfig(n_envs=8, n_workers=2),
+        pool=PoolConfig(n_envs=8, n_workers=2),
         threads=1,
         model=replace(cfg.model, world=world, actor=ActionHeadConfig(width=32, heads=2)),
         data=replace(cfg.data, episodes=4),
@@ -73,7 +74,7 @@ def cycles(count: int, each) -> None:
     demos = ClipDataset(
         episodes, model.history_offsets, model.frame_offsets, model.chunk, only_success=True
     )
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = TrainingState(cfg, fresh_model(cfg), demos, pool.spec.horizon)
         for i in range(count):
             iterate(state, pool)

@@ -90,7 +90,7 @@ def online() -> dict[str, float]:
         train=replace(cfg.train, learner=learner, world=replace(cfg.train.world, demo_share=1.0)),
     )
     torch.manual_seed(0)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = TrainingState(
             cfg, fresh_model(cfg).to(DEVICE), demonstrations(cfg), pool.spec.horizon
         )

@@ -38,7 +38,7 @@ def press_once() -> Config:
         name="online",
         train=train,
         eval=replace(cfg.eval, episodes=200),
-        vector=replace(cfg.vector, n_workers=0),
+        pool=replace(cfg.pool, n_workers=0),
     )
 
 
@@ -54,7 +54,7 @@ def point() -> Config:
         sft=replace(cfg.sft, steps=10, warmup=2),
         train=replace(cfg.train, groups=4, initial_states=starts),
         eval=replace(cfg.eval, episodes=8, choose=4),
-        vector=replace(cfg.vector, n_envs=4, n_workers=1),
+        pool=replace(cfg.pool, n_envs=4, n_workers=1),
     )
 
 

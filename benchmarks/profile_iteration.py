@@ -77,7 +77,7 @@ def measure(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wam = (open_model(cfg, base) if base else fresh_model(cfg)).to(device)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = TrainingState(cfg, wam, demonstrations(cfg), pool.spec.horizon)
         iterate(state, pool)
         counted = [iterate(state, pool)[0] for _ in range(iterations)]

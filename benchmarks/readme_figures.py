@@ -196,7 +196,7 @@ def play_again(run: Run) -> Path | None:
     models[0].sampler = arms[0]["sampler"]  # `base` is saved before one is chosen
     old, new = (dict(zip(arm["starts"], arm["success"], strict=True)) for arm in arms)
     states = [i for i in sorted(old.keys() & new.keys()) if new[i] and not old[i]]
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         return write_comparison(cfg, *models, pool, states, run.folder / "videos" / "compare")
 
 

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 
 from benchmarks.side_by_side import finish, interleave, parser, row, single
-from wamrl.envs.metaworld.env import LOOK, MetaWorldConfig
+from wamrl.envs.metaworld.env import STYLE, MetaWorldConfig
 from wamrl.envs.metaworld.tasks import TASKS
 from wamrl.envs.rendering import shared_renderer
 
@@ -28,7 +28,7 @@ def measure(task: str, blocks: int) -> list[dict]:
     env.reset(1)
     model, data, view = env.scene.sim.env.model, env.scene.sim.env.data, TASKS[task].front
     fast, stock = (
-        shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, LOOK),
+        shared_renderer(f"metaworld/{task}", model, SIZE, SIZE, STYLE),
         mujoco.Renderer(model, SIZE, SIZE),
     )
     camera = mujoco.MjvCamera()

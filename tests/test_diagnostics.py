@@ -19,7 +19,7 @@ from wamrl.train import iterate
 
 @pytest.fixture(scope="module")
 def rollout() -> Rollout:
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         return tiny.explore(tiny.lively(), pool, 24)
 
 
@@ -126,7 +126,7 @@ def test_drift_is_zero_for_the_frozen_model_and_scales_with_the_variance(rollout
 
 def test_drift_grows_in_the_real_loop_from_zero():
     cfg = tiny.train_config(world=replace(tiny.CONFIG.train.world, world_lr=1e-3))
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         run = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
         metrics = [iterate(run, pool)[0] for _ in range(3)]
     for tap in run.wam.spec.taps:

@@ -26,7 +26,7 @@ from wamrl.types import SPLITS, InitialState
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 def test_an_iteration_on_the_gpu(mode, learner):
     cfg = tiny.train_config(reward=RewardConfig(mode=mode), learner=learner)
     wam = tiny.lively().to("cuda")
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = TrainingState(cfg, wam, tiny.demos(), pool.spec.horizon)
         found = [iterate(state, pool)[0] for _ in range(2)]
     assert all(p.isfinite().all() for p in wam.parameters())
@@ -28,7 +28,7 @@ def test_an_iteration_on_the_gpu(mode, learner):
 
 
 def test_the_same_log_probabilities_as_on_the_cpu():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         rollout = tiny.explore(tiny.lively(), pool, 8)
     chunks = rollout.decisions
     wam = tiny.lively().to("cuda")

@@ -152,6 +152,7 @@ def test_rooms_import_only_what_the_table_allows():
         ("envs/point.py", "from wamrl.data import demos", False),
         ("data/demos.py", "from wamrl.envs.base import Env", True),
         ("data/demos.py", "from wamrl.pool.pool import Pool", False),
+        ("data/demos.py", "from wamrl.runtime.processes import stop", True),
         ("config.py", "from wamrl.models.video_dit import VideoDiTConfig", True),
         ("config.py", "from wamrl.models.video_dit import VideoDiT", False),
         ("train.py", "from wamrl.envs.point import PointConfig", False),

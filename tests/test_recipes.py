@@ -39,7 +39,7 @@ def test_its_model_can_be_built(name):
     cfg = ALL[name]()
     with torch.device("meta"):
         wam = cfg.model.build(views=1, image_hw=(64, 64), action_dim=4, proprio_dim=7)
-    assert wam.spec.chunk == cfg.model.chunk and cfg.pool().n_exec == cfg.model.chunk
+    assert wam.spec.chunk == cfg.model.chunk
     # else the last frame is never verifiable
     assert max(cfg.model.frame_offsets) <= cfg.model.chunk
 

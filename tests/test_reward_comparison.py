@@ -143,7 +143,7 @@ def test_nothing_to_score_with_is_said_before_any_rollout():
 
 
 def test_a_reward_that_knows_the_outcome_is_perfect_and_episodes_without_frames_are_left_out():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         rollout = tiny.explore(tiny.lively(), pool, 24)
     won = rollout.success[rollout.decisions.episode].float()
     row, scores = judge("oracle", "gain", won, rollout)

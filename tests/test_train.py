@@ -42,7 +42,7 @@ def iterated(state: TrainingState, pool: Pool) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 
@@ -318,7 +318,7 @@ def test_without_any_success_training_goes_on(learner):
         tiny.train_config(learner=learner),
         env=replace(tiny.ENV, radius=0.01, horizon=16),
     )
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         run = TrainingState(cfg, tiny.lively(), tiny.demos(), 16)
         metrics = [iterated(run, pool) for _ in range(2)]
     assert all(m["rollout/success"] == 0 and m["buffer/clips"] == 0 for m in metrics)
@@ -504,7 +504,7 @@ BUDGET = tiny.train_config(
 def test_the_whole_run_takes_its_budget_of_steps_whoever_plays(radius):
     cfg = replace(BUDGET, env=replace(tiny.ENV, radius=radius, horizon=20))
     cfg = tiny.train_config(cfg, learn=("clone",))
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         run = TrainingState(cfg, tiny.lively(), tiny.demos(), 20)
         total = 0
         for k in range(1, 4):

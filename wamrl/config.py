@@ -16,14 +16,14 @@ from wamrl.envs.base import EnvConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam_config import WAMConfig
-from wamrl.pool.pool import PoolConfig
+from wamrl.pool.pool import Pool, PoolConfig, check_offsets
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
-from wamrl.runtime.cores import all_cores, workers
+from wamrl.runtime.cores import all_cores
 from wamrl.sft import SFTConfig
 from wamrl.types import Split
 
@@ -35,21 +35,6 @@ class DataConfig:
     episodes: int = 40
     heldout: int = 12  # only to measure the world model
     noise: float = 0.3  # std of the disturbance during recording; labels stay clean
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorConfig:
-    """The processes that simulate."""
-
-    n_envs: int = 32
-    n_workers: int = 0  # 0: half of the cores, all but one beside a GPU; demonstrations take all
-    # the model serves one half of the environments while the other half is stepped; 1: no overlap
-    lanes: int = 2
-    # ray: simulators on the machines of a Ray cluster
-    backend: Literal["processes", "ray"] = "processes"
-
-    ray_address: str = "auto"
-    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +136,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     rewards: RewardComparisonConfig = field(default_factory=RewardComparisonConfig)
-    vector: VectorConfig = field(default_factory=VectorConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
     threads: int = 0  # of torch; 0: all cores of this process
 
     def validate(self) -> None:
@@ -159,32 +144,24 @@ class Config:
         self.env.validate()
         for part in (self.model, self.flow, self.sft, self.train, self.eval, self.rewards):
             part.validate()
-        self.pool().validate()
+        self.pool.validate()
+        check_offsets(self.model.chunk, self.model.frame_offsets, self.model.history_offsets)
         self.demos("demo").validate()
 
     def demos(self, split: Split) -> DemoConfig:
         """How the demonstrations of `split` ("demo" or "heldout") are recorded."""
         n = self.data.episodes if split == "demo" else self.data.heldout
         # the first rank records while the others wait
-        processes = self.vector.n_workers or all_cores()
+        processes = self.pool.n_workers or all_cores()
         return DemoConfig(
             env=self.env, episodes=n, split=split, noise=self.data.noise, n_workers=processes
         )
 
-    def pool(self) -> PoolConfig:
-        """The simulators of this run: chunks of the model's length, the frames that it looks at."""
-        m = self.model
-        v = self.vector
-        n_workers = min(v.n_workers or workers(), v.n_envs)
-        return PoolConfig(
-            env=self.env,
-            n_envs=v.n_envs,
-            n_workers=n_workers,
-            lanes=v.lanes,
-            backend=v.backend,
-            ray_address=v.ray_address,
-            timeout_s=v.timeout_s,
-            n_exec=m.chunk,
-            frame_offsets=m.frame_offsets,
-            history_offsets=m.history_offsets,
+    def build_pool(self) -> Pool:
+        """The simulators, which execute and look as the model needs it."""
+        return self.pool.build(
+            self.env,
+            n_exec=self.model.chunk,
+            frame_offsets=self.model.frame_offsets,
+            history_offsets=self.model.history_offsets,
         )

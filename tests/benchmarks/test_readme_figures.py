@@ -153,7 +153,7 @@ def test_a_run_shows_a_state_that_it_has_gained(tmp_path):
     """The films are what each model does from that state; a run that gained none shows none."""
     cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, episodes=STATES))
     flow = cfg.flow.at(1.0)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         found = []
         for seed in range(6):
             model = tiny.lively(seed)

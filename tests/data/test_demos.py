@@ -205,7 +205,7 @@ def test_workers_import_no_torch_and_end_with_who_is_killed():
     recorder.stdout.readline()  # the first episode is there
     children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
     workers = [
-        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in children if b"wamrl.data.record" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in workers]
     recorder.kill()

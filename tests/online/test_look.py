@@ -37,7 +37,7 @@ def begun(cfg: Config) -> TrainingState:
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 

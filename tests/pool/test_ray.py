@@ -3,17 +3,16 @@ the same chunks, and a node may die.
 """
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.pool.test_pool import CONFIG, actions, assert_equal_by_hand, mask, starts
+from tests.pool.test_pool import actions, assert_equal_by_hand, build, mask, starts
 from tests.support import tiny
 from tests.support.faulty import WalkConfig
-from wamrl.pool.pool import PoolConfig
+from tests.support.pools import begin, step
 from wamrl.rollout.collect import collect
 
 pytest.importorskip("ray", reason="needs pip install 'wamrl[ray]'")
@@ -35,10 +34,6 @@ def cluster():
     cluster.shutdown()
 
 
-def config(**changes) -> PoolConfig:
-    return replace(CONFIG, **RAY, **changes)
-
-
 def alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
@@ -52,14 +47,14 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 
 
 def test_it_equals_bare_environments(cluster):
-    last = assert_equal_by_hand(config(), 6)
+    last = assert_equal_by_hand(WalkConfig(), 6, **RAY)
     assert all(chunk["truncated"] and chunk["executed"] == 3 for chunk in last)
 
 
 def test_a_rollout_is_bitwise_that_of_processes(cluster):
     rollouts = []
     for changes in ({}, RAY):
-        with replace(tiny.CONFIG.pool(), n_workers=2, **changes).build() as pool:
+        with tiny.build_pool(n_workers=2, **changes) as pool:
             rollouts.append(tiny.explore(tiny.lively(), pool, 12))
             assert pool.busy_s > 0
     a, b = rollouts
@@ -70,33 +65,33 @@ def test_a_rollout_is_bitwise_that_of_processes(cluster):
 @pytest.mark.parametrize("fault", ["kill", "hang"])
 def test_a_lost_worker_is_replaced_and_takes_both_halves_along(cluster, fault):
     bad = starts(5)[3].seed
-    with config(env=WalkConfig(fault=fault, bad_seeds=(bad,)), timeout_s=4.0).build() as pool:
-        pool.reset(starts(5))
-        pool.send(actions(0), mask(0, 3))  # the second worker owns slots 2, 3, 4
-        pool.send(actions(0), mask(1, 2))
+    with build(WalkConfig(fault=fault, bad_seeds=(bad,)), timeout_s=4.0, **RAY) as pool:
+        begin(pool, starts(5))
+        pool.send(actions(0), mask(0, 3), {})  # the second worker owns slots 2, 3, 4
+        pool.send(actions(0), mask(1, 2), {})
         first, second = pool.receive(), pool.receive()
         assert first.lost.tolist() == [False, False, False, True, False] and first.executed[0] == 5
         assert (
             second.lost.tolist() == [False, False, True, False, False] and second.executed[1] == 5
         )
-        pool.reset_slots([2, 3, 4], starts(3, first=20))
-        assert pool.step(actions(1), pool.live).executed.tolist() == [5] * 5
+        begin(pool, starts(3, first=20), first=2)
+        assert step(pool, actions(1)).executed.tolist() == [5] * 5
 
 
 def test_exceptions_of_an_environment_are_shown(cluster):
     bad = starts(5)[3].seed
-    with config(env=WalkConfig(fault="raise", bad_seeds=(bad,))).build() as pool:
-        pool.reset(starts(5))
+    with build(WalkConfig(fault="raise", bad_seeds=(bad,)), **RAY) as pool:
+        begin(pool, starts(5))
         with pytest.raises(RuntimeError, match="an environment failed with"):
-            pool.step(actions(0), pool.live)
+            step(pool, actions(0))
 
 
 def test_a_node_that_dies_costs_its_episodes_only(cluster):
     """In the middle of a rollout; its worker comes back on a node that has joined."""
     wam, starts_ = tiny.lively(), tiny.starts(12)
-    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+    with tiny.build_pool(n_envs=4, n_workers=2) as pool:
         whole = collect(wam, pool, starts_, tiny.CONFIG.flow, seed=0, sampler="explore")
-    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2, **RAY).build() as pool:
+    with tiny.build_pool(n_envs=4, n_workers=2, **RAY) as pool:
         plain, calls, pids = pool.send, [], pool.pids
 
         def send(actions, active, fresh):

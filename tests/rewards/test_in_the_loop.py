@@ -35,7 +35,7 @@ def metrics(rollout: Rollout) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def rollout():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         return tiny.explore(tiny.lively(), pool, 8)
 
 

@@ -14,7 +14,7 @@ from wamrl.rollout.types import Rollout
 
 @pytest.fixture(scope="module")
 def rollout() -> Rollout:
-    with tiny.open_pool() as pool:
+    with tiny.build_pool() as pool:
         return tiny.explore(tiny.lively(), pool, 12)
 
 

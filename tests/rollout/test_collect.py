@@ -22,7 +22,7 @@ from wamrl.types import InitialState
 
 @pytest.fixture(scope="module")
 def pool():
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         yield pool
 
 
@@ -39,7 +39,7 @@ def test_results_do_not_depend_on_the_number_of_slots(pool, sampler):
         return collect(wam, pool, starts, tiny.CONFIG.flow, seed=3, sampler=sampler)
 
     wide = run(pool)
-    with replace(tiny.CONFIG.pool(), n_envs=3).build() as narrow:
+    with tiny.build_pool(n_envs=3) as narrow:
         other = run(narrow)
     assert torch.equal(wide.success, other.success) and torch.equal(wide.length, other.length)
     assert 0 < wide.success.sum() < 11
@@ -151,7 +151,7 @@ def test_progress_is_told(pool):
 
 def test_a_killed_worker_costs_its_episodes_only():
     wam, starts = tiny.lively(), tiny.starts(12)
-    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+    with tiny.build_pool(n_envs=4, n_workers=2) as pool:
         whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
         plain, calls = pool.send, []
 
@@ -178,7 +178,7 @@ def test_a_killed_worker_costs_its_episodes_only():
 
 def test_a_worker_that_died_while_it_was_idle_costs_nothing():
     wam, starts = tiny.lively(), tiny.starts(6)
-    with replace(tiny.CONFIG.pool(), n_envs=4, n_workers=2).build() as pool:
+    with tiny.build_pool(n_envs=4, n_workers=2) as pool:
         whole = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
         os.kill(pool.pids[0], signal.SIGKILL)
         again = collect(wam, pool, starts, tiny.CONFIG.flow, seed=0, sampler="explore")
@@ -189,9 +189,9 @@ def test_a_worker_that_died_while_it_was_idle_costs_nothing():
     )
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_lanes_change_when_and_not_what(pool, rollout, lanes):
-    with replace(tiny.CONFIG.pool(), lanes=lanes).build() as other:
+@pytest.mark.parametrize("num_splits", [1, 3])
+def test_splits_change_when_and_not_what(pool, rollout, num_splits):
+    with tiny.build_pool(num_splits=num_splits) as other:
         again = tiny.explore(tiny.lively(), other, 20)
     assert torch.equal(again.length, rollout.length) and torch.equal(again.success, rollout.success)
     assert (again.decisions.plan.actions - rollout.decisions.plan.actions).abs().max() < 1e-5
@@ -219,7 +219,7 @@ def test_features_are_kept_within_the_budget_or_not_at_all(pool, rollout):
 
 
 def test_all_lost_is_said():
-    with replace(tiny.CONFIG.pool(), n_envs=1, n_workers=1).build() as pool:
+    with tiny.build_pool(n_envs=1, n_workers=1) as pool:
         os.kill(pool.pids[0], signal.SIGKILL)
         plain = pool.send
 
@@ -240,10 +240,7 @@ def pools():
     """Nobody solves it; chance decides; solved by the first step."""
     with ExitStack() as stack:
         envs = [replace(tiny.ENV, radius=radius, horizon=20) for radius in (0.01, 0.55, 9.0)]
-        yield [
-            stack.enter_context(replace(tiny.CONFIG.pool(), env=env, n_envs=4).build())
-            for env in envs
-        ]
+        yield [stack.enter_context(tiny.build_pool(env=env, n_envs=4)) for env in envs]
 
 
 @pytest.mark.parametrize(("group", "budget"), [(1, 100), (3, 200), (3, 60), (5, 299)])
@@ -283,7 +280,7 @@ def test_a_budget_does_not_depend_on_the_number_of_slots(pools):
         )
         return len(r.starts), r.steps, r.success.tolist(), r.length.tolist()
 
-    with replace(tiny.CONFIG.pool(), env=replace(tiny.ENV, horizon=20), n_envs=13).build() as wide:
+    with tiny.build_pool(env=replace(tiny.ENV, horizon=20), n_envs=13) as wide:
         one = run(wide)
         assert one == run(pools[1]) and 0 < sum(one[2]) < one[0]
         assert one == run(wide)
@@ -309,10 +306,10 @@ def test_attempts_reach_the_rollout_and_its_metrics():
     plus one for odd seeds, and a retry every seventh.
     """
     env = WalkConfig(horizon=20, solve_above=3.0)
-    config = PoolConfig(env=env, n_envs=3, n_workers=1, n_exec=8, frame_offsets=(4, 8))
+    config = PoolConfig(n_envs=3, n_workers=1)
     model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, patch=1))
     wam = model.build(views=2, image_hw=(6, 5), action_dim=3, proprio_dim=4)
-    with config.build() as pool:
+    with config.build(env, n_exec=8, frame_offsets=(4, 8)) as pool:
         r = collect(wam, pool, tiny.starts(7), tiny.CONFIG.flow, seed=0, sampler="explore")
     odd = torch.tensor([s.seed % 2 for s in r.starts])
     assert r.counter_names == ("attempts", "retries")

@@ -38,7 +38,7 @@ def logged(tmp_path_factory) -> set[str]:
     data = Data(demos=tiny.demos(), heldout=tiny.demos().at(tiny.torch.arange(8)))
     base_model(tiny.CONFIG, data, run)
     with Logger(run) as logger:
-        with tiny.open_pool() as pool:
+        with tiny.build_pool() as pool:
             state = TrainingState(tiny.CONFIG, tiny.lively(), tiny.demos(), 40)
             for _ in range(2):
                 logger.log(state.iteration, iterate(state, pool)[0])
@@ -69,7 +69,7 @@ def test_every_field_of_the_summary_is_explained(tmp_path):
     heldout = tiny.demos().at(tiny.torch.arange(8))
     deployed = tiny.lively()
     deployed.sampler = "ode"
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         options = {"seed": 0, "heldout": heldout, "title": "model"}
         result, _ = measure(deployed, pool, cfg.eval, cfg.flow, **options)
     write_summary(

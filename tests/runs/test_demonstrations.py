@@ -82,7 +82,7 @@ def test_what_does_not_fit_the_environment_is_named(episodes, tmp_path, change, 
 
 def test_a_rollout_played_again_is_what_was_seen(tmp_path):
     wam = tiny.lively()
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         rollout = tiny.explore(wam, pool, n=6)
     keep_rollout(tiny.CONFIG, rollout, tmp_path / "kept")
     kept = load(tmp_path / "kept", env_spec(tiny.CONFIG))

@@ -30,7 +30,7 @@ def test_the_model_takes_the_cores_that_the_simulators_leave(monkeypatch):
     try:
         plain = wam.act
         wam.act = lambda *args: seen.append(torch.get_num_threads()) or plain(*args)
-        with tiny.CONFIG.pool().build() as pool:
+        with tiny.CONFIG.build_pool() as pool:
             assert pool.config.n_workers == 1
             collect(wam, pool, tiny.starts(2), tiny.CONFIG.flow, seed=0, sampler="explore")
         assert set(seen) == {2} and torch.get_num_threads() == 3

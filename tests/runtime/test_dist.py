@@ -94,7 +94,7 @@ def test_two_ranks_resume_bitwise(both, where):
 
 
 def test_what_two_ranks_saved_goes_on_in_one(both, tmp_path):
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         ranks.resume(ranks.RUNS["ppo"], pool, both[1] / "ppo" / "step1", tmp_path / "alone")
     # Sums in another order: the value head's epochs carry that into the second iteration.
     assert (

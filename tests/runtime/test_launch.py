@@ -120,7 +120,7 @@ def test_the_others_end_when_the_first_is_killed(tmp_path):
 
 
 def test_the_usual_number_of_ranks(monkeypatch):
-    cfg = replace(tiny.CONFIG, threads=0, vector=replace(tiny.CONFIG.vector, n_workers=0))
+    cfg = replace(tiny.CONFIG, threads=0, pool=replace(tiny.CONFIG.pool, n_workers=0))
     cfg = replace(cfg, sft=replace(cfg.sft, batch=64), train=replace(cfg.train, groups=3))
     cfg = replace(cfg, train=replace(cfg.train, world=replace(cfg.train.world, batch=32)))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
@@ -133,8 +133,8 @@ def test_the_usual_number_of_ranks(monkeypatch):
     assert usual_ranks(cfg) == 3  # a group for each
     for taken in (
         replace(cfg, threads=1),
-        replace(cfg, vector=replace(cfg.vector, n_workers=2)),
-        replace(cfg, vector=replace(cfg.vector, backend="ray")),
+        replace(cfg, pool=replace(cfg.pool, n_workers=2)),
+        replace(cfg, pool=replace(cfg.pool, backend="ray")),
         replace(cfg, train=replace(cfg.train, env_steps=9999)),
     ):
         assert usual_ranks(taken) == 1

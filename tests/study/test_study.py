@@ -180,7 +180,7 @@ def test_every_model_is_evaluated_at_other_lengths_on_the_same_states(whole):
             continue
         cfg = replace(STUDY.config(cell), env=env)  # the arms' models are deleted
         wam = open_model(cfg, cell.folder(whole) / "checkpoints" / "base")
-        with cfg.pool().build() as pool:
+        with cfg.build_pool() as pool:
             assert pool.spec.stages == goals
             again = collect(
                 wam, pool, starts, cfg.flow.at(1.0), seed=cell.seed, sampler=wam.sampler

@@ -9,7 +9,7 @@ from pathlib import Path
 from wamrl.cli import main
 
 SMALL = (
-    "--vector.n-workers",
+    "--pool.n-workers",
     "1",
     "--threads",
     "1",

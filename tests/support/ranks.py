@@ -174,7 +174,7 @@ def killed(pool: Pool, out: Path) -> None:
 
 def everything(out: Path) -> None:
     tiny.demos()
-    with tiny.CONFIG.pool().build() as pool:
+    with tiny.CONFIG.build_pool() as pool:
         sft(out)
         lone(out, shard=False)
         measured(pool, out)
@@ -192,7 +192,7 @@ if __name__ == "__main__":
     with dist.ranks():
         torch.set_num_threads(1)
         if sys.argv[2:] == ["killed"]:
-            with tiny.CONFIG.pool().build() as slots:
+            with tiny.CONFIG.build_pool() as slots:
                 killed(slots, Path(sys.argv[1]))
         else:
             everything(Path(sys.argv[1]))

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.easy import EasyConfig
-from wamrl.config import Config, DataConfig, TrainConfig, VectorConfig
+from wamrl.config import Config, DataConfig, TrainConfig
 from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import DemoConfig, collect
 from wamrl.data.recording import InMemory
+from wamrl.envs.base import EnvConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAM
 from wamrl.models.wam_config import WAMConfig
-from wamrl.pool.pool import Pool
+from wamrl.pool.pool import Pool, PoolConfig
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
@@ -54,13 +55,14 @@ CONFIG = Config(
         world=WorldUpdateConfig(steps=2, batch=8),
     ),
     eval=EvalConfig(episodes=4, choose=4, during=4),
-    vector=VectorConfig(n_envs=8, n_workers=1),
+    pool=PoolConfig(n_envs=8, n_workers=1),
     threads=1,
 )
 
 
-def open_pool(cfg: Config = CONFIG) -> Pool:
-    return cfg.pool().build()
+def build_pool(*, env: EnvConfig = ENV, **changes) -> Pool:
+    """The pool of `CONFIG` in an environment, with fields of its configuration replaced."""
+    return replace(CONFIG, env=env, pool=replace(CONFIG.pool, **changes)).build_pool()
 
 
 def train_config(cfg: Config = CONFIG, **changes) -> Config:

@@ -9,29 +9,22 @@ Saving and loading live in `wamrl/data/episodes.py`; they are named here for con
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wamrl.data.episodes import load, load_spec, save
-from wamrl.data.record import end_with_the_parent, play, record_here
+from wamrl.data.record import Recorder
+from wamrl.runtime.processes import WorkerLost, WorkerProcess, stop
 from wamrl.types import SPLITS, Episode, InitialState, Split
 
 if TYPE_CHECKING:
     from wamrl.envs.base import EnvConfig
 
 __all__ = ["DemoConfig", "collect", "load", "load_spec", "replay", "save"]
-
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,57 +111,46 @@ def _play(
 
 
 def _in_place(config: EnvConfig, _: int, jobs: list, progress: Callable[[int], None]) -> list[dict]:
-    env = config.build()
+    recorder = Recorder()
+    recorder.build(config)
     rows = []
     try:
         for seed, policy in jobs:
-            rows.append(play(env, seed, policy))
+            rows.append(recorder.play(seed, policy))
             progress(1)
     finally:
-        env.close()
+        recorder.close()
     return rows
 
 
 def _in_processes(
     config: EnvConfig, n_workers: int, jobs: list, progress: Callable[[int], None]
 ) -> list[dict]:
-    spawn = multiprocessing.get_context("spawn")  # fork is unsafe beside torch threads and EGL
-    with ProcessPoolExecutor(min(n_workers, len(jobs)), spawn, end_with_the_parent) as pool:
-        try:
-            with _environ(_ONE_THREAD), _no_main():  # the processes start here, one by one
-                todo: list[Future] = [pool.submit(record_here, config, *job) for job in jobs]
-            for future in as_completed(todo):
-                future.result()
+    """Whoever has finished an episode gets the next one."""
+    workers: list[WorkerProcess] = []
+    busy: dict[WorkerProcess, int] = {}  # which job; every worker has one as long as there are any
+    rows: list[dict] = [{} for _ in jobs]
+    begun = min(n_workers, len(jobs))
+    try:
+        for job in range(begun):
+            workers.append(WorkerProcess("wamrl.data.record"))
+            workers[job].send("build", config)
+            workers[job].send("play", *jobs[job])
+            busy[workers[job]] = job
+        for worker in workers:
+            worker.receive()  # it is built
+        while busy:
+            for worker in wait(list(busy)):
+                rows[busy.pop(worker)] = worker.receive()
                 progress(1)
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a recording process died: look at its message above and the free memory"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return [future.result() for future in todo]
-
-
-@contextlib.contextmanager
-def _environ(changes: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
+                if begun < len(jobs):
+                    worker.send("play", *jobs[begun])
+                    busy[worker] = begun
+                    begun += 1
+    except WorkerLost as error:
+        raise RuntimeError(
+            f"{error} while it recorded: look at its message above and the free memory"
+        ) from error
     finally:
-        for name in changes:
-            os.environ.pop(name)
-        os.environ.update({name: before[name] for name in changes if name in before})
-
-
-@contextlib.contextmanager
-def _no_main() -> Iterator[None]:
-    """New processes do not run the caller's script again:
-    that imports torch, half a gigabyte in each.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+        stop(workers)
+    return rows

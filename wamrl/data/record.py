@@ -1,44 +1,37 @@
 """One episode after the other in a worker process, every frame of it.
 No torch here: the workers import this file.
+
+    python -m wamrl.data.record PIPE_FD     started by `wamrl/data/demos.py`
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from wamrl.runtime.processes import serve
 
 if TYPE_CHECKING:
     from wamrl.envs.base import Env, EnvConfig
 
 # keeps the noise apart from whatever the environment draws from the same seed
 _NOISE_STREAM = 0x0DEE
-# one environment per worker process, which serves one config, built by its first episode
-_built: list[Env] = []
 
 
-def end_with_the_parent() -> None:
-    """First thing in a worker:
-    if the process that wants the episodes is killed, nobody would end us.
-    """
+class Recorder:
+    """One environment, whose episodes are played one by one."""
 
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+    def build(self, config: EnvConfig) -> None:
+        self._env = config.build()
 
-    threading.Thread(target=watch, daemon=True).start()
+    def play(self, seed: int, policy: float | np.ndarray) -> dict:
+        """The fields of an `Episode`, see `play`."""
+        return play(self._env, seed, policy)
 
-
-def record_here(config: EnvConfig, seed: int, policy: float | np.ndarray) -> dict:
-    """`play` with this process's environment."""
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    if not _built:
-        _built.append(config.build())
-    return play(_built[0], seed, policy)
+    def close(self) -> None:
+        self._env.close()
 
 
 def play(env: Env, seed: int, policy: float | np.ndarray) -> dict:
@@ -108,3 +101,7 @@ def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndar
         "text": env.spec.instruction,
     }
     return {name: np.stack(rows) for name, rows in columns.items()} | facts
+
+
+if __name__ == "__main__":
+    serve(Recorder())

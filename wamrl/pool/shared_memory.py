@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import tempfile
 from dataclasses import dataclass
 
@@ -17,17 +16,20 @@ import numpy as np
 
 from wamrl.envs.base import EnvSpec
 
-# What a slot's row of `facts` begins with: executed, stages, success, terminated, truncated.
-# One call that packs them costs a fifth of five assignments to elements of arrays.
-_FACTS = 8  # a cache line for each slot
-PACK_FACTS = struct.Struct("=5q").pack_into
-# bytes; one cache line, so that two workers never write to the same one at a field's edge
-_ALIGN = 64
+NO_FILE = -1  # for `map_block`: memory that nobody shares
+# What a chunk says of itself; the names are those of `Outcome`.
+FACTS = {
+    "executed": "int64",
+    "stages": "int64",
+    "success": "bool",
+    "terminated": "bool",
+    "truncated": "bool",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which arrays the block holds. B slots; the letters are those of `wamrl/types.py`."""
+    """What the block holds: one record for each slot; the letters are those of `wamrl/types.py`."""
 
     spec: EnvSpec
     n_envs: int
@@ -35,44 +37,29 @@ class Layout:
     frame_offsets: tuple[int, ...]
     history_offsets: tuple[int, ...]
 
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Name -> (dtype, shape). `actions` goes to the workers, the rest comes from them."""
-        spec = self.spec
-        batch = self.n_envs
-        picture = (len(spec.views), *spec.image_hw, 3)
-        return {
-            "actions": ("float32", (batch, self.n_exec, spec.action_dim)),
-            "frames": ("uint8", (batch, len(self.frame_offsets), *picture)),
-            "facts": ("int64", (batch, _FACTS)),
-            "counters": ("int64", (batch, len(spec.counters))),
-            "obs_frames": ("uint8", (batch, len(self.history_offsets), *picture)),
-            "obs_proprio": ("float32", (batch, spec.proprio_dim)),
-        }
-
-    def local(self, count: int) -> dict[str, np.ndarray]:
-        """Arrays of our own for `count` slots, by name."""
-        return {
-            name: np.zeros((count, *shape[1:]), dtype)
-            for name, (dtype, shape) in self.fields().items()
-        }
-
     @property
-    def nbytes(self) -> int:
-        return sum(_padded(dtype, shape) for dtype, shape in self.fields().values())
+    def record(self) -> np.dtype:
+        """Of a slot. `actions` goes to its worker, the rest comes from there."""
+        spec = self.spec
+        picture = (len(spec.views), *spec.image_hw, 3)
+        fields = [
+            ("actions", "float32", (self.n_exec, spec.action_dim)),
+            ("frames", "uint8", (len(self.frame_offsets), *picture)),
+            ("obs_frames", "uint8", (len(self.history_offsets), *picture)),
+            ("obs_proprio", "float32", (spec.proprio_dim,)),
+            ("counters", "int64", (len(spec.counters),)),
+            *FACTS.items(),
+        ]
+        return np.dtype(fields, align=True)
 
-    def views(self, block: mmap.mmap) -> dict[str, np.ndarray]:
-        """Arrays on the block, by name; zero until somebody writes."""
-        arrays = {}
-        offset = 0
-        for name, (dtype, shape) in self.fields().items():
-            arrays[name] = np.ndarray(shape, dtype, buffer=block, offset=offset)
-            offset += _padded(dtype, shape)
-        return arrays
-
-
-def _padded(dtype: str, shape: tuple[int, ...]) -> int:
-    nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    return -(-nbytes // _ALIGN) * _ALIGN
+    def map_block(self, fd: int) -> np.ndarray:
+        """The records of all slots, `record` (B,), in the memory of the file (or of `NO_FILE`);
+        zero until somebody writes. Whoever comes first gives the file its size.
+        """
+        size = self.n_envs * self.record.itemsize
+        if fd != NO_FILE:
+            os.ftruncate(fd, size)
+        return np.ndarray(self.n_envs, self.record, buffer=mmap.mmap(fd, size))
 
 
 def nameless_file() -> int:
@@ -81,9 +68,3 @@ def nameless_file() -> int:
         return os.memfd_create("wamrl-pool")
     with tempfile.TemporaryFile() as file:  # macOS
         return os.dup(file.fileno())
-
-
-def map_block(fd: int, layout: Layout) -> mmap.mmap:
-    """Map the block; whoever comes first gives it its size."""
-    os.ftruncate(fd, layout.nbytes)
-    return mmap.mmap(fd, layout.nbytes)

@@ -61,5 +61,5 @@ def smoke(cfg: Config) -> Config:
         ),
         eval=replace(cfg.eval, episodes=4, choose=4, during=4),
         rewards=replace(cfg.rewards, states=4, group=2),
-        vector=replace(cfg.vector, n_envs=4),
+        pool=replace(cfg.pool, n_envs=4),
     )

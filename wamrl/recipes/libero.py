@@ -6,12 +6,13 @@ Composite reward, noise 0.3 in all denoising steps, no cloning. See docs/libero.
 
 from __future__ import annotations
 
-from wamrl.config import Config, DataConfig, TrainConfig, VectorConfig
+from wamrl.config import Config, DataConfig, TrainConfig
 from wamrl.envs.libero.env import LiberoConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam_config import WAMConfig
+from wamrl.pool.pool import PoolConfig
 from wamrl.rl.initial_states import InitialStatesConfig
 from wamrl.sft import SFTConfig
 
@@ -40,5 +41,5 @@ def _libero(name: str, env: LiberoConfig) -> Config:
         sft=SFTConfig(steps=5000),
         train=TrainConfig(iterations=10, groups=16, initial_states=InitialStatesConfig(group=4)),
         eval=EvalConfig(episodes=50),  # the 50 fixed initial states of the task
-        vector=VectorConfig(n_envs=4, n_workers=2, timeout_s=300.0),  # up to 2 GB per environment
+        pool=PoolConfig(n_envs=4, n_workers=2, timeout_s=300.0),  # up to 2 GB per environment
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from wamrl.config import Config, DataConfig, TrainConfig, VectorConfig
+from wamrl.config import Config, DataConfig, TrainConfig
 from wamrl.envs.point import PointConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam_config import WAMConfig
+from wamrl.pool.pool import PoolConfig
 from wamrl.recipes.rewards import ALL
 from wamrl.reward_comparison import RewardComparisonConfig
 from wamrl.rl.initial_states import InitialStatesConfig
@@ -30,5 +31,5 @@ def point() -> Config:
         train=TrainConfig(iterations=3, groups=16, initial_states=InitialStatesConfig(group=2)),
         rewards=RewardComparisonConfig(similarities=ALL),
         eval=EvalConfig(episodes=50),
-        vector=VectorConfig(n_envs=16),
+        pool=PoolConfig(n_envs=16),
     )

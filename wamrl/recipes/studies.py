@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from wamrl.config import Config, DataConfig, VectorConfig
+from wamrl.config import Config, DataConfig
 from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.point import PointConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.flow import FlowConfig
+from wamrl.pool.pool import PoolConfig
 from wamrl.recipes.metaworld import EXPLORE, PICO, online
 from wamrl.recipes.point import point as point_run
 from wamrl.recipes.rewards import ALL
@@ -301,7 +302,7 @@ def robosuite() -> StudyConfig:
         data=replace(base.data, episodes=20),
         sft=SFTConfig(steps=400),  # 30 of 100 at an earlier commit: room both ways
         eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
-        vector=VectorConfig(n_workers=1),
+        pool=PoolConfig(n_workers=1),
     )
     tasks = (StudyTask(name="lift", kind="short", config=config, arms=("actor_success", "wamrl")),)
     return _study("robosuite", tasks, {})
@@ -327,7 +328,7 @@ def _task(
         train=online(iterations=40),
         rewards=RewardComparisonConfig(similarities=ALL),
         eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
-        vector=VectorConfig(n_workers=1),
+        pool=PoolConfig(n_workers=1),
     )
 
 
@@ -344,6 +345,4 @@ def point() -> StudyConfig:
 
 def _sized(cfg: Config, *, evaluated: int) -> Config:
     """A cell has one core: one simulator process, which works while the model waits."""
-    return replace(
-        cfg, eval=EvalConfig(episodes=evaluated), vector=replace(cfg.vector, n_workers=1)
-    )
+    return replace(cfg, eval=EvalConfig(episodes=evaluated), pool=replace(cfg.pool, n_workers=1))

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from wamrl.models.flow import FlowConfig, Sampler
 from wamrl.models.wam import WAM
-from wamrl.pool.outcome import OutcomeBuffer
 from wamrl.pool.pool import Pool
 from wamrl.rollout.recorder import Pending, Recorder
 from wamrl.rollout.schedule import EpisodeSchedule
@@ -49,7 +48,7 @@ def collect(
     schedule = EpisodeSchedule(starts, horizon=pool.spec.horizon, group=group, max_steps=max_steps)
     recorder = Recorder(len(pool.spec.counters), cache_mb)
     player = _Player(wam, pool, schedule, recorder, flow, sampler, seed)
-    beside = pool.config.n_workers if pool.config.lanes > 1 else 0
+    beside = pool.config.n_workers if pool.config.num_splits > 1 else 0
     with threads_beside(beside):
         return player.play(on_done)
 
@@ -59,7 +58,6 @@ class Split:
     """Some slots, served by the model while those of another split are stepped."""
 
     slots: range
-    buffer: OutcomeBuffer  # for its outcomes
     obs: Obs | None = None  # of all slots, as last received; valid for those of ours that run
     pending: Pending | None = None
     fresh: tuple[int, ...] = ()  # slots in which an episode begins
@@ -100,17 +98,17 @@ class _Player:
         """
         pool = self.pool
         slots = pool.config.n_envs
-        number = min(pool.config.lanes, slots)
-        pool.reset([None] * slots)
+        number = min(pool.config.num_splits, slots)
+        pool.reset()
         # Every split has slots in every worker.
-        splits = [Split(range(i, slots, number), pool.buffer()) for i in range(number)]
+        splits = [Split(range(i, slots, number)) for i in range(number)]
         begin = time.perf_counter()
         busy = pool.busy_s
         waited = 0.0
         while True:
             for split in splits:
                 before = time.perf_counter()
-                out = pool.receive(split.buffer) if split.away else None
+                out = pool.receive() if split.away else None
                 waited += time.perf_counter() - before
                 ended = 0 if out is None else self._record(split, out)
                 self._send(split)
@@ -193,7 +191,7 @@ class _Player:
             lost=len(self.recorder.lost),
             steps=sum(self.recorder.length),
             horizon=self.pool.spec.horizon,
-            frame_offsets=self.pool.config.frame_offsets,
+            frame_offsets=self.pool.frame_offsets,
             bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
             model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,

@@ -106,7 +106,7 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
         played.append((rollout.starts[number], actions))
     with bar(f"keeping {folder.name}", len(played)) as advance:
         # all ranks do
-        episodes = demonstrations.replay(cfg.env, cfg.vector.n_workers or cores(), played, advance)
+        episodes = demonstrations.replay(cfg.env, cfg.pool.n_workers or cores(), played, advance)
     for episode, number in zip(episodes, rollout.own, strict=True):
         if episode.success != bool(rollout.success[number]):
             raise ValueError(

@@ -52,7 +52,7 @@ def usual_ranks(cfg: Config) -> int:
     """One where somebody else shares out the cores (the user, Ray)
     or a budget of control steps holds for one rank.
     """
-    if cfg.threads or cfg.vector.n_workers or cfg.vector.backend == "ray" or cfg.train.env_steps:
+    if cfg.threads or cfg.pool.n_workers or cfg.pool.backend == "ray" or cfg.train.env_steps:
         return 1
     return min(ranks(min(cfg.sft.batch, cfg.train.world.batch)), cfg.train.groups)
 
@@ -81,10 +81,10 @@ def open_run(o: Options) -> Path:
 
 def open_pool(cfg: Config) -> Pool:
     """The simulators; says how the cores are shared out."""
-    pool = cfg.pool().build()
+    pool = cfg.build_pool()
     n = pool.config.n_workers
     learning = torch.get_num_threads()
-    with threads_beside(n if pool.config.lanes > 1 else 0) as acting:
+    with threads_beside(n if pool.config.num_splits > 1 else 0) as acting:
         each = f"{dist.world()} ranks, on each " if dist.world() > 1 else ""
         shares = (
             f"simulator processes {n}, torch threads beside them {acting}, while learning "

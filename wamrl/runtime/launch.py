@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import torch
 
 from wamrl.runtime import dist
+from wamrl.runtime.processes import on_hangup
 
 # file descriptor of the line to the first rank, in the others' environment
 _SOCKET = "WAMRL_FIRST_RANK"
@@ -163,14 +162,7 @@ def _tell_the_first() -> None:
         return
     os.set_inheritable(int(fd), False)  # the simulators shall not hold the line open
     os.write(int(fd), b"1")
-
-    def watch() -> None:
-        hangup = select.poll()
-        hangup.register(int(fd), 0)
-        hangup.poll()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    on_hangup(int(fd), lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @contextlib.contextmanager

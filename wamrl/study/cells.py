@@ -124,7 +124,7 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
     data = load_data(cfg, folder)
     wam = base_model(cfg, data, folder)
     flow = cfg.flow.at(1.0)
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
         save_wam(cfg.model, wam, folder, "base")  # now with the sampler that suits it
         options = {"seed": cfg.seed, "heldout": data.heldout, "title": "base"}
@@ -141,7 +141,7 @@ def _arm(cfg: Config, folder: Path, base: Path, videos: int, lengths: Lengths) -
     wam = open_model(cfg, base / "checkpoints" / "base")
     data = load_data(cfg, base)
     before = report.read_summary(base / SUMMARY)["arms"]["after"]
-    with cfg.pool().build() as pool:
+    with cfg.build_pool() as pool:
         state = open_state(cfg, wam, data, pool, folder)
         with Logger(folder, resume_step=state.iteration) as logger:
             improve(state, pool, folder, logger, before=before)
@@ -165,7 +165,7 @@ def _at_lengths(cfg: Config, wam: WAM, lengths: Lengths) -> dict[str, dict]:
     options = {"seed": cfg.seed, "sampler": wam.sampler, "cache_mb": 0.0}
     for goals, env in lengths:
         with (
-            replace(cfg, env=env).pool().build() as pool,
+            replace(cfg, env=env).build_pool() as pool,
             bar(f"evaluating at K = {goals}", episodes) as advance,
         ):
             rollout = collect(wam, pool, starts, cfg.flow.at(1.0), on_done=advance, **options)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import pools
 from tests.support.fake_gym import TwoCameras
 from wamrl.envs.check import check_env
 from wamrl.envs.gymnasium.env import GymConfig
@@ -183,20 +184,14 @@ def test_a_missing_gym_pusht_names_the_extra(monkeypatch):
 
 
 def test_a_pool_of_processes_sees_what_one_environment_sees():
-    config = PoolConfig(
-        env=fake(goal=40.0),
-        n_envs=3,
-        n_workers=2,
-        n_exec=3,
-        frame_offsets=(1, 3),
-        history_offsets=(0,),
-    )
+    config = fake(goal=40.0)
     plan = np.random.default_rng(0).uniform(-2, 12, (3, 3, 2)).astype(np.float32)
-    with config.build() as pool:
-        obs = pool.reset([InitialState(split="train", index=i) for i in range(3)])
-        outcome = pool.step(plan, np.ones(3, bool))
+    simulators = PoolConfig(n_envs=3, n_workers=2)
+    with simulators.build(config, n_exec=3, frame_offsets=(1, 3)) as pool:
+        obs = pools.begin(pool, [InitialState(split="train", index=i) for i in range(3)]).obs
+        outcome = pools.step(pool, plan)
     for row in range(3):
-        env = config.env.build()
+        env = config.build()
         env.reset(InitialState(split="train", index=row).seed)
         assert np.array_equal(obs.frames[row, 0].numpy(), env.render())
         for action in plan[row]:

@@ -1,0 +1,140 @@
+"""The workers of a pool: who owns which slots, their shared block, the replacement of the lost."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from wamrl.envs.base import EnvConfig
+from wamrl.pool.shared_memory import nameless_file
+from wamrl.runtime.processes import WorkerLost, WorkerProcess, stop
+
+_BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
+_MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
+# (worker's number, the worker then, does it execute chunks?) for each that is sent to
+Order = list[tuple[int, WorkerProcess, bool]]
+
+
+class WorkerGroup:
+    """Workers 0..W-1 with their shares of the slots; `block` is the memory that they share."""
+
+    def __init__(
+        self,
+        env: EnvConfig,
+        *,
+        start: Callable[[int], WorkerProcess],
+        n_workers: int,
+        timeout_s: float,
+        sizes: dict[str, object],
+    ) -> None:
+        """start: a worker from the descriptor of the shared memory; sizes: what `Layout` needs
+        beside the spec.
+        """
+        self._env = env
+        self._start = start
+        self._timeout_s = timeout_s
+        self._sizes = sizes
+        n_envs = sizes["n_envs"]
+        edges = [n_envs * i // n_workers for i in range(n_workers + 1)]
+        self._shares = [range(low, high) for low, high in pairwise(edges)]
+        self._owner = [i for i, share in enumerate(self._shares) for _ in share]  # of each slot
+        # int64 (B,): how often the worker of a slot has been replaced
+        self.replaced = np.zeros(n_envs, np.int64)
+        self._losses = [0] * n_workers  # since the last chunk that went well
+        self.busy_s = 0.0  # seconds that workers spent on orders, summed over them
+        self._memory = nameless_file()
+        self._workers: list[WorkerProcess] = []
+        self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._memory)
+        try:
+            self._workers.extend(start(self._memory) for _ in self._shares)
+            self._build(range(n_workers))
+            self.block = self.layout.map_block(self._memory)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(worker.pid for worker in self._workers)
+
+    def send(self, todo: dict[int, int | None]) -> Order:
+        """Begin an episode from the seed in some slots, execute a chunk (None) in others;
+        `receive` every order, the oldest first.
+        """
+        shares: dict[int, dict[int, int | None]] = defaultdict(dict)
+        for slot, seed in todo.items():
+            shares[self._owner[slot]][slot] = seed
+        for i, share in shares.items():
+            self._workers[i].send("run", share)
+        return [(i, self._workers[i], None in share.values()) for i, share in shares.items()]
+
+    def receive(self, order: Order) -> None:
+        """Wait until it is done, or the workers that it was sent to are lost and replaced.
+
+        A lost worker takes all that was sent to it along: later answers are not waited for.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            for i, worker, steps in order:
+                if worker is self._workers[i]:  # not replaced meanwhile
+                    self._finish(i, steps, deadline)
+        except BaseException:
+            # Also Ctrl-C: answers on their way would be taken for those of the next order.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop the workers and free the memory."""
+        self._finalizer()
+        self.block = None
+
+    def require_open(self) -> None:
+        if not self._finalizer.alive:
+            raise RuntimeError("the pool is closed: build a new one")
+
+    def _finish(self, i: int, steps: bool, deadline: float) -> None:
+        """Worker i's part of an order; steps: it executes chunks."""
+        try:
+            # whoever has answered in time is heard, even after one that has not
+            self.busy_s += self._workers[i].receive(max(1.0, deadline - time.monotonic()))
+        except WorkerLost as loss:
+            self._losses[i] += 1
+            if self._losses[i] == _MAX_LOSSES:
+                raise RuntimeError(
+                    f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory"
+                ) from loss
+            self._replace(i)
+        else:
+            if steps:  # an episode that begins is no sign of health
+                self._losses[i] = 0
+
+    def _replace(self, i: int) -> None:
+        self._workers[i].end()
+        self._workers[i] = self._start(self._memory)
+        self._build([i])
+        self.replaced[self._shares[i]] += 1
+
+    def _build(self, indices: Sequence[int]) -> None:
+        for i in indices:
+            self._workers[i].send("build", self._env, self._shares[i], self._sizes)
+        try:
+            layouts = [self._workers[i].receive(_BUILD_TIMEOUT_S) for i in indices]
+        except WorkerLost as loss:
+            raise RuntimeError(
+                f"{loss} while it built the environments: look at its stderr and the free memory"
+            ) from loss
+        self.layout = layouts[0]
+        if any(layout != self.layout for layout in layouts):
+            name = self.layout.spec.name
+            raise ValueError(f"{name}: build() makes different specs: make it deterministic")
+
+
+def _shut_down(workers: list[WorkerProcess], memory_fd: int) -> None:
+    stop(workers)
+    os.close(memory_fd)
