@@ -220,7 +220,7 @@ def histogram(axes: Axes, score: np.ndarray, success: np.ndarray, title: str) ->
             share = np.full(len(part), 100 / len(part))
             look = {"color": colour, "alpha": 0.5, "label": f"{name} ({len(part)})"}
             axes.hist(np.clip(part, low, high), edges, weights=share, **look)
-    axes.set(xlabel="mean raw reward of an episode", ylabel="episodes, %")
+    axes.set(xlabel="mean raw reward", ylabel="episodes, %")
     axes.ticklabel_format(axis="x", scilimits=(-2, 3))
     axes.xaxis.get_major_locator().set_params(nbins=5)
     legend_below(axes)
@@ -245,7 +245,7 @@ def rewards_figure(
     names = list(dict.fromkeys(name for name, _ in scores))
     variants = list(dict.fromkeys(variant for _, variant in scores))
     columns = len(variants) + 1
-    with saved_figure(path, 3.5 * columns, 0.5 + 3.6 * len(names)) as figure:
+    with saved_figure(path, 3.5 * columns, 0.5 + 3.8 * len(names)) as figure:
         panels = figure.subplots(len(names), columns, squeeze=False)
         for row, name in zip(panels, names, strict=True):
             curves = row[-1]
@@ -259,5 +259,5 @@ def rewards_figure(
             curves.plot([0, 1], [0, 1], **GUIDE)
             curves.set(xlabel="share of failures above", ylabel="share of successes above")
             curves.set(title=f"{name}: ROC", aspect="equal")
-            legend_below(curves, columns=2, title="AUC")
+            legend_below(curves, columns=1, title="AUC")
         figure.suptitle(title)

@@ -63,6 +63,7 @@ def saved_figure(
         figure = Figure(figsize=(width, height), dpi=dots_per_inch, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        figure.draw_without_rendering()  # ticks depend on the layout, and the layout on the ticks
         figure.savefig(draft, format="png")
 
 
