@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 from tests.support.faulty import WalkConfig
 from tests.support.processes import wait_for_end
 from wamrl.data.demos import DemoConfig, collect, load, save
-from wamrl.data.episodes import _file_digest, _index_digest, load_spec
+from wamrl.data.episodes import _index_digest, load_spec
 from wamrl.envs.point import PointConfig
+from wamrl.runtime.files import sha256
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,7 +113,7 @@ def test_failed_save_leaves_nothing_and_overwrites_nothing(episodes, folder, mon
 def _sign(folder, **changes):
     """Digests that fit whatever lies there now, so that the deeper checks are reached."""
     index = json.loads((folder / "index.json").read_text()) | changes
-    index["sha256_tensors"] = _file_digest(folder / "episodes.safetensors")
+    index["sha256_tensors"] = sha256(folder / "episodes.safetensors")
     index["sha256_index"] = _index_digest(index)
     (folder / "index.json").write_text(json.dumps(index))
 
