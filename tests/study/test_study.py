@@ -296,7 +296,17 @@ def test_the_best_and_the_final_model_are_kept_on_request(tmp_path, keep_models)
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     tidy(tmp_path, keep_models)
     kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
-    assert kept == {"base", "best", "final"} if keep_models else {"base"}
+    assert kept == ({"base", "best", "final"} if keep_models else {"base"})
+
+
+def test_drafts_of_a_killed_process_are_deleted(tmp_path):
+    (tmp_path / ".demos-0a1b2c3d.tmp").mkdir()
+    (tmp_path / "checkpoints" / ".best-0a1b2c3d.old").mkdir(parents=True)
+    (tmp_path / ".summary.json-0a1b2c3d.tmp").write_text("half")
+    (tmp_path / ".lock").write_text("")
+    tidy(tmp_path, False)
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoints", ".lock"}
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_finished_cells_are_never_run_again(whole, monkeypatch):

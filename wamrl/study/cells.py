@@ -230,7 +230,10 @@ def tidy(folder: Path, keep_models: bool) -> None:
             shutil.rmtree(path)
     # drafts of a killed process
     for path in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*")):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
