@@ -5,7 +5,7 @@ python benchmarks/cost_model.py [RECIPE] [--groups 8] [--threads 1]
 
 The unit costs come from the timers that every run logs. With w workers, C chunks, S control steps,
 K epochs of the actor update and B samples of online SFT:
-    rollout = max(S step / w, C act)        the two lanes overlap
+    rollout = max(S step / w, C act)        the two splits overlap
     score = C score      actor = C K update      online = B online
 Each unit of the model is a + b f, where f is the FLOPs of one decision:
 calls have a price beside their arithmetic.

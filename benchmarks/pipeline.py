@@ -1,7 +1,7 @@
 """How close does a rollout come to the slower of its two halves,
 the simulators alone and the model alone?
 
-All sides run the same episodes in turns: the whole rollout in one lane and in two, the simulators
+All sides run the same episodes in turns: the whole rollout in one split and in two, the simulators
 alone (the decisions are those of the first rollout, at no cost) and the model alone (the outcomes
 are). Equal outputs are asserted. One simulator process and one torch thread; and two and one, where
 they share the cores of a machine that has two.
@@ -47,7 +47,6 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
     the rollout they are from.
     """
     model, envs = Taped(wam, "act"), Taped(pool, "receive")
-    envs.buffer = lambda: None  # every outcome is kept, so each needs tensors of its own
     rollout = run(model, envs)
 
     def free_model() -> SimpleNamespace:
@@ -61,11 +60,11 @@ def tapes(wam: WAM, pool: Pool, run) -> tuple[Callable, Callable, Rollout]:
         return SimpleNamespace(
             config=pool.config,
             spec=pool.spec,
+            frame_offsets=pool.frame_offsets,
             busy_s=0.0,
-            reset=lambda starts: None,
+            reset=lambda: None,
             send=lambda *_: None,
-            receive=lambda _: tape.popleft(),
-            buffer=lambda: None,
+            receive=tape.popleft,
         )
 
     return free_model, free_envs, rollout
@@ -79,15 +78,18 @@ def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
     def run(model, envs) -> Rollout:
         return collect(model, envs, starts, cfg.flow, seed=0, sampler="explore")
 
-    pools = replace(cfg.pool(), n_workers=workers)
-    with replace(pools, lanes=1).build() as one, replace(pools, lanes=2).build() as two:
+    def split(num_splits: int) -> Pool:
+        pool = replace(cfg.pool, n_workers=workers, num_splits=num_splits)
+        return replace(cfg, pool=pool).build_pool()
+
+    with split(1) as one, split(2) as two:
         free_model, free_envs, whole = tapes(wam, two, run)
         found = {}
         works = {
             "simulators alone": lambda: run(free_model(), two),
             "model alone": lambda: run(wam, free_envs()),
-            "one lane": lambda: run(wam, one),
-            "two lanes": lambda: run(wam, two),
+            "one split": lambda: run(wam, one),
+            "two splits": lambda: run(wam, two),
         }
         sides = {
             name: lambda name=name, work=work: found.update({name: work()})
@@ -104,8 +106,8 @@ def measure(workers: int, episodes: int, rounds: int) -> list[dict]:
     )
     where = f"{workers} simulator process{'es' * (workers > 1)}, 1 thread"
     return [
-        row(f"{lanes}, {where}", seconds[lanes], seconds[slower], scale=1, unit="s", note=note)
-        for lanes in ("one lane", "two lanes")
+        row(f"{splits}, {where}", seconds[splits], seconds[slower], scale=1, unit="s", note=note)
+        for splits in ("one split", "two splits")
     ]
 
 

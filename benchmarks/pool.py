@@ -23,9 +23,10 @@ import numpy as np
 import torch
 
 from benchmarks.blank import ACTIONS, BlankConfig, BlankGym
+from benchmarks.by_hand import begin, step
 from benchmarks.machine import PEERS
 from benchmarks.side_by_side import finish, interleave, options, row
-from wamrl.pool.pool import Pool, PoolConfig
+from wamrl.pool.pool import PoolConfig
 from wamrl.types import InitialState
 
 CHUNK = 8
@@ -69,19 +70,14 @@ class Ours:
     """A pool and its present frames."""
 
     def __init__(self, n: int, workers: int, n_exec: int, offsets: tuple[int, ...]) -> None:
-        config = PoolConfig(
-            env=BlankConfig(), n_envs=n, n_workers=workers, n_exec=n_exec, frame_offsets=offsets
-        )
-        self.pool: Pool = config.build()
-        self.pool.reset([InitialState(split="demo", index=0)] * n)
-        self.actions, self.live = torch.zeros(n, n_exec, ACTIONS), self.pool.live
-        self.buffer = self.pool.buffer()  # as rollouts do
+        config = PoolConfig(n_envs=n, n_workers=workers)
+        self.pool = config.build(BlankConfig(), n_exec=n_exec, frame_offsets=offsets)
+        begin(self.pool, [InitialState(split="demo", index=0)] * n, n_exec)
+        self.actions = torch.zeros(n, n_exec, ACTIONS)
         self.frames = np.zeros(0)
 
     def step(self) -> None:
-        self.frames = self.pool.step(self.actions, self.live, self.buffer).obs.frames.numpy()[
-            :, -1, 0
-        ]
+        self.frames = step(self.pool, self.actions).obs.frames.numpy()[:, -1, 0]
 
 
 def measure(n: int, workers: int, rounds: int, steps: int, suffix: str = "") -> list[dict]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.blank import ACTIONS, BlankConfig
+from benchmarks.by_hand import begin, step
 from benchmarks.side_by_side import finish, interleave, options, row, single
 from wamrl.pool.pool import Pool, PoolConfig
 from wamrl.types import InitialState
@@ -41,35 +42,29 @@ def cluster(stack: ExitStack) -> None:
     stack.callback(ray.shutdown)
 
 
-def config(backend: str, n: int) -> PoolConfig:
-    return PoolConfig(
-        env=BlankConfig(),
-        n_envs=n,
-        n_workers=min(n, WORKERS),
-        n_exec=CHUNK,
-        frame_offsets=(4, CHUNK),
-        backend=backend,
-    )
+def open_pool(backend: str, n: int) -> Pool:
+    config = PoolConfig(n_envs=n, n_workers=min(n, WORKERS), backend=backend)
+    return config.build(BlankConfig(), n_exec=CHUNK, frame_offsets=(4, CHUNK))
 
 
 def starts_and_stops(backend: str) -> None:
     """A pool from nothing to its first observation, and its end."""
-    with config(backend, WORKERS).build() as pool:
-        pool.reset([InitialState(split="demo", index=0)] * WORKERS)
+    with open_pool(backend, WORKERS) as pool:
+        begin(pool, [InitialState(split="demo", index=0)] * WORKERS, CHUNK)
 
 
 class Side:
     """A pool of `n` environments and its present frames."""
 
     def __init__(self, backend: str, n: int, stack: ExitStack) -> None:
-        self.pool: Pool = stack.enter_context(config(backend, n).build())
-        self.pool.reset([InitialState(split="demo", index=0)] * n)
+        self.pool: Pool = stack.enter_context(open_pool(backend, n))
+        begin(self.pool, [InitialState(split="demo", index=0)] * n, CHUNK)
         self.actions = torch.zeros(n, CHUNK, ACTIONS)
         self.frames = np.zeros(0)
 
     def chunks(self, times: int) -> None:
         for _ in range(times):
-            self.frames = self.pool.step(self.actions, self.pool.live).obs.frames[:, -1, 0].numpy()
+            self.frames = step(self.pool, self.actions).obs.frames[:, -1, 0].numpy()
 
 
 def round_trips(n: int, rounds: int, times: int) -> dict:

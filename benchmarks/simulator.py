@@ -14,7 +14,9 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 
 import numpy as np
+import torch
 
+from benchmarks.by_hand import begin, step
 from benchmarks.side_by_side import finish, interleave, options, row
 from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.pool.pool import PoolConfig
@@ -74,15 +76,17 @@ def ask(pipes: list[Connection], reset: bool) -> list:
 
 
 def measure(n: int, workers: int, chunks: int, rounds: int) -> dict:
-    config = PoolConfig(env=ENV, n_envs=n, n_workers=workers, n_exec=CHUNK, frame_offsets=OFFSETS)
+    config = PoolConfig(n_envs=n, n_workers=workers)
     starts = [InitialState(split="train", index=i) for i in range(n)]
-    actions, last = np.stack([actions_of(i, chunks) for i in range(n)], 1), {}
+    actions = torch.from_numpy(np.stack([actions_of(i, chunks) for i in range(n)], 1))
+    last = {}
     with ExitStack() as stack:
-        pipes, pool = start_bare(n, workers, chunks, stack), stack.enter_context(config.build())
+        pipes = start_bare(n, workers, chunks, stack)
+        pool = stack.enter_context(config.build(ENV, n_exec=CHUNK, frame_offsets=OFFSETS))
 
         def through_the_pool() -> None:
             for c in range(chunks):
-                last["ours"] = pool.step(actions[c], pool.live).obs.frames[:, -1].numpy()
+                last["ours"] = step(pool, actions[c]).obs.frames[:, -1].numpy()
 
         def plain_loop() -> None:
             merged = {k: v for part in ask(pipes, reset=False) for k, v in part.items()}
@@ -90,7 +94,7 @@ def measure(n: int, workers: int, chunks: int, rounds: int) -> dict:
 
         seconds: dict[str, list[float]] = {"ours": [], "peer": []}
         for i in range(-1, rounds):
-            pool.reset(starts)
+            begin(pool, starts, CHUNK)
             ask(pipes, reset=True)
             sides = {"ours": through_the_pool, "peer": plain_loop}
             order = dict(reversed(sides.items())) if i % 2 else sides

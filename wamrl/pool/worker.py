@@ -60,13 +60,11 @@ class _Slot:
         self._frame_offsets = layout.frame_offsets
         self._history = layout.history_offsets
         # Chunks begin at multiples of n_exec, so the age tells whether somebody looks: now, or back
-        # from the end of this or of a later chunk, or from the end of the episode.
-        n_exec = layout.n_exec
-        horizon = env.spec.horizon
-        seen = {offset for offset in layout.frame_offsets if offset <= n_exec}
-        seen = {offset % n_exec for offset in (*seen, *self._history)}
-        self._drawn = {age for age in range(1, horizon + 1) if age % n_exec in seen}
-        self._drawn |= {horizon + offset for offset in self._history}
+        # from the end of this or of a later chunk, or back from the horizon.
+        self._n_exec = layout.n_exec
+        seen = [offset for offset in layout.frame_offsets if offset <= self._n_exec]
+        self._drawn = {offset % self._n_exec for offset in (*seen, *self._history)}
+        self._drawn_at_end = {env.spec.horizon + offset for offset in self._history}
         # (age, frame), as many as the oldest history offset may need
         self._past: deque[tuple[int, np.ndarray]] = deque(maxlen=1 - self._history[0])
         self._age = 0  # control steps of the episode so far
@@ -89,7 +87,8 @@ class _Slot:
             self._age += 1
             success = success or result.success
             ended = result.terminated or result.truncated
-            if ended or self._age in self._drawn:
+            drawn = self._age % self._n_exec in self._drawn or self._age in self._drawn_at_end
+            if drawn or ended:
                 frame = self._draw()
                 if executed in self._frame_offsets:
                     record["frames"][self._frame_offsets.index(executed)] = frame
