@@ -105,8 +105,8 @@ class SFT:
         self.cfg = cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
         sharding.shard(*([wam.world, self.average.world] if cfg.shard else []))
-        adam = {"weight_decay": cfg.weight_decay, "betas": (0.9, 0.95)}
-        self.optimizer = RankedAdamW(wam, cfg.lr, grad_norm=cfg.grad_norm, **adam)
+        adam = {"lr": cfg.lr, "weight_decay": cfg.weight_decay, "betas": (0.9, 0.95)}
+        self.optimizer = RankedAdamW(wam.world, wam.actor, grad_norm=cfg.grad_norm, **adam)
         self.generator = torch.Generator().manual_seed(seed)
         self.done = 0
 

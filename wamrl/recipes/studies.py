@@ -313,10 +313,10 @@ def _task(
 ) -> Config:
     """What the base learns from, and one budget and one set of rates for all arms.
 
-    5,120 episodes an arm. Noise 0.5 in all steps, where exploring starts and ends as evaluation
-    does. The longer a task, the less noise it bears: at 1.0 the exploring policy of press-thrice
-    starts at 0.36 where the ODE has 0.85, hence 0.3 there (LOG.md, 2026-11-27). One simulator
-    process, since a cell has one core.
+    5,120 episodes an arm. Noise 0.5 in all steps, quiet enough to be cloned. The longer a task, the
+    less noise it bears: at 1.0 the exploring policy of press-thrice starts at 0.36 where the ODE
+    has 0.85, hence 0.4 to 0.2 there (LOG.md, 2026-11-27). One simulator process, since a cell has
+    one core.
     """
     return Config(
         name=name,

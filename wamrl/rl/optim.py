@@ -14,18 +14,24 @@ class RankedAdamW:
     Every rank calls `step` after its `backward`, whose loss is its share of the batch's mean.
     """
 
-    def __init__(self, module: nn.Module, lr: float, *, grad_norm: float, **adam):
-        """grad_norm: the gradients' norm is scaled down to it. adam: further options of AdamW."""
-        self.module = module
+    def __init__(self, *modules: nn.Module, lr: float, grad_norm: float, **adam):
+        """modules: what is trained; one that is sharded must not share a module with one that is
+        not, since AdamW takes each module's parameters at once. grad_norm: the norm of all
+        gradients is scaled down to it. adam: further options of AdamW.
+        """
+        self.modules = modules
         self.grad_norm = grad_norm
-        self.adam = torch.optim.AdamW(module.parameters(), lr, fused=True, **adam)
+        groups = [{"params": list(module.parameters())} for module in modules]
+        self.adam = torch.optim.AdamW(groups, lr, fused=True, **adam)
 
     def step(self, lr: float) -> float:
         """One step at this rate; the gradients' norm before it was clipped."""
         for group in self.adam.param_groups:
             group["lr"] = lr
-        sharding.sum_gradients(self.module)
-        norm = sharding.clip_gradients(self.module.parameters(), self.grad_norm)
+        for module in self.modules:
+            sharding.sum_gradients(module)
+        parameters = [p for module in self.modules for p in module.parameters()]
+        norm = sharding.clip_gradients(parameters, self.grad_norm)
         self.adam.step()
         return norm
 

@@ -86,8 +86,8 @@ class ClippedPolicy:
 
     def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
         self.cfg = cfg
-        adam = {"eps": cfg.eps, "weight_decay": 0.0}
-        self.optimizer = RankedAdamW(wam.actor, cfg.lr, grad_norm=cfg.grad_norm, **adam)
+        adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0}
+        self.optimizer = RankedAdamW(wam.actor, grad_norm=cfg.grad_norm, **adam)
         self.rate = 1.0  # scales the learning rate
         self.steps = 0  # of the optimiser, so far
 

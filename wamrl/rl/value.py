@@ -73,7 +73,9 @@ class Critic:
         self.head = head.to(self.device)
         self.batch = batch
         self.lr = lr
-        self.optimizer = RankedAdamW(self.head, lr, grad_norm=grad_norm, eps=eps, weight_decay=0.0)
+        self.optimizer = RankedAdamW(
+            self.head, lr=lr, grad_norm=grad_norm, eps=eps, weight_decay=0.0
+        )
 
     @torch.no_grad()
     def inputs(self, wam: WAM, rollout: Rollout) -> Tensor:
