@@ -4,6 +4,7 @@ what comes back, and that the files are as lerobot wants them.
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.support.lerobot_made import edit_parquet, episode, pq, psnr, write_v21
 from wamrl.data.lerobot import inspect, open_lerobot, write
 from wamrl.data.lerobot import stats as lerobot_stats
+from wamrl.data.lerobot.video import Writer, pick_codec
 from wamrl.data.recording import InMemory
 from wamrl.types import Episode
 
@@ -338,3 +340,14 @@ def test_rare_key_frames(tmp_path: Path, codec: str):
     whole = found.frames(np.arange(93))
     for row in np.random.default_rng(1).integers(0, 93, 30):
         assert np.array_equal(found.frames(np.array([row]))[0], whole[row])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
+def test_the_encoder_leaves_us_no_real_time_priority(tmp_path: Path):
+    """SVT-AV1 as root gives it to who opens it; then nothing else on the machine gets a core."""
+    codec = pick_codec("auto")
+    writer = Writer(tmp_path / "film.mp4", fps=10, hw=(64, 64), codec=codec, gop=2, crf=30)
+    writer.add(np.zeros((3, 64, 64, 3), np.uint8))
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    writer.close()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER

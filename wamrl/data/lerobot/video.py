@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -24,6 +25,24 @@ def pick_codec(name: str) -> str:
     if name == "auto":
         return "libsvtav1" if "libsvtav1" in av.codecs_available else "h264"
     return name
+
+
+@contextlib.contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """The calling thread is scheduled after the block as before it.
+
+    SVT-AV1, where root runs it, makes the thread that opens an encoder a real-time one (SCHED_FIFO)
+    and leaves it so: whatever it does next, and its children, would starve the whole machine.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # macOS
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 class Writer:
@@ -52,12 +71,14 @@ class Writer:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
             frame.pts = self.count
             self.count += 1
-            self._mux(self._stream.encode(frame))
+            with ordinary_priority():
+                self._mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Encode what is still held back, and finish the file."""
-        self._mux(self._stream.encode())
-        self._file.close()
+        with ordinary_priority():
+            self._mux(self._stream.encode())
+            self._file.close()
 
     def _mux(self, packets: list) -> None:
         for packet in packets:
