@@ -1,8 +1,13 @@
-"""What takes long to make and several files look at: made once, and never changed."""
+"""What holds for all tests; and what takes long to make and several files look at: made once."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before NumPy is imported. Two test files run at a time: threads of OpenBLAS that wait for a core
+# spin meanwhile, and a product of small matrices then takes 200 times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
