@@ -33,9 +33,7 @@ class WorkerGroup:
         timeout_s: float,
         sizes: dict[str, object],
     ) -> None:
-        """start: a worker from the descriptor of the shared memory; sizes: what `Layout` needs
-        beside the spec.
-        """
+        """start: a worker, given the shared memory's descriptor; sizes: for `Layout`."""
         self._env = env
         self._start = start
         self._timeout_s = timeout_s

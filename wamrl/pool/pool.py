@@ -36,7 +36,6 @@ from torch import Tensor
 from wamrl.envs.base import EnvConfig
 from wamrl.pool.group import Order, WorkerGroup
 from wamrl.pool.ray import RayWorker, connect
-from wamrl.pool.shared_memory import FACTS
 from wamrl.runtime.cores import workers
 from wamrl.runtime.processes import WorkerProcess
 from wamrl.types import InitialState, Obs, Outcome
@@ -71,9 +70,7 @@ class PoolConfig:
         frame_offsets: tuple[int, ...],
         history_offsets: tuple[int, ...] = (0,),
     ) -> Pool:
-        """For n_exec and the offsets see `check_offsets`. ValueError where they, the environment or
-        the cluster are bad.
-        """
+        """For n_exec and the offsets see `check_offsets`; ValueError for what is not possible."""
         self.validate()
         check_offsets(n_exec, frame_offsets, history_offsets)
         start = partial(WorkerProcess, "wamrl.pool.worker")
@@ -214,18 +211,17 @@ class Pool(AbstractContextManager):
         for slot in np.flatnonzero(seen):  # workers may be writing to others meanwhile
             records[slot] = block[slot]
         columns = {name: torch.from_numpy(records[name]) for name in block.dtype.names}
+        del columns["actions"]
         obs = Obs(
-            frames=columns["obs_frames"],
-            proprio=columns["obs_proprio"],
+            frames=columns.pop("obs_frames"),
+            proprio=columns.pop("obs_proprio"),
             text=(self.spec.instruction,) * len(block),
         )
         return Outcome(
-            frames=columns["frames"],
             verifiable=columns["executed"][:, None] >= torch.tensor(self.frame_offsets),
             lost=torch.from_numpy(lost),
             obs=obs,
-            counters=columns["counters"],
-            **{name: columns[name] for name in FACTS},
+            **columns,
         )
 
     def _write_actions(self, actions: np.ndarray, slots: np.ndarray) -> None:

@@ -17,14 +17,6 @@ import numpy as np
 from wamrl.envs.base import EnvSpec
 
 NO_FILE = -1  # for `map_block`: memory that nobody shares
-# What a chunk says of itself; the names are those of `Outcome`.
-FACTS = {
-    "executed": "int64",
-    "stages": "int64",
-    "success": "bool",
-    "terminated": "bool",
-    "truncated": "bool",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +31,9 @@ class Layout:
 
     @property
     def record(self) -> np.dtype:
-        """Of a slot. `actions` goes to its worker, the rest comes from there."""
+        """Of a slot. `actions` goes to its worker, the rest comes from there: the fields of an
+        `Outcome` by their names, those of its `obs` with the prefix.
+        """
         spec = self.spec
         picture = (len(spec.views), *spec.image_hw, 3)
         fields = [
@@ -48,7 +42,11 @@ class Layout:
             ("obs_frames", "uint8", (len(self.history_offsets), *picture)),
             ("obs_proprio", "float32", (spec.proprio_dim,)),
             ("counters", "int64", (len(spec.counters),)),
-            *FACTS.items(),
+            ("executed", "int64"),
+            ("stages", "int64"),
+            ("success", "bool"),
+            ("terminated", "bool"),
+            ("truncated", "bool"),
         ]
         return np.dtype(fields, align=True)
 

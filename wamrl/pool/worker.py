@@ -13,7 +13,7 @@ from collections import deque
 import numpy as np
 
 from wamrl.envs.base import Env, EnvConfig
-from wamrl.pool.shared_memory import FACTS, Layout
+from wamrl.pool.shared_memory import Layout
 from wamrl.runtime.processes import serve
 
 
@@ -61,9 +61,8 @@ class _Slot:
         self._history = layout.history_offsets
         # Chunks begin at multiples of n_exec, so the age tells whether somebody looks: now, or back
         # from the end of this or of a later chunk, or back from the horizon.
-        self._n_exec = layout.n_exec
-        seen = [offset for offset in layout.frame_offsets if offset <= self._n_exec]
-        self._drawn = {offset % self._n_exec for offset in (*seen, *self._history)}
+        n = self._n_exec = layout.n_exec
+        self._drawn = {o % n for o in (*self._frame_offsets, *self._history) if o <= n}
         self._drawn_at_end = {env.spec.horizon + offset for offset in self._history}
         # (age, frame), as many as the oldest history offset may need
         self._past: deque[tuple[int, np.ndarray]] = deque(maxlen=1 - self._history[0])
@@ -73,7 +72,7 @@ class _Slot:
         self.env.reset(seed)
         self._age = 0
         self._past.clear()
-        for name in ("frames", "counters", *FACTS):
+        for name in self._record.dtype.names:
             self._record[name] = 0
         self._draw()
         self._observe()
@@ -100,12 +99,8 @@ class _Slot:
         record["success"] = success
         for name in ("stages", "terminated", "truncated"):
             record[name] = getattr(result, name)
-        if len(result.counters) != len(record["counters"]):
-            raise ValueError(
-                f"{self.env.spec.name}: step() returned {len(result.counters)} counters but its "
-                f"spec names {len(record['counters'])}: mend the env"
-            )
-        record["counters"] = result.counters
+        counters = np.array(result.counters, np.int64)
+        record["counters"] = self._checked(counters, record["counters"], "counters of step()")
         self._observe()
 
     def _draw(self) -> np.ndarray:
@@ -128,7 +123,7 @@ class _Slot:
     def _checked(self, array: np.ndarray, like: np.ndarray, what: str) -> np.ndarray:
         if array.shape != like.shape or array.dtype != like.dtype:
             raise ValueError(
-                f"{self.env.spec.name}: {what} returned {array.dtype} {array.shape} but its spec "
+                f"{self.env.spec.name}: {what}: found {array.dtype} {array.shape} but its spec "
                 f"promises {like.dtype} {like.shape}: mend the env"
             )
         return array
