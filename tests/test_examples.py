@@ -1,10 +1,7 @@
 """The examples that the pages walk through: the same code, it keeps its contracts, and it runs."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import torch
 from examples.own_model.unet import UNetConfig, unet
 from examples.own_reward.edges import Edges, EdgesConfig, edges
 from tests.support import tiny
+from tests.support.command_line import SMALL, run_of
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.check import check_wam
 from wamrl.models.wam_config import WAMConfig
@@ -117,16 +115,6 @@ def test_the_similarity_keeps_the_contract_and_looks_at_edges():
     "recipe", ["examples.own_model.unet:unet", "examples.own_reward.edges:edges"]
 )
 def test_the_recipe_runs(recipe, tmp_path):
-    command = ["quickstart", recipe, "--smoke", "--ranks", "1", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "wamrl.cli", *command],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
-    (run,) = tmp_path.iterdir()
+    run = run_of(tmp_path, "quickstart", recipe, "--smoke", "--ranks", 1, *SMALL)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["arms"].keys() == {"before", "after"}
