@@ -26,9 +26,10 @@ BEFORE = {"successes": 1, "episodes": 4, "sampler": "ode", "rates": {"ode": 0.25
 
 
 def evaluating(every: int, **flow) -> Config:
-    """Three iterations, evaluated on few states."""
+    """Three iterations, evaluated on few states; saved and drawn at their end."""
     watched = replace(tiny.CONFIG.eval, every=every, during=3, choose=3)
-    return replace(tiny.CONFIG, eval=watched, flow=replace(tiny.CONFIG.flow, **flow))
+    cfg = tiny.train_config(save_every=3)
+    return replace(cfg, eval=watched, flow=replace(cfg.flow, **flow))
 
 
 def begun(cfg: Config) -> TrainingState:
