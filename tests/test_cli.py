@@ -5,6 +5,7 @@ resuming, and one clear sentence for bad input.
 import hashlib
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.support import tiny
 from tests.support.command_line import POINT, refused, run_of, wamrl
 from wamrl.cli import VERBS, main
 from wamrl.models.flow import SAMPLERS
+from wamrl.recipes.point import point
+from wamrl.runs.folder import Options, next_command
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import read_metrics
 from wamrl.stats.paired import wilson
@@ -416,3 +419,30 @@ def test_the_traceback_is_shown_on_request(monkeypatch, tmp_path):
 
 def test_threads_are_what_was_asked(point_run):
     assert torch.get_num_threads() == 1
+
+
+def test_what_a_verb_prints_as_the_next_command_works_as_printed(tmp_path):
+    """From demonstrations to a run; with the same options, and what was recorded is not recorded
+    again.
+    """
+    command = ["wamrl", "demos", *POINT, "--seed", "3", "--out", str(tmp_path / "a b")]
+    for verb in ("sft", "train"):
+        code, out, err = wamrl(*command[1:])
+        assert code == 0, out + err
+        (line,) = [line for line in out.splitlines() if " with: wamrl " in line]
+        command = shlex.split(line.partition(" with: ")[2])
+        assert command[:2] == ["wamrl", verb] and command[3] == "--smoke"
+    assert wamrl(*command[1:])[0] == 0
+    runs = sorted((tmp_path / "a b").iterdir())
+    assert [(run / "demos").is_dir() for run in runs] == [True, False, False]
+    assert {json.loads((run / "config.json").read_text())["seed"] for run in runs} == {3}
+    assert (runs[2] / "summary.json").is_file()
+
+
+def test_the_next_command_names_its_own_run(tmp_path):
+    """Bases and interrupted runs of the command before are not those of the next one."""
+    words = ("point", "--base", "old", "--seed", "3", "--resume=older", "--data=d")
+    options = Options(config=point(), words=words)
+    wanted = "wamrl train point --seed 3 --data=d --base new"
+    assert next_command("train", options, "--base", Path("new")) == wanted
+    assert next_command("sft", options, "--data", Path("new")).endswith("--seed 3 --data new")

@@ -85,10 +85,11 @@ def chosen(verb: str, args: list[str]) -> Options:
     """The options of a verb that takes a recipe (default: quickstart)."""
     named = bool(args) and not args[0].startswith("-")
     name = args[0] if named else "quickstart"
+    rest = args[1:] if named else args
     options = tyro.cli(
         Options,
-        default=Options(config=find_recipe(name)()),
-        args=args[1:] if named else args,
+        default=Options(config=find_recipe(name)(), words=(name, *rest)),
+        args=rest,
         prog=f"wamrl {verb} {name}",
         description=VERBS[verb],
         config=(tyro.conf.FlagCreatePairsOff,),

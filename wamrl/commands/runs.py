@@ -10,7 +10,14 @@ from wamrl.evaluate import deploy, gained, measure, paired
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
 from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
-from wamrl.runs.folder import Options, open_data, open_model, open_pool, open_run
+from wamrl.runs.folder import (
+    Options,
+    next_command,
+    open_data,
+    open_model,
+    open_pool,
+    open_run,
+)
 from wamrl.runs.outputs import print_table, write_curve
 from wamrl.runs.phases import base_model, measure_after, measure_before, open_state
 from wamrl.runs.videos import write_comparison, write_videos
@@ -23,14 +30,14 @@ def demos(o: Options) -> None:
     """Record demonstrations."""
     run = open_run(o)
     record(o.config, run)
-    console.print(f"use them with: wamrl sft RECIPE --data {run}", markup=False)
+    console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)
 
 
 def sft(o: Options) -> None:
     """Fine-tune a base model."""
     run = open_run(o)
     base_model(o.config, open_data(o, run), run)
-    console.print(f"improve it with: wamrl train RECIPE --base {run}", markup=False)
+    console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
 
 
 def train(o: Options) -> None:

@@ -61,8 +61,9 @@ class _Slot:
         self._history = layout.history_offsets
         # Chunks begin at multiples of n_exec, so the age tells whether somebody looks: now, or back
         # from the end of this or of a later chunk, or back from the horizon.
-        n = self._n_exec = layout.n_exec
-        self._drawn = {o % n for o in (*self._frame_offsets, *self._history) if o <= n}
+        self._n_exec = layout.n_exec
+        looked = [*self._frame_offsets, *self._history]
+        self._drawn = {step % self._n_exec for step in looked if step <= self._n_exec}
         self._drawn_at_end = {env.spec.horizon + offset for offset in self._history}
         # (age, frame), as many as the oldest history offset may need
         self._past: deque[tuple[int, np.ndarray]] = deque(maxlen=1 - self._history[0])

@@ -9,6 +9,7 @@ runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learnin
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,8 @@ class Options:
     ranks: int = 0
     keep_rollouts: bool = False  # also write every frame of the rollouts, as datasets in rollouts/
     smoke: bool = False  # everything, but tiny: does it run here?
+    # recipe and options as they were typed, for `next_command`
+    words: tyro.conf.Suppress[tuple[str, ...]] = ()
 
 
 def usual_ranks(cfg: Config) -> int:
@@ -55,6 +58,21 @@ def usual_ranks(cfg: Config) -> int:
     if cfg.threads or cfg.pool.n_workers or cfg.pool.backend == "ray" or cfg.train.env_steps:
         return 1
     return min(ranks(min(cfg.sft.batch, cfg.train.world.batch)), cfg.train.groups)
+
+
+def next_command(verb: str, o: Options, option: str, run: Path) -> str:
+    """What goes on from a run, to be typed as it stands: the same recipe and options, and `option`
+    (--data or --base) naming the run. Demonstrations that were given stay given.
+    """
+    kept = []
+    skip = False
+    for word in o.words:
+        name, _, value = word.partition("=")
+        named = name in ("--base", "--resume", option)
+        if not named and not skip:
+            kept.append(word)
+        skip = named and not value
+    return shlex.join(["wamrl", verb, *kept, option, str(run)])
 
 
 def open_run(o: Options) -> Path:
