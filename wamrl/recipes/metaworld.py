@@ -22,8 +22,7 @@ from wamrl.sft import SFTConfig
 
 SUCCESS = RewardConfig(mode="success")
 
-# Cloned exploration noise widens the policy: from 0.8, even falling to 0.4, training is unsteady
-# and ends 15 points lower (three seeds, LOG.md, 2026-11-27).
+# From 0.8 falling to 0.4, the same training ends 15 points lower (three seeds; LOG.md, 2026-11-27).
 EXPLORE = FlowConfig(noise=0.5)
 
 # Small enough for some hundred runs on two cores: 1.2 M (world) and 0.7 M (actor) parameters.
