@@ -18,7 +18,7 @@ from wamrl.cli import VERBS, main
 from wamrl.models.flow import SAMPLERS
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
-from wamrl.runtime import checkpoint
+from wamrl.runtime import checkpoint, ranges
 from wamrl.runtime.log import read_metrics
 from wamrl.stats.paired import wilson
 
@@ -298,9 +298,9 @@ def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, g
             ("one stage only",),
         ),
         (("quickstart", *POINT, "--flow.noise", "0"), ("noise=0", "flow.noise > 0")),
-        (("quickstart", *POINT, "--env.stages", "9"), ("choose 1 to 4",)),
-        (("quickstart", *POINT, "--model.world.heads", "7"), ("heads must divide width",)),
-        (("sft", *POINT, "--train.reward.shaping", "0.9"), ("may never outweigh success",)),
+        (("quickstart", *POINT, "--env.stages", "9"), ("env.stages=9", "<= 4")),
+        (("quickstart", *POINT, "--model.world.heads", "7"), ("heads=7 must divide width",)),
+        (("sft", *POINT, "--train.reward.shaping", "0.9"), ("train.reward.shaping=0.9", "< 0.5")),
         (("train", *POINT), ("--base", "wamrl sft")),
         (("eval", *POINT), ("--base",)),
         (("train", *POINT, "--base", "/nowhere"), ("/nowhere",)),
@@ -313,6 +313,52 @@ def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, g
 def test_bad_input_gets_one_sentence(args, words, tmp_path):
     sentence = refused(*args, *(() if args[0] == "fly" else ("--out", tmp_path)))
     assert all(word in sentence for word in words), sentence
+
+
+NONSENSE = {
+    "sft.grad-norm": "-1",
+    "sft.ema": "5",
+    "sft.lr": "inf",
+    "sft.log-every": "0",
+    "sft.weight-decay": "-0.1",
+    "flow.noise": "nan",
+    "seed": "-1",
+    "train.groups": "1000000000",
+    "train.ema": "1",
+    "train.cache-mb": "nan",
+    "train.learner.grad-norm": "0",
+    "train.learner.dual-clip": "0.5",
+    "train.world.demo-share": "1.5",
+    "train.world.kl-share": "1",
+    "model.world.width": "-96",
+    "model.world.patch": "0",
+    "model.frame-offsets": "0",
+    "eval.episodes": "0",
+    "pool.n-envs": "0",
+    "pool.timeout-s": "-60",
+    "threads": "-2",
+    "env.image-size": "4",
+    "env.horizon": "0",
+    "data.episodes": "-3",
+    "data.noise": "inf",
+}
+
+
+@pytest.mark.parametrize("option", NONSENSE)
+def test_a_number_outside_its_range_is_refused_by_its_option_before_anything_is_made(
+    option, tmp_path
+):
+    sentence = refused("quickstart", *POINT, f"--{option}", NONSENSE[option], "--out", tmp_path)
+    assert sentence.startswith(f"{option.replace('-', '_')}=") and "is not possible" in sentence
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../away", "a/b", "", ".", "..", "/tmp/x", "two words"])
+def test_the_name_of_a_run_is_one_path_component(name, tmp_path):
+    out = tmp_path / "runs"
+    sentence = refused("demos", *POINT, "--name", name, "--out", out)
+    assert sentence.startswith(f"name='{name}") and "is not possible" in sentence
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -378,8 +424,14 @@ def test_resuming_with_another_configuration(improved):
     assert digest(improved) == before
 
 
+@pytest.fixture
+def any_number(monkeypatch):
+    """Numbers outside their range pass: a rate of 1e30 makes a run diverge at once."""
+    monkeypatch.setattr(ranges, "_check", lambda *_: None)
+
+
 @pytest.mark.parametrize("option", [("--sft.lr", "1e30")])
-def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, data, tmp_path):
+def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, any_number, data, tmp_path):
     before = digest(data)
     sentence = refused("sft", *POINT, "--data", data, *option, "--out", tmp_path)
     assert "the loss is" in sentence and "lower sft.lr" in sentence
@@ -388,7 +440,7 @@ def test_a_diverging_run_stops_in_words_and_keeps_what_it_has(option, data, tmp_
     assert not (run / "checkpoints" / "base").exists() and (run / "config.json").is_file()
 
 
-def test_a_diverging_online_run_keeps_its_checkpoints(base, data, tmp_path):
+def test_a_diverging_online_run_keeps_its_checkpoints(any_number, base, data, tmp_path):
     options = (
         "--train.learner.lr",
         "1e30",

@@ -195,5 +195,5 @@ def test_clips_of_a_rollout_are_its_chunks(pool):
     "change", [{"episodes": 0}, {"imagine_steps": 0}, {"choose": 0}, {"every": -1}, {"during": 0}]
 )
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match="eval:"):
+    with pytest.raises(ValueError, match=r"eval\."):
         EvalConfig(**change).validate()

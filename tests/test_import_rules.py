@@ -25,15 +25,20 @@ RULES: dict[str, set[str]] = {
     "types": set(),
     "stats": set(),
     "runtime": {"types"},
-    "envs": {"types", "runtime.images", "runtime.files"},
+    "envs": {"types", "runtime.images", "runtime.files", "runtime.ranges"},
     "pool": {"types", "runtime", "envs.base"},
     "models": {"types", "runtime", "envs.base"},
-    "rewards": {"types", "runtime.dist", "stats"},
+    "rewards": {"types", "runtime.dist", "runtime.ranges", "stats"},
     "data": {"types", "runtime", "envs.base"},
     "report": {"types", "runtime", "stats"},
     "rollout": {"types", "runtime", "pool", "report", "rewards.base", *MODEL},
     "rl": {"types", "runtime", "rollout.types", "models.rounding", *MODEL},
-    "config": {"types", "runtime.cores", "pool"},  # and every class named *Config, see below
+    "config": {
+        "types",
+        "runtime.cores",
+        "runtime.ranges",
+        "pool",
+    },  # and every class named *Config, see below
     "evaluate": LOOP | {"rollout"},
     "sft": LOOP,
     "diagnostics": LOOP | {"rollout"},

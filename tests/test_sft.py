@@ -101,7 +101,8 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
 
 
 def test_a_loss_that_is_not_finite_is_refused_in_words():
-    sft = SFT(tiny.fresh(), replace(CFG, lr=1e30, warmup=1), seed=0)
+    sft = SFT(tiny.fresh(), replace(CFG, warmup=1), seed=0)
+    sft.cfg = replace(sft.cfg, lr=1e30)  # beyond its range, so that it diverges at once
     with pytest.raises(
         FloatingPointError, match="sft: step .*: the loss is not finite; lower sft.lr"
     ):
@@ -112,5 +113,5 @@ def test_a_loss_that_is_not_finite_is_refused_in_words():
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"ema": 1.0}, {"lr": 0.0}])
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match="sft: steps"):
+    with pytest.raises(ValueError, match=r"sft\.\w+=.* is not possible"):
         SFT(tiny.fresh(), SFTConfig(**change), seed=0)

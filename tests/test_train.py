@@ -475,7 +475,7 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
     ("cfg", "sentence"),
     [
         (replace(tiny.CONFIG, flow=replace(tiny.CONFIG.flow, noise=0.0)), "silently zero"),
-        (tiny.train_config(iterations=0), "must be >= 1"),
+        (tiny.train_config(iterations=0), "train.iterations=0 .* >= 1"),
         (
             tiny.train_config(
                 learner=GRPOConfig(),
@@ -483,11 +483,8 @@ def test_the_copy_ratio_is_one_for_a_model_that_copies(pool):
             ),
             "group >= 2",
         ),
-        (tiny.train_config(world=WorldUpdateConfig(demo_share=1.1)), "world update"),
-        (
-            tiny.train_config(world=WorldUpdateConfig(kl_share=1.0)),
-            "None keeps kl, kl=0 turns the KL off",
-        ),
+        (tiny.train_config(world=WorldUpdateConfig(demo_share=1.1)), "train.world.demo_share=1.1"),
+        (tiny.train_config(world=WorldUpdateConfig(kl_share=1.0)), "train.world.kl_share=1.0"),
     ],
 )
 def test_impossible_settings_are_refused(cfg, sentence):
@@ -542,6 +539,5 @@ def test_a_budget_that_is_too_small_is_refused_before_the_work():
     with pytest.raises(ValueError, match="give 240 or more, or fewer iterations"):
         begun(tiny.train_config(env_steps=239))
     begun(tiny.train_config(env_steps=240))
-    for steps in (-1, 5):
-        with pytest.raises(ValueError, match=f"env_steps={steps} cannot pay for 3 iterations"):
-            tiny.train_config(env_steps=steps).validate()
+    with pytest.raises(ValueError, match="env_steps=5 cannot pay for 3 iterations"):
+        tiny.train_config(env_steps=5).validate()

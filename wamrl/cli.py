@@ -29,6 +29,7 @@ from wamrl.recipes.find import find_recipe, recipes, smoke
 from wamrl.runs.folder import Options, usual_ranks
 from wamrl.runtime import dist, launch
 from wamrl.runtime.log import console
+from wamrl.runtime.ranges import check_ranges
 from wamrl.study import StudyConfig
 
 VERBS = {
@@ -94,6 +95,7 @@ def chosen(verb: str, args: list[str]) -> Options:
         description=VERBS[verb],
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    check_ranges(options.config)  # before `smoke` overwrites some of it
     if options.smoke:
         options = replace(options, config=smoke(options.config))
     if options.ranks < 0:
@@ -107,7 +109,7 @@ def chosen(verb: str, args: list[str]) -> Options:
 def number_of_ranks(verb: str, options: Options) -> int:
     """How many this process shall start; ValueError where the verb or torchrun do not allow it."""
     n = options.ranks or (usual_ranks(options.config) if verb in SHARED else 1)
-    started = int(os.environ.get("WORLD_SIZE", 1))
+    started = max(1, dist.place_from_environment()["world_size"])
     if max(n, started) > 1 and verb not in SHARED:
         raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
     if started > 1 and options.ranks not in (0, started):

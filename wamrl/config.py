@@ -7,8 +7,11 @@ the first line of every verb.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
 
 from wamrl.data.demos import DemoConfig
 from wamrl.diagnostics import DiagnosticsConfig
@@ -24,6 +27,7 @@ from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.ppo import PPOConfig
 from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.runtime.cores import all_cores
+from wamrl.runtime.ranges import Count, Decay, NotNegative, Processes, Seed, Size, check_ranges
 from wamrl.sft import SFTConfig
 from wamrl.types import Split
 
@@ -32,9 +36,10 @@ from wamrl.types import Split
 class DataConfig:
     """Demonstrations of the scripted expert; failures are kept, marked, and not trained on."""
 
-    episodes: int = 40
-    heldout: int = 12  # only to measure the world model
-    noise: float = 0.3  # std of the disturbance during recording; labels stay clean
+    episodes: Count = 40
+    heldout: Count = 12  # only to measure the world model
+    # std of the disturbance during recording; labels stay clean
+    noise: Annotated[float, Ge(0), Le(2)] = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +49,21 @@ class TrainConfig:
     # what learns. policy: the actor, by the learner; world: the world model, by video SFT with the
     # latent KL; clone: the actor, from its own successes (co-training; not in the paper)
     learn: tuple[Literal["policy", "world", "clone"], ...] = ("policy", "world")
-    iterations: int = 8
+    iterations: Count = 8
     # initial states per iteration; episodes = groups * initial_states.group; unused under env_steps
-    groups: int = 64
+    groups: Size = 64
     # control steps of the whole run, in even shares for the iterations; 0: `groups` decides
-    env_steps: int = 0
+    env_steps: Annotated[int, Ge(0), Le(10**12)] = 0
 
     initial_states: InitialStatesConfig = field(default_factory=InitialStatesConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     learner: LearnerConfig = field(default_factory=PPOConfig)
     world: WorldUpdateConfig = field(default_factory=WorldUpdateConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
-    ema: float = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
+    ema: Decay = 0.9  # per iteration, of the world model that scores under reward.scorer="ema"
     # features kept from a rollout to its update; beyond, they are computed again
-    cache_mb: float = 2048.0
-    save_every: int = 1  # iterations
+    cache_mb: NotNegative = 2048.0
+    save_every: Count = 1  # iterations
 
     def step_budget(self, iteration: int, used: int, horizon: int) -> int | None:
         """Control steps for iteration 0, 1, ... after `used` ones, so that k iterations take
@@ -95,13 +100,10 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if self.iterations < 1 or self.groups < 1 or self.save_every < 1:
-            raise ValueError("train: iterations, groups and save_every must be >= 1")
+        check_ranges(self, "train")
         if not self.learn or len(set(self.learn)) < len(self.learn):
             raise ValueError("train: learn must name policy, world or clone, each once at most")
-        if not self.cache_mb >= 0:
-            raise ValueError(f"train: cache_mb={self.cache_mb} must be >= 0; 0 keeps no features")
-        if self.env_steps < 0 or 0 < self.env_steps < self.iterations * self.initial_states.group:
+        if 0 < self.env_steps < self.iterations * self.initial_states.group:
             raise ValueError(
                 f"train: env_steps={self.env_steps} cannot pay for {self.iterations} iterations: "
                 "give iterations * initial_states.group * horizon or more, or 0 for no budget"
@@ -128,7 +130,7 @@ class Config:
 
     name: str
     env: EnvConfig
-    seed: int = 0
+    seed: Seed = 0
     model: WAMConfig = field(default_factory=WAMConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -137,10 +139,16 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     rewards: RewardComparisonConfig = field(default_factory=RewardComparisonConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
-    threads: int = 0  # of torch; 0: all cores of this process
+    threads: Processes = 0  # of torch; 0: all cores of this process
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self)
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise ValueError(
+                f"name={self.name!r} is not possible: it becomes a folder's name; "
+                "give letters, digits, _, -, + and . only"
+            )
         self.env.validate()
         for part in (self.model, self.flow, self.sft, self.train, self.eval, self.rewards):
             part.validate()

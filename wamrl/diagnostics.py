@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from wamrl.models.wam import WAM
@@ -26,6 +28,7 @@ from wamrl.rewards.episode_scores import (
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime import dist
+from wamrl.runtime.ranges import Count, check_ranges
 from wamrl.stats.auc import auc
 from wamrl.stats.trend import chance_of_fall, chance_of_rise
 
@@ -41,17 +44,13 @@ class DiagnosticsConfig:
 
     enabled: bool = True
     # per iteration; each costs one imagination, one frozen feature pass and two distances
-    chunks: int = 256
-    window: int = 8  # iterations that the alarm looks back on
-    level: float = 0.05  # of both one-sided tests of the alarm
+    chunks: Count = 256
+    window: Annotated[int, Ge(MIN_TREND), Le(10_000)] = 8  # iterations that the alarm looks back on
+    level: Annotated[float, Gt(0), Lt(1)] = 0.05  # of both one-sided tests of the alarm
 
     def validate(self) -> None:
-        if self.chunks < 1 or self.window < MIN_TREND or not 0 < self.level < 1:
-            raise ValueError(
-                f"diagnostics: chunks={self.chunks} must be >= 1, window={self.window} >= "
-                f"{MIN_TREND} and "
-                f"level={self.level} between 0 and 1; enabled=False switches diagnostics off"
-            )
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "diagnostics")
 
     def build(
         self, similarity: Similarity, imagine_steps: int, frozen: WAM, variance: Tensor

@@ -21,6 +21,7 @@ from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
 from wamrl.runtime.log import bar, console
+from wamrl.runtime.ranges import Count, CountOrZero, Steps, check_ranges
 from wamrl.stats.paired import Paired, paired_difference, wilson
 from wamrl.types import Clip, InitialState
 
@@ -31,24 +32,22 @@ CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 class EvalConfig:
     """How often and on how many initial states success is measured."""
 
-    episodes: int = 200  # on the initial states 0..episodes-1 of the split `eval`
-    choose: int = 100  # training states on which the sampler to deploy is chosen
-    every: int = 0  # iterations between evaluations during training; 0: only before and after it
+    episodes: Count = 200  # on the initial states 0..episodes-1 of the split `eval`
+    choose: Count = 100  # training states on which the sampler to deploy is chosen
+    # iterations between evaluations during training; 0: only before and after it
+    every: CountOrZero = 0
     # episodes of each of these, on the initial states 0..during-1 of the split `eval`
-    during: int = 50
-    imagine_steps: int = 1  # Euler steps of the imagination that is measured and shown
+    during: Count = 50
+    # Euler steps of the imagination that is measured and shown
+    imagine_steps: Steps = 1
 
     def validate(self) -> None:
-        if self.every < 0 or self.during < dist.world():
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "eval")
+        if min(self.episodes, self.choose, self.during) < dist.world():
             raise ValueError(
-                f"eval: every={self.every} must be >= 0 (0: never during training) and "
-                f"during={self.during} >= 1 "
-                "(the number of ranks, if there are more)"
-            )
-        if min(self.episodes, self.choose) < dist.world() or self.imagine_steps < 1:
-            raise ValueError(
-                "eval: episodes and choose must be >= 1 (the number of ranks, if there are more), "
-                "imagine_steps >= 1"
+                f"eval: each of the {dist.world()} ranks needs an episode; give as many or more of "
+                "eval.episodes, eval.choose and eval.during"
             )
 
 

@@ -27,6 +27,7 @@ from wamrl.rewards.episode_scores import early, episode_mean, raw_rewards
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
+from wamrl.runtime.ranges import Count, Size, check_ranges
 from wamrl.stats.auc import AUC, Within, auc, within_groups
 from wamrl.types import InitialState
 
@@ -41,12 +42,12 @@ class RewardComparisonConfig:
     """
 
     similarities: tuple[SimilarityConfig, ...] = ()  # filled in by the recipe
-    states: int = 50  # initial states
-    group: int = 4  # episodes per state; their outcomes are compared with each other too
+    states: Count = 50  # initial states
+    group: Size = 4  # episodes per state; their outcomes are compared with each other too
 
     def validate(self) -> None:
-        if self.states < 1 or self.group < 1:
-            raise ValueError(f"rewards: states={self.states} and group={self.group} must be >= 1")
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "rewards")
 
 
 @dataclass(frozen=True, kw_only=True)

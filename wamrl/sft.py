@@ -21,6 +21,17 @@ from wamrl.models.wam import WAM, ema_update
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.log import Logger, bar
+from wamrl.runtime.ranges import (
+    Count,
+    CountOrZero,
+    Decay,
+    Fraction,
+    LearningRate,
+    NotNegative,
+    Positive,
+    Size,
+    check_ranges,
+)
 from wamrl.types import Clip
 
 # batch, generator, which of its clips to load
@@ -31,34 +42,26 @@ Sample = Callable[[int, torch.Generator, slice], Clip]
 class SFTConfig:
     """Training on demonstrations: AdamW, a cosine schedule, an average of the weights."""
 
-    steps: int = 600
-    batch: int = 32  # of all ranks together
+    steps: Count = 600
+    batch: Size = 32  # of all ranks together
     # clips per backward pass, whose gradients add up to the batch's: less memory; 0: all at once
-    microbatch: int = 0
+    microbatch: CountOrZero = 0
 
-    lr: float = 1e-3
-    warmup: int = 30
+    lr: LearningRate = 1e-3
+    warmup: CountOrZero = 30
     # the world model's weights over the ranks (FSDP2), for those that are too large for one
     shard: bool = False
 
-    ema: float = 0.99
-    video_weight: float = 1.0
-    grad_norm: float = 1.0
-    weight_decay: float = 0.01
-    log_every: int = 20  # steps
-    save_every: int = 200  # steps between resumable checkpoints
+    ema: Decay = 0.99
+    video_weight: NotNegative = 1.0
+    grad_norm: Positive = 1.0
+    weight_decay: Fraction = 0.01
+    log_every: Count = 20  # steps
+    save_every: Count = 200  # steps between resumable checkpoints
 
     def validate(self) -> None:
-        if (
-            self.steps < 1
-            or self.batch < 1
-            or self.microbatch < 0
-            or not 0 <= self.ema < 1
-            or self.lr <= 0
-        ):
-            raise ValueError(
-                "sft: steps >= 1, batch >= 1, micro >= 0, lr > 0 and 0 <= ema < 1 are needed"
-            )
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "sft")
 
 
 def learning_rate(step: int, cfg: SFTConfig) -> float:

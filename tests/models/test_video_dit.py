@@ -303,15 +303,15 @@ def test_the_same_classes_scale_to_the_named_sizes(width, depth, heads, named):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"world": VideoDiTConfig(width=30, heads=4)}, "heads must divide width"),
-        ({"world": VideoDiTConfig(depth=2, taps=(3,))}, "taps be blocks of 1..2"),
+        ({"world": VideoDiTConfig(width=30, heads=4)}, "heads=4 must divide width=30"),
+        ({"world": VideoDiTConfig(depth=2, taps=(3,))}, "name blocks of 1..2"),
         ({"world": VideoDiTConfig(patch=5)}, "not divisible into patches"),
-        ({"actor": ActionHeadConfig(width=30)}, "heads must divide width"),
+        ({"actor": ActionHeadConfig(width=30)}, "heads=4 must divide width=30"),
         ({"frame_offsets": (8, 4)}, "ascending"),
-        ({"frame_offsets": (0, 4)}, "positive"),
+        ({"frame_offsets": (0, 4)}, "model.frame_offsets=0 .* >= 1"),
         ({"history_offsets": (-2,)}, "end with 0"),
-        ({"chunk": 0}, "must be >= 1"),
-        ({"world": VideoDiTConfig(feature_sigma=1.5)}, r"must lie in \[0, 1\]"),
+        ({"chunk": 0}, "model.chunk=0 .* >= 1"),
+        ({"world": VideoDiTConfig(feature_sigma=1.5)}, "feature_sigma=1.5 .* <= 1"),
     ],
 )
 def test_bad_configurations_are_refused_in_words(change, sentence):

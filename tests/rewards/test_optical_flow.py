@@ -82,7 +82,7 @@ def test_the_number_of_threads_does_not_matter():
 
 @pytest.mark.parametrize("change", [{"size": 64}, {"batch": 0}])
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match="not possible: choose at least"):
+    with pytest.raises(ValueError, match="is not possible: give a number >="):
         OpticalFlowConfig(**change).build()
 
 

@@ -77,7 +77,7 @@ def test_training_never_leaves_its_memory():
 
 @pytest.mark.parametrize("change", [{"group": 0}, {"revisit": 1.5}])
 def test_impossible_settings_are_refused(change):
-    with pytest.raises(ValueError, match="starts:"):
+    with pytest.raises(ValueError, match="initial_states"):
         InitialStateSampler(InitialStatesConfig(**change))
 
 

@@ -145,8 +145,25 @@ def test_a_dead_rank_ends_the_run(tmp_path):
     assert "another rank has ended" in done.stdout + done.stderr
 
 
-def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"RANK": None}, "WORLD_SIZE=2 and no RANK"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "no MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": "2"}, "WORLD_SIZE=2 and RANK=2"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two and RANK=1"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE=-1"),
+    ],
+)
+def test_half_a_place_among_ranks_is_one_sentence(second_of_two, monkeypatch, change, words):
+    assert dist.place_from_environment() == {"rank": 1, "world_size": 2}
+    for name, value in change.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    sentence = refused("train", "point", "--smoke", "--base", "/nowhere")
+    assert words in sentence and "torchrun" in sentence
+
+
+def test_other_verbs_refuse_several_ranks(second_of_two, tmp_path):
     assert "demos runs on one rank: several serve" in refused("demos", "point", "--out", tmp_path)
 
 

@@ -148,8 +148,7 @@ def test_torchrun_decides_where_it_has_started_us(monkeypatch):
         assert dist.world() == 1
 
 
-def test_torchrun_and_ranks_contradict_each_other(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_torchrun_and_ranks_contradict_each_other(second_of_two):
     assert "torchrun has started 2 ranks: leave out --ranks 3" in refused(
         "sft", "point", "--ranks", "3"
     )

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wamrl.data.episodes import load, load_spec, save
 from wamrl.data.record import Recorder
+from wamrl.envs.base import EnvConfig
 from wamrl.runtime.processes import WorkerLost, WorkerProcess, stop
+from wamrl.runtime.ranges import Count, CountOrZero, Processes, check_ranges
 from wamrl.types import SPLITS, Episode, InitialState, Split
-
-if TYPE_CHECKING:
-    from wamrl.envs.base import EnvConfig
 
 __all__ = ["DemoConfig", "collect", "load", "load_spec", "replay", "save"]
 
@@ -32,26 +32,18 @@ class DemoConfig:
     """`episodes` demonstrations from the starts first, first + 1, ... of a split."""
 
     env: EnvConfig
-    episodes: int = 40
-    first: int = 0  # index of the first start in its split
+    episodes: Count = 40
+    first: CountOrZero = 0  # index of the first start in its split
     split: Split = "demo"
     # std of the Gaussian disturbance of executed actions (in half-ranges of the action bounds)
-    noise: float = 0.3
+    noise: Annotated[float, Ge(0), Le(2)] = 0.3
     keep_failures: bool = True  # False: fewer than `episodes` may come back
-    n_workers: int = 2  # processes; 0: in this process, for debugging
+    n_workers: Processes = 2  # processes; 0: in this process, for debugging
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
         self.env.validate()
-        if self.episodes < 1 or self.first < 0 or self.n_workers < 0:
-            raise ValueError(
-                "demonstrations: episodes >= 1, first >= 0 and n_workers >= 0 are needed"
-            )
-        if not 0 <= self.noise <= 2:
-            raise ValueError(
-                f"noise={self.noise} is not possible: choose a standard deviation from 0 to 2 (0.3 "
-                "is usual)"
-            )
+        check_ranges(self)
         if self.split not in SPLITS:
             raise ValueError(f"split={self.split!r} is not possible: choose one of {SPLITS}")
 

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.simulated import (
     Progress,
     Scene,
     SimulatedEnv,
-    require_horizon,
     require_image_size,
 )
+from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 RADIUS = 0.12  # half-widths of the square
 MAX_GOAL_SPEED = 0.04  # half-widths per control step
@@ -44,16 +46,14 @@ _LIGHT = (190, 180, 170)
 class PointConfig(EnvConfig):
     """The point mass; everything has a default."""
 
-    stages: int = 1
-    image_size: int = 32  # pixels, square
-    horizon: int | None = None  # control steps; None: 40 per stage
+    stages: Annotated[int, Ge(1), Le(MAX_STAGES)] = 1
+    image_size: Pixels = 32  # pixels, square
+    horizon: Count | None = None  # control steps; None: 40 per stage
 
     def validate(self) -> None:
         """ValueError for an impossible number of stages, size or horizon."""
-        if not 1 <= self.stages <= MAX_STAGES:
-            raise ValueError(f"stages={self.stages} is not possible: choose 1 to {MAX_STAGES}")
+        check_ranges(self, "env")
         require_image_size(self.image_size, 8, 512)
-        require_horizon(self.horizon)
 
     def build(self) -> SimulatedEnv:
         """The environment; it needs nothing but numpy."""

@@ -132,14 +132,6 @@ class SimulatedEnv(Env):
         self.scene.close()
 
 
-def require_horizon(horizon: int | None) -> None:
-    """ValueError if no episode fits into so many control steps."""
-    if horizon is not None and horizon < 1:
-        raise ValueError(
-            f"horizon={horizon} is not possible: give at least 1 control step, or None"
-        )
-
-
 def require_image_size(pixels: int, least: int, most: int) -> None:
     """ValueError if a picture may not have so many pixels a side."""
     if not least <= pixels <= most:

@@ -6,27 +6,31 @@ Block j reads tap j of the world model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from wamrl.models.base import Actor, ActorConfig, WAMSpec
 from wamrl.models.layers import Attention, mlp, modulate, sinusoid, zero_
+from wamrl.runtime.ranges import Size, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActionHeadConfig(ActorConfig):
     """`width=128` is the CPU size."""
 
-    width: int = 128
-    heads: int = 4
-    blocks_per_tap: int = 1
+    width: Size = 128
+    heads: Size = 4
+    blocks_per_tap: Annotated[int, Ge(1), Le(256)] = 1
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if self.width % self.heads or self.blocks_per_tap < 1:
+        check_ranges(self, "model.actor")
+        if self.width % self.heads:
             raise ValueError(
-                f"action head: heads must divide width and blocks_per_tap be >= 1, got {self}"
+                f"model.actor: heads={self.heads} must divide width={self.width}; choose others"
             )
 
     def build(self, spec: WAMSpec, feature_dim: int) -> ActionHead:

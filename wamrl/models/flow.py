@@ -16,11 +16,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from wamrl.runtime.ranges import Steps, check_ranges
 from wamrl.types import Batch
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), sigma (B,)) -> v (B, ...)
@@ -36,10 +38,12 @@ SAMPLERS: tuple[Sampler, ...] = ("explore", "ode", "zero")
 class FlowConfig:
     """How an action chunk is denoised, and where noise is injected while exploring."""
 
-    steps: int = 4  # K
-    shift: float = 1.0  # > 1 spends more steps near pure noise
-    noise: float = 0.5  # a, the exploration noise level, in the first iteration
-    noise_end: float | None = None  # in the last iteration, geometric in between; None: constant
+    steps: Steps = 4  # K
+    shift: Annotated[float, Gt(0), Le(100)] = 1.0  # > 1 spends more steps near pure noise
+    # a, the exploration noise level, in the first iteration
+    noise: Annotated[float, Ge(0), Le(10)] = 0.5
+    # in the last iteration, geometric in between; None: constant
+    noise_end: Annotated[float, Gt(0), Le(10)] | None = None
     sde: Literal["marginal", "preserving", "plain"] = "marginal"
     noisy: Literal["one", "all", "all_but_last"] = "all"  # "one": a random step (piRL's hybrid)
     start: Literal["noise", "zero"] = "noise"  # what exploration starts from: a draw, or x = 0
@@ -56,24 +60,16 @@ class FlowConfig:
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if self.noise_end is not None and self.noise_end <= 0:
+        check_ranges(self, "flow")
+        if self.noise == 0:
             raise ValueError(
-                f"flow: noise_end={self.noise_end} must be > 0, or None for no annealing"
+                "flow.noise=0: without noise a chunk has no likelihood and the gradient is "
+                "silently zero; set flow.noise > 0 (0.2 to 0.8 is usual)"
             )
         if self.sde == "preserving" and (self.noise > 1 or self.noisy != "all_but_last"):
             raise ValueError(
                 "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step "
                 "has no noise"
-            )
-        if self.steps < 1 or self.shift <= 0:
-            raise ValueError(
-                f"flow needs steps >= 1 and shift > 0, got steps={self.steps}, shift={self.shift}"
-            )
-        if self.noise <= 0:
-            raise ValueError(
-                f"noise={self.noise}: without noise a chunk has no likelihood and the gradient is "
-                "silently zero; "
-                "set flow.noise > 0 (0.2 to 0.8 is usual)"
             )
         if self.noisy == "all_but_last" and self.steps < 2:
             raise ValueError(

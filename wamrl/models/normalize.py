@@ -23,6 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from wamrl.runtime.ranges import CountOrZero, check_ranges
+
 Method = Literal["bounds", "mean_std", "min_max", "quantiles"]
 # normalised states are clamped to +-LIMIT: a state that no demonstration came near says no more
 # than that
@@ -37,12 +39,13 @@ class NormalizeConfig:
     actions: Method = "bounds"
     states: Method = "mean_std"
     # action dims that go by the bounds whatever `actions` says, such as grippers
-    keep: tuple[int, ...] = ()
+    keep: tuple[CountOrZero, ...] = ()
     # (action dim, state dim): the model sees their difference
-    delta: tuple[tuple[int, int], ...] = ()
+    delta: tuple[tuple[CountOrZero, CountOrZero], ...] = ()
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "model.normalize")
         if self.states == "bounds":
             raise ValueError(
                 "model.normalize: states have no bounds; choose mean_std, min_max or quantiles"

@@ -16,8 +16,10 @@ with it. Features, imagination and the loss's rows at sigma = 1 share it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -31,6 +33,7 @@ from wamrl.models.flow import (
     time_grid_down_to,
 )
 from wamrl.models.layers import Attention, TextEmbedding, mlp, modulate, sinusoid, zero_
+from wamrl.runtime.ranges import Count, Fraction, NotNegative, Size, check_ranges
 from wamrl.types import Clip, Obs
 
 
@@ -38,18 +41,20 @@ from wamrl.types import Clip, Obs
 class VideoDiTConfig(WorldModelConfig):
     """`width=128, depth=6` is the CPU size; 768 x 12 is ~0.1 B and 2304 x 28 ~2 B parameters."""
 
-    width: int = 128
-    depth: int = 6
-    heads: int = 4
-    patch: int = 16
-    taps: tuple[int, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
+    width: Size = 128
+    depth: Annotated[int, Ge(1), Le(256)] = 6
+    heads: Size = 4
+    patch: Annotated[int, Ge(1), Le(256)] = 16
+    taps: tuple[Count, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
     # one pass at pure noise; 0 was no better and costs more to act (docs/results.md)
-    feature_sigma: float = 1.0
-    sigma_floor: float = 0.3  # bounds the loss weight 1 / sigma^2 of nearly clean samples
-    noise_fraction: float = 0.3  # of the training noise levels are exactly 1, where the actor reads
+    feature_sigma: Fraction = 1.0
+    # bounds the loss weight 1 / sigma^2 of nearly clean samples
+    sigma_floor: Annotated[float, Gt(0), Le(1)] = 0.3
+    # of the training noise levels are exactly 1, where the actor reads
+    noise_fraction: Fraction = 0.3
     # activations of the blocks in the backward pass: a third more arithmetic, far less memory
     recompute: bool = False
-    motion_weight: float = 4.0  # extra loss weight of patches that are predicted to move
+    motion_weight: NotNegative = 4.0  # extra loss weight of patches that are predicted to move
 
     @property
     def tap_names(self) -> tuple[str, ...]:
@@ -58,23 +63,14 @@ class VideoDiTConfig(WorldModelConfig):
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if (
-            self.width % self.heads
-            or not self.taps
-            or max(self.taps) > self.depth
-            or min(self.taps) < 1
-        ):
+        check_ranges(self, "model.world")
+        if self.width % self.heads:
             raise ValueError(
-                f"video model: heads must divide width and taps be blocks of 1..{self.depth}, got "
-                f"{self}"
+                f"model.world: heads={self.heads} must divide width={self.width}; choose others"
             )
-        if (
-            not 0 < self.sigma_floor <= 1
-            or not 0 <= self.noise_fraction <= 1
-            or self.motion_weight < 0
-        ):
+        if not self.taps or max(self.taps) > self.depth:
             raise ValueError(
-                "video model: sigma_floor in (0, 1], noise_fraction in [0, 1], motion_weight >= 0"
+                f"model.world: taps={self.taps} is not possible: name blocks of 1..{self.depth}"
             )
 
     def build(self, spec: WAMSpec) -> VideoDiT:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.base import ActorConfig, WAMSpec, WorldModelConfig
 from wamrl.models.normalize import NormalizeConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAM
+from wamrl.runtime.ranges import Steps, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,25 +26,24 @@ class WAMConfig:
 
     world: WorldModelConfig = field(default_factory=VideoDiTConfig)
     actor: ActorConfig = field(default_factory=ActionHeadConfig)
-    history_offsets: tuple[int, ...] = (0,)  # control steps <= 0
-    frame_offsets: tuple[int, ...] = (6, 12)  # imagined frames, control steps > 0
-    chunk: int = 12  # actions per chunk
+    history_offsets: tuple[Annotated[int, Ge(-10_000), Le(0)], ...] = (0,)  # control steps <= 0
+    # imagined frames, control steps > 0
+    frame_offsets: tuple[Annotated[int, Ge(1), Le(10_000)], ...] = (6, 12)
+    chunk: Annotated[int, Ge(1), Le(10_000)] = 12  # actions per chunk
     # bfloat16 halves the feature cache; the actor reads it
     feature_dtype: Literal["float32", "bfloat16"] = "float32"
     # of the world model; bfloat16: GPUs, CPUs with AMX
     compute: Literal["float32", "bfloat16"] = "float32"
-    feature_steps: int = 2  # Euler steps down to feature_sigma, where that is < 1
+    # Euler steps down to feature_sigma, where that is < 1
+    feature_steps: Steps = 2
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "model")
         self.world.validate()
         self.actor.validate()
         self.normalize.validate()
-        if self.chunk < 1 or self.feature_steps < 1:
-            raise ValueError(
-                f"model: chunk={self.chunk} and feature_steps={self.feature_steps} must be >= 1"
-            )
 
     def build(
         self,

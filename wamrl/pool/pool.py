@@ -27,10 +27,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from wamrl.envs.base import EnvConfig
@@ -38,6 +39,7 @@ from wamrl.pool.group import Order, WorkerGroup
 from wamrl.pool.ray import RayWorker, connect
 from wamrl.runtime.cores import workers
 from wamrl.runtime.processes import WorkerProcess
+from wamrl.runtime.ranges import Positive, Processes, Size, check_ranges
 from wamrl.types import InitialState, Obs, Outcome
 
 
@@ -45,22 +47,18 @@ from wamrl.types import InitialState, Obs, Outcome
 class PoolConfig:
     """The simulators: `n_envs` slots, shared out to `n_workers` processes."""
 
-    n_envs: int = 32
+    n_envs: Size = 32
     # 0: half of the cores, all but one beside a GPU; demonstrations take all
-    n_workers: int = 0
+    n_workers: Processes = 0
     # the model serves one split of the environments while another is stepped; 1: no overlap
-    num_splits: int = 2
+    num_splits: Annotated[int, Ge(1), Le(64)] = 2
     backend: Literal["processes", "ray"] = "processes"  # ray: workers on the machines of a cluster
     ray_address: str = "auto"  # of the cluster; auto: the one that this machine belongs to
-    timeout_s: float = 60.0  # a worker that needs longer for one chunk counts as hung
+    timeout_s: Positive = 60.0  # a worker that needs longer for one chunk counts as hung
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if self.n_envs < 1 or self.n_workers < 0 or self.num_splits < 1 or not self.timeout_s > 0:
-            raise ValueError(
-                f"{self} is not possible: choose n_envs >= 1, n_workers >= 0 (0: by the cores), "
-                "num_splits 2 (usual) or 1, timeout_s > 0"
-            )
+        check_ranges(self, "pool")
 
     def build(
         self,

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wamrl.rewards.base import Similarity, SimilarityConfig, resized
+from wamrl.runtime.ranges import Pixels, Seed, Size
 
 # ImageNet's, of RGB in [0, 1]
 MEAN = (0.485, 0.456, 0.406)
@@ -39,9 +40,9 @@ class DINOv2Config(SimilarityConfig):
 
     # local folder or hub name; None: RANDOM, for tests and ablations
     weights: str | None = "facebook/dinov2-small"
-    size: int = 224  # px, a multiple of the patch (14)
-    batch: int = 64  # images at a time
-    seed: int = 0  # of the random network
+    size: Pixels = 224  # px, a multiple of the patch (14)
+    batch: Size = 64  # images at a time
+    seed: Seed = 0  # of the random network
 
     @property
     def name(self) -> str:
@@ -66,9 +67,9 @@ class VJEPA2Config(SimilarityConfig):
 
     weights: str | None = "facebook/vjepa2-vitl-fpc64-256"  # local folder or hub name; None: RANDOM
     # px, a multiple of the patch (16); positions are relative, so others than 256 work
-    size: int = 256
-    batch: int = 16  # clips at a time
-    seed: int = 0  # of the random network
+    size: Pixels = 256
+    batch: Size = 16  # clips at a time
+    seed: Seed = 0  # of the random network
 
     @property
     def name(self) -> str:

@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from wamrl.rewards.base import Similarity, SimilarityConfig, resized
+from wamrl.runtime.ranges import Size, check_ranges
 
 MIN_SIZE = 128  # px; RAFT's minimum, and where DIS at last sees motions of small frames
 
@@ -38,11 +40,12 @@ class OpticalFlowConfig(SimilarityConfig):
     """
 
     backend: Literal["dis", "raft"] = "dis"
-    size: int = MIN_SIZE  # px: frames are resized so that their shorter side is this; >= 128
+    # px: frames are resized so that their shorter side is this; >= 128
+    size: Annotated[int, Ge(MIN_SIZE), Le(4096)] = MIN_SIZE
     raft: Literal["small", "large"] = "small"
     # raft only: local .pth or .safetensors file; "": torchvision's own, from its hub
     weights: str = ""
-    batch: int = 32  # raft only: pairs at a time
+    batch: Size = 32  # raft only: pairs at a time
 
     @property
     def name(self) -> str:
@@ -51,14 +54,7 @@ class OpticalFlowConfig(SimilarityConfig):
 
     def build(self) -> OpticalFlow:
         """ValueError for sizes that are not possible, and where the estimator is missing."""
-        if self.size < MIN_SIZE:
-            raise ValueError(
-                f"optical flow at size={self.size} px is not possible: choose at least {MIN_SIZE}"
-            )
-        if self.batch < 1:
-            raise ValueError(
-                f"optical flow with batch={self.batch} is not possible: choose at least 1"
-            )
+        check_ranges(self, "similarity")
         return OpticalFlow(_dis() if self.backend == "dis" else _raft(self), self.size)
 
 

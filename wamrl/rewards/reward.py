@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from wamrl.rewards.base import RewardInputs, RunningNorm, SimilarityConfig, reconstruction
 from wamrl.rewards.pixels import PixelConfig
+from wamrl.runtime.ranges import Steps, check_ranges
 
 CLIP = 3.0  # standard deviations of shaping that count
 ROWS = 64  # chunks compared at a time
@@ -35,20 +37,16 @@ class RewardConfig:
     mode: Literal["success", "paper", "composite"] = "composite"
     similarity: SimilarityConfig = field(default_factory=PixelConfig)
     paper_scale: Literal["motion", "deviation", "centred"] = "motion"
-    shaping: float = 0.2  # lambda: bound of |shaping| summed over an episode; < 0.5
+    # lambda: bound of |shaping| summed over an episode; < 0.5
+    shaping: Annotated[float, Ge(0), Lt(0.5)] = 0.2
     failures_only: bool = False  # shaping on failed episodes only
     scorer: Literal["current", "frozen", "ema"] = "current"  # whose imagination is compared
-    imagine_steps: int = 1  # Euler steps of that imagination; 1 is the conditional mean
+    # Euler steps of that imagination; 1 is the conditional mean
+    imagine_steps: Steps = 1
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
-        if not 0 <= self.shaping < 0.5:
-            raise ValueError(
-                f"reward.shaping={self.shaping} must lie in [0, 0.5): "
-                "shaping may never outweigh success"
-            )
-        if self.imagine_steps < 1:
-            raise ValueError("reward.imagine_steps must be >= 1")
+        check_ranges(self, "reward")
 
     @property
     def needs_imagination(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wamrl.runtime import dist
+from wamrl.runtime.ranges import Count, Fraction, Size, check_ranges
 from wamrl.types import InitialState
 
 
@@ -18,15 +19,13 @@ class InitialStatesConfig:
     a `revisit` share of the groups goes where outcomes were mixed.
     """
 
-    group: int = 4
-    revisit: float = 0.5
-    capacity: int = 4096  # remembered initial states
+    group: Size = 4
+    revisit: Fraction = 0.5
+    capacity: Count = 4096  # remembered initial states
 
     def validate(self) -> None:
-        if self.group < 1 or not 0 <= self.revisit <= 1:
-            raise ValueError(
-                f"starts: group={self.group} must be >= 1 and revisit={self.revisit} in [0, 1]"
-            )
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "initial_states")
 
 
 class InitialStateSampler:

@@ -6,8 +6,10 @@ What PPO and GRPO share: they differ in the advantages.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le, Lt
 from torch import Tensor
 
 from wamrl.models.flow import FlowConfig
@@ -17,6 +19,7 @@ from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import dist
+from wamrl.runtime.ranges import Count, CountOrZero, LearningRate, Positive, Steps, check_ranges
 
 SLOWEST = 1 / 16  # of the learning rate, as far as it is steered
 FASTEST = 4.0
@@ -28,40 +31,34 @@ class ClippedPolicyConfig(LearnerConfig):
     Published settings are in docs/all-of-wamrl.md.
     """
 
-    epochs: int = 4
-    batch: int = 512  # chunks, of all ranks together
-    transitions: int = 0  # noisy steps of each chunk that an epoch looks at; 0: all of them
-    lr: float = 1e-4
+    epochs: Steps = 4
+    batch: Count = 512  # chunks, of all ranks together
+    transitions: CountOrZero = 0  # noisy steps of each chunk that an epoch looks at; 0: all of them
+    lr: LearningRate = 1e-4
     # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
-    eps: float = 1e-8
+    eps: Annotated[float, Gt(0), Le(1)] = 1e-8
 
-    clip: float = 0.2
-    clip_high: float = 0.28  # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
-    dual_clip: float = 3.0  # bounds the loss of bad actions whose ratio exploded (RLinf)
+    clip: Annotated[float, Gt(0), Lt(1)] = 0.2
+    # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
+    clip_high: Annotated[float, Gt(0), Le(100)] = 0.28
+    # bounds the loss of bad actions whose ratio exploded (RLinf)
+    dual_clip: Annotated[float, Gt(1), Le(1e9)] = 3.0
     # stop the epochs when the ratio has moved this far (nats per transition)
-    target_kl: float = 0.03
+    target_kl: Positive = 0.03
     steer: bool = True  # the rate follows the measured KL: down after a stop, up while far below
-    warmup: int = 20  # policy steps over which the rate rises: a fresh Adam overshoots
-    min_scale: float = 0.1  # advantages are divided by their std, or by this if it is smaller
-    grad_norm: float = 1.0
+    warmup: CountOrZero = 20  # policy steps over which the rate rises: a fresh Adam overshoots
+    min_scale: Positive = 0.1  # advantages are divided by their std, or by this if it is smaller
+    grad_norm: Positive = 1.0
 
     def small(self) -> ClippedPolicyConfig:
         return replace(self, epochs=1)
 
     def validate(self) -> None:
-        if self.eps <= 0 or self.min_scale <= 0 or self.target_kl <= 0:
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "learner")
+        if self.clip_high < self.clip:
             raise ValueError(
-                f"actor update: eps={self.eps}, min_scale={self.min_scale} and "
-                f"target_kl={self.target_kl} must be > 0"
-            )
-        if self.transitions < 0:
-            raise ValueError("actor update: transitions must be >= 1, or 0 for all noisy steps")
-        if self.warmup < 0:
-            raise ValueError("actor update: warmup must be >= 0")
-        if self.epochs < 1 or self.batch < 1 or not 0 < self.clip < 1 or self.clip_high < self.clip:
-            raise ValueError(
-                "actor update: epochs >= 1, batch >= 1, 0 < clip < 1 and clip_high >= clip are "
-                "needed"
+                f"learner: clip_high={self.clip_high} must not lie below clip={self.clip}"
             )
 
 

@@ -16,6 +16,7 @@ from wamrl.rl.policy import ClippedPolicy, ClippedPolicyConfig
 from wamrl.rl.value import Critic, ValueConfig
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
+from wamrl.runtime.ranges import Count, CountOrZero, Fraction, LearningRate
 
 NO_SPREAD = 1e-6  # returns that differ by no more give nothing to prefer
 
@@ -24,23 +25,14 @@ NO_SPREAD = 1e-6  # returns that differ by no more give nothing to prefer
 class PPOConfig(ClippedPolicyConfig):
     """The clipped policy, and how its advantages are estimated."""
 
-    gamma: float = 0.99  # per chunk
-    lam: float = 0.95
+    gamma: Fraction = 0.99  # per chunk
+    lam: Fraction = 0.95
     group_baseline: bool = True  # also take off the mean of the other episodes of the state
-    value_lr: float = 1e-3
-    value_warmup: int = 1  # iterations that train only the value head
+    value_lr: LearningRate = 1e-3
+    value_warmup: CountOrZero = 1  # iterations that train only the value head
     # at most, in each of these; ends when unseen initial states gain no more
-    value_epochs: int = 40
+    value_epochs: Count = 40
     value: ValueConfig = field(default_factory=ValueConfig)
-
-    def validate(self) -> None:
-        super().validate()
-        if self.value_warmup < 0 or self.value_epochs < 1:
-            raise ValueError("actor update: value_warmup >= 0 and value_epochs >= 1 are needed")
-        if not 0 <= self.gamma <= 1 or not 0 <= self.lam <= 1:
-            raise ValueError(
-                f"actor update: gamma and lam lie in [0, 1], got {self.gamma} and {self.lam}"
-            )
 
     def build(self, wam: WAM) -> PPO:
         self.validate()

@@ -15,6 +15,7 @@ from wamrl.rl.batch import minibatches
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
+from wamrl.runtime.ranges import Size
 
 PATIENCE = 5  # epochs without a gain on unseen initial states
 
@@ -23,7 +24,7 @@ PATIENCE = 5  # epochs without a gain on unseen initial states
 class ValueConfig:
     """Size of the value head."""
 
-    width: int = 256
+    width: Size = 256
 
     def build(self, taps: int, feature_dim: int, proprio_dim: int) -> ValueHead:
         return ValueHead(self.width, taps * feature_dim + proprio_dim + 1)

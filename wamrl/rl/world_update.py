@@ -36,15 +36,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from wamrl.models.wam import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import dist, sharding
+from wamrl.runtime.ranges import (
+    Count,
+    CountOrZero,
+    Decay,
+    Fraction,
+    LearningRate,
+    NotNegative,
+    Positive,
+    Size,
+    check_ranges,
+)
 from wamrl.types import Clip
 
 REACH = 1e3  # lambda is calibrated to between kl / REACH and kl * REACH
@@ -59,19 +71,20 @@ class WorldUpdateConfig:
     clone: Literal["noise_free", "executed"] = "executed"  # what of a successful decision
     # the cloned actions' loss also trains the world model, as SFT does; not in the paper
     shared: bool = False
-    steps: int = 20  # per iteration, both halves in one step
-    batch: int = 32  # of all ranks together
-    microbatch: int = 0  # clips per backward pass, see SFTConfig
+    steps: Count = 20  # per iteration, both halves in one step
+    batch: Size = 32  # of all ranks together
+    microbatch: CountOrZero = 0  # clips per backward pass, see SFTConfig
     shard: bool = False  # see SFTConfig
-    demo_share: float = 0.25
-    world_lr: float = 1e-4
-    actor_lr: float = 2e-4
-    kl: float = 1.0  # lambda_KL of the first update; 0: no KL
+    demo_share: Fraction = 0.25
+    world_lr: LearningRate = 1e-4
+    actor_lr: LearningRate = 2e-4
+    kl: NotNegative = 1.0  # lambda_KL of the first update; 0: no KL
     kl_reduction: Literal["mean", "sum"] = "mean"  # over channels, see `LatentKL.scale`
-    kl_share: float | None = 0.2  # of the gradient; sets lambda after it; None: `kl` stays
-    kl_ema: float = 0.99
-    capacity: int = 4096  # clips kept
-    grad_norm: float = 1.0
+    # of the gradient; sets lambda after it; None: `kl` stays
+    kl_share: Annotated[float, Gt(0), Lt(1)] | None = 0.2
+    kl_ema: Decay = 0.99
+    capacity: Count = 4096  # clips kept
+    grad_norm: Positive = 1.0
 
     @property
     def demonstrations(self) -> int:
@@ -79,22 +92,8 @@ class WorldUpdateConfig:
         return int(self.batch * self.demo_share)
 
     def validate(self) -> None:
-        if (
-            self.steps < 1
-            or self.batch < 1
-            or self.microbatch < 0
-            or not 0 <= self.demo_share <= 1
-            or self.kl < 0
-        ):
-            raise ValueError(
-                "world update: steps, batch >= 1, microbatch, kl >= 0 and 0 <= demo_share <= 1 are "
-                "needed"
-            )
-        if self.kl_share is not None and not 0 < self.kl_share < 1:
-            raise ValueError(
-                f"world update: kl_share={self.kl_share} must lie between 0 and 1; "
-                "None keeps kl, kl=0 turns the KL off"
-            )
+        """Raise ValueError with one sentence that says what to do."""
+        check_ranges(self, "world")
 
 
 class WorldUpdate:

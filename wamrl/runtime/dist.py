@@ -51,6 +51,28 @@ def alone() -> bool:
     return not td.is_initialized()
 
 
+def place_from_environment() -> dict[str, int]:
+    """`rank` and `world_size` as torchrun has set them; world_size 0 where nobody has.
+
+    ValueError of one sentence where only a part is there, as scripts of a cluster may leave it.
+    """
+    size = os.environ.get("WORLD_SIZE", "0")
+    if size in ("0", "1"):
+        return {"rank": 0, "world_size": int(size)}
+    names = ["RANK", "LOCAL_RANK"]
+    if RENDEZVOUS not in os.environ:
+        names += ["MASTER_ADDR", "MASTER_PORT"]
+    missing = [name for name in names if not os.environ.get(name)]
+    rank = os.environ.get("RANK", "")
+    if missing or not (size.isdecimal() and rank.isdecimal() and int(rank) < int(size)):
+        what = f"no {', '.join(missing)}" if missing else f"RANK={rank}"
+        raise ValueError(
+            f"the environment has WORLD_SIZE={size} and {what}: start the ranks with torchrun, or "
+            "unset WORLD_SIZE for a single process"
+        )
+    return {"rank": int(rank), "world_size": int(size)}
+
+
 @contextlib.contextmanager
 def ranks(even_one: bool = False) -> Iterator[None]:
     """Join the other ranks if `torchrun` has started us, and leave them at the end.
@@ -59,13 +81,13 @@ def ranks(even_one: bool = False) -> Iterator[None]:
     (`benchmarks/one_rank.py`). `Ended` with one sentence if another rank ends first, which is
     noticed while waiting for it or told by SIGTERM.
     """
-    if int(os.environ.get("WORLD_SIZE", 0)) < (1 if even_one else 2) or td.is_initialized():
+    place = place_from_environment()
+    if place["world_size"] < (1 if even_one else 2) or td.is_initialized():
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    place = {name: int(os.environ[name.upper()]) for name in ("rank", "world_size")}
     td.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), timeout=_PATIENCE, **place)
     before = signal.signal(signal.SIGTERM, _stopped)
     try:

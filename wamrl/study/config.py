@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from wamrl.config import Config
 from wamrl.envs.base import EnvConfig
 from wamrl.runtime.log import resolved
+from wamrl.runtime.ranges import CountOrZero, Processes, Seed, check_ranges
 from wamrl.study.claims import KINDS, Claim, Kind
 
 BASE = "base"
@@ -81,13 +85,14 @@ class StudyConfig:
     name: str
     tasks: tuple[StudyTask, ...]
     arms: tuple[Arm, ...]  # without the base, which always runs
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = field(default_factory=tuple)
-    margin: float = 0.05  # of the claims' rule: a smaller gain is none
-    threads: int = 1  # of torch, per cell; the last bits of all results depend on it
-    jobs: int = 0  # cells at once; 0: cores / threads
+    margin: Annotated[float, Gt(0), Lt(1)] = 0.05  # of the claims' rule: a smaller gain is none
+    # of torch, per cell; the last bits of all results depend on it
+    threads: Annotated[int, Ge(1), Le(4096)] = 1
+    jobs: Processes = 0  # cells at once; 0: cores / threads
     keep_models: bool = False  # the final and the best model of every arm
-    videos: int = 0  # of evaluated episodes, per cell
+    videos: CountOrZero = 0  # of evaluated episodes, per cell
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
@@ -113,14 +118,11 @@ class StudyConfig:
                 )
 
     def _check_numbers(self) -> None:
+        check_ranges(replace(self, tasks=()), "study")  # tasks say themselves what is wrong
         distinct = len(set(self.seeds)) == len(self.seeds)
-        if not self.tasks or not self.seeds or not distinct or min(self.seeds) < 0:
+        if not self.tasks or not self.seeds or not distinct:
             raise ValueError(
                 "study: at least one task and one seed >= 0 are needed, and no seed twice"
-            )
-        if self.threads < 1 or self.jobs < 0 or self.videos < 0 or not 0 < self.margin < 1:
-            raise ValueError(
-                "study: threads >= 1, jobs >= 0, videos >= 0 and 0 < margin < 1 are needed"
             )
 
     def _check_task(self, task: StudyTask) -> None:

@@ -14,8 +14,10 @@ Example: `env = GymConfig(id="gym_pusht/PushT-v0", module="gym_pusht", kwargs=((
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wamrl.envs.base import EnvConfig, EnvSpec
 from wamrl.envs.gymnasium.spaces import (
@@ -33,10 +35,10 @@ from wamrl.envs.simulated import (
     Progress,
     Scene,
     SimulatedEnv,
-    require_horizon,
     require_image_size,
 )
 from wamrl.runtime.images import resize
+from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class GymConfig(EnvConfig):
     module: str = ""
     # for the environment's constructor
     kwargs: tuple[tuple[str, bool | int | float | str], ...] = ()
-    image_size: int = 64  # pixels, square
+    image_size: Pixels = 64  # pixels, square
     # names of the cameras; (): all of `pixels`, else the picture of env.render()
     views: tuple[str, ...] = ()
     image_keys: tuple[str, ...] = ()  # path of each view, or "render()"; (): pixels/<view>
@@ -58,14 +60,15 @@ class GymConfig(EnvConfig):
     state_keys: tuple[str, ...] = ()
     # of `info`, or "terminated": every end that is not the clock's is a success
     success_key: str = "is_success"
-    stages: int = 1  # sub-goals
+    stages: Annotated[int, Ge(1), Le(64)] = 1  # sub-goals
     stages_key: str = "stages"  # of `info`: sub-goals completed so far; only read where stages > 1
-    horizon: int | None = None  # control steps; None: the registered max_episode_steps
+    horizon: Count | None = None  # control steps; None: the registered max_episode_steps
     # a new environment at every reset: slow, for those that remember something
     rebuild: bool = False
 
     def validate(self) -> None:
         """ValueError of one sentence if a field contradicts itself or another."""
+        check_ranges(self, "env")
         for name in ("id", "instruction", "success_key"):
             if not getattr(self, name).strip():
                 raise ValueError(f"env.{name} is empty: say what it is")
@@ -83,7 +86,6 @@ class GymConfig(EnvConfig):
             )
         if self.stages < 1:
             raise ValueError(f"stages={self.stages} is not possible: choose 1 or more")
-        require_horizon(self.horizon)
         if "render_mode" in dict(self.kwargs):
             raise ValueError("render_mode is always rgb_array: leave it out of env.kwargs")
 

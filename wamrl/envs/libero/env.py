@@ -37,10 +37,10 @@ from wamrl.envs.simulated import (
     Progress,
     Scene,
     SimulatedEnv,
-    require_horizon,
     require_image_size,
     require_views,
 )
+from wamrl.runtime.ranges import Count, CountOrZero, Pixels, check_ranges
 from wamrl.types import InitialState
 
 # control steps after settling
@@ -53,15 +53,16 @@ class LiberoConfig(EnvConfig):
     """One task of LIBERO (hf-libero 0.1.4), by suite and official index."""
 
     suite: str = "object"  # "spatial", "object", "goal", "10" (long) or "90"
-    task: int = 0
-    image_size: int = 256  # pixels, square
+    task: CountOrZero = 0
+    image_size: Pixels = 256  # pixels, square
     views: tuple[str, ...] = ("front", "wrist")
     # folder with scenes/, textures/, ...; None: the package's own or the hub's
     assets: Path | None = None
-    horizon: int | None = None  # control steps; None: the protocol's
+    horizon: Count | None = None  # control steps; None: the protocol's
 
     def validate(self) -> None:
         """ValueError for an unknown suite or task, an impossible view, size or folder."""
+        check_ranges(self, "env")
         if self.suite not in SUITES:
             raise ValueError(
                 f"unknown LIBERO suite {self.suite!r}: choose one of {', '.join(SUITES)}"
@@ -73,7 +74,6 @@ class LiberoConfig(EnvConfig):
             )
         require_image_size(self.image_size, 16, 480)
         require_views(self.views, VIEWS)
-        require_horizon(self.horizon)
         if self.assets is not None and not self.assets.is_dir():
             raise ValueError(NO_FOLDER.format(path=self.assets))
 

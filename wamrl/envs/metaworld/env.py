@@ -14,8 +14,10 @@ Example: `env = MetaWorldConfig(task="button-press").build(); env.reset(0); fram
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.metaworld.contact import contact_detector
@@ -27,10 +29,10 @@ from wamrl.envs.simulated import (
     Progress,
     Scene,
     SimulatedEnv,
-    require_horizon,
     require_image_size,
     require_views,
 )
+from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 VIEWS = ("front", "wrist")
 MAX_STAGES = 4
@@ -44,17 +46,16 @@ class MetaWorldConfig(EnvConfig):
 
     task: str = "button-press"
     # sub-goals in one episode; more than 1 for reach, push, pick-place and button-press
-    stages: int = 1
-    image_size: int = 64  # pixels, square
+    stages: Annotated[int, Ge(1), Le(MAX_STAGES)] = 1
+    image_size: Pixels = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
-    horizon: int | None = None  # control steps; None: about 1.8 times what the expert needs
+    horizon: Count | None = None  # control steps; None: about 1.8 times what the expert needs
 
     def validate(self) -> None:
         """ValueError for an unknown task, or an impossible stage, size, view or horizon."""
+        check_ranges(self, "env")
         if self.task not in TASKS:
             raise ValueError(f"unknown MetaWorld task {self.task!r}: choose one of {known_tasks()}")
-        if not 1 <= self.stages <= MAX_STAGES:
-            raise ValueError(f"stages={self.stages} is not possible: choose 1 to {MAX_STAGES}")
         if self.stages > 1 and not TASKS[self.task].stageable:
             names = ", ".join(name for name, task in TASKS.items() if task.stageable)
             raise ValueError(
@@ -62,7 +63,6 @@ class MetaWorldConfig(EnvConfig):
             )
         require_image_size(self.image_size, 16, 512)
         require_views(self.views, VIEWS)
-        require_horizon(self.horizon)
 
     def build(self) -> SimulatedEnv:
         """The environment; ValueError if MetaWorld is not installed."""

@@ -32,10 +32,10 @@ from wamrl.envs.simulated import (
     Progress,
     Scene,
     SimulatedEnv,
-    require_horizon,
     require_image_size,
     require_views,
 )
+from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 VIEWS = ("front", "wrist")
 # group 0 are shapes for collisions; the things' meshes stay as they are
@@ -47,17 +47,17 @@ class RobosuiteConfig(EnvConfig):
     """One task of robosuite 1.5 with a Panda."""
 
     task: str = "lift"
-    image_size: int = 64  # pixels, square
+    image_size: Pixels = 64  # pixels, square
     views: tuple[str, ...] = ("front",)
-    horizon: int | None = None  # control steps; None: about twice what the expert needs
+    horizon: Count | None = None  # control steps; None: about twice what the expert needs
 
     def validate(self) -> None:
         """ValueError for an unknown task, or an impossible size, view or horizon."""
+        check_ranges(self, "env")
         if self.task not in TASKS:
             raise ValueError(f"unknown robosuite task {self.task!r}: choose one of {known_tasks()}")
         require_image_size(self.image_size, 16, 512)
         require_views(self.views, VIEWS)
-        require_horizon(self.horizon)
 
     def build(self) -> SimulatedEnv:
         """The environment; ValueError if robosuite is not installed."""
