@@ -141,11 +141,11 @@ def test_state_keys():
     ("change", "fault"),
     [
         ({"id": ""}, "env.id is empty"),
-        ({"image_size": 7}, "choose 8 to 512"),
+        ({"image_size": 7}, "env.image_size=7 .* >= 8"),
         ({"views": ("a", "a")}, "name every camera once"),
         ({"views": ("a",), "image_keys": ("b", "c")}, "2 image_keys for 1 views"),
         ({"state_keys": ("nothing()", "agent_pos")}, "stands alone"),
-        ({"horizon": 0}, "at least 1 control step"),
+        ({"horizon": 0}, "env.horizon=0 .* >= 1"),
         ({"stages": 0}, "stages=0"),
         ({"kwargs": (("render_mode", "human"),)}, "leave it out"),
     ],

@@ -63,10 +63,10 @@ def trace(env, seed: int, render: bool = False) -> str:
             "unknown LIBERO suite 'kitchen': choose one of spatial, object, goal, 10, 90",
         ),
         (LiberoConfig(suite="object", task=10), "has no task 10: choose 0 to 9"),
-        (LiberoConfig(suite="90", task=-1), "choose 0 to 89"),
+        (LiberoConfig(suite="90", task=-1), "env.task=-1 .* >= 0"),
         (LiberoConfig(image_size=1024), "choose 16 to 480"),
         (LiberoConfig(views=("front", "front")), "each once"),
-        (LiberoConfig(horizon=0), "at least 1 control step"),
+        (LiberoConfig(horizon=0), "env.horizon=0 .* >= 1"),
         (LiberoConfig(assets=Path("no/such/folder")), "give the one that holds LIBERO's scenes/"),
     ],
 )

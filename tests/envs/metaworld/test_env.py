@@ -201,10 +201,10 @@ def test_the_contract_checker_passes():
             MetaWorldConfig(task="drawer-open", stages=2),
             "choose one of reach, push, pick-place, button-press",
         ),
-        (MetaWorldConfig(task="reach", stages=9), "choose 1 to 4"),
-        (MetaWorldConfig(image_size=4), "choose 16 to 512"),
+        (MetaWorldConfig(task="reach", stages=9), "env.stages=9 .* <= 4"),
+        (MetaWorldConfig(image_size=8), "choose 16 to 512"),
         (MetaWorldConfig(views=("back",)), "choose one or more of"),
-        (MetaWorldConfig(horizon=0), "at least 1 control step"),
+        (MetaWorldConfig(horizon=0), "env.horizon=0 .* >= 1"),
     ],
 )
 def test_bad_configs_are_refused_with_advice(config, fault):

@@ -35,12 +35,13 @@ def test_state_and_success_are_those_of_metaworld_s_own_step(task):
     ours, theirs = Simulation(task), Simulation(task)
     rng = np.random.default_rng(0)
     expert = make_expert(task, ours)
+    successes = 0
     for seed, noise in ((0, 0.0), (1, 0.4)):
         ours.reset(seed)
         theirs.reset(seed)
         flags = []
         after = 0  # steps since the first success: the flag must also go out with MetaWorld's
-        while after < 25:
+        while after < 25 and len(flags) < 2 * TASKS[task].horizon:
             random = after > 10 or len(flags) < 5
             action = rng.uniform(-1, 1, 4)
             if not random:
@@ -51,7 +52,8 @@ def test_state_and_success_are_those_of_metaworld_s_own_step(task):
             assert flags[-1] is success, f"seed {seed}, step {len(flags)}: MetaWorld says {success}"
             assert_same_state(ours, theirs, f"in seed {seed} after step {len(flags)}")
             after += any(flags)
-            assert len(flags) < 2 * TASKS[task].horizon, "no success, so nothing is compared"
+        successes += any(flags)
+    assert successes, "no success, so nothing is compared"
 
 
 def own_flag(sim: Simulation) -> bool:
@@ -81,13 +83,15 @@ def solved(task: str) -> Simulation:
     return sim
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "hammer"])
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in ("hammer", "lever-pull")])
 def test_the_edge_of_success_is_metaworld_s_to_the_last_bit(task):
     """Goals are drawn away from a solved scene in several directions."""
     sim = solved(task)
     goal = sim.goal()
     edges = 0
     ways = [*np.eye(3), *-np.eye(3), *np.random.default_rng(0).normal(size=(4, 3))]
+    if task == "plate-slide-back-side":  # MetaWorld's reward fails for goals where the plate began
+        ways = [way for way in ways if way[0] > -0.5]
     for way in ways:
         sim.set_goal(goal + 0.4 * way)
         assert sim._succeeded() is own_flag(sim)
@@ -97,11 +101,17 @@ def test_the_edge_of_success_is_metaworld_s_to_the_last_bit(task):
     assert edges >= 4, "hardly any direction has an edge"
 
 
-def test_the_nail_and_the_stick_count_from_metaworld_s_edge():
-    """What does not depend on the goal: how far the nail is in, and where the stick's end is."""
+def test_the_nail_the_lever_and_the_stick_count_from_metaworld_s_edge():
+    """What does not depend on the goal: how far the nail is in, how far the lever is up, and where
+    the stick's end is.
+    """
     sim = solved("hammer")
     nail = sim.env.data.joint("NailSlideJoint").qpos
     bisect(sim, lambda depth: nail.__setitem__(0, depth), nail.item(), 0.0)
+    sim = solved("lever-pull")
+    lever = sim.env.data.joint("LeverAxis").qpos
+    for down in (0.0, -np.pi):
+        bisect(sim, lambda angle: lever.__setitem__(0, angle), -np.pi / 2, down)
     sim = solved("stick-pull")
     end = sim.env.data.site("stick_end").xpos
     inside = end.copy()

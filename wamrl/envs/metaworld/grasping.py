@@ -177,6 +177,22 @@ def through_handle(sim: Simulation) -> np.ndarray:
     return shift(sim, end, np.array([min(end[0], handle[0] - 0.06), aside, handle[2]]))
 
 
+def lifted(sim: Simulation) -> np.ndarray:
+    """Straight up."""
+    return sim.hand() + (0.0, 0.0, 0.1)
+
+
+def against_jug(sim: Simulation) -> np.ndarray:
+    """The stick's end level with the jug and in front of it, then along +x, jug and all."""
+    end = sim.env.data.site("stick_end").xpos.copy()
+    jug = sim.env.data.site("insertion").xpos + (0.0, 0.09, 0.0)
+    height = 0.12
+    aligned = abs(end[1] - jug[1]) < 0.03 and abs(end[2] - height) < 0.03
+    if aligned:
+        return shift(sim, end, np.array([end[0] + 0.1, jug[1], height]))
+    return shift(sim, end, np.array([min(end[0], jug[0] - 0.12), jug[1], height]))
+
+
 GRASPS: dict[str, Grasp] = {
     "push": Grasp(
         body="obj",
@@ -212,6 +228,14 @@ GRASPS: dict[str, Grasp] = {
         point=lambda sim: sim.env.data.site("RoundNut-8").xpos + (-0.02, 0.0, 0.03),
         carry=onto_peg,
     ),
+    "disassemble": Grasp(
+        body="RoundNut",
+        point=lambda sim: sim.env.data.site("RoundNut-8").xpos + (-0.02, 0.0, 0.03),
+        carry=lifted,
+    ),
+    "push-back": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=straight),
+    "hand-insert": Grasp(body="obj", point=body("obj", -0.005, 0.0, 0.03), carry=over("obj", 0.12)),
     "hammer": Grasp(body="hammer", point=body("hammer", -0.04, 0.0, 0.02), carry=onto_nail),
     "stick-pull": Grasp(body="stick", point=body("stick", -0.015, 0.0, 0.03), carry=through_handle),
+    "stick-push": Grasp(body="stick", point=body("stick", -0.015, 0.0, 0.03), carry=against_jug),
 }

@@ -133,6 +133,70 @@ def _basketball(env: Any) -> Flag:
     return flag
 
 
+def _dial_turn(env: Any) -> Flag:
+    """The mark on the dial's rim, 5 cm from its axis, is at the goal."""
+    centre = _place(env, "body", "dial")
+    angle = env.data.joint("knob_Joint_1").qpos
+
+    def flag() -> bool:
+        turn = angle.item()
+        rim = np.array([np.sin(turn), -np.cos(turn), 0.0])
+        error = centre + rim * 0.05 - env._target_pos
+        return sqrt(error.dot(error)) <= 0.07
+
+    return flag
+
+
+def _disassemble(env: Any) -> Flag:
+    """The ring's handle is above the goal, the height of the peg's top."""
+    handle = _place(env, "site", "RoundNut-8")
+    return lambda: handle.item(2) > env._target_pos.item(2)
+
+
+def _box_close(env: Any) -> Flag:
+    """The lid is on the box; here alone MetaWorld asks for less, not for at most."""
+    lid = _place(env, "body", "top_link")
+
+    def flag() -> bool:
+        error = lid - env._target_pos
+        return sqrt(error.dot(error)) < 0.08
+
+    return flag
+
+
+def _lever_pull(env: Any) -> Flag:
+    """The lever stands upright, to 7.5 degrees."""
+    angle = env.data.joint("LeverAxis").qpos
+    return lambda: abs(-angle.item() - np.pi / 2.0) <= np.pi / 24
+
+
+def _sweep_into(env: Any) -> Flag:
+    """The cube is over the hole, at whatever height."""
+    cube = _place(env, "body", "obj")
+
+    def flag() -> bool:
+        aside = cube[:2] - env._target_pos[:2]
+        return sqrt(aside.dot(aside)) <= 0.05
+
+    return flag
+
+
+def _stick_push(env: Any) -> Flag:
+    """The jug's handle is at the goal, and the stick is held above where it lay."""
+    handle = _place(env, "site", "insertion")
+    stick = _place(env, "body", "stick")
+    claws = [_place(env, "body", name) for name in ("rightclaw", "leftclaw")]
+    offset = np.array([0.0, 0.09, 0.0])
+
+    def flag() -> bool:
+        error = handle + offset - env._target_pos
+        if sqrt(error.dot(error)) > 0.12 or not stick.item(2) - 0.01 > env.stick_init_pos.item(2):
+            return False
+        return bool((claws[0] - claws[1]).any() and env.touching_main_object)
+
+    return flag
+
+
 SUCCESS: dict[str, Bind] = {
     "reach": _reach,
     "push": near("body", "obj", 0.05),
@@ -158,4 +222,30 @@ SUCCESS: dict[str, Bind] = {
     "pick-place-wall": near("geom", "objGeom", 0.07),
     "hammer": _hammer,
     "basketball": _basketball,
+    "box-close": _box_close,
+    "button-press-topdown-wall": level("z", "body", "button", 0.024, offset=0.193),
+    "button-press-wall": level("y", "body", "button", 0.03, offset=-0.193),
+    "coffee-pull": near("body", "obj", 0.07),
+    "coffee-push": near("body", "obj", 0.07),
+    "dial-turn": _dial_turn,
+    "disassemble": _disassemble,
+    "door-lock": level("z", "site", "lockStartLock", 0.02),
+    "door-unlock": level("x", "site", "lockStartUnlock", 0.02),
+    "hand-insert": near("body", "obj", 0.05),
+    "handle-press-side": level("z", "site", "handleStart", 0.02),
+    "handle-pull": level("z", "site", "handleRight", 0.05),
+    "handle-pull-side": near("site", "handleCenter", 0.08),
+    "lever-pull": _lever_pull,
+    "peg-unplug-side": near("site", "pegEnd", 0.07),
+    "pick-out-of-hole": near("body", "obj", 0.07),
+    "plate-slide-back": near("geom", "puck", 0.07),
+    "plate-slide-back-side": near("geom", "puck", 0.07),
+    "plate-slide-side": near("geom", "puck", 0.07),
+    "push-back": near("geom", "objGeom", 0.07),
+    "push-wall": near("geom", "objGeom", 0.07),
+    "reach-wall": _reach,
+    "soccer": near("body", "soccer_ball", 0.07),
+    "stick-push": _stick_push,
+    "sweep": near("body", "obj", 0.05),
+    "sweep-into": _sweep_into,
 }

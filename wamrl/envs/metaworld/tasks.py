@@ -159,6 +159,147 @@ TASKS: dict[str, Task] = {
         holds=True,
         front=replace(AHEAD, lookat=(0.0, 0.72, 0.15), distance=0.9, azimuth=160.0),
     ),
+    "box-close": Task(
+        instruction="put the lid on the box",
+        horizon=215,
+        touch="top_link",
+        front=replace(AHEAD, lookat=(0.02, 0.66, 0.1), distance=0.85),
+    ),
+    "button-press-topdown-wall": Task(
+        instruction="press the button behind the wall from above", horizon=125, touch="box"
+    ),
+    "button-press-wall": Task(
+        instruction="reach over the wall and press the button", horizon=160, touch="box"
+    ),
+    "coffee-pull": Task(
+        instruction="pull the mug from the coffee machine to the green ball",
+        horizon=150,
+        marker=True,
+        touch="obj",
+    ),
+    "coffee-push": Task(
+        instruction="push the mug under the coffee machine, to the green ball",
+        horizon=180,
+        marker=True,
+        touch="obj",
+    ),
+    "dial-turn": Task(instruction="turn the dial by half", horizon=160, touch="dial"),
+    "disassemble": Task(
+        instruction="lift the ring off the peg",
+        horizon=165,
+        holds=True,
+        front=replace(AHEAD, lookat=(0.1, 0.68, 0.1), distance=0.8),
+    ),
+    "door-lock": Task(
+        instruction="lock the door",
+        horizon=210,
+        touch="door_link",
+        front=replace(BEHIND, lookat=(0.0, 0.7, 0.15), distance=1.0),
+    ),
+    "door-unlock": Task(
+        instruction="unlock the door",
+        horizon=100,
+        touch="door_link",
+        front=replace(BEHIND, lookat=(0.0, 0.7, 0.15), distance=1.0),
+    ),
+    "hand-insert": Task(
+        instruction="put the cube into the hole",
+        horizon=175,
+        holds=True,
+        front=replace(AHEAD, lookat=(0.0, 0.72, 0.06), elevation=-48.0),
+    ),
+    "handle-press-side": Task(
+        instruction="press the handle at the side down",
+        horizon=90,
+        touch="box",
+        front=replace(AHEAD, lookat=(-0.12, 0.68, 0.1), distance=0.85),
+    ),
+    "handle-pull": Task(instruction="pull the handle up", horizon=200, touch="box"),
+    "handle-pull-side": Task(
+        instruction="pull the handle at the side up",
+        horizon=220,
+        touch="box",
+        front=replace(AHEAD, lookat=(-0.12, 0.68, 0.1), distance=0.85),
+    ),
+    "lever-pull": Task(
+        instruction="pull the lever up",
+        horizon=140,
+        touch="lever",
+        front=replace(BEHIND, lookat=(0.0, 0.68, 0.22), distance=1.0),
+    ),
+    "peg-unplug-side": Task(
+        instruction="unplug the peg",
+        horizon=280,
+        touch="plug1",
+        front=replace(AHEAD, lookat=(-0.1, 0.66, 0.12), distance=0.85),
+    ),
+    "pick-out-of-hole": Task(
+        instruction="lift the puck out of the hole, to the green ball",
+        horizon=310,
+        marker=True,
+        touch="obj",
+        front=replace(AHEAD, lookat=(0.0, 0.66, 0.16), distance=0.9),
+    ),
+    "plate-slide-back": Task(
+        instruction="slide the plate back to the robot", horizon=145, touch="puck_channel"
+    ),
+    "plate-slide-back-side": Task(
+        instruction="slide the plate out of the goal, to the side",
+        horizon=115,
+        touch="puck_channel",
+    ),
+    "plate-slide-side": Task(
+        instruction="slide the plate sideways into the goal",
+        horizon=95,
+        touch="puck_channel",
+        front=replace(BEHIND, lookat=(-0.12, 0.62, 0.06), distance=0.95, elevation=-40.0),
+    ),
+    "push-back": Task(
+        instruction="pull the puck back to the green ball",
+        horizon=225,
+        marker=True,
+        holds=True,
+        front=AHEAD,
+    ),
+    "push-wall": Task(
+        instruction="push the puck around the wall to the green ball",
+        horizon=160,
+        marker=True,
+        touch="obj",
+        front=replace(AHEAD, lookat=(0.0, 0.73, 0.1), distance=0.8, azimuth=165.0),
+    ),
+    "reach-wall": Task(
+        instruction="move the gripper over the wall to the green ball",
+        horizon=100,
+        marker=True,
+        front=replace(AHEAD, lookat=(0.0, 0.73, 0.15), distance=0.85, azimuth=165.0),
+    ),
+    "soccer": Task(
+        instruction="kick the ball into the goal",
+        horizon=140,
+        touch="soccer_ball",
+        front=replace(AHEAD, lookat=(0.0, 0.7, 0.08), distance=0.85, azimuth=170.0),
+    ),
+    "stick-push": Task(
+        instruction="push the jug with the stick to the green ball",
+        horizon=170,
+        marker=True,
+        holds=True,
+        front=replace(AHEAD, lookat=(0.15, 0.6, 0.1), distance=1.05, elevation=-45.0),
+    ),
+    "sweep": Task(
+        instruction="sweep the cube off the table, to the green ball",
+        horizon=205,
+        marker=True,
+        touch="obj",
+        front=replace(AHEAD, lookat=(0.25, 0.64, 0.06), distance=1.05, elevation=-40.0),
+    ),
+    "sweep-into": Task(
+        instruction="sweep the cube into the hole",
+        horizon=105,
+        touch="obj",
+        front=replace(AHEAD, lookat=(0.0, 0.72, 0.06), elevation=-48.0),
+    ),
 }
 
 
