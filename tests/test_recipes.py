@@ -58,7 +58,7 @@ def test_the_recipes_of_the_issue_are_there():
 def test_what_clones_is_what_was_measured_to_gain_by_it():
     """Off by default; on, of what was executed, where it was measured (LOG.md, 2026-11-27)."""
     plain = {"actor-only", "joint", "paper", "world-only", "point", "pusht"}
-    plain |= {"libero-object", "libero-10"}
+    plain |= {"libero-object", "libero-10", "two-goals"}
     for name, recipe in ALL.items():
         train = recipe().train
         assert ("clone" in train.learn) == (name not in plain), name

@@ -6,23 +6,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
-from wamrl.report import arm, recovery, recovery_line
+from wamrl.report.results import EvalResult, success_line
 from wamrl.rollout.collect import collect
 from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
 from wamrl.runtime.log import bar, console
 from wamrl.runtime.ranges import Count, CountOrZero, Steps, check_ranges
-from wamrl.stats.paired import Paired, paired_difference, wilson
+from wamrl.stats.paired import wilson
 from wamrl.types import Clip, InitialState
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
@@ -80,16 +79,16 @@ def outcomes(
     seed: int,
     samplers: Sequence[Sampler] = SAMPLERS,
     on_done=lambda n: None,
-) -> dict[Sampler, Tensor]:
-    """Success of the episodes of all ranks, bool (E,), under each sampler: same states, same noise.
+) -> dict[Sampler, Rollout]:
+    """The episodes of all ranks under each sampler: same states, same noise.
 
     The only random streams are the episodes' own, so a run goes on as if nobody had looked.
     """
     own = starts[dist.rank_slice(len(starts))]
-    found: dict[Sampler, Tensor] = {}
+    found: dict[Sampler, Rollout] = {}
     for sampler in samplers:
         options = {"seed": seed, "sampler": sampler, "on_done": on_done, "cache_mb": 0.0}
-        found[sampler] = gather_outcomes(collect(wam, pool, own, flow, **options)).success
+        found[sampler] = gather_outcomes(collect(wam, pool, own, flow, **options))
     return found
 
 
@@ -112,7 +111,7 @@ def choose_sampler(
     starts = [InitialState(split="train", index=CHOOSE_FROM + i) for i in range(cfg.choose)]
     options = {"seed": seed, "samplers": samplers, "on_done": on_done}
     found = outcomes(wam, pool, starts, flow, **options)
-    rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
+    rates = {sampler: rollout.success.float().mean().item() for sampler, rollout in found.items()}
     return dict(sorted(rates.items(), key=lambda item: -item[1]))
 
 
@@ -140,20 +139,30 @@ def deploy(
 
 
 def curve_point(
-    sampler: Sampler, successes: int, episodes: int, rates: dict[str, float]
+    sampler: Sampler,
+    successes: int,
+    episodes: int,
+    rates: dict[str, float],
+    by_task: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """An evaluation as metrics, a point of the learning curve.
 
     sampler: the deployed one, whose `successes` of `episodes` these are. rates: of every sampler.
+    by_task: success on each task of a suite.
     """
     low, high = wilson(successes, episodes)
-    return {
-        "eval/success": successes / episodes,
-        "eval/success_low": low,
-        "eval/success_high": high,
-        "eval/episodes": float(episodes),
-        "eval/sampler": float(SAMPLERS.index(sampler)),
-    } | {f"eval/success/{name}": rate for name, rate in rates.items()}
+    rates_of_tasks = {f"eval/task/{name}": rate for name, rate in (by_task or {}).items()}
+    return (
+        rates_of_tasks
+        | {
+            "eval/success": successes / episodes,
+            "eval/success_low": low,
+            "eval/success_high": high,
+            "eval/episodes": float(episodes),
+            "eval/sampler": float(SAMPLERS.index(sampler)),
+        }
+        | {f"eval/success/{name}": rate for name, rate in rates.items()}
+    )
 
 
 def glance(
@@ -171,9 +180,13 @@ def glance(
     assert wam.sampler is not None, "settle the deployed sampler first"
     starts = [InitialState(split="eval", index=i) for i in range(cfg.during)]
     found = outcomes(wam, pool, starts, flow, seed=seed, on_done=on_done)
-    rates = {sampler: success.float().mean().item() for sampler, success in found.items()}
+    rates = {sampler: rollout.success.float().mean().item() for sampler, rollout in found.items()}
     deployed = found[wam.sampler]
-    return curve_point(wam.sampler, int(deployed.sum()), len(deployed), rates)
+    wins = int(deployed.success.sum())
+    by_task = {
+        name: deployed.success[own].float().mean().item() for name, own in deployed.by_task.items()
+    }
+    return curve_point(wam.sampler, wins, len(deployed.success), rates, by_task)
 
 
 @torch.no_grad()
@@ -226,50 +239,6 @@ def heldout_ratio(wam: WAM, heldout: Clip, steps: int) -> dict[int, float]:
     return dict(zip(wam.spec.frame_offsets, ratio.tolist(), strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalResult:
-    """One evaluated model: success on the evaluation states,
-    and the world model's error over copying per offset.
-    """
-
-    task: str  # the environment's name
-    goals: int  # sub-goals that make a success
-    seed: int
-    starts: Tensor  # int64 (E,) index of the initial state in the split `eval`
-    success: Tensor  # bool (E,)
-    length: Tensor  # int64 (E,) control steps
-    stages: Tensor  # int64 (E,)
-    heldout: dict[int, float]  # on held-out demonstrations
-    executed: dict[int, float]  # on the evaluated episodes
-    counters: Tensor  # int64 (E, C) what the environment counted
-    counter_names: tuple[str, ...]  # C of them
-    sampler: str  # whose episodes these are: the deployed one
-    rates: dict[str, float]  # success of every sampler on the evaluation states
-
-    def state_dict(self) -> dict:
-        """For a checkpoint."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def summary(self) -> dict:
-        """For summary.json, see docs/metrics.md."""
-        found = arm(
-            task=self.task,
-            stages=self.goals,
-            seed=self.seed,
-            success=self.success.numpy(),
-            length=self.length.numpy(),
-            error_over_copy=self.heldout,
-        )
-        found["error_over_copy_executed"] = {str(k): v for k, v in self.executed.items()}
-        found["mean_stages"] = self.stages.float().mean().item()
-        found["starts"] = self.starts.tolist()
-        found["success"] = self.success.int().tolist()
-        found["sampler"] = self.sampler
-        found["rates"] = self.rates
-        counters = self.counters.numpy()
-        return found | recovery(self.counter_names, counters, self.success.numpy())
-
-
 def measure(
     wam: WAM,
     pool: Pool,
@@ -309,41 +278,7 @@ def measure(
         executed=dict(zip(wam.spec.frame_offsets, executed, strict=True)),
         counters=rollout.counters,
         counter_names=rollout.counter_names,
+        by_task=rollout.by_task,
     )
     console.print(f"{title}, {success_line(result)}", markup=False)
     return result, rollout
-
-
-def success_line(result: EvalResult) -> str:
-    """For the console."""
-    wins = int(result.success.sum())
-    n = len(result.success)
-    low, high = wilson(wins, n)
-    counters = result.counters.numpy()
-    recovered = recovery_line(result.counter_names, counters, result.success.numpy())
-    others = ", ".join(f"{name} {rate:.1%}" for name, rate in result.rates.items())
-    return (
-        f"sampler {result.sampler!r}: {wins}/{n} = {wins / n:.1%}, "
-        f"95 % interval {low:.1%} to {high:.1%} (of all: {others})"
-        f"{recovered and '; '}{recovered}"
-    )
-
-
-def paired(before: EvalResult, after: EvalResult) -> Paired:
-    """Success after - before, on the initial states that neither lost with a worker."""
-    common = sorted(set(before.starts.tolist()) & set(after.starts.tolist()))
-    old = _outcomes(before)
-    new = _outcomes(after)
-    return paired_difference(np.array([old[i] for i in common]), np.array([new[i] for i in common]))
-
-
-def gained(before: EvalResult, after: EvalResult) -> list[int]:
-    """The evaluation states that were lost before and won after, in their order."""
-    old = _outcomes(before)
-    new = _outcomes(after)
-    return [i for i in sorted(old.keys() & new.keys()) if new[i] and not old[i]]
-
-
-def _outcomes(result: EvalResult) -> dict[int, bool]:
-    """Success by initial state."""
-    return dict(zip(result.starts.tolist(), result.success.tolist(), strict=True))

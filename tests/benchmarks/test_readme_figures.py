@@ -11,7 +11,8 @@ from PIL import Image
 from benchmarks import readme_figures
 from tests.support import tiny
 from wamrl import report
-from wamrl.evaluate import evaluate, gained
+from wamrl.evaluate import evaluate
+from wamrl.report.results import gained
 from wamrl.report.video import compose_films
 from wamrl.runs.videos import write_comparison
 from wamrl.stats.paired import paired_difference

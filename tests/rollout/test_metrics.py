@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import tiny
-from wamrl.evaluate import measure, paired
+from wamrl.evaluate import measure
 from wamrl.online.state import TrainingState
 from wamrl.report import write_summary
+from wamrl.report.results import paired
 from wamrl.rollout.metrics import rollout_metrics
 from wamrl.runs.demonstrations import Data
 from wamrl.runs.phases import base_model
@@ -45,9 +46,15 @@ def logged(tmp_path_factory) -> set[str]:
             cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, every=1, during=2, choose=2))
             state = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
             before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
+            before["tasks"] = {"green": {"rate": 1.0}, "red": {"rate": 0.0}}
             improve(state, pool, run, logger, before=before)
             rollout = tiny.explore(tiny.lively(), pool, 4)
-            again = replace(rollout, counters=tiny.torch.tensor([[1, 0], [2, 1], [1, 0], [4, 2]]))
+            again = replace(
+                rollout,
+                counters=tiny.torch.tensor([[1, 0], [2, 1], [1, 0], [4, 2]]),
+                tasks=("green", "red"),
+                turns=(0, 1),
+            )
             logger.log(
                 state.iteration, rollout_metrics(again, tiny.torch.ones(4, dtype=tiny.torch.bool))
             )
@@ -72,6 +79,7 @@ def test_every_field_of_the_summary_is_explained(tmp_path):
     with cfg.build_pool() as pool:
         options = {"seed": 0, "heldout": heldout, "title": "model"}
         result, _ = measure(deployed, pool, cfg.eval, cfg.flow, **options)
+    result = replace(result, by_task={"green": tiny.torch.tensor([True, False, True])})
     write_summary(
         tmp_path / "summary.json",
         {"model": result.summary()},

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from wamrl import report
-from wamrl.evaluate import deploy, gained, measure, paired
+from wamrl.evaluate import deploy, measure
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
+from wamrl.report.results import gained, paired, paired_by_task
 from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
 from wamrl.runs.folder import (
     Options,
@@ -18,7 +19,7 @@ from wamrl.runs.folder import (
     open_pool,
     open_run,
 )
-from wamrl.runs.outputs import print_table, write_curve
+from wamrl.runs.outputs import print_table, print_tasks, write_curve
 from wamrl.runs.phases import base_model, measure_after, measure_before, open_state
 from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.runtime import dist, sharding
@@ -81,9 +82,12 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
             write_comparison(cfg, state.frozen, wam, pool, gained(before, after), folder)
     arms = {"before": before.summary(), "after": after.summary()}
     pair = paired(before, after)
-    report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=seconds)
+    by_task = paired_by_task(before, after)
+    pairs = {"after - before": pair} | {f"after - before, {t}": p for t, p in by_task.items()}
+    report.write_summary(run / "summary.json", arms, pairs, seconds=seconds)
     write_curve(run)
     print_table(cfg, arms, pair, run, seconds)
+    print_tasks(arms, by_task)
 
 
 def eval(o: Options) -> None:  # noqa: A001 the verb's name

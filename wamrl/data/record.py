@@ -98,7 +98,7 @@ def _play(env: Env, seed: int, decide: Callable[[int], tuple[np.ndarray, np.ndar
         "success": bool(success),
         "stages": int(result.stages),
         "seed": seed,
-        "text": env.spec.instruction,
+        "text": env.instruction,
     }
     return {name: np.stack(rows) for name, rows in columns.items()} | facts
 

@@ -26,12 +26,24 @@ class EnvSpec:
     action_low: tuple[float, ...] = ()  # per action dim, in the environment's own units; empty: -1
     action_high: tuple[float, ...] = ()  # empty: +1
 
+    # Of a suite (wamrl/envs/suite.py), else empty: the names of its tasks, what each is told, and
+    # whose turn it is from one initial state of a split to the next.
+    tasks: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    turns: tuple[int, ...] = ()
+
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest action, float32 (A,) each."""
         low = self.action_low or (-1.0,) * self.action_dim
         high = self.action_high or (1.0,) * self.action_dim
         return np.array(low, np.float32), np.array(high, np.float32)
+
+    def told(self, index: int) -> str:
+        """The instruction of the episodes from the initial state `index` of any split."""
+        if not self.turns:
+            return self.instruction
+        return self.instructions[self.turns[index % len(self.turns)]]
 
     def clip(self, action: np.ndarray) -> np.ndarray:
         """The action (A,) within the bounds, float32."""
@@ -71,6 +83,11 @@ class Env(ABC):
     """
 
     spec: EnvSpec
+
+    @property
+    def instruction(self) -> str:
+        """What the model is told in the present episode."""
+        return self.spec.instruction
 
     @abstractmethod
     def reset(self, seed: int) -> None:

@@ -9,6 +9,9 @@ velocity. The goal is in the picture only. A sub-goal is reached within `RADIUS`
 below `MAX_GOAL_SPEED`, so one has to brake; with `stages=K` the next goal appears then. An attempt
 is a visit to the circle of `RADIUS` around the present goal.
 
+With `both`, a green and a red goal lie on the board and only the instruction says which one counts:
+`PointSuiteConfig` asks for either in the same scenes.
+
 Example: `env = PointConfig(stages=2).build(); env.reset(0); frame = env.render()`
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -28,6 +31,7 @@ from wamrl.envs.simulated import (
     SimulatedEnv,
     require_image_size,
 )
+from wamrl.envs.suite import Member, SuiteConfig
 from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 RADIUS = 0.12  # half-widths of the square
@@ -36,7 +40,7 @@ DAMPING = 0.85  # of the velocity, per control step
 PUSH = 0.02  # half-widths per control step that an action of 1 adds to the velocity
 HORIZON = 40  # control steps per stage; the expert needs about 14
 MAX_STAGES = 4
-_GREEN = (30, 200, 60)
+COLOURS = {"green": (30, 200, 60), "red": (220, 50, 40)}
 _BLUE = (40, 70, 220)
 _DARK = (150, 140, 130)
 _LIGHT = (190, 180, 170)
@@ -49,16 +53,39 @@ class PointConfig(EnvConfig):
     stages: Annotated[int, Ge(1), Le(MAX_STAGES)] = 1
     image_size: Pixels = 32  # pixels, square
     horizon: Count | None = None  # control steps; None: 40 per stage
+    colour: Literal["green", "red"] = "green"  # of the goal
+    both: bool = False  # a goal of the other colour lies on the board, too
 
     def validate(self) -> None:
         """ValueError for an impossible number of stages, size or horizon."""
         check_ranges(self, "env")
         require_image_size(self.image_size, 8, 512)
+        if self.both and self.stages > 1:
+            raise ValueError("env.both goes with env.stages=1: later goals have one colour")
 
     def build(self) -> SimulatedEnv:
         """The environment; it needs nothing but numpy."""
         self.validate()
         return SimulatedEnv(PointScene(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointSuiteConfig(SuiteConfig):
+    """Two tasks in the same scenes, told apart by the instruction alone."""
+
+    image_size: Pixels = 32  # pixels, square
+
+    def members(self) -> tuple[Member, ...]:
+        """To the green goal, to the red one."""
+        found = []
+        for colour in COLOURS:
+            env = PointConfig(image_size=self.image_size, colour=colour, both=True)
+            spec = env.build().spec
+            member = Member(
+                name=colour, env=env, instruction=spec.instruction, horizon=spec.horizon
+            )
+            found.append(member)
+        return tuple(found)
 
 
 class PointScene(Scene):
@@ -69,7 +96,7 @@ class PointScene(Scene):
     def __init__(self, config: PointConfig) -> None:
         self.spec = EnvSpec(
             name="point",
-            instruction="bring the blue disc to the green goal and stop there",
+            instruction=f"bring the blue disc to the {config.colour} goal and stop there",
             views=("top",),
             image_hw=(config.image_size, config.image_size),
             action_dim=2,
@@ -77,6 +104,8 @@ class PointScene(Scene):
             horizon=config.horizon or HORIZON * config.stages,
             stages=config.stages,
         )
+        self._colour = config.colour
+        self._both = config.both
 
     def reset(self, seed: int) -> None:
         """Draw where the disc and the goals are, from `seed` alone."""
@@ -84,6 +113,12 @@ class PointScene(Scene):
         self.position = rng.uniform(-0.8, 0.8, 2)
         self.velocity = np.zeros(2)
         self._goals = _draw_goals(rng, self.position, self.spec.stages)
+        # The scene of a seed is the same whichever goal is asked for.
+        other = _draw_other(rng, self.position, self._goals[0]) if self._both else None
+        self._other = other
+        if self._both and self._colour == "red":
+            self._other = self._goals[0]
+            self._goals = other[None]
         self._done = 0
 
     @property
@@ -107,10 +142,11 @@ class PointScene(Scene):
         size = self.spec.image_hw[0]
         x, y, board = _canvas(size)
         picture = board.copy()
-        for centre, radius, colour in (
-            (self.goal, RADIUS + 0.06, _GREEN),
-            (self.position, 0.15, _BLUE),
-        ):
+        discs = [(self.goal, RADIUS + 0.06, COLOURS[self._colour]), (self.position, 0.15, _BLUE)]
+        if self._both:
+            unasked = "green" if self._colour == "red" else "red"
+            discs.insert(0, (self._other, RADIUS + 0.06, COLOURS[unasked]))
+        for centre, radius, colour in discs:
             distance = np.hypot(x - centre[0], y - centre[1])
             # soft edge of one pixel
             cover = np.clip((radius - distance) * size / 2 + 0.5, 0.0, 1.0)[..., None]
@@ -151,6 +187,14 @@ def _draw_goals(rng: np.random.Generator, start: np.ndarray, count: int) -> np.n
             goal = rng.uniform(-0.8, 0.8, 2)
         goals.append(goal)
     return np.array(goals)
+
+
+def _draw_other(rng: np.random.Generator, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """A second goal, at least 0.6 from the disc and from the first one, float64 (2,)."""
+    while True:
+        other = rng.uniform(-0.8, 0.8, 2)
+        if min(np.linalg.norm(other - start), np.linalg.norm(other - goal)) >= 0.6:
+            return other
 
 
 @cache

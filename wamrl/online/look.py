@@ -67,7 +67,8 @@ def log_result(
     # older ones do not say
     sampler = arm.get("sampler", "ode")
     rates = arm.get("rates", {})
-    point = curve_point(sampler, arm["successes"], arm["episodes"], rates)
+    by_task = {name: task["rate"] for name, task in arm.get("tasks", {}).items()}
+    point = curve_point(sampler, arm["successes"], arm["episodes"], rates, by_task)
     logger.log(step, point | (more or {}))
 
 

@@ -126,6 +126,7 @@ class Pool(AbstractContextManager):
         self._live = np.zeros(config.n_envs, bool)
         # `WorkerGroup.replaced` when the slot's episode began
         self._began = group.replaced.copy()
+        self._told = [self.spec.instruction] * config.n_envs  # the slots' instructions
         # oldest first: bool (B,) slots that were sent, to be received, and the workers' order
         self._sent: deque[tuple[np.ndarray, Order]] = deque()
 
@@ -175,6 +176,8 @@ class Pool(AbstractContextManager):
         order = self._group.send(todo)
         self._live |= begins
         self._began[begins] = self._group.replaced[begins]
+        for slot, start in starts.items():
+            self._told[slot] = self.spec.told(start.index)
         self._sent.append((sent, order))
 
     def receive(self) -> Outcome:
@@ -213,7 +216,7 @@ class Pool(AbstractContextManager):
         obs = Obs(
             frames=columns.pop("obs_frames"),
             proprio=columns.pop("obs_proprio"),
-            text=(self.spec.instruction,) * len(block),
+            text=tuple(self._told),
         )
         return Outcome(
             verifiable=columns["executed"][:, None] >= torch.tensor(self.frame_offsets),

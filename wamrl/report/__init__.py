@@ -6,7 +6,7 @@ figures  learning curve, diagnostics, rewards  style    the look of all figures
 video    imagined and executed, side by side
 """
 
-from wamrl.report.curves import Point, evaluations, run_curves
+from wamrl.report.curves import Point, evaluations, run_curves, task_curves
 from wamrl.report.figures import diagnostics_figure, learning_curve, rewards_figure
 from wamrl.report.recovery import (
     counter_metrics,
@@ -35,5 +35,6 @@ __all__ = [
     "rewards_figure",
     "run_curves",
     "side_by_side",
+    "task_curves",
     "write_summary",
 ]

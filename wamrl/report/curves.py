@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+TASK = "eval/task/"  # how the metrics of a suite's tasks begin
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -49,6 +51,25 @@ def run_curves(
             thin.append(label)
     curves["exploring (fresh training states)"] = _exploring(rows)
     return {label: points for label, points in curves.items() if points}, tuple(thin)
+
+
+def task_curves(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
+    """Success of the deployed sampler on each task of a suite, over online episodes so far.
+
+    Episodes of an evaluation are shared out evenly over the tasks. Empty for a run of one task.
+    """
+    found = evaluations(rows)
+    keys = dict.fromkeys(key for _, row in found for key in row if key.startswith(TASK))
+    curves = {}
+    for key in keys:
+        points = []
+        for x, row in found:
+            rate = row.get(key)
+            n = round(row["eval/episodes"] / len(keys))
+            if rate is not None:
+                points.append(Point(x=x, successes=round(rate * n), episodes=n))
+        curves[key.removeprefix(TASK)] = points
+    return {name: points for name, points in curves.items() if points}
 
 
 def _evaluated(found: list[tuple[int, dict[str, Any]]], key: str) -> list[Point]:

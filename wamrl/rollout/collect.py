@@ -188,6 +188,8 @@ class _Player:
             stages=progress[:, 0],
             counters=progress[:, 1:],
             counter_names=self.pool.spec.counters,
+            tasks=self.pool.spec.tasks,
+            turns=self.pool.spec.turns,
             lost=len(self.recorder.lost),
             steps=sum(self.recorder.length),
             horizon=self.pool.spec.horizon,

@@ -15,6 +15,8 @@ def rollout_metrics(rollout: Rollout, fresh: Tensor) -> dict[str, float]:
         "rollout/success_fresh": rollout.success[fresh],
         "rollout/mixed_outcome": mixed_outcome(rollout),
     }
+    for task, own in rollout.by_task.items():
+        parts[f"rollout/task/{task}"] = rollout.success[own]
     means = {name: part.float().mean().item() for name, part in parts.items() if len(part)}
     counters = rollout.counters.numpy()
     means |= counter_metrics(rollout.counter_names, counters, rollout.success.numpy())

@@ -47,6 +47,8 @@ class Rollout:
     stages: Tensor  # int64 (E,)
     counters: Tensor  # int64 (E, C) what the environment counted
     counter_names: tuple[str, ...]  # C of them
+    tasks: tuple[str, ...]  # of a suite, see `EnvSpec`; empty: one task
+    turns: tuple[int, ...]
     lost: int  # episodes dropped because a worker died
     steps: int  # control steps taken, those of lost episodes included
     horizon: int  # control steps of the longest possible episode
@@ -60,6 +62,14 @@ class Rollout:
     def state(self) -> Tensor:
         """int64 (E,): index of each episode's initial state."""
         return torch.tensor([s.index for s in self.starts])
+
+    @property
+    def by_task(self) -> dict[str, Tensor]:
+        """bool (E,) per task of a suite: which episodes are its; empty where there is one task."""
+        if not self.tasks:
+            return {}
+        task = torch.tensor(self.turns)[self.state % len(self.turns)]
+        return {name: task == i for i, name in enumerate(self.tasks) if i in self.turns}
 
     def noise_free(self, wam: WAM, flow: FlowConfig, batch: int = 64) -> Tensor:
         """The C chunks of successful episodes without their exploration noise: float32 (C, N, A).

@@ -23,8 +23,16 @@ COLUMNS = (
 
 
 def write_curve(run: Path) -> None:
-    """learning_curve.png, of what the run has logged."""
-    curves, thin = report.run_curves(read_metrics(run), SAMPLERS)
+    """learning_curve.png, of what the run has logged; of a suite also task_curves.png."""
+    rows = read_metrics(run)
+    if by_task := report.task_curves(rows):
+        report.learning_curve(
+            run / "task_curves.png",
+            by_task,
+            title=f"{run.name}, each task",
+            x_label="online episodes so far",
+        )
+    curves, thin = report.run_curves(rows, SAMPLERS)
     report.learning_curve(
         run / "learning_curve.png",
         curves,
@@ -59,3 +67,20 @@ def print_table(cfg: Config, arms: dict[str, dict], pair: Paired, run: Path, sec
     console.print(
         f"{duration(seconds)} online; videos, learning curve, summary -> {run}", markup=False
     )
+
+
+def print_tasks(arms: dict[str, dict], pairs: dict[str, Paired]) -> None:
+    """A line per task of a suite: before, after, and their difference; nothing for one task."""
+    if not pairs:
+        return
+    table = Table(title="each task", caption="differences: points, 95 % interval")
+    for column in ("", *arms, "difference"):
+        table.add_column(column)
+    for task, pair in pairs.items():
+        rates = []
+        for arm in arms.values():
+            found = arm["tasks"][task]
+            rates.append(f"{found['successes']}/{found['episodes']} = {found['rate']:.1%}")
+        difference = f"{100 * pair.difference:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
+        table.add_row(task, *rates, difference)
+    console.print(table)

@@ -7,13 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from wamrl.config import Config
-from wamrl.evaluate import EvalResult, deploy, heldout_ratio, measure
+from wamrl.evaluate import deploy, heldout_ratio, measure
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
 from wamrl.models.wam import WAM
 from wamrl.online.look import log_result
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
+from wamrl.report.results import EvalResult
 from wamrl.rollout.types import Rollout
 from wamrl.runs.demonstrations import Data, env_spec
 from wamrl.runs.folder import open_model

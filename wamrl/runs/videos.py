@@ -19,11 +19,15 @@ from wamrl.types import InitialState
 
 
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
-    """Imagined next to executed frames: up to `most` episodes, half of them failed if possible."""
-    wins = [e for e in rollout.own if rollout.success[e]]
-    losses = [e for e in rollout.own if not rollout.success[e]]
-    half = max(most // 2, most - len(losses))
-    chosen = (wins[:half] + losses)[:most]
+    """Imagined next to executed frames: up to `most` episodes, half of them failed if possible.
+
+    Of a suite, two of each task.
+    """
+    chosen = _chosen(rollout, rollout.own, most)
+    if rollout.tasks:
+        chosen = []
+        for own in rollout.by_task.values():
+            chosen += _chosen(rollout, [e for e in rollout.own if own[e]], 2)
     folder.mkdir(parents=True, exist_ok=True)
     for episode in chosen:
         shown = film(cfg, wam, rollout, episode)
@@ -37,6 +41,14 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
             captions=[f"start {start}, step {s}" for s in shown.steps],
             outcome=shown.outcome,
         )
+
+
+def _chosen(rollout: Rollout, episodes: Sequence[int], most: int) -> list[int]:
+    """Up to `most` of these episodes, half of them failed if possible."""
+    wins = [e for e in episodes if rollout.success[e]]
+    losses = [e for e in episodes if not rollout.success[e]]
+    half = max(most // 2, most - len(losses))
+    return (wins[:half] + losses)[:most]
 
 
 def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film | None:

@@ -59,8 +59,13 @@ class Paired:
     p_value: float  # `mcnemar`
 
 
-def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Paired:
+def paired_difference(
+    before: np.ndarray, after: np.ndarray, seed: int = 0, strata: np.ndarray | None = None
+) -> Paired:
     """Compare the success, bool (E,), of two models on the same E initial states in one order.
+
+    strata: int (E,), the task of each state; pairs are then resampled within their task, so that
+    every resample has the tasks in the same shares (percentiles of the mean over all pairs).
 
     Interval: bootstrap over pairs, 9,999 resamples drawn with `seed`. If all pairs changed alike, a
     bootstrap knows no other outcome and collapses to a point: the method is "degenerate" then, and
@@ -74,7 +79,7 @@ def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> P
             "evaluate both models on the same initial states"
         )
     change = after.astype(float) - before
-    low, high, method = _interval(change, seed)
+    low, high, method = _interval(change, seed, strata)
     return Paired(
         episodes=len(change),
         before=float(before.mean()),
@@ -89,10 +94,12 @@ def paired_difference(before: np.ndarray, after: np.ndarray, seed: int = 0) -> P
     )
 
 
-def _interval(change: np.ndarray, seed: int) -> tuple[float, float, str]:
+def _interval(change: np.ndarray, seed: int, strata: np.ndarray | None) -> tuple[float, float, str]:
     """Of the mean: a pair resampled is its difference resampled, so one column suffices."""
     if (change == change[0]).all():
         return float(change[0]), float(change[0]), "degenerate"
+    if strata is not None:
+        return *_stratified(change, seed, strata), "percentile"
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SciPy warns of degenerate data; we look at the result
@@ -108,3 +115,15 @@ def _interval(change: np.ndarray, seed: int) -> tuple[float, float, str]:
         if math.isfinite(ends.low) and math.isfinite(ends.high):
             return float(ends.low), float(ends.high), method
     raise AssertionError("the percentile bootstrap is always defined")
+
+
+def _stratified(change: np.ndarray, seed: int, strata: np.ndarray) -> tuple[float, float]:
+    """Percentiles of the mean, where pairs are drawn anew within their stratum."""
+    rng = np.random.default_rng(seed)
+    sums = np.zeros(RESAMPLES)
+    for stratum in np.unique(strata):
+        own = change[strata == stratum]
+        sums += own[rng.integers(len(own), size=(RESAMPLES, len(own)))].sum(1)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(sums / len(change), [tail, 100 - tail])
+    return float(low), float(high)

@@ -18,9 +18,10 @@ import torch
 from wamrl import report
 from wamrl.config import Config
 from wamrl.envs.base import EnvConfig
-from wamrl.evaluate import EvalResult, deploy, measure, paired
+from wamrl.evaluate import deploy, measure
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
+from wamrl.report.results import EvalResult, paired
 from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec, load_data, record
 from wamrl.runs.folder import open_model
