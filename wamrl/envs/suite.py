@@ -41,7 +41,7 @@ class SuiteConfig(EnvConfig):
 
     weights: tuple[Size, ...] = ()  # how many initial states of a round each task has; (): one
     only: str = ""  # a task: its states alone, as for `wamrl eval --env.only TASK`
-    spare: Size = 8  # scenes that a worker keeps for later beside those that it plays
+    spare: Size = 16  # scenes that a worker keeps for later beside those that it plays
 
     @abstractmethod
     def members(self) -> tuple[Member, ...]:
