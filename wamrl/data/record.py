@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wamrl.envs.checked import build_checked
 from wamrl.runtime.processes import serve
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Recorder:
     """One environment, whose episodes are played one by one."""
 
     def build(self, config: EnvConfig) -> None:
-        self._env = config.build()
+        self._env = build_checked(config)
 
     def play(self, seed: int, policy: float | np.ndarray) -> dict:
         """The fields of an `Episode`, see `play`."""

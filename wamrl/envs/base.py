@@ -98,6 +98,12 @@ class Env(ABC):
         """A scripted policy bound to this environment; ValueError if there is none."""
         raise no_expert(self.spec)
 
+    def describe(self) -> tuple[str, ...]:
+        """What `wamrl check` shows beside the spec, a line each: what counts as success, and what
+        had to be invented.
+        """
+        return ()
+
     def close(self) -> None:
         """Free what the environment holds."""
 

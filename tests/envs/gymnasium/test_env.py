@@ -166,10 +166,10 @@ def test_bad_configs_are_refused_before_anything_is_imported(change, fault):
         ({"kwargs": (("colour", 3),)}, "cannot be made with .*colour"),
         ({"id": "wamrl_tests/NoClock-v0"}, "no time limit of its own: set env.horizon"),
         ({"views": ("left",)}, "no 'pixels/left': there are front, wrist"),
-        ({"views": ("a",), "image_keys": ("agent_pos",)}, "agent_pos is float64 .*not a picture"),
+        ({"views": ("a",), "image_keys": ("agent_pos",)}, "agent_pos is float64 .*not one picture"),
         ({"kwargs": (("kind", "one"),), "views": ("a", "b")}, "set env.image_keys as well"),
         ({"state_keys": ("joints",)}, "no 'joints': there are pixels, agent_pos"),
-        ({"success_key": "done"}, "no single number 'done' .*is_success, solved, stages"),
+        ({"success_key": "done"}, "no success 'done' .*solved, stages.*such as 'is_success'"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_it_is_built(change, fault):
