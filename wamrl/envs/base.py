@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -113,6 +114,9 @@ class EnvConfig(ABC):
     """Subclass per environment family,
     frozen and picklable (it travels to the worker processes).
     """
+
+    # False where there is only a spec, as of a dataset, and no episode can be played
+    playable: ClassVar[bool] = True
 
     @abstractmethod
     def validate(self) -> None:
