@@ -75,8 +75,8 @@ class Slide(gymnasium.Env):
     def step(self, action):
         self.steps += 1
         self.place = np.clip(self.place + action, 0, 100).astype(np.float32)
-        won = bool(self.place[0] >= 95)
-        done = won or self.mode == "one_step"
+        won = bool(self.place[0] >= 95) or self.mode == "wins_at_once"
+        done = won
         info = {"is_success": won}
         match self.mode:
             case "fragile":

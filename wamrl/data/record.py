@@ -60,6 +60,19 @@ def record(env: Env, seed: int, noise: float) -> dict:
     return _play(env, seed, decide)
 
 
+def perform(env: Env, seed: int, act: Callable[[Env], np.ndarray]) -> dict:
+    """The fields of an `Episode` in which `act(env)` gives every action, (A,);
+    what is executed is that, clipped to the bounds.
+    """
+    env.reset(seed)
+
+    def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
+        label = np.asarray(act(env), np.float32)
+        return label, env.spec.clip(label)
+
+    return _play(env, seed, decide)
+
+
 def replay(env: Env, seed: int, actions: np.ndarray) -> dict:
     """The fields of an `Episode`:
     what the actions (S, A) once led to from this start, seen at every control step.
