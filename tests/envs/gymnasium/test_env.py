@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import pools
 from tests.support.fake_gym import TwoCameras
+from wamrl.data.episodes import load
 from wamrl.envs.check import check_env
 from wamrl.envs.gymnasium.env import GymConfig
 from wamrl.pool.pool import PoolConfig
@@ -255,3 +256,6 @@ def test_the_page_on_ones_own_environments_runs(tmp_path, monkeypatch):
     module = importlib.import_module("my_push")
     assert module.frame.shape == (1, 64, 64, 3) and module.env.spec.views == ("top",)
     find_recipe("my_push:my_recipe")().validate()
+    module.record(tmp_path / "demos", episodes=2)
+    kept = load(tmp_path / "demos", module.my_recipe().env.build().spec)
+    assert [e.success for e in kept] == [True, True] and (kept[0].actions == [5, 0]).all()
