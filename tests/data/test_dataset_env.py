@@ -61,6 +61,7 @@ def test_sft_needs_no_simulator_and_the_other_verbs_say_that_they_do(real: Path,
         assert "sft learns from it" in refused(verb, "dataset", *words)
     assert not (tmp_path / "none").exists()
     assert "env.path is empty" in refused("sft", "dataset")
+    assert "give --data" in refused("sft", "point", "--views", "top", "--ranks", "1")
 
 
 def test_keys_beside_data_and_what_is_said_of_it(tmp_path: Path):

@@ -88,6 +88,11 @@ def open_run(o: Options, *, plays: bool = True) -> Path:
             f"{o.config.name} has no simulator, only a dataset: sft learns from it, this verb "
             "needs a recipe with an environment"
         )
+    if o.keys != DataKeys() and not o.data:
+        raise ValueError(
+            "--views, --rename and the keys name columns of the dataset of --data: give --data (for "
+            "the recipe dataset: --env.path and --env.keys.state-keys, ...)"
+        )
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
         made = str(new_run(o.out, o.config.name, o.config)) if dist.is_main() else ""
