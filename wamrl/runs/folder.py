@@ -90,8 +90,8 @@ def open_run(o: Options, *, plays: bool = True) -> Path:
         )
     if o.keys != DataKeys() and not o.data:
         raise ValueError(
-            "--views, --rename and the keys name columns of the dataset of --data: give --data (for "
-            "the recipe dataset: --env.path and --env.keys.state-keys, ...)"
+            "--views, --rename and the keys name columns of the dataset of --data: give --data "
+            "(for the recipe dataset: --env.path and --env.keys.state-keys, ...)"
         )
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
