@@ -4,7 +4,8 @@ Two environments that know nothing of each other, hence four steps (docs/data.md
     python benchmarks/lerobot_check.py export DIR   with wamrl: writes demonstrations
     python benchmarks/lerobot_check.py check DIR    with lerobot: reads, compares; converts v2.1
     python benchmarks/lerobot_check.py record DIR   with lerobot: writes datasets of its own
-    python benchmarks/lerobot_check.py read DIR     with wamrl: reads lerobot's
+    python benchmarks/lerobot_check.py read DIR     with wamrl: reads lerobot's, converts them
+    python benchmarks/lerobot_check.py check DIR    with lerobot again: reads the conversions too
 Every NAME in DIR is a dataset, NAME.npz is what a reader must find.
 """
 
@@ -14,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,16 @@ MODES = {
     "ours-png": {"video": False},
     "ours-av1": {"codec": "libsvtav1"},
     "ours-h264": {"codec": "h264"},
+    "ours-unknown": {"video": False},  # nobody knows which episodes succeeded
     "ours-av1-small-files": {
         "codec": "libsvtav1",
         "video_files_size_in_mb": 0.2,
         "data_files_size_in_mb": 0.03,
     },
 }
+
+# conversions of what lerobot recorded: source, and rows that an episode loses
+AGAIN = {"again-copied": ("theirs-av1", 0), "again-stored": ("theirs-png", 1)}
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -45,9 +51,11 @@ def export(root: Path) -> None:
 
     env = MetaWorldConfig(task="button-press", horizon=80)
     views = env.build().spec.views
-    episodes = collect(DemoConfig(env=env, episodes=24, n_workers=0))
+    known = collect(DemoConfig(env=env, episodes=24, n_workers=0))
     for name, options in MODES.items():
         begin = time.perf_counter()
+        unknown = name == "ours-unknown"
+        episodes = [replace(e, success=None) for e in known] if unknown else known
         write(root / name, iter(episodes), views=views, fps=FPS, robot_type="sawyer", **options)
         spent = time.perf_counter() - begin
         found = list(open_lerobot(root / name).episodes())
@@ -70,6 +78,7 @@ def export(root: Path) -> None:
             f"PSNR of all frames {psnr(_all(episodes), _all(found)):.1f} dB, of the worst "
             f"{worst:.1f} dB"
         )
+    episodes = known
     for name, movie in (("v21-av1", True), ("v21-png", False)):
         write_v21(root / name, episodes, views, FPS, movie)
         # our reader drops the last action of an episode; what lerobot must find are all rows
@@ -106,8 +115,9 @@ def check(root: Path) -> None:
     import torch
 
     print(f"lerobot {lerobot.__version__}, torch {torch.__version__.split('+')[0]}")
-    for name in MODES:
-        _check_one(root / name, np.load(root / f"{name}.npz"))
+    for name in (*MODES, *AGAIN):
+        if (root / f"{name}.npz").is_file():
+            _check_one(root / name, np.load(root / f"{name}.npz"))
     for name in ("v21-av1", "v21-png"):
         from lerobot.scripts.convert_dataset_v21_to_v30 import convert_dataset
 
@@ -277,6 +287,25 @@ def read(root: Path) -> None:
             "equal; "
             f"frames differ from lerobot's by at most {worst}"
         )
+    _convert(root)
+
+
+def _convert(root: Path) -> None:
+    """As they are, which is a copy; and by way of our own format, which drops the last actions."""
+    from wamrl.cli import main
+
+    lerobot_again = ["--format", "lerobot"]
+    main(["data", "convert", str(root / "theirs-av1"), str(root / "again-copied"), *lerobot_again])
+    store = str(root / "store")
+    main(["data", "convert", str(root / "theirs-png"), store])
+    main(["data", "convert", store, str(root / "again-stored"), "--image"])
+    for name, (source, lost) in AGAIN.items():
+        want = dict(np.load(root / f"{source}.npz"))
+        kept = np.ones(len(want["action"]), dtype=bool)
+        kept[np.cumsum(want["lengths"]) - 1] = not lost
+        rows = {key: want[key][kept] for key in ("state", "action", "frames", "original")}
+        rest = {"lengths": want["lengths"] - lost, "executed": rows["action"]}
+        np.savez(root / f"{name}.npz", **(want | rows | rest))
 
 
 if __name__ == "__main__":

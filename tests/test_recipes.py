@@ -27,11 +27,15 @@ def tree(value, where="cfg"):
 def test_a_recipe_is_valid_frozen_and_named(name):
     cfg = ALL[name]()
     assert isinstance(cfg, Config) and cfg.name and cfg == ALL[name]() and inspect.getdoc(ALL[name])
+    if not cfg.env.playable:
+        with pytest.raises(ValueError, match="name the dataset, --env.path"):
+            cfg.validate()
+        cfg = replace(cfg, env=replace(cfg.env, path="somewhere"))
     cfg.validate()
     smoke(cfg).validate()
     for where, part in tree(cfg):
         assert not is_dataclass(part) or type(part).__dataclass_params__.frozen, where
-    assert resolved(cfg)["env"]["class"].startswith("wamrl.envs.")
+    assert resolved(cfg)["env"]["class"].startswith(("wamrl.envs.", "wamrl.data.dataset_env:"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -60,6 +64,8 @@ def test_what_clones_is_what_was_measured_to_gain_by_it():
     plain = {"actor-only", "joint", "paper", "world-only", "point", "pusht"}
     plain |= {"libero-object", "libero-10", "two-goals"}
     for name, recipe in ALL.items():
+        if not recipe().env.playable:
+            continue
         train = recipe().train
         assert ("clone" in train.learn) == (name not in plain), name
         assert train.world.clone == "executed", name

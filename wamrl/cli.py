@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> None:
         if os.environ.get("WAMRL_TRACEBACK"):
             raise
         hint = "" if isinstance(error, ValueError) else " (WAMRL_TRACEBACK=1 shows where)"
-        print(f"wamrl: error: {error}{hint}", file=sys.stderr)
+        words = str(error).strip() or type(error).__name__
+        print(f"wamrl: error: {words}{hint}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         how = "the same command" if verb == "study" else "--resume and the run folder"

@@ -169,7 +169,7 @@ class Episode:
     proprio: np.ndarray  # float32 (S+1, P)
     actions: np.ndarray  # float32 (S, A) label: what the expert meant (without the injected noise)
     executed: np.ndarray  # float32 (S, A) what was sent to the simulator
-    success: bool
+    success: bool | None  # None: nobody knows
     stages: int
     seed: int
     text: str

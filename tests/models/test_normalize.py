@@ -69,6 +69,23 @@ def test_statistics_are_numpys_over_unmasked_actions():
         assert norm.action_scale.numpy() == pytest.approx(scale, rel=1e-4)
 
 
+@pytest.mark.parametrize("rare", [0, 3])
+def test_sparse_and_constant_dimensions_are_bounded_under_quantiles(rare):
+    """A gripper that closes in three of 4000 rows, or never; and one outlier among many values."""
+    states, actions, mask, present = data()
+    mask = torch.ones_like(mask)
+    actions = torch.zeros_like(actions)
+    actions[:rare, 0, 1] = 1.0
+    actions[..., 2] = torch.randn(actions.shape[:2], generator=torch.Generator().manual_seed(0))
+    actions[0, 0, 2] = 1000.0
+    norm = NormalizeConfig(actions="quantiles", states="quantiles").build(LOW, HIGH, STATES)
+    norm.fit(states, actions, mask, present)
+    seen = norm.actions(actions, present)
+    assert seen.abs().max() <= 5 + 1e-4
+    again = norm.raw_actions(seen, present)
+    assert torch.allclose(again, actions, atol=1e-3)
+
+
 def test_kept_dimensions_go_by_their_bounds():
     norm = NormalizeConfig(actions="quantiles", keep=(2,)).build(LOW, HIGH, STATES)
     norm.fit(*data())

@@ -259,7 +259,7 @@ def test_exceptions_of_an_environment_are_shown():
     bad = (starts(1)[0].seed,)
     for fault, kind, text in (
         ("raise", RuntimeError, "KeyError: 'joint7'"),
-        ("sentence", ValueError, "^the scene fell apart: lower the action scale$"),
+        ("sentence", ValueError, f"^walk, seed {bad[0]}, .* 3: the scene fell apart: lower the"),
     ):
         with build(WalkConfig(fault=fault, bad_seeds=bad)) as pool:
             begin(pool, starts(5))

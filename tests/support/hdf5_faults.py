@@ -32,8 +32,6 @@ def break_file(path, how: str) -> None:
             case "group for dataset":
                 del demo["actions"]
                 demo.create_group("actions")
-            case "no success":
-                del demo["rewards"], demo["dones"]
             case "nan":
                 demo["actions"][1, 2] = np.nan
             case "huge number":
@@ -123,7 +121,6 @@ FAULTS = {
     "no camera": "agentview_image is missing",
     "dataset for group": "demo_1 is not a group",
     "group for dataset": "actions is missing or no dataset",
-    "no success": "neither rewards nor dones",
     "nan": "demo_1/actions holds NaN",
     "huge number": "demo_1/actions holds NaN or infinity",
     "short obs": "has 2 rows, but the episode has 3 actions",

@@ -81,3 +81,20 @@ def libero(path: Path, lengths=(4, 3), *, attrs=True, convention="opengl") -> Pa
                 pictures(50 + number, n),
             )
     return path
+
+
+def renamed(path: Path) -> Path:
+    """As `robomimic`, with other names and less in it: cameras without an ending, no quaternion,
+    neither rewards nor dones, but a column that tells success.
+    """
+    with h5py.File(robomimic(path), "a") as file:
+        for number, demo in enumerate(file["data"].values()):
+            del demo["rewards"], demo["dones"]
+            demo.move("actions", "action")
+            demo["won"] = np.zeros(len(demo["action"]))
+            demo["won"][1] = number < 2
+            for part in ("obs", "next_obs"):
+                del demo[part]["robot0_eef_quat"]
+                for camera in ("agentview", "robot0_eye_in_hand"):
+                    demo[part].move(f"{camera}_image", camera)
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +145,56 @@ def edit_parquet(path: Path, **columns: object) -> None:
         array = values if isinstance(values, pa.Array) else pa.array(values, kind)
         table = table.set_column(number, name, array)
     pq.write_table(table, path)
+
+
+DATA = "data/chunk-000/file-000.parquet"
+META = "meta/episodes/chunk-000/file-000.parquet"
+
+
+def make_foreign(path: Path) -> None:
+    """Take the columns that only we write out of a v3.0 dataset, and what is known of success."""
+    table = pq.read_table(path / META)
+    ours = [c for c in table.column_names if c.startswith("wamrl/") or "next.success" in c]
+    pq.write_table(table.drop_columns(ours), path / META)
+    change_features(path, lambda features: features.pop("next.success"))
+
+
+def change_features(path: Path, change: Callable[[dict], object]) -> None:
+    """`change` the features of info.json in place."""
+    features = json.loads((path / "meta/info.json").read_text())["features"]
+    change(features)
+    edit_json(path / "meta/info.json", features=features)
+
+
+def rename_features(path: Path, **names: str) -> None:
+    """OLD=NEW with "__" for ".": features and columns of a PNG dataset."""
+    new = {old.replace("__", "."): name.replace("__", ".") for old, name in names.items()}
+
+    def rename(features: dict) -> None:
+        for old, name in new.items():
+            features[name] = features.pop(old)
+
+    change_features(path, rename)
+    for part in (DATA, META):
+        table = pq.read_table(path / part)
+        table = table.rename_columns([new.get(c, c) for c in table.column_names])
+        pq.write_table(table.replace_schema_metadata(None), path / part)
+
+
+def take_out(path: Path, number: int) -> None:
+    """An episode of a PNG dataset, v3.0 or v2.1, by hand: the others keep their numbers."""
+    info = json.loads((path / "meta/info.json").read_text())
+    if info["codebase_version"] == "v2.1":
+        lines = (path / "meta/episodes.jsonl").read_text().splitlines()
+        rows = json.loads(lines.pop(number))["length"]
+        (path / "meta/episodes.jsonl").write_text("\n".join(lines))
+        (path / f"data/chunk-000/episode_{number:06d}.parquet").unlink()
+    else:
+        rows = 0
+        for part in (DATA, META):
+            table = pq.read_table(path / part)
+            keep = [i != number for i in table.column("episode_index").to_pylist()]
+            rows = rows or keep.count(False)
+            pq.write_table(table.filter(pa.array(keep)), path / part)
+    changes = {"total_episodes": info["total_episodes"] - 1}
+    edit_json(path / "meta/info.json", **changes, total_frames=info["total_frames"] - rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -17,12 +17,16 @@ from rich.table import Table
 
 from wamrl.data import episodes as store
 from wamrl.data import lerobot
-from wamrl.data.lerobot.reader import LeRobotRecording
+from wamrl.data.hdf5.summary import contents
+from wamrl.data.lerobot.schema import V30
 from wamrl.data.lerobot.stats import stats as stats_of
-from wamrl.data.lerobot.summary import size_of
+from wamrl.data.lerobot.summary import count_successes, size_of, spread
 from wamrl.data.recording import Recording
-from wamrl.data.sources import kind, open_dataset
+from wamrl.data.sources import DataKeys, kind, open_dataset
+from wamrl.runtime.files import copy_folder
 from wamrl.runtime.log import console
+
+_Keys = Annotated[DataKeys, tyro.conf.arg(name="")]  # its fields are options of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +39,14 @@ class Convert:
     format: Literal["auto", "lerobot", "wamrl"] = "auto"
     """auto: wamrl from LeRobot, else LeRobot v3.0."""
     fps: int | None = None
-    """Control steps per second; needed unless SRC is a LeRobotDataset."""
+    """Control steps per second; needed unless SRC knows."""
     image: bool = False
     """PNG, without loss, instead of video. Small images lose much as video."""
     codec: Literal["auto", "av1", "h264"] = "auto"
     crf: int = 30
     """Quality of the video; lower is better."""
     robot_type: str = ""
-    views: tuple[str, ...] | None = None
-    """Cameras of SRC, unless it is our own; None: all."""
+    keys: _Keys = DataKeys()
     image_hw: tuple[int, int] | None = None
     """Resize the images of SRC, unless it is our own; height and width in pixels."""
 
@@ -53,6 +56,7 @@ class Inspect:
     """Episodes, features, tasks, sizes."""
 
     path: tyro.conf.Positional[Path]
+    keys: _Keys = DataKeys()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class Stats:
     """min, max, mean, std and quantiles of every number."""
 
     path: tyro.conf.Positional[Path]
+    keys: _Keys = DataKeys()
     images: bool = True
     """Of the cameras too, from 100 frames."""
 
@@ -91,13 +96,14 @@ def convert(o: Convert) -> None:
     """From one format to the other; ValueError of one sentence if that is not possible."""
     src = place(o.src)
     target = o.format if o.format != "auto" else "wamrl" if kind(src) == "lerobot" else "lerobot"
-    if kind(src) == "wamrl" and (o.views or o.image_hw):
-        raise ValueError(
-            f"{src} is our own: its views and image size stay as they are, leave --views and "
-            "--image-hw out"
-        )
-    recording = open_dataset(src, views=o.views, image_hw=o.image_hw)
-    if target == "wamrl":
+    if kind(src) == "wamrl" and o.image_hw:
+        raise ValueError(f"{src} is our own: its image size stays as it is, leave --image-hw out")
+    recording = open_dataset(src, image_hw=o.image_hw, keys=o.keys)
+    done = "wrote"
+    if _needs_no_change(o, recording, target, kind(src)):
+        copy_folder(src, o.dst)
+        done = "copied, since nothing changes:"
+    elif target == "wamrl":
         spec = (
             store.load_spec(src) if kind(src) == "wamrl" else spec_of(recording, src.resolve().name)
         )
@@ -111,14 +117,36 @@ def convert(o: Convert) -> None:
             video=not o.image,
             codec=o.codec,
             crf=o.crf,
-            robot_type=o.robot_type
-            or (recording.info.robot_type if _is_lerobot(recording) else ""),
+            robot_type=o.robot_type or recording.origin.robot_type,
+            state_names=recording.origin.state_names,
+            action_names=recording.origin.action_names,
         )
     steps = sum(fact.length for fact in recording.facts)
     console.print(
-        f"wrote {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False
+        f"{done} {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False
     )
-    _print_notes(recording)
+    _print_notes(recording, kept=done != "wrote")
+
+
+def _needs_no_change(
+    o: Convert, recording: Recording, target: str, found: Literal["wamrl", "lerobot", "hdf5"]
+) -> bool:
+    """Would the copy say the same? Then pictures are not encoded a second time."""
+    if target != found:
+        return False
+    if found == "wamrl":
+        return True
+    wanted = {"image"} if o.image else {"video"}
+    origin = recording.origin
+    return (
+        o.keys == DataKeys()
+        and o.image_hw is None
+        and (o.codec, o.crf) == (Convert.codec, Convert.crf)
+        and o.fps in (None, origin.fps)
+        and o.robot_type in ("", origin.robot_type)
+        and recording.info.version == V30
+        and {camera.dtype for camera in recording.cameras} == wanted
+    )
 
 
 def spec_of(recording: Recording, name: str) -> dict:
@@ -136,10 +164,10 @@ def spec_of(recording: Recording, name: str) -> dict:
 
 
 def inspect(o: Inspect) -> None:
-    found = summary(o.path)
+    found = summary(o.path, o.keys)
     table = Table(title=_text(f"{o.path}: {found['format']}"), show_header=False)
     for key, value in found.items():
-        if key not in ("format", "features"):
+        if key not in ("format", "features", "notes"):
             table.add_row(key, _text(value))
     console.print(table)
     features = Table("feature", "dtype", "shape")
@@ -148,37 +176,54 @@ def inspect(o: Inspect) -> None:
             _text(key), _text(feature["dtype"]), " x ".join(map(str, feature["shape"]))
         )
     console.print(features)
+    for note in found["notes"]:
+        console.print(f"note: {_plain(note)}", markup=False)
 
 
-def summary(path: Path) -> dict:
+def summary(path: Path, keys: DataKeys) -> dict:
     """`wamrl.data.lerobot.inspect`, or as much of it as another format tells."""
     path = place(path)
-    if kind(path) == "lerobot":
-        return lerobot.inspect(path)
-    recording = open_dataset(path)
-    lengths = [fact.length for fact in recording.facts]
+    match kind(path):
+        case "lerobot":
+            return lerobot.inspect(path, **keys.options())
+        case "hdf5":
+            return _hdf5_summary(path, keys)
+    recording = open_dataset(path, keys=keys)
     hw = list(recording.image_hw)
     features = {
         "proprio": {"dtype": "float32", "shape": [recording.proprio.shape[1]]},
         "actions": {"dtype": "float32", "shape": [recording.actions.shape[1]]},
         "executed": {"dtype": "float32", "shape": [recording.executed.shape[1]]},
     }
+    features |= {view: {"dtype": "uint8", "shape": [*hw, 3]} for view in recording.views}
+    return {"format": "wamrl's own", "features": features, **_described(recording, path)}
+
+
+def _hdf5_summary(path: Path, keys: DataKeys) -> dict:
+    """What lies there, and what it is as a recording, if its keys are those that one expects."""
+    found = {"format": "HDF5", "notes": []} | contents(path)
+    try:
+        return found | _described(open_dataset(path, keys=keys), path)
+    except ValueError as error:
+        found["notes"].append(f"cannot be trained on as it is: {error}")
+        return found | {"bytes": {path.name: size_of(path)}}
+
+
+def _described(recording: Recording, path: Path) -> dict:
     return {
-        "format": "HDF5" if kind(path) == "hdf5" else "wamrl's own",
         "episodes": len(recording),
         "frames": len(recording.proprio),
-        "features": features
-        | {view: {"dtype": "uint8", "shape": [*hw, 3]} for view in recording.views},
         "views": list(recording.views),
         "tasks": dict(Counter(fact.text for fact in recording.facts)),
-        "successes": sum(fact.success for fact in recording.facts),
-        "lengths": {"min": min(lengths), "mean": sum(lengths) / len(lengths), "max": max(lengths)},
+        **count_successes(recording),
+        "lengths": spread([fact.length for fact in recording.facts]),
         "bytes": {path.name: size_of(path)},
+        "notes": list(recording.notes),
     }
 
 
 def stats(o: Stats) -> None:
-    recording = open_dataset(place(o.path))
+    recording = open_dataset(place(o.path), keys=o.keys)
     found = stats_of(recording, images=o.images)
     for key, entry in found.items():
         names = [name for name in entry if name != "count"]
@@ -200,7 +245,7 @@ def stats(o: Stats) -> None:
 
 
 def _fps(o: Convert, recording: Recording) -> int:
-    fps = o.fps or (recording.fps if _is_lerobot(recording) else None)
+    fps = o.fps or recording.origin.fps
     if fps is None:
         raise ValueError(
             f"{o.src} does not know its rate: give --fps, the control steps per second"
@@ -210,13 +255,18 @@ def _fps(o: Convert, recording: Recording) -> int:
     return int(fps)
 
 
-def _is_lerobot(recording: Recording) -> bool:
-    return isinstance(recording, LeRobotRecording)
+def _print_notes(recording: Recording, kept: bool = True) -> None:
+    """kept: everything came along, nothing was lost on the way."""
+    notes = list(recording.notes)
+    if recording.origin.others and not kept:
+        notes.append(f"these are not carried along: {', '.join(recording.origin.others)}")
+    for note in notes:
+        console.print(f"note: {_plain(note)}", markup=False)
 
 
-def _print_notes(recording: Recording) -> None:
-    for note in recording.notes if _is_lerobot(recording) else []:
-        console.print(f"note: {note}", markup=False)
+def _plain(text: str) -> str:
+    """Of a stranger: no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _text(value: object) -> str:
@@ -224,6 +274,6 @@ def _text(value: object) -> str:
         return "\n".join(f"{_text(key)}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return "\n".join(map(_text, value))
-    if isinstance(value, str):  # of a stranger: neither markup nor control characters
-        return escape("".join(c if c.isprintable() else "?" for c in value))
+    if isinstance(value, str):  # nor markup
+        return escape(_plain(value))
     return f"{value:.1f}" if isinstance(value, float) else f"{value:,}"

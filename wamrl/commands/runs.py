@@ -36,9 +36,10 @@ def demos(o: Options) -> None:
 
 def sft(o: Options) -> None:
     """Fine-tune a base model."""
-    run = open_run(o)
+    run = open_run(o, plays=False)
     base_model(o.config, open_data(o, run), run)
-    console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
+    if o.config.env.playable:
+        console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
 
 
 def train(o: Options) -> None:
@@ -99,7 +100,8 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     wam = open_model(cfg, o.base)
     places = [o.data] if o.data else [o.base, *o.base.parents]
     folder = next((place for place in places if has_data(place)), None)
-    heldout = load_data(cfg, folder).heldout if folder else None
+    keys = o.keys if o.data else None
+    heldout = load_data(cfg, folder, keys).heldout if folder else None
     flow = cfg.flow.at(1.0)
     with open_pool(cfg) as pool:
         deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)

@@ -42,7 +42,11 @@ class ClipDataset:
     ) -> None:
         """numbers: of the episodes to use, ascending; None: all."""
         asked = range(len(recording)) if numbers is None else numbers
-        used = [number for number in asked if recording.facts[number].success or not only_success]
+        used = [
+            number
+            for number in asked
+            if not (only_success and recording.facts[number].success is False)
+        ]
         if not used:
             raise ValueError(
                 f"none of {len(asked)} episodes can be used: record more, or use failures as well"

@@ -18,13 +18,14 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from wamrl.data.episodes import load, load_spec, save
-from wamrl.data.record import Recorder
-from wamrl.envs.base import EnvConfig
+from wamrl.data.record import Recorder, perform
+from wamrl.envs.base import Env, EnvConfig
+from wamrl.envs.checked import CheckedEnv
 from wamrl.runtime.processes import WorkerLost, WorkerProcess, stop
 from wamrl.runtime.ranges import Count, CountOrZero, Processes, check_ranges
 from wamrl.types import SPLITS, Episode, InitialState, Split
 
-__all__ = ["DemoConfig", "collect", "load", "load_spec", "replay", "save"]
+__all__ = ["DemoConfig", "collect", "demonstrate", "load", "load_spec", "replay", "save"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,16 @@ class DemoConfig:
     def starts(self) -> list[InitialState]:
         """Initial states of the episodes, in the order of the recording."""
         return [InitialState(split=self.split, index=self.first + i) for i in range(self.episodes)]
+
+
+def demonstrate(env: Env, seed: int, act: Callable[[Env], np.ndarray]) -> Episode:
+    """One episode of a policy of your own, from `env.reset(seed)` to its end: `act(env)` gives the
+    action (A,) for the environment's present state. ValueError names what the environment does
+    wrong.
+
+    Example: `demonstrate(env, InitialState(split="demo", index=0).seed, lambda env: teleop.read())`
+    """
+    return Episode(**perform(CheckedEnv(env), seed, act))
 
 
 def collect(cfg: DemoConfig, progress: Callable[[int], None] = lambda n: None) -> list[Episode]:

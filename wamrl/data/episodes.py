@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors import SafetensorError
 
-from wamrl.data.recording import EpisodeInfo, InMemory, Recording
+from wamrl.data.lfs import advice
+from wamrl.data.recording import EpisodeInfo, InMemory, Origin, Recording, unknown_note
 from wamrl.data.rows_file import RowsFile, RowsWriter
 from wamrl.runtime.files import atomic_folder, sha256
 from wamrl.types import Episode
@@ -40,7 +41,13 @@ _COLUMNS = {
     "actions": np.float32,
     "executed": np.float32,
 }
-_FACTS = {"length": int, "success": bool, "stages": int, "seed": int, "text": str}
+_FACTS = {
+    "length": (int,),
+    "success": (bool, type(None)),  # None: unknown
+    "stages": (int,),
+    "seed": (int,),
+    "text": (str,),
+}
 
 
 def save(episodes: Sequence[Episode], spec: EnvSpec, path: Path) -> None:
@@ -59,6 +66,10 @@ def save_recording(
     `progress(1)` after each episode.
     """
     index = {"format": FORMAT, "version": VERSION, "spec": json.loads(json.dumps(spec))}
+    if recording.origin != Origin():
+        kept = asdict(recording.origin)
+        del kept["others"]
+        index["spec"]["origin"] = json.loads(json.dumps(kept))
     index["episodes"] = [asdict(fact) for fact in recording.facts]
     shapes = _shapes(index, "these episodes")
     _check_numbers(
@@ -96,6 +107,8 @@ class Stored(Recording):
         )
         self.views = tuple(index["spec"]["views"])
         self.image_hw = tuple(index["spec"]["image_hw"])
+        self.origin = _origin(index["spec"].get("origin"))
+        self.notes = unknown_note(self.facts)
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         return self._file.take("frames", rows)
@@ -119,7 +132,9 @@ def open_store(path: Path, spec: EnvSpec | None = None) -> Stored:
             raise ValueError("corrupt: its sha256 is not the recorded one")
         file = RowsFile(path / _TENSORS)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}/{_TENSORS} is not readable ({error}): {_ADVICE}") from error
+        raise ValueError(
+            f"{path}/{_TENSORS} is not readable ({error}): {advice(path / _TENSORS, _ADVICE)}"
+        ) from error
     shapes = _shapes(index, str(path))
     for name, dtype in _COLUMNS.items():
         if file.shapes.get(name) != shapes[name] or file.dtypes[name] != dtype:
@@ -181,7 +196,9 @@ def _read_index(path: Path) -> dict:
             f"there are no demonstrations in {path} (no {_INDEX}): {_ADVICE}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}/{_INDEX} is not readable ({error}): {_ADVICE}") from error
+        raise ValueError(
+            f"{path}/{_INDEX} is not readable ({error}): {advice(path / _INDEX, _ADVICE)}"
+        ) from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not a folder of demonstrations: {_ADVICE}")
     if index.get("version") != VERSION:
@@ -202,11 +219,26 @@ def _read_index(path: Path) -> dict:
     for row in index["episodes"]:
         if (
             not isinstance(row, dict)
-            or any(type(row.get(k)) is not t for k, t in _FACTS.items())
+            or any(k not in row or type(row[k]) not in types for k, types in _FACTS.items())
             or row["length"] < 1
         ):
             raise ValueError(f"{path}/{_INDEX} describes an impossible episode: {_ADVICE}")
     return index
+
+
+def _origin(saved: object) -> Origin:
+    """As `save_recording` has kept it; what is not as it was written is left out."""
+    saved = saved if isinstance(saved, dict) else {}
+    fps = saved.get("fps")
+    names = {}
+    for key in ("state_names", "action_names"):
+        found = saved.get(key)
+        names[key] = tuple(map(str, found)) if isinstance(found, list) else None
+    return Origin(
+        fps=float(fps) if type(fps) in (int, float) else None,
+        robot_type=str(saved.get("robot_type", "")),
+        **names,
+    )
 
 
 def _shapes(index: dict, where: str) -> dict[str, tuple[int, ...]]:
@@ -237,4 +269,5 @@ def _check_numbers(
                 f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}: {_ADVICE}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"{where}: {name} holds NaN or infinity: {_ADVICE}")
+            row = int((~np.isfinite(array)).any(1).argmax())
+            raise ValueError(f"{where}: {name} holds NaN or infinity, in row {row}: {_ADVICE}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wamrl.envs.checked import build_checked
 from wamrl.runtime.processes import serve
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Recorder:
     """One environment, whose episodes are played one by one."""
 
     def build(self, config: EnvConfig) -> None:
-        self._env = config.build()
+        self._env = build_checked(config)
 
     def play(self, seed: int, policy: float | np.ndarray) -> dict:
         """The fields of an `Episode`, see `play`."""
@@ -55,6 +56,19 @@ def record(env: Env, seed: int, noise: float) -> dict:
     def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
         label = np.asarray(expert.action(), np.float32)
         return label, env.spec.clip(label + scale * rng.standard_normal(env.spec.action_dim))
+
+    return _play(env, seed, decide)
+
+
+def perform(env: Env, seed: int, act: Callable[[Env], np.ndarray]) -> dict:
+    """The fields of an `Episode` in which `act(env)` gives every action, (A,);
+    what is executed is that, clipped to the bounds.
+    """
+    env.reset(seed)
+
+    def decide(step: int) -> tuple[np.ndarray, np.ndarray]:
+        label = np.asarray(act(env), np.float32)
+        return label, env.spec.clip(label)
 
     return _play(env, seed, decide)
 

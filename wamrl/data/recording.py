@@ -23,10 +23,27 @@ class EpisodeInfo:
     """One recorded episode without its arrays."""
 
     length: int  # S, control steps
-    success: bool
+    success: bool | None  # None: the dataset does not say
     stages: int
     seed: int  # of the start; -1 where it is unknown
     text: str
+
+
+UNKNOWN = (
+    "the dataset does not say which of {n} episodes succeeded: they are unknown, and trained on as "
+    "demonstrations; name the column that says it by --success-key"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a dataset says of itself beside its episodes; kept when it is converted."""
+
+    fps: float | None = None  # control steps per second
+    robot_type: str = ""
+    state_names: tuple[str, ...] | None = None  # P
+    action_names: tuple[str, ...] | None = None  # A
+    others: tuple[str, ...] = ()  # columns and cameras that are not read
 
 
 class Recording(ABC):
@@ -45,6 +62,8 @@ class Recording(ABC):
     views: tuple[str, ...]
 
     image_hw: tuple[int, int]
+    origin: Origin = Origin()
+    notes: Sequence[str] = ()  # what a user should know, a sentence each
 
     @abstractmethod
     def frames(self, rows: np.ndarray) -> np.ndarray:
@@ -79,6 +98,11 @@ class Recording(ABC):
         lengths = np.array([fact.length for fact in self.facts], np.int64)
         return np.cumsum(lengths) - lengths
 
+    @property
+    def demonstrations(self) -> list[int]:
+        """Numbers of the episodes that did not fail."""
+        return [number for number, fact in enumerate(self.facts) if fact.success is not False]
+
     def episodes(self) -> Iterator[Episode]:
         """One after the other; only one is in memory."""
         return (self.episode(number) for number in range(len(self)))
@@ -104,3 +128,9 @@ class InMemory(Recording):
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         return self._frames.take(rows, axis=0)
+
+
+def unknown_note(facts: Sequence[EpisodeInfo]) -> list[str]:
+    """The sentence on episodes of unknown success; none if there are none."""
+    n = sum(fact.success is None for fact in facts)
+    return [UNKNOWN.format(n=n)] if n else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,45 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataKeys:
+    """What a dataset calls its columns. What is left open goes by the conventions of its format."""
+
+    views: tuple[str, ...] = ()  # cameras, in this order, by their old or new names; none: all
+    rename: tuple[str, ...] = ()  # cameras, OLD=NEW, such as cam_high=front
+    state_keys: tuple[str, ...] = ()  # joined into the proprioception
+    action_key: str = ""
+    # a column that reaches 1 in the episodes that succeeded
+    success_key: str = ""
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """New name -> old name. ValueError for what is no OLD=NEW, or names a camera twice."""
+        pairs = [tuple(entry.split("=")) for entry in self.rename]
+        if not all(len(pair) == 2 and all(pair) for pair in pairs):
+            raise ValueError(
+                f"--rename {' '.join(self.rename)} is not possible: give OLD=NEW, such as "
+                "cam_high=front"
+            )
+        for names in zip(*pairs, strict=True):
+            if len(set(names)) < len(names):
+                raise ValueError(f"--rename {' '.join(self.rename)} names a camera twice")
+        return {new: old for old, new in pairs}
+
+    def options(self, views: tuple[str, ...] | None = None) -> dict[str, object]:
+        """Arguments of `open_lerobot` and `open_hdf5`; views: where none are named here."""
+        found: dict[str, object] = {
+            "state_keys": self.state_keys,
+            "action_key": self.action_key,
+            "success": self.success_key or "auto",
+        }
+        renamed = self.renamed
+        wanted = self.views or views
+        if wanted is not None:
+            found["views"] = tuple(renamed.get(view, view) for view in wanted)
+        return found
+
+
 def kind(path: Path) -> Kind | None:
     """By what the place looks like; None if it is no dataset."""
     if (path / "index.json").is_file():
@@ -25,22 +65,61 @@ def kind(path: Path) -> Kind | None:
 
 
 def open_dataset(
-    path: Path, *, views: tuple[str, ...] | None = None, image_hw: tuple[int, int] | None = None
+    path: Path,
+    *,
+    views: tuple[str, ...] | None = None,
+    image_hw: tuple[int, int] | None = None,
+    keys: DataKeys | None = None,
 ) -> Recording:
-    """Any dataset. views: cameras in this order, None: all;
-    image_hw: resize to that (our own folders: as they are).
+    """Any dataset. views: cameras in this order, by their new names, where `keys` names none; None:
+    all. image_hw: resize to that (our own folders: as they are). keys: what its columns are called.
 
     ValueError of one sentence if there is none, or it is broken.
     """
-    match kind(path):
-        case "wamrl":
-            return open_store(path)
-        case "lerobot":
-            from wamrl.data.lerobot import open_lerobot
+    keys = keys or DataKeys()
+    found = kind(path)
+    if found is None:
+        raise ValueError(f"{path} is no dataset: give {KINDS}")
+    if found == "wamrl":
+        if keys != DataKeys():
+            raise ValueError(
+                f"{path} is our own: its columns have one name each, leave --views, --rename and "
+                "the keys out"
+            )
+        return open_store(path)
+    options = keys.options(views)
+    recording = _OPENERS[found](path, options | {"image_hw": image_hw})
+    strict = "views" not in options
+    recording.views = _new_names(recording.views, keys.renamed, path, strict)
+    return recording
 
-            return open_lerobot(path, views=views, image_hw=image_hw)
-        case "hdf5":
-            from wamrl.data.hdf5.reader import open_hdf5
 
-            return open_hdf5(path, views=views, image_hw=image_hw)
-    raise ValueError(f"{path} is no dataset: give {KINDS}")
+def _open_lerobot(path: Path, options: dict) -> Recording:
+    from wamrl.data.lerobot import open_lerobot
+
+    return open_lerobot(path, **options)
+
+
+def _open_hdf5(path: Path, options: dict) -> Recording:
+    from wamrl.data.hdf5.reader import open_hdf5
+
+    return open_hdf5(path, **options)
+
+
+_OPENERS = {"lerobot": _open_lerobot, "hdf5": _open_hdf5}
+
+
+def _new_names(
+    views: tuple[str, ...], renamed: dict[str, str], path: Path, strict: bool
+) -> tuple[str, ...]:
+    """The cameras of a recording as `--rename` calls them; strict: all of those must be there."""
+    new = {old: name for name, old in renamed.items()}
+    strangers = [old for old in new if old not in views]
+    if strict and strangers:
+        raise ValueError(
+            f"--rename: {path} has no camera {strangers[0]!r}: choose from {', '.join(views)}"
+        )
+    found = tuple(new.get(view, view) for view in views)
+    if len(set(found)) < len(found):
+        raise ValueError(f"--rename gives two cameras of {path} one name: {', '.join(found)}")
+    return found

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -115,6 +116,12 @@ class Env(ABC):
         """A scripted policy bound to this environment; ValueError if there is none."""
         raise no_expert(self.spec)
 
+    def describe(self) -> tuple[str, ...]:
+        """What `wamrl check` shows beside the spec, a line each: what counts as success, and what
+        had to be invented.
+        """
+        return ()
+
     def close(self) -> None:
         """Free what the environment holds."""
 
@@ -124,6 +131,9 @@ class EnvConfig(ABC):
     """Subclass per environment family,
     frozen and picklable (it travels to the worker processes).
     """
+
+    # False where there is only a spec, as of a dataset, and no episode can be played
+    playable: ClassVar[bool] = True
 
     @abstractmethod
     def validate(self) -> None:

@@ -59,6 +59,10 @@ class Scene(ABC):
         """A scripted policy bound to this scene; ValueError if there is none."""
         raise no_expert(self.spec)
 
+    def describe(self) -> tuple[str, ...]:
+        """See `Env.describe`."""
+        return ()
+
     def close(self) -> None:
         """Free what the scene holds."""
 
@@ -126,6 +130,10 @@ class SimulatedEnv(Env):
     def expert(self) -> Expert:
         """The scene's scripted policy; ValueError if it has none."""
         return self.scene.expert()
+
+    def describe(self) -> tuple[str, ...]:
+        """What the scene says of itself."""
+        return self.scene.describe()
 
     def close(self) -> None:
         """Free what the scene holds."""

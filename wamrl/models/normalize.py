@@ -7,7 +7,8 @@ It is saved with the model.
                 -1..1 stays as it is, bitwise
     mean_std    mean and standard deviation of the demonstrations
     min_max     middle and half range of the demonstrations
-    quantiles   middle and half distance of their 1 % and 99 % quantiles
+    quantiles   middle and half distance of their 1 % and 99 % quantiles; more where some value of
+                the demonstrations would lie beyond +-LIMIT
 The flow, its log-probabilities and the losses live in x; environments, demonstrations and rollouts
 in the environment's own units. `delta` makes an action relative: the model sees action - present
 state, of the state at which the chunk was decided.
@@ -147,7 +148,11 @@ def _statistics(rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
         high = rows.amax(0)
     else:
         low, high = (_quantile(rows, q) for q in (0.01, 0.99))
-    return (low + high) / 2, ((high - low) / 2).clamp(min=_SMALLEST)
+    shift = (low + high) / 2
+    # a dimension that nearly always stands still has no quantiles to speak of: its rare values
+    # would be thousands
+    farthest = (rows - shift).abs().amax(0) / LIMIT
+    return shift, ((high - low) / 2).maximum(farthest).clamp(min=_SMALLEST)
 
 
 def _quantile(rows: Tensor, q: float) -> Tensor:

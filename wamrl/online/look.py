@@ -11,7 +11,7 @@ from wamrl.models.saved import model_state
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
 from wamrl.runtime import checkpoint, dist, sharding
-from wamrl.runtime.log import Logger, Timer, bar, read_metrics
+from wamrl.runtime.log import Logger, Timer, bar, decorative, read_metrics
 
 
 def look(
@@ -72,6 +72,7 @@ def log_result(
     logger.log(step, point | (more or {}))
 
 
+@decorative("diagnostics.png")
 def draw_diagnostics(run: Path, state: TrainingState) -> None:
     """diagnostics.png: the diagnosed iterations so far; nothing if there are none."""
     if not dist.is_main():

@@ -13,6 +13,7 @@ from collections import deque
 import numpy as np
 
 from wamrl.envs.base import Env, EnvConfig
+from wamrl.envs.checked import build_checked
 from wamrl.pool.shared_memory import Layout
 from wamrl.runtime.processes import serve
 
@@ -27,7 +28,7 @@ class Worker:
 
     def build(self, config: EnvConfig, slots: range, sizes: dict[str, object]) -> Layout:
         """Make the environments; sizes: what `Layout` needs beside their spec."""
-        envs = [config.build() for _ in slots]
+        envs = [build_checked(config) for _ in slots]
         layout = Layout(spec=envs[0].spec, **sizes)
         self.block = layout.map_block(self._memory_fd)  # of all slots; we use the records of ours
         for slot, env in zip(slots, envs, strict=True):
@@ -100,13 +101,12 @@ class _Slot:
         record["success"] = success
         for name in ("stages", "terminated", "truncated"):
             record[name] = getattr(result, name)
-        counters = np.array(result.counters, np.int64)
-        record["counters"] = self._checked(counters, record["counters"], "counters of step()")
+        record["counters"] = np.array(result.counters, np.int64)
         self._observe()
 
     def _draw(self) -> np.ndarray:
         """The present frame; remembered, for who will look back."""
-        frame = self._checked(self.env.render(), self._record["obs_frames"][0], "render()").copy()
+        frame = self.env.render().copy()
         self._past.append((self._age, frame))
         return frame
 
@@ -118,16 +118,7 @@ class _Slot:
         for place, offset in enumerate(self._history):
             latest = max(0, bisect_right(ages, self._age + offset) - 1)
             self._record["obs_frames"][place] = self._past[latest][1]
-        proprio = self._record["obs_proprio"]
-        proprio[:] = self._checked(self.env.proprio(), proprio, "proprio()")
-
-    def _checked(self, array: np.ndarray, like: np.ndarray, what: str) -> np.ndarray:
-        if array.shape != like.shape or array.dtype != like.dtype:
-            raise ValueError(
-                f"{self.env.spec.name}: {what}: found {array.dtype} {array.shape} but its spec "
-                f"promises {like.dtype} {like.shape}: mend the env"
-            )
-        return array
+        self._record["obs_proprio"] = self.env.proprio()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from wamrl.config import Config
 from wamrl.data import demos as demonstrations
 from wamrl.data.clips import ClipDataset
 from wamrl.data.episodes import open_store
+from wamrl.data.fit import must_fit, oddities
 from wamrl.data.recording import Recording
-from wamrl.data.sources import kind, open_dataset
+from wamrl.data.sources import DataKeys, kind, open_dataset
 from wamrl.envs.base import EnvSpec
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
@@ -56,9 +57,9 @@ def has_data(place: Path) -> bool:
     return ((place / "demos").is_dir() and (place / "heldout").is_dir()) or kind(place) is not None
 
 
-def load_data(cfg: Config, place: Path) -> Data:
+def load_data(cfg: Config, place: Path, keys: DataKeys | None = None) -> Data:
     """`place`: a run folder, recorded with the same environment;
-    or a dataset, whose last episodes are held out.
+    or a dataset, whose last episodes are held out. keys: what the dataset's columns are called.
     """
     spec = env_spec(cfg)
     if kind(place) is None:
@@ -66,9 +67,11 @@ def load_data(cfg: Config, place: Path) -> Data:
             demos=_clips(cfg, open_store(place / "demos", spec)),
             heldout=_measured(_clips(cfg, open_store(place / "heldout", spec))),
         )
-    episodes = open_dataset(place, views=spec.views, image_hw=spec.image_hw)
-    _must_fit(episodes, spec, place)
-    good = [number for number, fact in enumerate(episodes.facts) if fact.success]
+    episodes = open_dataset(place, views=spec.views, image_hw=spec.image_hw, keys=keys)
+    must_fit(episodes, spec, place)
+    for sentence in oddities(episodes, spec):
+        console.print(f"note on {place}: {sentence}", markup=False)
+    good = episodes.demonstrations
     if len(good) < 2:
         raise ValueError(
             f"{place} holds {len(good)} successful episodes: two are the least, one of them is "
@@ -129,18 +132,3 @@ def _clips(cfg: Config, episodes: Recording, numbers: list[int] | None = None) -
 def _measured(heldout: ClipDataset) -> Clip:
     """Up to 256 evenly spaced clips."""
     return heldout.at(torch.linspace(0, len(heldout) - 1, min(256, len(heldout))).long())
-
-
-def _must_fit(episodes: Recording, spec: EnvSpec, place: Path) -> None:
-    found = {
-        "cameras": (len(episodes.views), len(spec.views)),
-        "image size": (episodes.image_hw, spec.image_hw),
-        "state dimensions": (episodes.proprio.shape[1], spec.proprio_dim),
-        "action dimensions": (episodes.actions.shape[1], spec.action_dim),
-    }
-    for what, (there, here) in found.items():
-        if there != here:
-            raise ValueError(
-                f"{place} does not fit {spec.name}: its {what} are {there}, the environment's "
-                f"{here}"
-            )

@@ -18,7 +18,8 @@ import torch
 import tyro
 
 from wamrl.config import Config
-from wamrl.data.sources import KINDS
+from wamrl.data.dataset_env import DatasetConfig
+from wamrl.data.sources import KINDS, DataKeys
 from wamrl.models.saved import load_wam
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
@@ -40,6 +41,8 @@ class Options:
     out: Path = Path("runs")  # where the run folder is made
     # demonstrations: a run folder or a dataset (default: those of --base, else record)
     data: Path | None = None
+    # what the columns of that dataset are called: --views, --rename, --state-keys, ...
+    keys: Annotated[DataKeys, tyro.conf.arg(name="")] = DataKeys()
     # a run folder or checkpoint to start from (train) or to evaluate (eval)
     base: Path | None = None
     resume: Path | None = None  # a run folder that was interrupted: go on there
@@ -75,8 +78,21 @@ def next_command(verb: str, o: Options, option: str, run: Path) -> str:
     return shlex.join(["wamrl", verb, *kept, option, str(run)])
 
 
-def open_run(o: Options) -> Path:
-    """A new run folder, or the one to resume, whose configuration must be the same."""
+def open_run(o: Options, *, plays: bool = True) -> Path:
+    """A new run folder, or the one to resume, whose configuration must be the same.
+
+    plays: the verb needs an environment that can be played; ValueError where there is none.
+    """
+    if plays and not o.config.env.playable:
+        raise ValueError(
+            f"{o.config.name} has no simulator, only a dataset: sft learns from it, this verb "
+            "needs a recipe with an environment"
+        )
+    if o.keys != DataKeys() and not o.data:
+        raise ValueError(
+            "--views, --rename and the keys name columns of the dataset of --data: give --data "
+            "(for the recipe dataset: --env.path and --env.keys.state-keys, ...)"
+        )
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
         made = str(new_run(o.out, o.config.name, o.config)) if dist.is_main() else ""
@@ -112,10 +128,20 @@ def open_pool(cfg: Config) -> Pool:
     return pool
 
 
+def demonstrations_of(o: Options) -> tuple[Path | None, DataKeys]:
+    """The demonstrations that are given, by --data or by an environment that is a dataset, and what
+    their columns are called.
+    """
+    if o.data or not isinstance(o.config.env, DatasetConfig):
+        return o.data, o.keys
+    return o.config.env.demonstrations
+
+
 def open_data(o: Options, run: Path) -> Data:
     """Demonstrations from --data, from the run itself, from --base's run, or newly recorded."""
     base = [] if o.base is None else [o.base, *o.base.parents]
-    places = ([o.data] if o.data else []) + [run] + base
+    given, keys = demonstrations_of(o)
+    places = ([given] if given else []) + [run] + base
     # The first rank looks for all: a late one would find what is being recorded,
     # and not wait where the others do.
     found = ""
@@ -123,10 +149,10 @@ def open_data(o: Options, run: Path) -> Data:
         found = next((str(place) for place in places if has_data(place)), "")
     found = dist.broadcast_text(found)
     if found:
-        return load_data(o.config, Path(found))
-    if o.data:
+        return load_data(o.config, Path(found), keys)
+    if given:
         raise ValueError(
-            f"{o.data} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}"
+            f"{given} holds no demonstrations: name a run folder of `wamrl demos`, or {KINDS}"
         )
     record(o.config, run)
     return load_data(o.config, run)

@@ -9,7 +9,7 @@ from rich.table import Table
 from wamrl import report
 from wamrl.config import Config
 from wamrl.models.flow import SAMPLERS
-from wamrl.runtime.log import console, duration, read_metrics
+from wamrl.runtime.log import console, decorative, duration, read_metrics
 from wamrl.stats.paired import Paired
 
 COLUMNS = (
@@ -22,6 +22,7 @@ COLUMNS = (
 )
 
 
+@decorative("learning curve")
 def write_curve(run: Path) -> None:
     """learning_curve.png, of what the run has logged; of a suite also task_curves.png."""
     rows = read_metrics(run)

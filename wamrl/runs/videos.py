@@ -15,9 +15,11 @@ from wamrl.pool.pool import Pool
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
+from wamrl.runtime.log import decorative
 from wamrl.types import InitialState
 
 
+@decorative("videos of episodes")
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
     """Imagined next to executed frames: up to `most` episodes, half of them failed if possible.
 
@@ -68,6 +70,7 @@ def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film |
     )
 
 
+@decorative("video of before and after")
 def write_comparison(
     cfg: Config, base: WAM, wam: WAM, pool: Pool, states: Sequence[int], folder: Path, most: int = 8
 ) -> Path | None:

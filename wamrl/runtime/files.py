@@ -78,6 +78,16 @@ def atomic_folder(path: Path, *, replaces: str = "") -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def copy_folder(source: Path, path: Path) -> None:
+    """A copy of the folder `source`, as `atomic_folder`; links that lead out of it are refused."""
+    root = source.resolve()
+    for part in source.rglob("*"):
+        if not part.resolve().is_relative_to(root):
+            raise ValueError(f"{part} leads out of the folder: copy it with `cp -rL` yourself")
+    with atomic_folder(path) as draft:
+        shutil.copytree(source, draft, dirs_exist_ok=True)
+
+
 @contextlib.contextmanager
 def shared_folder(path: Path) -> Iterator[Path]:
     """`atomic_folder` with a manifest, for all ranks: each writes into the same draft.

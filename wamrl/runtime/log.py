@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import json
 import math
 import time
@@ -173,6 +174,26 @@ def _rewind(path: Path, step: int) -> float:
 def summary_line(title: str, metrics: dict[str, Any]) -> str:
     """One console line: `title  name 0.123  name 4`."""
     return "  ".join([title, *(f"{name} {float(value):.4g}" for name, value in metrics.items())])
+
+
+def decorative(what: str) -> Callable[[Callable], Callable]:
+    """Mark a function that makes something to look at, such as a video: when it fails, the run goes
+    on and the console says what is missing. It returns None then.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def guarded(*arguments, **options):
+            try:
+                return function(*arguments, **options)
+            except Exception as error:
+                reason = str(error).strip() or type(error).__name__
+                console.print(f"note: no {what} ({reason}); the run goes on", markup=False)
+                return None
+
+        return guarded
+
+    return decorate
 
 
 @contextlib.contextmanager

@@ -107,8 +107,6 @@ def test_views_states_sizes_masks_and_texts_are_chosen(tmp_path):
         open_hdf5(path, mask="valid")
     with pytest.raises(ValueError, match="obs/joints is missing"):
         open_hdf5(path, state_keys=("joints",))
-    with pytest.raises(ValueError, match="none at all"):
-        open_hdf5(path, state_keys=())
 
 
 def test_episodes_are_sorted_by_number(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import pools
 from tests.support.fake_gym import TwoCameras
+from wamrl.data.episodes import load
 from wamrl.envs.check import check_env
 from wamrl.envs.gymnasium.env import GymConfig
 from wamrl.pool.pool import PoolConfig
@@ -166,10 +167,10 @@ def test_bad_configs_are_refused_before_anything_is_imported(change, fault):
         ({"kwargs": (("colour", 3),)}, "cannot be made with .*colour"),
         ({"id": "wamrl_tests/NoClock-v0"}, "no time limit of its own: set env.horizon"),
         ({"views": ("left",)}, "no 'pixels/left': there are front, wrist"),
-        ({"views": ("a",), "image_keys": ("agent_pos",)}, "agent_pos is float64 .*not a picture"),
+        ({"views": ("a",), "image_keys": ("agent_pos",)}, "agent_pos is float64 .*not one picture"),
         ({"kwargs": (("kind", "one"),), "views": ("a", "b")}, "set env.image_keys as well"),
         ({"state_keys": ("joints",)}, "no 'joints': there are pixels, agent_pos"),
-        ({"success_key": "done"}, "no single number 'done' .*is_success, solved, stages"),
+        ({"success_key": "done"}, "no success 'done' .*solved, stages.*such as 'is_success'"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_it_is_built(change, fault):
@@ -255,3 +256,6 @@ def test_the_page_on_ones_own_environments_runs(tmp_path, monkeypatch):
     module = importlib.import_module("my_push")
     assert module.frame.shape == (1, 64, 64, 3) and module.env.spec.views == ("top",)
     find_recipe("my_push:my_recipe")().validate()
+    module.record(tmp_path / "demos", episodes=2)
+    kept = load(tmp_path / "demos", module.my_recipe().env.build().spec)
+    assert [e.success for e in kept] == [True, True] and (kept[0].actions == [5, 0]).all()

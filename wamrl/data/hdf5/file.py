@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wamrl.data.lfs import advice
+
 if TYPE_CHECKING:
     import h5py
 
@@ -50,7 +52,8 @@ def open_file(path: Path) -> h5py.File:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: name an HDF5 file of robomimic or LIBERO")
     if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file: give one of robomimic or LIBERO")
+        what = advice(path, "give one of robomimic or LIBERO")
+        raise ValueError(f"{path} is not an HDF5 file: {what}")
     with sentences(path):
         return h5py.File(path, "r")
 
@@ -98,7 +101,10 @@ def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datase
     where = f"{_place(group)}/{name}"
     if not isinstance(found, h5py.Dataset):
         known = ", ".join(names(group)[:20]) or "nothing"
-        raise ValueError(f"{where} is missing or no dataset: there is {known}")
+        raise ValueError(
+            f"{where} is missing or no dataset: there is {known}; choose by --views, --state-keys, "
+            "--action-key, --success-key"
+        )
     if found.is_virtual or found.external:
         raise ValueError(f"{where} lies in another file: copy the data into this one")
     if (
@@ -159,8 +165,10 @@ def read_numbers(dataset: h5py.Dataset) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = dataset[()].astype(np.float32).reshape(dataset.shape[0], -1)
     if not np.isfinite(values).all():
+        row = int((~np.isfinite(values)).any(1).argmax())
         raise ValueError(
-            f"{dataset.name.lstrip('/')} holds NaN or infinity: leave that episode out"
+            f"{dataset.name.lstrip('/')} holds NaN or infinity, first in row {row}: leave that "
+            "episode out"
         )
     return values
 

@@ -11,7 +11,7 @@ by 180 degrees).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class Layout:
     """How to read one file."""
 
     suffix: str  # of the keys of pictures
+    cameras: tuple[str, ...] = ()  # keys of pictures, where no suffix tells them
     state_keys: tuple[str, ...]
     flip: tuple[bool, bool]  # rows and columns of pictures are reversed
     late: bool  # an observation shows what its own action led to
@@ -47,12 +48,32 @@ def find_layout(data: h5py.Group, demo: h5py.Group, path: Path) -> Layout:
         return _libero(data, path)
     if any(key.endswith("_image") for key in keys):
         return _robomimic(data, keys)
+    if found := picture_keys(demo):  # cameras by other names: robomimic's conventions otherwise
+        return replace(_robomimic(data, keys), suffix="", cameras=tuple(found))
     raise ValueError(
         f"{path} holds states but no pictures: render them first, with robomimic's "
         "dataset_states_to_obs.py "
         "(--camera_names agentview robot0_eye_in_hand) or LIBERO's create_dataset.py "
         "(--use-camera-obs)"
     )
+
+
+def picture_keys(demo: h5py.Group) -> list[str]:
+    """Keys of `obs` whose datasets look like pictures, uint8 (n, H, W, 3)."""
+    import h5py
+
+    if member(demo, "obs") is None:
+        return []
+    obs = subgroup(demo, "obs")
+    found = {key: member(obs, key) for key in names(obs)}
+    return [
+        key
+        for key, values in found.items()
+        if isinstance(values, h5py.Dataset)
+        and values.dtype == np.uint8
+        and values.ndim == 4
+        and values.shape[3] == 3
+    ]
 
 
 def _libero(data: h5py.Group, path: Path) -> Layout:
@@ -98,7 +119,9 @@ def pick_cameras(
     or our environments' "front" or "wrist".
     """
     known = {
-        key.removesuffix(layout.suffix): key for key in sorted(keys) if key.endswith(layout.suffix)
+        key.removesuffix(layout.suffix): key
+        for key in sorted(layout.cameras or keys)
+        if key.endswith(layout.suffix)
     }
     found = {}
     for view in known if views is None else views:

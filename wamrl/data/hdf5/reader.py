@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,13 @@ import numpy as np
 
 from wamrl.data.hdf5 import file as h5
 from wamrl.data.hdf5.layouts import Layout, find_layout, pick_cameras, state
-from wamrl.data.recording import EpisodeInfo, Recording
+from wamrl.data.recording import EpisodeInfo, Origin, Recording, unknown_note
 from wamrl.runtime.images import resize
 
 if TYPE_CHECKING:
     import h5py
 
+ACTIONS = "actions"
 _RUN = 64  # frames that are read from disk at once
 
 
@@ -31,7 +32,9 @@ def open_hdf5(
     path: Path | str,
     *,
     views: Sequence[str] | None = None,
-    state_keys: Sequence[str] | None = None,
+    state_keys: Sequence[str] = (),
+    action_key: str = "",
+    success: str = "auto",
     image_hw: tuple[int, int] | None = None,
     mask: str = "",
     text: str = "",
@@ -39,7 +42,7 @@ def open_hdf5(
     """Open a file of demonstrations; numbers are read now, frames when somebody asks for them.
 
     views: cameras by key ("agentview_image"), without its ending, or "front" and "wrist"; None:
-    all, by name. state_keys: keys of `obs`, joined in this order into the proprioception. None:
+    all, by name. state_keys: keys of `obs`, joined in this order into the proprioception. ():
     LIBERO hand position (3), axis-angle (3), fingers (2); robomimic hand position (3), quaternion
     (w, x, y, z) with x + y >= 0 (4), fingers (2). image_hw: (H, W) to resize every frame to; None:
     as stored, which must then be the same for all views. mask: only the episodes of that group of
@@ -48,8 +51,9 @@ def open_hdf5(
 
     Pictures come upright as our environments give them; LIBERO's with left and right exchanged, as
     OpenVLA and openpi feed them. No frame is made up: an episode has n actions and n + 1 frames
-    only where `next_obs` holds the last one, else n - 1 actions. It succeeded if its reward ever
-    reached 1 (without rewards: if it is ever done).
+    only where `next_obs` holds the last one, else n - 1 actions. action_key: "" is "actions".
+    success: a dataset of the episode, which reaches 1 if it succeeded; "auto": rewards, else dones,
+    else nobody knows (None, and `notes` says so).
 
     ValueError of one sentence if h5py is missing, or the file is absent,
     broken, absurd, or points out of itself.
@@ -58,10 +62,22 @@ def open_hdf5(
     file = h5.open_file(path)
     try:
         with h5.sentences(path):
-            return Hdf5Recording(path, file, views, state_keys, image_hw, mask, text)
+            columns = Columns(
+                states=tuple(state_keys), action=action_key or ACTIONS, success=success
+            )
+            return Hdf5Recording(path, file, views, columns, image_hw, mask, text)
     except ValueError:
         file.close()
         raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which datasets of an episode are read."""
+
+    states: tuple[str, ...]  # of obs; (): as the layout says
+    action: str
+    success: str  # or "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +91,7 @@ class _Demo:
     last_states: list[h5py.Dataset]
 
     last_images: list[h5py.Dataset]
-    success: bool
+    success: bool | None
 
     @property
     def length(self) -> int:
@@ -90,7 +106,7 @@ class Hdf5Recording(Recording):
         path: Path,
         file: h5py.File,
         views: Sequence[str] | None,
-        state_keys: Sequence[str] | None,
+        columns: Columns,
         image_hw: tuple[int, int] | None,
         mask: str,
         text: str,
@@ -103,9 +119,10 @@ class Hdf5Recording(Recording):
         self._layout = find_layout(data, first, path)
         keys = h5.names(h5.subgroup(first, "obs"))
         cameras = pick_cameras(self._layout, keys, None if views is None else tuple(views), path)
-        states = self._layout.state_keys if state_keys is None else tuple(state_keys)
+        states = columns.states or self._layout.state_keys
+        columns = replace(columns, states=states)
         self._demos = [
-            _check_demo(h5.subgroup(data, name), states, list(cameras.values())) for name in chosen
+            _check_demo(h5.subgroup(data, name), columns, list(cameras.values())) for name in chosen
         ]
         self.views = tuple(cameras)
         self.image_hw = image_hw or _common_size(self._demos, path)
@@ -114,12 +131,14 @@ class Hdf5Recording(Recording):
             EpisodeInfo(
                 length=d.length,
                 success=d.success,
-                stages=int(d.success),
+                stages=int(bool(d.success)),
                 seed=-1,
                 text=text or self._layout.text,
             )
             for d in self._demos
         ]
+        self.notes = unknown_note(self.facts)
+        self.origin = Origin(others=_others(first, {*states, *cameras.values(), columns.action}))
         self._ends = np.cumsum([fact.length + 1 for fact in self.facts])
 
     def _read_numbers(self, keys: tuple[str, ...]) -> None:
@@ -200,11 +219,26 @@ def _demo_names(file: h5py.File, data: h5py.Group, mask: str, path: Path) -> lis
     return sorted(found, key=lambda name: (int(digits[name][0]) if digits[name] else -1, name))
 
 
-def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) -> _Demo:
+def _others(demo: h5py.Group, used: set[str]) -> tuple[str, ...]:
+    """Datasets of an episode that are not read."""
+    keys = [f"obs/{key}" for key in h5.names(h5.subgroup(demo, "obs")) if key not in used]
+    known = {*used, "obs", "next_obs", "rewards", "dones"}
+    return tuple(keys + [key for key in h5.names(demo) if key not in known])
+
+
+def _success(demo: h5py.Group, key: str, rows: int) -> bool | None:
+    """Does the column reach 1? None where there is none to tell."""
+    if key == "auto":
+        key = next((k for k in ("rewards", "dones") if h5.member(demo, k) is not None), "")
+    return bool(h5.read_numbers(h5.numbers(demo, key, rows)).max() >= 1) if key else None
+
+
+def _check_demo(demo: h5py.Group, columns: Columns, images: list[str]) -> _Demo:
     """All that will be read of one episode;
     ValueError of one sentence at the first thing that does not fit.
     """
-    actions = h5.numbers(demo, "actions")
+    states = columns.states
+    actions = h5.numbers(demo, columns.action)
     obs = h5.subgroup(demo, "obs")
     n = len(actions)
     where = f"{demo.name.lstrip('/')}"
@@ -214,7 +248,7 @@ def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) ->
         )
     if actions.ndim != 2 or actions.dtype.kind != "f":
         raise ValueError(
-            f"{where}/actions is {actions.dtype} {actions.shape}: floats (n, A) are needed"
+            f"{where}/{columns.action} is {actions.dtype} {actions.shape}: floats (n, A) are needed"
         )
     after = h5.subgroup(demo, "next_obs") if h5.member(demo, "next_obs") is not None else None
     if after is not None and not all(
@@ -226,18 +260,13 @@ def _check_demo(demo: h5py.Group, states: tuple[str, ...], images: list[str]) ->
             f"{where} has one row only: without next_obs no action has a frame after it, leave it "
             "out"
         )
-    wins = next((key for key in ("rewards", "dones") if h5.member(demo, key) is not None), None)
-    if wins is None:
-        raise ValueError(
-            f"{where} has neither rewards nor dones: nobody knows whether it succeeded"
-        )
     found = _Demo(
         actions=actions,
         states=[h5.numbers(obs, key, n) for key in states],
         images=[h5.pictures(obs, key, n) for key in images],
         last_states=[] if after is None else [h5.numbers(after, key, n) for key in states],
         last_images=[] if after is None else [h5.pictures(after, key, n) for key in images],
-        success=bool(h5.read_numbers(h5.numbers(demo, wins, n)).max() >= 1),
+        success=_success(demo, columns.success, n),
     )
     pairs = zip(found.states + found.images, found.last_states + found.last_images, strict=False)
     if any(one.shape != two.shape for one, two in pairs):

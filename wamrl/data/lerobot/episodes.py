@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.data.lerobot.schema import BROKEN, MAX_EPISODES, V21, Info, inside
+from wamrl.data.lerobot.schema import BROKEN, MAX_EPISODES, V21, WRONG, Info, inside
 from wamrl.data.lerobot.tables import open_parquet, read_batches, read_jsonl
 
 EXTRA_VERSION = 1
@@ -21,7 +21,7 @@ _MAX_FILES = 100_000
 class Extra:
     """What our own writer adds to an episode."""
 
-    success: bool
+    success: bool | None  # None: unknown
     stages: int
     seed: int
     last_state: np.ndarray  # float32 (P,)
@@ -31,6 +31,8 @@ class Extra:
 class Span:
     """One episode's place."""
 
+    number: int  # as its rows say: not its place where earlier episodes were taken out
+    first: int | None  # value of `index` in its first row; None: not told
     rows: int
     data: Path
     videos: dict[str, tuple[Path, float]]  # camera -> file, second of the first frame
@@ -41,11 +43,12 @@ class Span:
 def read_spans(info: Info, cameras: list[str]) -> list[Span]:
     """All episodes in order; `cameras`: the keys whose videos are wanted."""
     spans = _spans_v21(info, cameras) if info.version == V21 else _spans_v30(info, cameras)
-    if len(spans) != info.episodes or (frames := sum(s.rows for s in spans)) != info.frames:
-        found = f"{len(spans)} episodes" if len(spans) != info.episodes else f"{frames} frames"
+    frames = sum(s.rows for s in spans)
+    if len(spans) != info.episodes or frames != info.frames:
         raise ValueError(
-            f"{info.root}: info.json says {info.episodes} episodes of {info.frames} frames, there "
-            f"are {found}: {BROKEN}"
+            f"{info.root}: info.json says {info.episodes} episodes of {info.frames} frames, meta/ "
+            f"lists {len(spans)} episodes of {frames} frames: if the others were taken out on "
+            "purpose, correct total_episodes and total_frames in meta/info.json, else copy it again"
         )
     if any(s.extra is None for s in spans):  # foreign, or merged with something foreign
         spans = [replace(s, extra=None) for s in spans]
@@ -64,7 +67,7 @@ def read_tasks(info: Info) -> dict[int, str]:
         names = file.schema_arrow.names
         text = next((n for n in ("task", "__index_level_0__") if n in names), None)
         if text is None or "task_index" not in names or file.metadata.num_rows > MAX_EPISODES:
-            raise ValueError(f"{path} has no columns task and task_index: {BROKEN}")
+            raise ValueError(f"{path} has no columns task and task_index: {WRONG}")
         pairs = []
         for group in range(file.num_row_groups):
             for batch in read_batches(file, path, group, ["task_index", text]):
@@ -77,7 +80,7 @@ def read_tasks(info: Info) -> dict[int, str]:
         pairs
     ):
         raise ValueError(
-            f"{info.root}: a task lacks its index or its text, or comes twice: {BROKEN}"
+            f"{info.root}: a task lacks its index or its text, or comes twice: {WRONG}"
         )
     return dict(pairs)
 
@@ -90,20 +93,23 @@ def episode_files(info: Info) -> list[Path]:
     return [inside(info.root, str(path.relative_to(info.root))) for path in found]
 
 
+def missing_numbers(spans: list[Span]) -> list[int]:
+    """Of episodes that were taken out: what the numbers of the others leave out."""
+    present = {span.number for span in spans}
+    return [number for number in range(spans[-1].number) if number not in present]
+
+
 def _spans_v21(info: Info, cameras: list[str]) -> list[Span]:
-    spans = []
-    for number, row in enumerate(
-        read_jsonl(inside(info.root, "meta/episodes.jsonl"), MAX_EPISODES)
-    ):
-        _check_order(info, row.get("episode_index"), number)
+    spans: list[Span] = []
+    for row in read_jsonl(inside(info.root, "meta/episodes.jsonl"), MAX_EPISODES):
+        number = _number(info, row.get("episode_index"), spans)
         at = {"episode_chunk": number // info.chunks_size, "episode_index": number}
         videos = {
             key: (info.file(info.video_path or "", video_key=key, **at), 0.0) for key in cameras
         }
         rows = _whole(info, row.get("length"), f"episode {number}: length", info.frames, least=1)
-        spans.append(
-            Span(rows=rows, data=info.file(info.data_path, video_key="", **at), videos=videos)
-        )
+        data = info.file(info.data_path, video_key="", **at)
+        spans.append(Span(number=number, first=None, rows=rows, data=data, videos=videos))
     return spans
 
 
@@ -115,16 +121,14 @@ def _spans_v30(info: Info, cameras: list[str]) -> list[Span]:
             f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")
         ]
     spans: list[Span] = []
-    start = 0
     for path in episode_files(info):
         file = open_parquet(path)
         names = file.schema_arrow.names
         if missing := [name for name in wanted if name not in names]:
-            raise ValueError(f"{path} has no column {missing[0]!r}: {BROKEN}")
+            raise ValueError(f"{path} has no column {missing[0]!r}: {WRONG}")
         if len(spans) + file.metadata.num_rows > info.episodes:
             raise ValueError(
-                f"{info.root}: info.json says {info.episodes} episodes, but there are more: "
-                f"{BROKEN}"
+                f"{info.root}: info.json says {info.episodes} episodes, but there are more: {WRONG}"
             )
         columns = wanted + [name for name in EXTRA if name in names]
         for group in range(file.num_row_groups):
@@ -133,20 +137,24 @@ def _spans_v30(info: Info, cameras: list[str]) -> list[Span]:
                 for batch in read_batches(file, path, group, columns)
                 for row in batch.to_pylist()
             )
-            for number, row in enumerate(rows):
-                spans.append(_span(info, cameras, row, len(spans), start, (path, group, number)))
-                start += spans[-1].rows
+            for place, row in enumerate(rows):
+                spans.append(_span(info, cameras, row, spans, (path, group, place)))
     return spans
 
 
 def _span(
-    info: Info, cameras: list[str], row: dict, index: int, start: int, meta: tuple[Path, int, int]
+    info: Info, cameras: list[str], row: dict, before: list[Span], meta: tuple[Path, int, int]
 ) -> Span:
-    _check_order(info, row["episode_index"], index)
+    index = _number(info, row["episode_index"], before)
     rows = _whole(info, row["length"], f"episode {index}: length", info.frames, least=1)
-    if (row["dataset_from_index"], row["dataset_to_index"]) != (start, start + rows):
+    end = before[-1].first + before[-1].rows if before else 0
+    # rows are left out where episodes are
+    next_to = index == (before[-1].number + 1 if before else 0)
+    first = row["dataset_from_index"]
+    fits = type(first) is int and (first == end or (first > end and not next_to))
+    if not fits or row["dataset_to_index"] != first + rows:
         raise ValueError(
-            f"{info.root}: episode {index} overlaps its neighbour or leaves a gap: {BROKEN}"
+            f"{info.root}: episode {index} overlaps its neighbour or leaves a gap: {WRONG}"
         )
 
     def place(prefix: str) -> dict[str, int]:
@@ -160,15 +168,16 @@ def _span(
     for key in cameras:
         second = row[f"videos/{key}/from_timestamp"]
         if type(second) not in (int, float) or not math.isfinite(second) or second < 0:
-            raise ValueError(
-                f"{info.root}: episode {index} begins at {second} of a video: {BROKEN}"
-            )
+            raise ValueError(f"{info.root}: episode {index} begins at {second} of a video: {WRONG}")
         videos[key] = (
             info.file(info.video_path or "", video_key=key, **place(f"videos/{key}/")),
             float(second),
         )
     data = info.file(info.data_path, video_key="", **place("data/"))
-    return Span(rows=rows, data=data, videos=videos, meta=meta, extra=_extra(info, row, index))
+    extra = _extra(info, row, index)
+    return Span(
+        number=index, first=first, rows=rows, data=data, videos=videos, meta=meta, extra=extra
+    )
 
 
 def _extra(info: Info, row: dict, index: int) -> Extra | None:
@@ -181,32 +190,36 @@ def _extra(info: Info, row: dict, index: int) -> Extra | None:
             "wamrl"
         )
     if (
-        type(success) is not bool
+        not (success is None or type(success) is bool)
         or type(stages) is not int
         or type(seed) is not int
         or not isinstance(state, list)
     ):
         raise ValueError(
-            f"{info.root}: episode {index} lacks some of the columns {', '.join(EXTRA)}: {BROKEN}"
+            f"{info.root}: episode {index} lacks some of the columns {', '.join(EXTRA)}: {WRONG}"
         )
     last = np.array([np.nan if v is None else v for v in state], dtype=np.float32)
     if not np.isfinite(last).all():
         raise ValueError(
-            f"{info.root}: the last state of episode {index} holds NaN or infinity: {BROKEN}"
+            f"{info.root}: the last state of episode {index} holds NaN or infinity: {WRONG}"
         )
     return Extra(success=success, stages=stages, seed=seed, last_state=last)
 
 
-def _check_order(info: Info, found: object, expected: int) -> None:
-    if found != expected:
-        raise ValueError(f"{info.root}: episode {found} stands where {expected} belongs: {BROKEN}")
+def _number(info: Info, found: object, before: list[Span]) -> int:
+    """The episode's own number, above those before it."""
+    least = before[-1].number + 1 if before else 0
+    if type(found) is not int or not least <= found < MAX_EPISODES:
+        raise ValueError(
+            f"{info.root}: episode {found} stands where {least} belongs, or a later one: {WRONG}"
+        )
+    return found
 
 
 def _whole(info: Info, value: object, what: str, most: int, least: int = 0) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(
-            f"{info.root}: {what} is {value!r}, expected an integer from {least} to {most}: "
-            f"{BROKEN}"
+            f"{info.root}: {what} is {value!r}, expected an integer from {least} to {most}: {WRONG}"
         )
     return value
 
@@ -221,6 +234,6 @@ def _check_videos(info: Info, spans: list[Span], cameras: list[str]) -> None:
                 raise ValueError(f"{path} is missing: {BROKEN}")
             if begin < ends.get(path, 0.0) - 0.5 / info.fps:
                 raise ValueError(
-                    f"{info.root}: episode {number} overlaps another one in {path}: {BROKEN}"
+                    f"{info.root}: episode {number} overlaps another one in {path}: {WRONG}"
                 )
             ends[path] = begin + span.rows / info.fps

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.data.lerobot.schema import BROKEN
+from wamrl.data.lerobot.schema import BROKEN, WRONG
 from wamrl.data.lerobot.tables import open_parquet, read_batches
 
 _CACHE_BYTES = 1 << 28
@@ -53,7 +53,7 @@ class Cells:
         file, starts = self._file(path)
         group = int(np.searchsorted(starts, row, side="right")) - 1
         if row >= starts[-1]:
-            raise ValueError(f"{path} has only {starts[-1]} rows: {BROKEN}")
+            raise ValueError(f"{path} has only {starts[-1]} rows: {WRONG}")
         return self._group(file, path, column, group)[row - int(starts[group])]
 
     def in_group(self, path: Path, column: str, group: int, row: int) -> object:
@@ -75,7 +75,7 @@ class Cells:
         key = (path, column, group)
         if key not in self._groups:
             if column not in file.schema_arrow.names:
-                raise ValueError(f"{path} has no column {column!r}: {BROKEN}")
+                raise ValueError(f"{path} has no column {column!r}: {WRONG}")
             cells: list = []
             for batch in read_batches(file, path, group, [column]):
                 values = batch.column(0)

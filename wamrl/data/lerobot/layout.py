@@ -80,12 +80,12 @@ def episodes_table(rows: list[dict]):
     """Rows of meta/episodes: all with the same keys; numpy arrays become lists."""
     pa, _ = arrow()
     columns = {}
+    kinds = {"wamrl/last_state": pa.list_(pa.float32()), "wamrl/success": pa.bool_()}
     for key in rows[0]:
         values = [
             row[key].tolist() if isinstance(row[key], np.ndarray) else row[key] for row in rows
         ]
-        kind = pa.list_(pa.float32()) if key == "wamrl/last_state" else None
-        columns[key] = pa.array(values, kind)
+        columns[key] = pa.array(values, kinds.get(key))
     return pa.table(columns)
 
 

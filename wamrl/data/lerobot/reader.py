@@ -10,13 +10,17 @@ import numpy as np
 
 from wamrl.data.lerobot import images, video
 from wamrl.data.lerobot.columns import read_columns
-from wamrl.data.lerobot.episodes import LAST_FRAME, read_spans, read_tasks
-from wamrl.data.lerobot.schema import BROKEN, Feature, Info, read_info
-from wamrl.data.recording import EpisodeInfo, Recording
+from wamrl.data.lerobot.episodes import LAST_FRAME, missing_numbers, read_spans, read_tasks
+from wamrl.data.lerobot.schema import WRONG, Feature, Info, read_info
+from wamrl.data.recording import EpisodeInfo, Origin, Recording, unknown_note
 from wamrl.runtime.images import resize
 
+STATE = "observation.state"
+ACTION = "action"
 EXECUTED = "complementary_info.executed"
-UNKNOWN = "the dataset does not say which episodes succeeded: all count as successes"
+NEXT_SUCCESS = "next.success"
+# columns that a LeRobotDataset has for itself
+_OWN = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done"}
 
 
 def open_lerobot(
@@ -24,8 +28,8 @@ def open_lerobot(
     *,
     views: Sequence[str] | None = None,
     image_hw: tuple[int, int] | None = None,
-    state_keys: Sequence[str] = ("observation.state",),
-    action_key: str = "action",
+    state_keys: Sequence[str] = (),
+    action_key: str = "",
     success: str | bool = "auto",
 ) -> LeRobotRecording:
     """Open a dataset folder; numbers are read now, frames when somebody asks for them.
@@ -33,9 +37,9 @@ def open_lerobot(
     views: cameras, by key (observation.images.top) or short name (top); None: all, in the order of
     info.json. image_hw: (H, W) to resize every frame to (area); None: as recorded, which must then
     be the same for all views. state_keys: numeric features, joined in this order into the
-    proprioception; raw units.
-    success: "auto": our own column, else whether next.success is ever true, else unknown (`notes`
-    says so) and True; a feature's key: whether it is ever true; a bool: that.
+    proprioception, raw units; (): observation.state. action_key: ""  is "action".
+    success: "auto": our own column, else whether next.success is ever true, else unknown (None, and
+    `notes` says so); a feature's key: whether it ever reaches 1; a bool: that.
 
     LeRobot has one observation per action. A dataset that `write` did not write lacks the frame
     after the last action, so an episode of n rows becomes n frames and n - 1 actions: the last
@@ -51,7 +55,8 @@ def open_lerobot(
         raise ValueError(
             f"{path}: the cameras differ in size ({sizes}): give image_hw, or choose views"
         )
-    return LeRobotRecording(info, cameras, image_hw, tuple(state_keys), action_key, success)
+    states = tuple(state_keys) or (STATE,)
+    return LeRobotRecording(info, cameras, image_hw, states, action_key or ACTION, success)
 
 
 def short_name(key: str) -> str:
@@ -66,23 +71,29 @@ def pick_cameras(info: Info, views: Sequence[str] | None) -> list[Feature]:
     for name in known if views is None else views:
         key = next((k for k in known if name in (k, short_name(k))), None)
         if key is None:
+            unfit = (
+                f for f in info.features.values() if f.fault and name in (f.key, short_name(f.key))
+            )
+            why = next((f" ({feature.fault})" for feature in unfit), "")
             raise ValueError(
-                f"{info.root} has no camera {name!r}: choose from "
+                f"{info.root} has no camera {name!r}{why}: choose from "
                 f"{', '.join(known) or '(there is none)'}"
             )
         found.append(known[key])
     if not found:
+        faults = [f"{f.key}: {f.fault}" for f in info.features.values() if f.fault]
         raise ValueError(
-            f"{info.root} has no camera: a world model needs frames, choose a dataset with images"
+            f"{info.root} has no camera that can be used{' (' * bool(faults)}{'; '.join(faults)}"
+            f"{')' * bool(faults)}: a world model needs frames, choose a dataset with images"
         )
     if any(c.dtype == "video" for c in found) and not info.video_path:
-        raise ValueError(f"{info.root}: info.json has videos but no video_path: {BROKEN}")
+        raise ValueError(f"{info.root}: info.json has videos but no video_path: {WRONG}")
     return found
 
 
 class LeRobotRecording(Recording):
     """See `open_lerobot`. Attributes besides those of a `Recording`:
-    `info`, `notes` (sentences), `fps`.
+    `info`, `fps`.
     """
 
     def __init__(
@@ -100,14 +111,16 @@ class LeRobotRecording(Recording):
         self.views = tuple(short_name(c.key) for c in cameras)
         self.image_hw = image_hw or cameras[0].image_hw
         self.notes: list[str] = []
+        _require(info, (*state_keys, action_key))
         self._spans = read_spans(info, [c.key for c in cameras if c.dtype == "video"])
         self._whole = self._spans[0].extra is not None  # the last frame and state are there
         self._lengths = np.array([s.rows for s in self._spans])
         if not self._whole and self._lengths.min() < 2:
             raise ValueError(
-                f"{info.root}: episode {self._lengths.argmin()} has one row only: remove it"
+                f"{info.root}: episode {self._spans[self._lengths.argmin()].number} has one row "
+                "only: remove it"
             )
-        executed = EXECUTED if action_key == "action" and EXECUTED in info.features else action_key
+        executed = EXECUTED if action_key == ACTION and EXECUTED in info.features else action_key
         flag = self._flag(success)
         keys = [*state_keys, action_key, executed, *([flag] if flag else [])]
         columns, self._file_starts = read_columns(info, self._spans, keys)
@@ -118,6 +131,12 @@ class LeRobotRecording(Recording):
         self._starts = np.cumsum([0, *(self._lengths + self._whole)])
         self._fill([columns[key] for key in state_keys], columns[action_key], columns[executed])
         self.facts = self._facts(columns, success, flag)
+        self.notes += unknown_note(self.facts)
+        if missing := missing_numbers(self._spans):
+            shown = ", ".join(map(str, missing[:10])) + ", ..." * (len(missing) > 10)
+            self.notes.append(f"there are no episodes {shown}: the others keep their numbers")
+        used = {*state_keys, action_key, executed, flag, NEXT_SUCCESS, *(c.key for c in cameras)}
+        self.origin = _origin(info, state_keys, action_key, used | _OWN)
         self._videos = video.Videos()
         self._cells = images.Cells()
 
@@ -147,12 +166,12 @@ class LeRobotRecording(Recording):
             span = self._spans[episode]
             path, begin = span.videos[camera.key]
             row = int(self._rows[episode]) + step
-            second = float(self._time[row]) if step < span.rows else span.rows / self.fps
+            second = float(self._time[row]) if step < span.rows else span.rows / self.info.fps
             files[path].append((begin + second, number))
         for path, wanted in files.items():
             wanted.sort()
             found = self._videos.frames(
-                path, np.array([w[0] for w in wanted]), camera.image_hw, self.fps
+                path, np.array([w[0] for w in wanted]), camera.image_hw, self.info.fps
             )
             yield from zip([w[1] for w in wanted], found, strict=True)
 
@@ -175,7 +194,7 @@ class LeRobotRecording(Recording):
         if isinstance(success, bool) or (success == "auto" and self._whole):
             return None
         if success == "auto":
-            return "next.success" if "next.success" in self.info.features else None
+            return NEXT_SUCCESS if NEXT_SUCCESS in self.info.features else None
         return self.info.feature(success).key
 
     def _fill(self, states: list[np.ndarray], actions: np.ndarray, executed: np.ndarray) -> None:
@@ -206,33 +225,54 @@ class LeRobotRecording(Recording):
         index = columns["task_index"][:, 0]
         first = index[self._rows]
         if unknown := set(first.tolist()) - set(tasks):
-            raise ValueError(
-                f"{self.info.root}: task {min(unknown)} is not in meta/tasks: {BROKEN}"
-            )
+            raise ValueError(f"{self.info.root}: task {min(unknown)} is not in meta/tasks: {WRONG}")
         if (index != np.repeat(first, self._lengths)).any():
             self.notes.append("the task changes within an episode: the first one counts")
-        if success == "auto" and not self._whole and flag is None:
-            self.notes.append(UNKNOWN)
-        won = np.logical_or.reduceat(columns[flag].any(1), self._rows) if flag else None
+        won = np.logical_or.reduceat((columns[flag] >= 1).any(1), self._rows) if flag else None
         facts = []
         for number, span in enumerate(self._spans):
             extra = span.extra
-            good = (
-                bool(won[number])
-                if won is not None
-                else success
-                if isinstance(success, bool)
-                else True
-            )
-            if success == "auto" and extra:
-                good = extra.success
+            if won is not None:
+                good = bool(won[number])
+            elif isinstance(success, bool):
+                good = success
+            else:
+                good = extra.success if extra else None
             facts.append(
                 EpisodeInfo(
                     length=span.rows if extra else span.rows - 1,
                     success=good,
                     text=tasks[int(first[number])],
-                    stages=extra.stages if extra else int(good),
+                    stages=extra.stages if extra else int(bool(good)),
                     seed=extra.seed if extra else -1,
                 )
             )
         return facts
+
+
+def _require(info: Info, keys: Sequence[str]) -> None:
+    """ValueError where a state or an action is called otherwise."""
+    absent = [key for key in keys if key not in info.features]
+    if absent:
+        raise ValueError(
+            f"{info.root} has no feature {absent[0]!r}: choose --state-keys and --action-key from "
+            f"{', '.join(key for key, feature in info.features.items() if _is_number(feature))}"
+        )
+
+
+def _is_number(feature: Feature) -> bool:
+    return feature.dtype not in ("image", "video", "string") and not feature.fault
+
+
+def _origin(
+    info: Info, state_keys: Sequence[str], action_key: str, used: set[str | None]
+) -> Origin:
+    """What info.json says beside the columns that are read."""
+    parts = [info.features[key].labels for key in state_keys]
+    return Origin(
+        fps=info.fps,
+        robot_type=info.robot_type,
+        state_names=None if None in parts else tuple(name for part in parts for name in part),
+        action_names=info.features[action_key].labels,
+        others=tuple(key for key in info.features if key not in used),
+    )

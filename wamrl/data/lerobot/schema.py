@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from wamrl.data.lfs import advice
 
 V21 = "v2.1"
 V30 = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-BROKEN = "download it again, or name another dataset"
+BROKEN = "copy or download it again, or name another dataset"  # bytes that cannot be read
+WRONG = "correct it, or name another dataset"  # what can be read, and makes no sense
 
 MAX_FPS = 1000
 MAX_SIDE = 8192  # pixels
@@ -37,11 +41,26 @@ class Feature:
     shape: tuple[int, ...]  # as in info.json
     names: object = None
     info: dict  # of a video: codec, pixel format, ...
+    fault: str = ""  # why it cannot be used, if it cannot
 
     @property
     def is_camera(self) -> bool:
         """Does it hold colour pictures?"""
-        return self.dtype in ("image", "video") and not self.is_depth
+        return self.dtype in ("image", "video") and not self.is_depth and not self.fault
+
+    @property
+    def dim(self) -> int:
+        """Numbers per row; a scalar, of shape () or (1,), is one."""
+        return math.prod(self.shape)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """A name for every number of a row, as a list or below one key; None if there are none."""
+        names = self.names
+        if isinstance(names, dict) and len(names) == 1:
+            (names,) = names.values()
+        named = isinstance(names, list) and len(names) == self.dim
+        return tuple(map(str, names)) if named else None
 
     @property
     def is_depth(self) -> bool:
@@ -81,7 +100,10 @@ class Info:
             raise ValueError(
                 f"{self.root} has no feature {key!r}: choose from {', '.join(self.features)}"
             )
-        return self.features[key]
+        feature = self.features[key]
+        if feature.fault:
+            raise ValueError(f"{self.root}: {key} cannot be used: {feature.fault}")
+        return feature
 
     @property
     def cameras(self) -> list[Feature]:
@@ -126,7 +148,7 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> object:
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: is this a LeRobot dataset? {BROKEN}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable ({error}): {BROKEN}") from None
+        raise ValueError(f"{path} is not readable ({error}): {advice(path, BROKEN)}") from None
 
 
 def _refuse_constant(name: str) -> None:
@@ -140,7 +162,7 @@ def read_info(root: Path) -> Info:
     where = f"{root}/meta/info.json"
     raw = read_json(inside(root, "meta/info.json"))
     if not isinstance(raw, dict):
-        raise ValueError(f"{where} is not a JSON object: {BROKEN}")
+        raise ValueError(f"{where} is not a JSON object: {WRONG}")
     version = raw.get("codebase_version")
     if version not in (V21, V30):
         raise ValueError(
@@ -157,7 +179,7 @@ def read_info(root: Path) -> Info:
         name: _template(raw.get(name), name, version, where) for name in ("data_path", "video_path")
     }
     if templates["data_path"] is None:
-        raise ValueError(f"{where}: data_path is missing: {BROKEN}")
+        raise ValueError(f"{where}: data_path is missing: {WRONG}")
     return Info(
         root=root,
         version=version,
@@ -187,7 +209,7 @@ def _count(raw: dict, key: str, most: int, where: str, default: int | None = Non
     value = raw.get(key, default)
     if type(value) is not int or not 1 <= value <= most:
         raise ValueError(
-            f"{where}: {key} is {value!r}, expected an integer from 1 to {most}: {BROKEN}"
+            f"{where}: {key} is {value!r}, expected an integer from 1 to {most}: {WRONG}"
         )
     return value
 
@@ -221,35 +243,37 @@ def _template(template: object, name: str, version: str, where: str) -> str | No
 def _features(raw: object, where: str) -> dict[str, Feature]:
     if not isinstance(raw, dict) or not 0 < len(raw) <= MAX_FEATURES:
         raise ValueError(
-            f"{where}: features must be an object of 1 to {MAX_FEATURES} entries: {BROKEN}"
+            f"{where}: features must be an object of 1 to {MAX_FEATURES} entries: {WRONG}"
         )
-    return {key: _feature(key, ft, where) for key, ft in raw.items()}
+    return {key: _feature(key, ft) for key, ft in raw.items()}
 
 
-def _feature(key: str, raw: object, where: str) -> Feature:
-    shape = raw.get("shape") if isinstance(raw, dict) else None
-    if not isinstance(shape, list) or not shape or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError(f"{where}: feature {key!r} has no proper dtype and shape: {BROKEN}")
+def _feature(key: str, raw: object) -> Feature:
+    """As info.json has it; what is wrong with it matters to those only who want to use it."""
+    raw = raw if isinstance(raw, dict) else {}
+    shape = raw.get("shape")
+    whole = isinstance(shape, list) and all(type(n) is int and n >= 1 for n in shape)
     info = raw.get("info") or raw.get("video_info")
     feature = Feature(
         key=key,
         dtype=str(raw.get("dtype")),
-        shape=tuple(shape),
+        shape=tuple(shape) if whole else (),
         names=raw.get("names"),
         info=info if isinstance(info, dict) else {},
     )
+    fault = "it has no proper dtype and shape" if not whole else _fault(feature)
+    return replace(feature, fault=fault)
+
+
+def _fault(feature: Feature) -> str:
+    """Why a feature cannot be used; empty if it can."""
+    shape = feature.shape
     if feature.dtype not in ("image", "video"):
-        if max(shape) > MAX_DIM:
-            raise ValueError(
-                f"{where}: feature {key!r} has shape {shape}, at most {MAX_DIM} numbers: {BROKEN}"
-            )
-    elif feature.is_camera and (
-        len(shape) != 3 or sorted(shape)[-1] > MAX_SIDE or 3 not in (shape[0], shape[-1])
-    ):
-        raise ValueError(
-            f"{where}: camera {key!r} has shape {shape}, expected RGB of at most {MAX_SIDE} px: "
-            f"{BROKEN}"
-        )
-    if feature.is_camera and not _CAMERA_KEY.fullmatch(key):
-        raise ValueError(f"{where}: camera {key!r} is no name for a folder: rename it")
-    return feature
+        return f"its shape is {shape}, at most {MAX_DIM} numbers" if feature.dim > MAX_DIM else ""
+    if feature.is_depth:
+        return "it holds depth, not colours"
+    if len(shape) != 3 or max(shape) > MAX_SIDE or 3 not in (shape[0], shape[-1]):
+        return f"its shape is {shape}, not RGB of at most {MAX_SIDE} pixels"
+    if not _CAMERA_KEY.fullmatch(feature.key):
+        return "it is no name for a folder"
+    return ""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wamrl.data.lerobot.schema import BROKEN, MAX_DIM
+from wamrl.data.lerobot.schema import BROKEN, MAX_DIM, WRONG
+from wamrl.data.lfs import advice
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def broken(path: Path, error: Exception) -> ValueError:
     """What to tell a user of a file that pyarrow cannot read."""
     what = (str(error) or repr(error)).splitlines()[0]
-    return ValueError(f"{path} is corrupt or truncated ({what}): {BROKEN}")
+    return ValueError(f"{path} is corrupt or truncated ({what}): {advice(path, BROKEN)}")
 
 
 def read_batches(
@@ -101,27 +102,29 @@ def fill_columns(path: Path, into: dict[str, np.ndarray], start: int) -> int:
     """
     file = open_parquet(path)
     if missing := [key for key in into if key not in file.schema_arrow.names]:
-        raise ValueError(f"{path} has no column {missing[0]!r}, which info.json promises: {BROKEN}")
+        raise ValueError(f"{path} has no column {missing[0]!r}, which info.json promises: {WRONG}")
     most = max(array.shape[1] for array in into.values())
     for group in range(file.num_row_groups):
         for batch in read_batches(file, path, group, list(into), most, MAX_COLUMN_BYTES):
             if any(start + len(batch) > len(array) for array in into.values()):
-                raise ValueError(f"{path} has more rows than info.json says: {BROKEN}")
+                raise ValueError(f"{path} has more rows than info.json says: {WRONG}")
             for key, array in into.items():
-                cells = numbers(batch.column(key), array.shape[1], array.dtype, f"{path}: {key}")
+                column = batch.column(key)
+                cells = numbers(column, array.shape[1], array.dtype, f"{path}: {key}", start)
                 array[start : start + len(batch)] = cells
             start += len(batch)
     return start
 
 
-def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str) -> np.ndarray:
+def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str, first: int) -> np.ndarray:
     """A column of numbers, or of lists of `dim` numbers: (rows, dim).
-    Finite, and within the range of `dtype`.
+    Finite, and within the range of `dtype`. first: number of the first row, for the sentence.
     """
     pa, _ = arrow()
     rows = len(array)
     if array.null_count:
-        raise ValueError(f"{where} has empty cells: {BROKEN}")
+        row = first + array.is_null().to_numpy(zero_copy_only=False).argmax()
+        raise ValueError(f"{where} has empty cells, first in row {row}: {WRONG}")
     if (
         pa.types.is_fixed_size_list(array.type)
         or pa.types.is_list(array.type)
@@ -131,23 +134,26 @@ def numbers(array: pa.Array, dim: int, dtype: np.dtype, where: str) -> np.ndarra
             not pa.types.is_fixed_size_list(array.type)
             and (np.diff(array.offsets.to_numpy()) != dim).any()
         ):
-            raise ValueError(f"{where} has lists of other lengths than {dim}: {BROKEN}")
+            raise ValueError(f"{where} has lists of other lengths than {dim}: {WRONG}")
         array = array.flatten()
     kind = array.type
     if (
         not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
         or array.null_count
     ):
-        raise ValueError(f"{where} is of type {kind}, expected numbers: {BROKEN}")
+        raise ValueError(f"{where} is of type {kind}, expected numbers: {WRONG}")
     values = array.to_numpy(zero_copy_only=False)
     if len(values) != rows * dim:
         raise ValueError(
-            f"{where} has {len(values)} numbers in {rows} rows, expected {dim} per row: {BROKEN}"
+            f"{where} has {len(values)} numbers in {rows} rows, expected {dim} per row: {WRONG}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         out = values.astype(dtype).reshape(rows, dim)
     if np.issubdtype(dtype, np.floating) and not np.isfinite(out).all():
-        raise ValueError(f"{where} holds NaN or infinity: remove those episodes")
+        row = first + (~np.isfinite(out)).any(1).argmax()
+        raise ValueError(
+            f"{where} holds NaN or infinity, first in row {row} of the dataset: remove that episode"
+        )
     return out
 
 

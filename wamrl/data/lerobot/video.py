@@ -13,6 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from wamrl.data.lerobot.schema import BROKEN
+from wamrl.data.lfs import advice
 
 CODECS = {"libsvtav1": {"preset": "12", "svtav1-params": "fast-decode=0"}, "h264": {}}
 
@@ -176,7 +177,7 @@ class Videos:
             if (decoder := self._open.pop(path, None)) is not None:
                 decoder.close()
             raise ValueError(
-                f"{path} is missing, corrupt or truncated ({error}): {BROKEN}"
+                f"{path} is missing, corrupt or truncated ({error}): {advice(path, BROKEN)}"
             ) from None
 
     def close(self) -> None:

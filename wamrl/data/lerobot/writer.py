@@ -23,6 +23,7 @@ STATE = "observation.state"
 ACTION = "action"
 EXECUTED = "complementary_info.executed"
 CAMERA = "observation.images."
+SUCCESS = "next.success"
 _EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _BUFFER = 10  # episodes per row group of meta/episodes
 
@@ -81,7 +82,8 @@ def write(
     """Write the new folder `path`; one episode is in memory at a time.
 
     An episode of S actions becomes S rows. The frame and the state after the last action are kept
-    where lerobot does not look: see docs/data.md. Numbers come back bit by bit, images too with
+    where lerobot does not look: see docs/data.md. Where the first episode's success is unknown
+    (None) there is no column next.success. Numbers come back bit by bit, images too with
     video=False (PNG); video is lossy.
 
     views: names of the V cameras. fps: control steps per second, a whole number.
@@ -148,6 +150,8 @@ class _Dataset:
         self.count = 0
         self.frames = 0
         self.shape: dict[str, tuple] = {}
+        # by the first episode: without it nobody could tell a failure from what is not known
+        self.tells_success: bool | None = None
 
     def add(self, episode: Episode) -> None:
         self._check(episode)
@@ -164,8 +168,11 @@ class _Dataset:
             "index": self.frames + frame,
             "task_index": np.full(steps, task),
             "next.done": frame == steps - 1,
-            "next.success": (frame == steps - 1) & episode.success,
         }
+        if self.tells_success is None:
+            self.tells_success = episode.success is not None
+        if self.tells_success:
+            columns[SUCCESS] = (frame == steps - 1) & bool(episode.success)
         row = {"episode_index": self.count, "tasks": [episode.text], "length": steps}
         cells = {}
         for view, key in enumerate(self.keys):
@@ -183,7 +190,7 @@ class _Dataset:
         self.data.add(layout.data_table(columns, cells))
         row |= {f"data/{k}": v for k, v in _at(self.data.place).items()}
         row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + steps}
-        row |= {"wamrl/version": EXTRA_VERSION, "wamrl/success": bool(episode.success)}
+        row |= {"wamrl/version": EXTRA_VERSION, "wamrl/success": episode.success}
         row |= {"wamrl/stages": int(episode.stages), "wamrl/seed": int(episode.seed)}
         row |= {"wamrl/last_state": episode.proprio[-1]}
         self._note_stats(columns, episode.frames[:-1], row)
@@ -272,7 +279,8 @@ class _Dataset:
         features |= {
             key: layout.camera(self.shape["frames"][1:3], int(self.o.fps), how) for key in self.keys
         }
-        features |= {key: layout.vector(dtype, 1, None) for key, dtype in layout.SCALARS.items()}
+        scalars = {k: v for k, v in layout.SCALARS.items() if k != SUCCESS or self.tells_success}
+        features |= {key: layout.vector(dtype, 1, None) for key, dtype in scalars.items()}
         return {
             "codebase_version": V30,
             "robot_type": self.o.robot_type or None,

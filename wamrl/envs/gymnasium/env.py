@@ -13,6 +13,7 @@ Example: `env = GymConfig(id="gym_pusht/PushT-v0", module="gym_pusht", kwargs=((
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -29,7 +30,9 @@ from wamrl.envs.gymnasium.spaces import (
     draw,
     image_keys,
     lookup,
+    other_success,
     state_keys,
+    told,
 )
 from wamrl.envs.simulated import (
     Progress,
@@ -37,7 +40,7 @@ from wamrl.envs.simulated import (
     SimulatedEnv,
     require_image_size,
 )
-from wamrl.runtime.images import resize
+from wamrl.runtime.images import resize, rgb
 from wamrl.runtime.ranges import Count, Pixels, check_ranges
 
 
@@ -58,7 +61,8 @@ class GymConfig(EnvConfig):
     image_keys: tuple[str, ...] = ()  # path of each view, or "render()"; (): pixels/<view>
     # paths of the proprioception; (): agent_pos, else a flat observation, else 0
     state_keys: tuple[str, ...] = ()
-    # of `info`, or "terminated": every end that is not the clock's is a success
+    # a path in `info`, which may be there in the last step only; or "terminated": every end that is
+    # not the clock's is a success
     success_key: str = "is_success"
     stages: Annotated[int, Ge(1), Le(64)] = 1  # sub-goals
     stages_key: str = "stages"  # of `info`: sub-goals completed so far; only read where stages > 1
@@ -108,6 +112,7 @@ class GymScene(Scene):
         self._box, low, high = action_box(self.env, config.id)
         if (horizon := config.horizon or limit) is None:
             raise ValueError(f"{config.id} has no time limit of its own: set env.horizon")
+        self._key_seen = False  # has `info` ever had the success key?
         self._observe(self.env.reset(seed=0)[0])
         found = image_keys(self._seen, config.views, config.image_keys)
         self._images = tuple(found.values())
@@ -133,6 +138,7 @@ class GymScene(Scene):
         if self._config.rebuild:
             self.env.close()
             self.env, _ = connect(self._config.id, self._config.module, dict(self._config.kwargs))
+        self._steps = 0
         self._observe(self.env.reset(seed=seed)[0])
 
     def step(self, action: np.ndarray) -> Progress:
@@ -143,11 +149,9 @@ class GymScene(Scene):
         # bounds of float64, rounded to float32, may lie outside the box
         sent = np.clip(sent, self._box.low, self._box.high)
         observation, _, ended, cut, info = self.env.step(sent)
+        self._steps += 1
         self._observe(observation)
-        if self._config.success_key == TERMINATED:
-            success = bool(ended)
-        else:
-            success = bool(self._told(info, self._config.success_key))
+        success = self._success(info, bool(ended), bool(cut))
         return Progress(
             success=success,
             stages=self._count(info, success),
@@ -155,24 +159,58 @@ class GymScene(Scene):
             cut=bool(cut),
         )
 
+    def _success(self, info: dict, ended: bool, cut: bool) -> bool:
+        """What `info` says, which may be silent until the episode's end."""
+        key = self._config.success_key
+        if key == TERMINATED:
+            return ended
+        value = told(info, key, self._config.id)
+        if value is not None:
+            self._key_seen = True
+            if value not in (0, 1):
+                raise ValueError(
+                    f"{self._config.id}: info[{key!r}] is {value!r}, not success (0 or 1): name "
+                    "another env.success_key"
+                )
+            return bool(value)
+        other = other_success(info, key)
+        if ended or cut or other:
+            hint = f", such as {other!r}" if other else ""
+            raise ValueError(
+                f"{self._config.id}: info has no success {key!r} "
+                f"{'at the end of an episode' if ended or cut else 'after a step'} (there is "
+                f"{', '.join(map(str, info)) or 'nothing'}): name another env.success_key{hint}"
+            )
+        self._tell_silence()
+        return False
+
+    def _tell_silence(self) -> None:
+        """The clock, which is ours, ends an episode of which the environment said nothing."""
+        if self._steps >= self.spec.horizon and not self._key_seen:
+            self._key_seen = True
+            print(
+                f"wamrl: {self._config.id}: after {self.spec.horizon} control steps info has never "
+                f"had {self._config.success_key!r}; such an episode counts as not solved. If the "
+                "environment does not report success under that name, set env.success_key",
+                file=sys.stderr,
+                flush=True,
+            )
+
     def _count(self, info: dict, success: bool) -> int:
         """Sub-goals completed; all only with success."""
         if success:
             return self.spec.stages
         if self.spec.stages == 1:
             return 0
-        told = int(self._told(info, self._config.stages_key))
-        return min(told, self.spec.stages - 1)
-
-    def _told(self, info: dict, key: str) -> bool | int | float:
-        """One number of `info`."""
-        if key not in info or np.size(info[key]) != 1:
+        key = self._config.stages_key
+        count = told(info, key, self._config.id)
+        if count not in range(self.spec.stages + 1):
             raise ValueError(
-                f"{self._config.id}: info has no single number {key!r} after a step (there is "
-                f"{', '.join(info) or 'nothing'}): name another key ({TERMINATED!r}: the end is a "
-                "success)"
+                f"{self._config.id}: info[{key!r}] is {count!r}: with env.stages="
+                f"{self.spec.stages} it must count the sub-goals that are done, 0 to "
+                f"{self.spec.stages}; or name another env.stages_key"
             )
-        return np.asarray(info[key]).item()
+        return min(int(count), self.spec.stages - 1)
 
     def _observe(self, observation: object) -> None:
         self._seen = observation
@@ -187,21 +225,7 @@ class GymScene(Scene):
 
     def _picture(self, key: str) -> np.ndarray:
         picture = draw(self.env) if key == RENDER else lookup(self._seen, key)
-        if (
-            not isinstance(picture, np.ndarray)
-            or picture.dtype != np.uint8
-            or picture.shape[2:] != (3,)
-        ):
-            found = (
-                f"{picture.dtype} {picture.shape}"
-                if isinstance(picture, np.ndarray)
-                else type(picture).__name__
-            )
-            raise ValueError(
-                f"{self._config.id}: {key or 'the observation'} is {found}, not a picture uint8 "
-                "(H, W, 3)"
-            )
-        return picture
+        return rgb(picture, f"{self._config.id}: {key or 'the observation'}")
 
     def proprio(self) -> np.ndarray:
         """What lies at the state keys, joined; one zero where there is nothing."""
@@ -209,6 +233,17 @@ class GymScene(Scene):
             return np.zeros(1, np.float32)
         parts = [np.asarray(lookup(self._seen, key), np.float32).ravel() for key in self._states]
         return np.concatenate(parts)
+
+    def describe(self) -> tuple[str, ...]:
+        """Where success, pictures and state come from."""
+        key = self._config.success_key
+        success = "every end that is not the clock's" if key == TERMINATED else f"info[{key!r}]"
+        pairs = zip(self.spec.views, self._images, strict=True)
+        pictures = ", ".join(f"{view} = {key or 'the observation'}" for view, key in pairs)
+        state = " + ".join(key or "the observation" for key in self._states)
+        if self._states == (NOTHING,):
+            state = "invented, one zero: the observation has no agent_pos; name env.state_keys"
+        return (f"success: {success}", f"pictures: {pictures}", f"state: {state}")
 
     def close(self) -> None:
         """Close the environment with its windows and simulators."""

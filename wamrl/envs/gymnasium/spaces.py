@@ -5,6 +5,7 @@ its state and its actions' bounds are.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 RENDER = "render()"  # an image key: the picture of env.render()
 NOTHING = "nothing()"  # a state key: no proprioception, one zero
 TERMINATED = "terminated"  # a success key
+# LeRobot's flat keys of an observation
+_FLAT_CAMERA = "observation.images."
+_FLAT_STATE = "observation.state"
+_USUAL_SUCCESS = ("is_success", "success")  # keys of `info`
 
 
 def connect(name: str, module: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Env, int | None]:
@@ -85,34 +90,68 @@ def action_box(
 def draw(env: gymnasium.Env) -> Any:
     """The picture of env.render(). gymnasium's MuJoCo renderer draws into whatever OpenGL context
     is current, which with several environments in one process may be another one's, or a closed
-    one's: then the picture is black."""
+    one's: then the picture is black. ValueError where there is no picture."""
     viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
     if viewer is not None:
         viewer.make_context_current()
-    return env.render()
+    advice = "name the pictures of the observation by env.views and env.image_keys"
+    try:
+        picture = env.render()
+    except NotImplementedError:
+        raise ValueError(f"the environment has no render(): {advice}") from None
+    if picture is None:
+        raise ValueError(f"render() gives no picture in render_mode='rgb_array': {advice}")
+    return picture
 
 
-def lookup(observation: Any, path: str) -> Any:
+def lookup(observation: Any, path: str, what: str = "the observation") -> Any:
     """What lies at `path`, keys joined by "/"; "" is the observation itself.
     ValueError names the keys that exist.
     """
     for key in path.split("/") if path else ():
-        if not isinstance(observation, dict) or key not in observation:
-            known = ", ".join(map(str, observation)) if isinstance(observation, dict) else "no keys"
+        if not isinstance(observation, Mapping) or key not in observation:
+            keys = ", ".join(map(str, observation)) if isinstance(observation, Mapping) else ""
             raise ValueError(
-                f"the observation has no {path!r}: there are {known} where {key!r} was looked for"
+                f"{what} has no {path!r}: there are {keys or 'no keys'} where {key!r} was looked "
+                "for"
             )
         observation = observation[key]
     return observation
+
+
+def told(info: Mapping[str, Any], key: str, what: str) -> float | None:
+    """The number at the path `key` of `info`; None where it is not there, or None.
+    ValueError where there is something else.
+    """
+    try:
+        value = lookup(info, key)
+    except ValueError:
+        return None
+    if value is None:
+        return None
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "biuf":
+        raise ValueError(f"{what}: info[{key!r}] is {value!r}, not one number: name another key")
+    return number.item()
+
+
+def other_success(info: Mapping[str, Any], key: str) -> str:
+    """The usual key of success in `info` where `key` is not there; "" if there is none."""
+    return next((usual for usual in _USUAL_SUCCESS if usual in info and usual != key), "")
 
 
 def image_keys(observation: Any, views: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, str]:
     """View -> path of its picture; what the config leaves open is found in the observation."""
     if keys:
         return dict(zip(views, keys, strict=True))
-    pixels = observation.get("pixels") if isinstance(observation, dict) else None
-    if isinstance(pixels, dict):
+    pixels = observation.get("pixels") if isinstance(observation, Mapping) else None
+    if isinstance(pixels, Mapping):
         return {view: f"pixels/{view}" for view in views or pixels}
+    if pixels is None and isinstance(observation, Mapping):
+        flat = [key for key in observation if str(key).startswith(_FLAT_CAMERA)]
+        if flat:
+            found = views or [key.removeprefix(_FLAT_CAMERA) for key in flat]
+            return {view: _FLAT_CAMERA + view for view in found}
     if len(views) > 1:
         raise ValueError(
             f"the observation has no cameras in 'pixels', but views={views}: set env.image_keys as "
@@ -124,15 +163,12 @@ def image_keys(observation: Any, views: tuple[str, ...], keys: tuple[str, ...]) 
 
 def state_keys(observation: Any) -> tuple[str, ...]:
     """Where the robot's state is, if nobody says."""
-    if isinstance(observation, dict):
-        return ("agent_pos",) if "agent_pos" in observation else (NOTHING,)
+    if isinstance(observation, Mapping):
+        usual = (key for key in ("agent_pos", _FLAT_STATE) if key in observation)
+        return (next(usual, NOTHING),)
     flat = isinstance(observation, np.ndarray) and observation.ndim == 1 and len(observation) > 0
     return ("",) if flat else (NOTHING,)
 
 
 def _is_picture(observation: Any) -> bool:
-    return (
-        isinstance(observation, np.ndarray)
-        and observation.dtype == np.uint8
-        and observation.ndim == 3
-    )
+    return not isinstance(observation, Mapping) and np.ndim(observation) == 3
