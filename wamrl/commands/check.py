@@ -5,7 +5,7 @@ from __future__ import annotations
 from wamrl.envs.check import check_env
 from wamrl.models.check import check_wam
 from wamrl.rewards.check import check_reward
-from wamrl.runs.folder import Options
+from wamrl.runs.options import Options
 from wamrl.runs.phases import fresh_model
 from wamrl.runtime.log import console
 

@@ -29,6 +29,7 @@ class Data:
 
     demos: ClipDataset
     heldout: Clip
+    place: Path | None = None  # where they were read
 
 
 def record(cfg: Config, run: Path) -> None:
@@ -65,6 +66,7 @@ def load_data(cfg: Config, place: Path) -> Data:
         return Data(
             demos=_clips(cfg, open_store(place / "demos", spec)),
             heldout=_measured(_clips(cfg, open_store(place / "heldout", spec))),
+            place=place,
         )
     episodes = open_dataset(place, views=spec.views, image_hw=spec.image_hw)
     _must_fit(episodes, spec, place)
@@ -78,6 +80,7 @@ def load_data(cfg: Config, place: Path) -> Data:
     return Data(
         demos=_clips(cfg, episodes, good[:-held]),
         heldout=_measured(_clips(cfg, episodes, good[-held:])),
+        place=place,
     )
 
 

@@ -4,6 +4,7 @@ a base model, its evaluation, the online loop's state, the evaluation after it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from wamrl.config import Config
@@ -27,6 +28,17 @@ from wamrl.sft import SFT, fine_tune
 def fresh_model(cfg: Config) -> WAM:
     """A model that has learned nothing, for the config's environment, from the seed."""
     return build_wam(cfg.model, env_spec(cfg), seed=cfg.seed, device=device())
+
+
+def check_parts(cfg: Config, *, online: bool) -> None:
+    """Build what the run will need, before it does anything: ValueError of one sentence now where
+    it would come after hours. online: the loop's parts too.
+    """
+    fresh_model(cfg)
+    if online:
+        horizon = env_spec(cfg).horizon
+        cfg.train.check_budget(horizon, dist.world())
+        cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
 
 
 def base_model(cfg: Config, data: Data, run: Path) -> WAM:
