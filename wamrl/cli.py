@@ -15,6 +15,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
+import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
@@ -147,13 +148,13 @@ def _nobody_reads(error: Exception) -> bool:
     """Has the reader of our output gone, as `head` does? Then there is nobody to tell."""
     if not isinstance(error, BrokenPipeError):
         return False
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    if gone:
         # else Python complains when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 def _call(args: list[str]) -> None:

@@ -67,6 +67,11 @@ class Stats:
 def run(args: list[str]) -> None:
     """`wamrl data ARGS`."""
     verbs = {"convert": (Convert, convert), "inspect": (Inspect, inspect), "stats": (Stats, stats)}
+    if args[:1] in (["-h"], ["--help"]):
+        for name, (options, _) in verbs.items():
+            print(f"wamrl data {name:<8} {(options.__doc__ or '').partition(chr(10))[0]}")
+        print("\nwamrl data VERB --help shows the options of each.")
+        return
     if not args or args[0] not in verbs:
         raise ValueError(
             f"which one? wamrl data {' | '.join(verbs)}; --help shows the options of each"

@@ -11,6 +11,7 @@ from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
 from wamrl.runs.demonstrations import Data, keep_rollout, record
 from wamrl.runs.folder import (
+    changed_numbers,
     given_data,
     model_place,
     next_command,
@@ -77,6 +78,8 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
         before, rates = measure_before(cfg, wam, data, pool, run)
         state = open_state(cfg, wam, data, pool, run)
         with Logger(run, resume_step=state.iteration) as logger:
+            if changed := changed_numbers(o, run):
+                logger.log(state.iteration, changed)
             options = {"before": before.summary(), "rates": rates}
             if o.keep_rollouts:
                 options["keep"] = partial(_keep, o, run)

@@ -33,7 +33,7 @@ from wamrl.runtime.files import read_json, write_text
 from wamrl.runtime.log import console, new_run, resolved
 
 CONFIG = "config.json"
-BOOKS = {CONFIG, records.FILE}  # what a run folder holds in which nothing has happened
+BOOKS = (CONFIG, records.FILE)  # what a run folder holds in which nothing has happened
 
 
 def usual_ranks(cfg: Config) -> int:
@@ -65,21 +65,40 @@ def open_run(o: Options, data: Data | None) -> Iterator[Path]:
     """A new run folder, or the one to resume, whose configuration must be the same but for what
     `record.changes` allows.
 
-    data: of `given_data`. A new folder in which nothing has happened vanishes when the block
-    raises, and a KeyboardInterrupt says what goes on from here.
+    data: of `given_data`. If the block raises before anything has happened in the folder, a new
+    one vanishes and one to resume is as it was. A KeyboardInterrupt says what goes on from here.
     """
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
+    books = {} if o.resume is None else _books(o.resume)
     run = _new_run(o, data) if o.resume is None else _resumed_run(o)
+    before = _content(run)
     try:
         yield run
     except BaseException as error:
-        begun = {path.name for path in run.iterdir()} - BOOKS
-        if dist.is_main() and o.resume is None and not begun:
-            shutil.rmtree(run)
+        if dist.is_main() and _content(run) == before:
+            _take_back(run, books)
         elif isinstance(error, KeyboardInterrupt):
             how = shlex.join(["wamrl", o.verb, "--resume", str(run)])
             raise KeyboardInterrupt(how) from error
         raise
+
+
+def _content(run: Path) -> dict[Path, int]:
+    """What has happened in a run folder: every file, and when it was written."""
+    files = (path for path in run.rglob("*") if path.is_file())
+    return {path: path.stat().st_mtime_ns for path in files if path.name not in (*BOOKS, ".lock")}
+
+
+def _books(run: Path) -> dict[str, str]:
+    paths = (run / name for name in BOOKS)
+    return {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+
+
+def _take_back(run: Path, books: dict[str, str]) -> None:
+    if not books:
+        shutil.rmtree(run)
+    for name, text in books.items():
+        write_text(run / name, text)
 
 
 def _new_run(o: Options, data: Data | None) -> Path:
@@ -111,6 +130,18 @@ def _resumed_run(o: Options) -> Path:
             write_text(o.resume / CONFIG, json.dumps(resolved(o.config), indent=1))
     dist.barrier()
     return o.resume
+
+
+def changed_numbers(o: Options, run: Path) -> dict[str, float]:
+    """As metrics: what the online loop has otherwise since the run was resumed just now."""
+    known = None if o.record is None else records.read_record(run)
+    if known is None or not known.resumed:
+        return {}
+    found = {}
+    for name, (_, here) in known.resumed[-1]["changed"].items():
+        if name.startswith("train.") and isinstance(here, int | float):
+            found[f"config/{name}"] = float(here)
+    return found
 
 
 def read_config(run: Path) -> dict:

@@ -39,7 +39,7 @@ class Resumes:
 class Learns:
     """A verb that looks at demonstrations."""
 
-    # demonstrations: a run folder or a dataset (default: those of --base, else record)
+    # demonstrations: a run folder or a dataset; else those of the base, else some are recorded
     data: Place = None
 
 

@@ -183,7 +183,7 @@ def restored(template: T, saved: object, where: str = "config") -> T:
 
 
 def _restored(template: Any, saved: Any) -> Any:
-    if saved == resolved(template):
+    if saved == resolved(template) or callable(template):
         return template
     if is_dataclass(template) and isinstance(saved, dict):
         known = {f.name for f in fields(template)} & saved.keys()
