@@ -12,6 +12,7 @@ from wamrl.evaluate import EvalResult, deploy, heldout_ratio, measure
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
 from wamrl.models.wam import WAM
+from wamrl.online.lines import base_warning
 from wamrl.online.look import log_result
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
@@ -21,7 +22,7 @@ from wamrl.runs.folder import open_model
 from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import device
-from wamrl.runtime.log import Logger, summary_line
+from wamrl.runtime.log import Logger, console, summary_line
 from wamrl.sft import SFT, fine_tune
 
 
@@ -82,6 +83,8 @@ def measure_before(
     rates = deploy(wam, pool, cfg.eval, flow, seed=cfg.seed, again=True)
     options = {"seed": cfg.seed, "heldout": data.heldout, "title": "before"}
     before, rollout = measure(wam, pool, cfg.eval, flow, **options)
+    if warning := base_warning(int(before.success.sum()), len(before.success)):
+        console.print(warning, style="bold red", markup=False)
     if dist.is_main():
         write_videos(cfg, wam, rollout, run / "videos" / "before")
     checkpoint.save_named(run, "before", before.state_dict())
