@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -529,9 +530,9 @@ def test_what_cannot_be_built_is_refused_before_anything_is_made(tmp_path):
     for words in (
         ("sft", "point", "--env.image-size", "84"),
         ("quickstart", "point", "--env.image-size", "84"),
-        ("quickstart", "point", "--train.env-steps", "30", "--ranks", "1"),
+        ("quickstart", "point", "--train.env-steps", "30"),
     ):
-        refused(*words, "--out", out)
+        refused(*words, "--ranks", "1", "--out", out)
         assert not out.exists()
 
 
@@ -624,3 +625,17 @@ def test_the_next_command_names_its_own_run(tmp_path):
     wanted = "wamrl train point --seed 3 --data=d --base new"
     assert next_command("train", options, "--base", Path("new")) == wanted
     assert next_command("sft", options, "--data", Path("new")).endswith("--seed 3 --data new")
+
+
+def test_the_next_command_of_a_resumed_run_has_the_options_with_which_it_was_begun():
+    record = SimpleNamespace(command=["wamrl", "sft", "point", "--seed", "3", "--data", "d"])
+    for words in (
+        ("--resume", "r", "--threads", "2"),
+        ("point", "--resume", "r", "--force", "--threads", "2"),
+    ):
+        options = Options(config=point(), words=words, recipe="point", record=record)
+        found = next_command("train", options, "--base", Path("r"))
+        assert found == "wamrl train point --seed 3 --data d --threads 2 --base r"
+    options = Options(config=point(), words=("--seed", "3"), recipe="quickstart")
+    wanted = "wamrl train quickstart --seed 3 --base r"
+    assert next_command("train", options, "--base", Path("r")) == wanted

@@ -239,8 +239,7 @@ def chosen(name: str, args: list[str]) -> Options:
         config = smoke(config)
     from wamrl.runs.options import Options
 
-    words = (recipe, *rest) if record is None else (*record.command[2:], *rest)
-    more = {"verb": name, "recipe": recipe, "words": words, "record": record}
+    more = {"verb": name, "recipe": recipe, "words": tuple(args), "record": record}
     return Options(config=config, **vars(asked), **more)
 
 
@@ -299,6 +298,8 @@ def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecor
 
 def _require_same_command(name: str, recipe: str, asked: Any, record: RunRecord) -> None:
     run = asked.resume
+    if record.verb == "study":
+        raise ValueError(f"{run} is a cell of a study: give the same `wamrl study` command again")
     if name != record.verb:
         raise ValueError(
             f"{run} is a run of `wamrl {record.verb}`: go on with "

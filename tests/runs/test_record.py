@@ -89,6 +89,9 @@ def test_a_recipe_that_lies_around_the_run_is_not_imported(tmp_path, monkeypatch
     (run / "evil.py").write_text("raise SystemExit('executed')")
     with pytest.raises(ValueError, match="lies around it"):
         build_recorded(a_record(recipe="runs.stolen.evil:f"), run)
+    with pytest.raises(ValueError, match="does not say that it returns a Config"):
+        build_recorded(a_record(recipe="os:getcwd"), run)
+    assert build_recorded(a_record(recipe="wamrl.recipes.point:point"), run) == point()
 
 
 def test_the_digest_is_of_the_content(tmp_path):

@@ -124,9 +124,10 @@ def _known_data(o: Options) -> Data | None:
     """The demonstrations of --data, else those of the base as far as it knows."""
     try:
         return given_data(o)
-    except ValueError:
+    except ValueError as error:
         if o.data is not None:
             raise
+        console.print(f"measured without held-out demonstrations: {error}", markup=False)
         return None
 
 

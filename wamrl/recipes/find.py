@@ -107,17 +107,29 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
     name = record.recipe or recipe
     if not name:
         raise ValueError(f"{run} does not say from which recipe it was made: name it")
-    top = name.partition(":")[0].partition(".")[0] if ":" in name and not recipe else ""
-    for root in ([Path.cwd(), *map(Path, sys.path)]) if top else []:
-        if (root / top).resolve() in (run.resolve(), *run.resolve().parents):
-            raise ValueError(
-                f"{run} was made from recipe {name}, which lies around it: name it yourself, "
-                "if you trust it"
-            )
+    if ":" in name and not recipe:
+        _require_harmless(name, run)
     try:
         return restored(build(name), record.config)
     except ValueError as error:
         raise ValueError(f"cannot go on with {run}: {error}") from error
+
+
+def _require_harmless(name: str, run: Path) -> None:
+    """ValueError unless the `module:function` that a file names is a recipe from elsewhere."""
+    top = name.partition(":")[0].partition(".")[0]
+    around = (run.resolve(), *run.resolve().parents)
+    if any((root / top).resolve() in around for root in [Path.cwd(), *map(Path, sys.path)]):
+        raise ValueError(
+            f"{run} was made from recipe {name}, which lies around it: name it yourself, if you "
+            "trust it"
+        )
+    returned = getattr(find_recipe(name), "__annotations__", {}).get("return")
+    if getattr(returned, "__name__", returned) != "Config":
+        raise ValueError(
+            f"{run} was made from {name}, which does not say that it returns a Config "
+            "(`-> Config`): name it yourself, if you trust it"
+        )
 
 
 def _name(kind: type | None) -> str:

@@ -51,13 +51,23 @@ def next_command(verb: str, o: Options, option: str, run: Path) -> str:
     """
     kept = []
     skip = False
-    for word in o.words:
+    for word in _as_begun(o):
         name, _, value = word.partition("=")
         named = name in ("--base", "--resume", option)
-        if not named and not skip:
+        if not named and not skip and word != "--force":
             kept.append(word)
         skip = named and not value
     return shlex.join(["wamrl", verb, *kept, option, str(run)])
+
+
+def _as_begun(o: Options) -> list[str]:
+    """The recipe and all options, those with which a resumed run was begun included."""
+    words = list(o.words)
+    if o.record is not None:
+        named = bool(words) and not words[0].startswith("-")
+        words = [*o.record.command[2:], *words[named:]]
+    named = bool(words) and not words[0].startswith("-")
+    return words if named else [o.recipe, *words]
 
 
 @contextlib.contextmanager

@@ -74,5 +74,5 @@ class Options(Keeps, Shares, Resumes, Starts, Learns, Makes):
     config: Config
     verb: str = ""
     recipe: str = ""  # the name that `find_recipe` knows it by; "": it has none
-    words: tuple[str, ...] = ()  # recipe and options as they were typed, for `next_command`
+    words: tuple[str, ...] = ()  # as they were typed, after the verb
     record: RunRecord | None = None  # what the run to resume says of itself
