@@ -45,7 +45,7 @@ def test_a_record_comes_back(tmp_path):
     write_record(tmp_path, record)
     assert read_record(tmp_path) == record and record.verb == "sft"
     assert record.data.path == str(data) and record.config == resolved(point())
-    assert {"python", "torch", "numpy", "safetensors"} <= record.versions.keys()
+    assert {"python", "wamrl", "torch", "numpy", "safetensors"} <= record.versions.keys()
     assert record.machine["cores"] >= 1 and record.machine["cpu"] and record.started
     assert all(len(commit.partition("-")[0]) == 40 for commit in record.commit.values())
     assert read_record(data) is None

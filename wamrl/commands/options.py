@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from wamrl.recipes.find import listed
-from wamrl.runs.options import Keeps, Learns, Makes, Resumes, Shares, Starts
+from wamrl.runs.options import Alone, Keeps, Learns, Makes, Resumes, Shares, Starts
 
 # The fields of a recipe's Config, in a line each; a test holds them to be all.
 CONFIG = {
@@ -28,14 +28,14 @@ CONFIG = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
+class CheckOptions(Alone):
     """Options of `check`."""
 
     smoke: bool = False  # the recipe's smallest version
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemosOptions(Makes, Resumes):
+class DemosOptions(Alone, Makes, Resumes):
     """Options of `demos`."""
 
 
@@ -74,7 +74,7 @@ class EvalOptions(Makes, Keeps, Shares, Learns, Starts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(Makes, Starts):
+class CompareOptions(Alone, Makes, Starts):
     """Options of `compare-rewards`."""
 
     def validate(self) -> None:

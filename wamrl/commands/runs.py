@@ -9,7 +9,7 @@ from wamrl import report
 from wamrl.evaluate import deploy, gained, measure, paired
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
-from wamrl.runs.demonstrations import Data, keep_rollout, record
+from wamrl.runs.demonstrations import Data, env_spec, keep_rollout, record
 from wamrl.runs.folder import (
     changed_numbers,
     given_data,
@@ -37,6 +37,7 @@ from wamrl.train import improve
 
 def demos(o: Options) -> None:
     """Record demonstrations."""
+    env_spec(o.config)  # what cannot be built is refused before a folder is made
     with open_run(o, None) as run:
         record(o.config, run)
     console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)

@@ -60,6 +60,13 @@ class Shares:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alone:
+    """A verb that runs in one process."""
+
+    ranks: int = 0  # always one: taken from whoever gives `--ranks 1` to every verb
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keeps:
     """A verb that rolls out."""
 

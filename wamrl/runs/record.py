@@ -246,7 +246,8 @@ def _versions() -> dict[str, str]:
     loaded = {module.partition(".")[0] for module in sys.modules}
     packages = {package for module in loaded for package in names.get(module, ())}
     found = {package: importlib.metadata.version(package) for package in sorted(packages)}
-    return {"python": platform.python_version()} | found
+    own = {"python": platform.python_version(), "wamrl": sys.modules["wamrl"].__version__}
+    return own | found
 
 
 def _commit() -> dict[str, str]:
