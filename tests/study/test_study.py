@@ -433,8 +433,8 @@ def test_only_takes_the_bases_along():
 
 
 def test_bad_words_get_one_sentence(tmp_path):
-    assert "which study?" in refused("study")
-    assert "unknown study 'nothing'" in refused("study", "nothing")
+    assert "which study?" in refused("study", code=2)
+    assert "unknown study 'nothing'" in refused("study", "nothing", code=2)
     assert "no cell of" in refused(
         "study", "tests.support.tiny_study:study", "--out", tmp_path / "a", "--only", "x/y/z"
     )

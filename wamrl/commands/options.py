@@ -108,5 +108,5 @@ class StudyOptions:
         """ValueError where there is no such study."""
         known = listed("StudyConfig")
         if ":" not in self.name and self.name not in known:
-            which = f"unknown study {self.name!r}" if self.name else "which study?"
-            raise ValueError(f"{which}: give one of {', '.join(known)}, or module:function")
+            which = f"unknown study {self.name!r}:" if self.name else "which study?"
+            raise ValueError(f"{which} give one of {', '.join(known)}, or module:function")
