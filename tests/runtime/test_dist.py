@@ -147,7 +147,9 @@ def test_a_dead_rank_ends_the_run(tmp_path):
 
 def test_other_verbs_refuse_several_ranks(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "demos runs on one rank: several serve" in refused("demos", "point", "--out", tmp_path)
+    assert "demos runs on one rank: several serve" in refused(
+        "demos", "point", "--out", tmp_path, code=2
+    )
 
 
 def test_one_rank_is_the_identity():
