@@ -5,16 +5,24 @@ resuming, and one clear sentence for bad input.
 import hashlib
 import json
 import math
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.support import tiny
 from tests.support.command_line import POINT, refused, run_of, wamrl
+from wamrl import __version__ as wamrl_version
 from wamrl.cli import VERBS, main
+from wamrl.commands.options import CONFIG
+from wamrl.config import Config
 from wamrl.models.flow import SAMPLERS
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
@@ -170,7 +178,7 @@ def test_eval_deploys_the_saved_sampler(improved, tmp_path):
 
 
 def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
-    assert {p.name for p in data.iterdir()} == {"config.json", "demos", "heldout"}
+    assert {p.name for p in data.iterdir()} == {"run.json", "config.json", "demos", "heldout"}
     # taken from `data`
     assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
     assert (
@@ -203,7 +211,8 @@ def test_sft_finds_what_quickstart_found(point_run, base):
 
 
 def test_eval_without_demonstrations_has_no_held_out_ratio(base, tmp_path):
-    run = run_of(tmp_path, "eval", *POINT, "--base", base / "checkpoints" / "base")
+    shutil.copytree(base / "checkpoints" / "base", tmp_path / "model")
+    run = run_of(tmp_path / "runs", "eval", *POINT, "--base", tmp_path / "model")
     arm = json.loads((run / "summary.json").read_text())["arms"]["model"]
     assert (
         set(arm["error_over_copy"].values()) == {None} and arm["error_over_copy_executed"]["8"] > 0
@@ -222,6 +231,70 @@ def test_check_and_list():
         and "button-press" in out
         and "pick-place" in out
     )
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "mujoco", "metaworld", "robosuite", "transformers"):
+            raise ImportError(f"slow to import: {name}")
+sys.meta_path.insert(0, Blocker())
+from wamrl.cli import VERBS, main
+for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS if v != "data")):
+    print("#", *words)
+    try:
+        main(words)
+    except SystemExit as stop:
+        assert not stop.code, words
+"""
+
+
+def test_help_and_list_import_neither_torch_nor_a_simulator():
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = dict(part.split("\n", 1) for part in done.stdout.split("# ")[1:])
+    assert "--base PATH" in told["train --help"] and "--base PATH" not in told["sft --help"]
+    assert "--report-only" in told["study --help"] and "--train.*" in told["eval --help"]
+    assert told["--version"].strip() == f"wamrl {wamrl_version}"
+
+
+def test_the_short_help_names_every_part_of_a_config():
+    assert [name.removesuffix(".*") for name in CONFIG] == [f.name for f in fields(Config)]
+    parts = {name for name in CONFIG if name.endswith(".*")}
+    assert parts == {
+        f"{f.name}.*" for f in fields(point()) if is_dataclass(getattr(point(), f.name))
+    }
+
+
+@pytest.mark.parametrize("module", ["wamrl", "wamrl.cli"])
+def test_nobody_who_reads_is_no_error(module):
+    """As with `wamrl list | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", module, "list"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_recipe_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "path", [place for place in sys.path if place not in ("", os.getcwd())]
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_lab_of_tests").mkdir()
+    source = "from wamrl.recipes.point import point as mine\nwrong = dict\n"
+    (tmp_path / "my_lab_of_tests" / "push.py").write_text(source)
+    code, out, _ = wamrl("sft", "my_lab_of_tests.push:mine", "--help")
+    assert code == 0 and "--sft.steps" in out
+    assert "returns a dict" in refused("sft", "my_lab_of_tests.push:wrong", code=2)
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
@@ -253,26 +326,29 @@ def same_apart_from_time(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "gone"),
+    ("when", "words", "gone"),
     [
         (
             "between the sets of demonstrations",
+            (),
             ("heldout", "checkpoints", "videos", "metrics.jsonl"),
         ),
         (
             "while fine-tuning",
+            (),
             ("checkpoints/base", "checkpoints/before", "checkpoints/step-*", "videos"),
         ),
-        ("in the online loop", ("checkpoints/step-00000002", "videos/after")),
+        ("in the online loop", (), ("checkpoints/step-00000002", "videos/after")),
+        ("before there was run.json", POINT, ("checkpoints/step-00000002", "run.json")),
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, gone):
+def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, words, gone):
     run = tmp_path / "run"
     shutil.copytree(point_run, run)
     for pattern in (*gone, "checkpoints/final", "summary.json", "*.png"):
         for path in run.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    code, out, err = wamrl("quickstart", *POINT, "--resume", run)
+    code, out, err = wamrl("quickstart", *words, "--resume", run)
     assert code == 0, out + err
     same_apart_from_time(point_run, run)
     assert sorted(p.name for p in (run / "videos").rglob("*.mp4")) == sorted(
@@ -284,35 +360,43 @@ def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, g
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("args", "code", "words"),
     [
-        (("fly", "point"), ("unknown verb 'fly'", "quickstart")),
-        (("train", "pont"), ("unknown recipe 'pont'", "point")),
-        (("demos", "nowhere_at_all:recipe"), ("cannot import recipe",)),
+        (("fly", "point"), 2, ("unknown verb 'fly'", "quickstart")),
+        (("train", "pont"), 2, ("unknown recipe 'pont'", "point")),
+        (("demos", "nowhere_at_all:recipe"), 2, ("cannot import recipe",)),
         (
             ("quickstart", "quickstart", "--env.task", "fold-laundry"),
+            1,
             ("fold-laundry", "button-press"),
         ),
         (
             ("quickstart", "quickstart", "--env.task", "door-open", "--env.stages", "3"),
+            1,
             ("one stage only",),
         ),
-        (("quickstart", *POINT, "--flow.noise", "0"), ("noise=0", "flow.noise > 0")),
-        (("quickstart", *POINT, "--env.stages", "9"), ("env.stages=9", "<= 4")),
-        (("quickstart", *POINT, "--model.world.heads", "7"), ("heads=7 must divide width",)),
-        (("sft", *POINT, "--train.reward.shaping", "0.9"), ("train.reward.shaping=0.9", "< 0.5")),
-        (("train", *POINT), ("--base", "wamrl sft")),
-        (("eval", *POINT), ("--base",)),
-        (("train", *POINT, "--base", "/nowhere"), ("/nowhere",)),
-        (("eval", *POINT, "--base", "/nowhere"), ("/nowhere",)),
-        (("sft", *POINT, "--data", "/nowhere"), ("/nowhere", "wamrl demos")),
-        (("quickstart", *POINT, "--resume", "/nowhere"), ("/nowhere is not a run folder",)),
+        (("quickstart", *POINT, "--flow.noise", "0"), 1, ("noise=0", "flow.noise > 0")),
+        (("quickstart", *POINT, "--env.stages", "9"), 2, ("env.stages=9", "<= 4")),
+        (("quickstart", *POINT, "--model.world.heads", "7"), 1, ("heads=7 must divide width",)),
+        (
+            ("sft", *POINT, "--train.reward.shaping", "0.9"),
+            2,
+            ("shaping=0.9", "< 0.5"),
+        ),
+        (("train", *POINT), 2, ("--base", "wamrl sft")),
+        (("eval", *POINT), 2, ("--base",)),
+        (("train", *POINT, "--base", "/nowhere"), 1, ("/nowhere",)),
+        (("eval", *POINT, "--base", "/nowhere"), 1, ("/nowhere",)),
+        (("sft", *POINT, "--data", "/nowhere"), 1, ("/nowhere", "wamrl demos")),
+        (("quickstart", *POINT, "--resume", "/nowhere"), 1, ("/nowhere is not a run folder",)),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
 )
-def test_bad_input_gets_one_sentence(args, words, tmp_path):
-    sentence = refused(*args, *(() if args[0] == "fly" else ("--out", tmp_path)))
+def test_bad_input_gets_one_sentence(args, code, words, tmp_path):
+    out = tmp_path / "runs"
+    sentence = refused(*args, *(() if args[0] == "fly" else ("--out", out)), code=code)
     assert all(word in sentence for word in words), sentence
+    assert not out.exists()  # nothing was begun
 
 
 NONSENSE = {
@@ -348,7 +432,8 @@ NONSENSE = {
 def test_a_number_outside_its_range_is_refused_by_its_option_before_anything_is_made(
     option, tmp_path
 ):
-    sentence = refused("quickstart", *POINT, f"--{option}", NONSENSE[option], "--out", tmp_path)
+    words = ("quickstart", *POINT, f"--{option}", NONSENSE[option])
+    sentence = refused(*words, "--out", tmp_path, code=2)
     assert sentence.startswith(f"{option.replace('-', '_')}=") and "is not possible" in sentence
     assert not any(tmp_path.iterdir())
 
@@ -422,6 +507,105 @@ def test_resuming_with_another_configuration(improved):
         "train", *POINT, "--resume", improved, "--train.learner.lr", "0.5"
     )
     assert digest(improved) == before
+
+
+def test_a_run_goes_on_with_what_it_was_begun_with_and_nothing_else(improved, base, data, tmp_path):
+    before = digest(improved)
+    for words, told in {
+        ("train", "--seed", "1"): "config.seed is 0 there and 1 here",
+        ("train", "lift"): "recipe is point there and lift here",
+        ("sft",): f"wamrl train --resume {improved}",
+        ("train", "--data", improved): "holds no demonstrations",
+        ("train", "--base", improved): "other base: base is",
+        ("train", "--train.learner.lr", "0.5"): "--force changes learning rates",
+    }.items():
+        code = 2 if "recipe" in told or words == ("sft",) else 1
+        assert told in refused(*words, "--resume", improved, code=code)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "heldout" / "more").write_text("")
+    assert "other data: data is" in refused("train", "--resume", improved, "--data", other)
+    assert digest(improved) == before
+
+
+def test_a_resumed_run_may_have_another_machine_and_on_request_other_rates(improved, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(improved, run)
+    for name in ("final", "step-00000002"):
+        shutil.rmtree(run / "checkpoints" / name)
+    machine = ("--pool.n-envs", "2", "--eval.episodes", "3")
+    code, out, err = wamrl(
+        "train", "--resume", run, *machine, "--force", "--train.learner.lr", "1e-6"
+    )
+    assert code == 0, out + err
+    record = json.loads((run / "run.json").read_text())
+    (again,) = record["resumed"]
+    rate = point().train.learner.lr
+    assert again["changed"] == {
+        "pool.n_envs": [4, 2],
+        "eval.episodes": [4, 3],
+        "train.learner.lr": [rate, 1e-6],
+    }
+    assert f"train.learner.lr is 1e-06 from here on, it was {rate}" in out
+    config = json.loads((run / "config.json").read_text())
+    assert config == record["config"] and config["train"]["learner"]["lr"] == 1e-6
+    told = [(r["step"], r["config/train.learner.lr"]) for r in read_metrics(run) if len(r) == 3]
+    assert told == [(1, 1e-6)]
+    assert len(json.loads((run / "summary.json").read_text())["arms"]["after"]["success"]) == 3
+
+
+def test_a_base_knows_its_recipe_and_its_demonstrations(base, data, tmp_path):
+    """Nothing is recorded again where the base had other demonstrations."""
+    run = run_of(tmp_path / "runs", "train", "--base", base, "--train.iterations", "1")
+    record = json.loads((run / "run.json").read_text())
+    assert record["recipe"] == "point" and not (run / "demos").exists()
+    assert record["data"] == json.loads((base / "run.json").read_text())["data"]
+    assert record["data"]["path"] == str(data)
+    assert record["base"]["path"] == str(base / "checkpoints" / "base")
+    # one that nobody knows anything of, or whose demonstrations have changed
+    shutil.copytree(base / "checkpoints" / "base", tmp_path / "model")
+    out = ("--out", tmp_path / "none")
+    sentence = refused("train", *POINT, "--base", tmp_path / "model", *out)
+    assert "does not say which demonstrations" in sentence and "--data" in sentence
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    record = json.loads((moved / "run.json").read_text())
+    record["data"]["digest"] = "0" * 64
+    (moved / "run.json").write_text(json.dumps(record))
+    assert "is not what it was then" in refused("train", "--base", moved, *out)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_built_is_refused_before_anything_is_made(tmp_path):
+    out = tmp_path / "runs"
+    for words in (
+        ("sft", "point", "--env.image-size", "84"),
+        ("quickstart", "point", "--env.image-size", "84"),
+        ("quickstart", "point", "--train.env-steps", "30"),
+    ):
+        refused(*words, "--ranks", "1", "--out", out)
+        assert not out.exists()
+
+
+def test_a_run_in_which_nothing_has_happened_is_taken_back(tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("there is no expert")
+
+    monkeypatch.setattr("wamrl.commands.runs.record", fails)
+    assert refused("demos", *POINT, "--out", tmp_path) == "there is no expert"
+    assert not any(tmp_path.iterdir())
+
+
+def test_who_stops_a_run_is_told_how_to_go_on(tmp_path, monkeypatch):
+    def stopped(_, run):
+        (run / "demos").mkdir()
+        (run / "demos" / "index.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wamrl.commands.runs.record", stopped)
+    code, _, err = wamrl("demos", *POINT, "--out", tmp_path)
+    (run,) = tmp_path.iterdir()
+    assert (code, err) == (130, f"wamrl: stopped; go on with: wamrl demos --resume {run}\n")
 
 
 @pytest.fixture
@@ -498,3 +682,17 @@ def test_the_next_command_names_its_own_run(tmp_path):
     wanted = "wamrl train point --seed 3 --data=d --base new"
     assert next_command("train", options, "--base", Path("new")) == wanted
     assert next_command("sft", options, "--data", Path("new")).endswith("--seed 3 --data new")
+
+
+def test_the_next_command_of_a_resumed_run_has_the_options_with_which_it_was_begun():
+    record = SimpleNamespace(command=["wamrl", "sft", "point", "--seed", "3", "--data", "d"])
+    for words in (
+        ("--resume", "r", "--threads", "2"),
+        ("point", "--resume", "r", "--force", "--threads", "2"),
+    ):
+        options = Options(config=point(), words=words, recipe="point", record=record)
+        found = next_command("train", options, "--base", Path("r"))
+        assert found == "wamrl train point --seed 3 --data d --threads 2 --base r"
+    options = Options(config=point(), words=("--seed", "3"), recipe="quickstart")
+    wanted = "wamrl train quickstart --seed 3 --base r"
+    assert next_command("train", options, "--base", Path("r")) == wanted

@@ -49,7 +49,9 @@ RULES: dict[str, set[str]] = {
     "study": EVALUATED | {"runs", "train"},
     "commands": EVALUATED
     | {"runs", "train", "study", "reward_comparison"}
-    | {"envs.check", "models.check", "rewards.check"},
+    | {"envs.check", "models.check", "rewards.check", "recipes.find"},
+    "commands.listing": {"recipes.find", "envs.libero.assets"}
+    | {"envs.metaworld.tasks", "envs.robosuite.tasks"},
     "recipes": {"*"},
     "cli": {"*"},
 }

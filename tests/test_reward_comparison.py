@@ -77,6 +77,7 @@ def run(base, tmp_path_factory):
 def test_the_verb_scores_all_and_names_what_is_missing(run):
     folder, text = run
     assert {p.name for p in folder.iterdir()} == {
+        "run.json",
         "config.json",
         "rewards.md",
         "rewards.csv",
@@ -123,7 +124,7 @@ def test_the_same_model_and_seed_give_the_same_table(run, base, tmp_path):
 
 def test_bad_input_gets_one_sentence(base, tmp_path):
     name = "tests.test_reward_comparison:recipe"
-    assert "--base" in refused("compare-rewards", name)
+    assert "--base" in refused("compare-rewards", name, code=2)
     assert "/nowhere" in refused("compare-rewards", name, "--base", "/nowhere", "--out", tmp_path)
     assert "states=0" in refused(
         "compare-rewards", name, "--base", base, "--rewards.states", "0", "--out", tmp_path

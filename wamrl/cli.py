@@ -3,6 +3,7 @@ every field of the recipe's config is an option.
 
 A recipe is a name from `wamrl list`,
 or any importable function that returns a Config: `my_lab.push:my_recipe`.
+What is slow to import (torch, simulators) is imported when a verb is called: `--help` needs none.
 """
 
 from __future__ import annotations
@@ -14,185 +15,324 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
-import inspect
+import select
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, make_dataclass, replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wamrl.commands import data, runs, studies
-from wamrl.commands.check import check
-from wamrl.commands.rewards import compare_rewards
-from wamrl.commands.studies import StudyOptions
-from wamrl.recipes.find import find_recipe, recipes, smoke
-from wamrl.runs.folder import Options, usual_ranks
-from wamrl.runtime import dist, launch
-from wamrl.runtime.log import console
+from wamrl import __version__
+from wamrl.commands import options as o
+from wamrl.runs.options import Shares
 from wamrl.runtime.ranges import check_ranges
-from wamrl.study import StudyConfig
+
+if TYPE_CHECKING:
+    from wamrl.config import Config
+    from wamrl.runs.options import Options
+    from wamrl.runs.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A word after `wamrl`. To add one, add a line to VERBS."""
+
+    summary: str
+    entry: str  # module:function, imported when the verb is called
+    options: type | None = None  # what `entry` is given; None: the words as they were typed
+    recipe: bool = False  # a recipe comes first, and its config is options too: gives `Options`
+
 
 VERBS = {
-    "quickstart": "the whole method once: demonstrations, SFT, online WAM-RL, before and after",
-    "demos": "record demonstrations of the scripted expert",
-    "sft": "learn from demonstrations",
-    "train": "improve a base model online",
-    "eval": "closed-loop success on held-out initial states",
-    "compare-rewards": "which reward tells success from failure? one rollout under all of them",
-    "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
-    "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
-    "list": "recipes, studies and tasks",
-    "check": "does my environment, model or reward keep its contract?",
+    "quickstart": Verb(
+        "the whole method once: demonstrations, SFT, online WAM-RL, before and after",
+        "wamrl.commands.runs:quickstart",
+        o.QuickstartOptions,
+        recipe=True,
+    ),
+    "demos": Verb(
+        "record demonstrations of the scripted expert",
+        "wamrl.commands.runs:demos",
+        o.DemosOptions,
+        recipe=True,
+    ),
+    "sft": Verb(
+        "learn from demonstrations",
+        "wamrl.commands.runs:sft",
+        o.SFTOptions,
+        recipe=True,
+    ),
+    "train": Verb(
+        "improve a base model online",
+        "wamrl.commands.runs:train",
+        o.TrainOptions,
+        recipe=True,
+    ),
+    "eval": Verb(
+        "closed-loop success on held-out initial states",
+        "wamrl.commands.runs:eval",
+        o.EvalOptions,
+        recipe=True,
+    ),
+    "compare-rewards": Verb(
+        "which reward tells success from failure? one rollout under all of them",
+        "wamrl.commands.rewards:compare_rewards",
+        o.CompareOptions,
+        recipe=True,
+    ),
+    "study": Verb(
+        "arms x tasks x seeds from one base each, compared: tables, figures, claims",
+        "wamrl.commands.studies:study",
+        o.StudyOptions,
+    ),
+    "data": Verb(
+        "convert, inspect and count recordings: our own, LeRobot, HDF5",
+        "wamrl.commands.data:run",
+    ),
+    "list": Verb(
+        "recipes, studies and tasks",
+        "wamrl.commands.listing:show",
+        o.ListOptions,
+    ),
+    "check": Verb(
+        "does my environment, model or reward keep its contract?",
+        "wamrl.commands.check:check",
+        o.CheckOptions,
+        recipe=True,
+    ),
 }
-SHARED = ("quickstart", "sft", "train", "eval")  # these can run on several ranks
-USAGE = "usage: wamrl VERB [RECIPE] [--option value ...]\n\n" + "\n".join(
-    f"  {v:<16} {t}" for v, t in VERBS.items()
-)
-USAGE += "\n\nwamrl VERB RECIPE --help shows every option of that recipe; `wamrl list` the recipes."
+# these can run on several ranks
+SHARED = tuple(name for name, verb in VERBS.items() if issubclass(verb.options or object, Shares))
+HELP = ("-h", "--help")
+USAGE = f"""usage: wamrl VERB [RECIPE] [--option value ...]
+
+{chr(10).join(f"  {name:<16} {verb.summary}" for name, verb in VERBS.items())}
+
+wamrl VERB --help shows the options of a verb, wamrl VERB RECIPE --help those of a recipe too;
+wamrl list the recipes; wamrl --version the version."""
+PLAIN = (tyro.conf.FlagCreatePairsOff,)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point: one clear sentence and a non-zero exit code for bad input."""
+    """Entry point. Bad input gets one clear sentence, and exit code 2 where it is the command line
+    itself, else 1.
+    """
     args = sys.argv[1:] if argv is None else argv
-    if not args or args[0] in ("-h", "--help"):
-        print(USAGE)
-        sys.exit(0 if args else 2)
-    verb = args[0]
     try:
-        if verb not in VERBS:
-            raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
-        if verb in ALONE:
-            return ALONE[verb](args[1:])
-        options = chosen(verb, args[1:])
-        n = number_of_ranks(verb, options)
-        command = [sys.executable, "-m", "wamrl.cli", *args]
-        with launch.local_ranks(n, command), dist.ranks():
-            console.quiet = not dist.is_main()
-            options.config.validate()
-            BODIES[verb](options)
+        try:
+            _call(args)
+        finally:
+            sys.stdout.flush()  # here, so that a reader who has gone is noticed here
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
+        if _nobody_reads(error):
+            sys.exit(0)
         if os.environ.get("WAMRL_TRACEBACK"):
             raise
         hint = "" if isinstance(error, ValueError) else " (WAMRL_TRACEBACK=1 shows where)"
         words = str(error).strip() or type(error).__name__
         print(f"wamrl: error: {words}{hint}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        how = "the same command" if verb == "study" else "--resume and the run folder"
-        print(f"wamrl: stopped; go on with {how}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, WrongUsage) else 1)
+    except KeyboardInterrupt as stop:
+        # whoever was interrupted knows how to go on
+        how = "".join(f"; go on with: {command}" for command in stop.args)
+        print(f"wamrl: stopped{how}", file=sys.stderr)
         sys.exit(130)
 
 
-def chosen(verb: str, args: list[str]) -> Options:
-    """The options of a verb that takes a recipe (default: quickstart)."""
+class WrongUsage(ValueError):
+    """The command line cannot be understood."""
+
+
+def _nobody_reads(error: Exception) -> bool:
+    """Has the reader of our output gone, as `head` does? Then there is nobody to tell."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    if gone:
+        # else Python complains when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def _call(args: list[str]) -> None:
+    if not args or args[0] in HELP:
+        print(USAGE)
+        sys.exit(0 if args else 2)
+    if args[0] == "--version":
+        print(f"wamrl {__version__}")
+        return
+    try:
+        action = understood(args[0], args[1:])
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+    action()
+
+
+def understood(name: str, args: list[str]) -> Callable[[], None]:
+    """What the words ask for, ready to be called; ValueError of one sentence, or the exit of
+    `--help` and of tyro's own complaints, with nothing done.
+    """
+    verb = VERBS.get(name)
+    if verb is None:
+        raise ValueError(f"unknown verb {name!r}: choose one of {', '.join(VERBS)}")
+    if verb.options is None:
+        return partial(_entry(verb), args)
+    if verb.recipe:
+        asked = chosen(name, args)
+        return partial(_on_ranks, verb, asked, number_of_ranks(name, asked), [name, *args])
+    found = tyro.cli(
+        verb.options, args=args, prog=f"wamrl {name}", description=verb.summary, config=PLAIN
+    )
+    _validate(found)
+    if hasattr(found, "words"):
+        found = replace(found, words=tuple(args))
+    return partial(_entry(verb), found)
+
+
+def _validate(options: Any) -> None:
+    if hasattr(options, "validate"):
+        options.validate()
+
+
+def _entry(verb: Verb) -> Callable[[Any], None]:
+    module, _, function = verb.entry.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _on_ranks(verb: Verb, asked: Options, n: int, args: list[str]) -> None:
+    from wamrl.runtime import dist, launch
+    from wamrl.runtime.log import console
+
+    command = [sys.executable, "-m", "wamrl", *args]
+    with launch.local_ranks(n, command), dist.ranks():
+        console.quiet = not dist.is_main()
+        asked.config.validate()
+        _entry(verb)(asked)
+
+
+def chosen(name: str, args: list[str]) -> Options:
+    """The options of a verb that takes a recipe: that of the run to resume or of the base if none
+    is named, else quickstart.
+    """
+    verb = VERBS[name]
     named = bool(args) and not args[0].startswith("-")
-    name = args[0] if named else "quickstart"
     rest = args[1:] if named else args
-    options = tyro.cli(
-        Options,
-        default=Options(config=find_recipe(name)(), words=(name, *rest)),
+    if not named and set(rest) & set(HELP):
+        _short_help(name, verb)
+    asked, _ = tyro.cli(
+        verb.options,
         args=rest,
-        prog=f"wamrl {verb} {name}",
-        description=VERBS[verb],
-        config=(tyro.conf.FlagCreatePairsOff,),
+        prog=f"wamrl {name}",
+        return_unknown_args=True,
+        add_help=False,
+        config=PLAIN,
     )
-    check_ranges(options.config)  # before `smoke` overwrites some of it
-    if options.smoke:
-        options = replace(options, config=smoke(options.config))
-    if options.ranks < 0:
+    recipe, config, record = _defaults(name, args[0] if named else "", asked)
+    asked, config = _parsed(verb, config, rest, f"wamrl {name} {recipe}")
+    _validate(asked)
+    check_ranges(config)  # before `smoke` overwrites some of it
+    if asked.smoke and record is None:
+        from wamrl.recipes.find import smoke
+
+        config = smoke(config)
+    from wamrl.runs.options import Options
+
+    more = {"verb": name, "recipe": recipe, "words": tuple(args), "record": record}
+    return Options(config=config, **vars(asked), **more)
+
+
+def _short_help(name: str, verb: Verb) -> None:
+    """The verb's own options, then in a line each what a recipe adds; exits."""
+    prog = f"wamrl {name} [RECIPE]"
+    try:
+        tyro.cli(verb.options, args=["--help"], prog=prog, description=verb.summary, config=PLAIN)
+    finally:
+        print("A recipe is one of `wamrl list`, or module:function. Options too is what it says:\n")
+        for option, what in o.CONFIG.items():
+            print(f"  --{option:<10} {what}")
+        print(f"\n`wamrl {name} RECIPE --help` shows them all, as that recipe has them.")
+
+
+def _parsed(verb: Verb, config: Config, args: list[str], prog: str) -> tuple[Any, Config]:
+    """The verb's options and the recipe's config as `args` change them."""
+    flat = tyro.conf.arg(name="")
+    parts = [
+        ("verb", Annotated[verb.options, flat]),
+        # `--train.learn policy world clone`
+        ("config", Annotated[type(config), flat, tyro.conf.FlagConversionOff]),
+    ]
+    both = make_dataclass("Command", parts)
+    found = tyro.cli(
+        both,
+        default=both(verb=verb.options(), config=config),
+        args=args,
+        prog=prog,
+        description=verb.summary,
+        config=PLAIN,
+    )
+    return found.verb, found.config
+
+
+def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecord | None]:
+    """Recipe and configuration before options change it; and the record of the run to resume."""
+    from wamrl.recipes.find import build, build_recorded
+
+    resume = getattr(asked, "resume", None)
+    base = getattr(asked, "base", None)
+    if resume is None and (recipe or base is None):
+        recipe = recipe or "quickstart"
+        return recipe, build(recipe), None
+    from wamrl.runs.record import read_record, record_of
+
+    record = record_of(base) if resume is None else read_record(resume)
+    if record is None:  # of before there was run.json
+        recipe = recipe or "quickstart"
+        return recipe, build(recipe), None
+    if resume is None:
+        return record.recipe, build_recorded(record, base), None
+    _require_same_command(name, recipe, asked, record)
+    return record.recipe or recipe, build_recorded(record, resume, recipe), record
+
+
+def _require_same_command(name: str, recipe: str, asked: Any, record: RunRecord) -> None:
+    run = asked.resume
+    if record.verb == "study":
+        raise ValueError(f"{run} is a cell of a study: give the same `wamrl study` command again")
+    if name != record.verb:
         raise ValueError(
-            f"ranks={options.ranks} is not possible: give the number of processes, or 0 for the "
-            "usual"
+            f"{run} is a run of `wamrl {record.verb}`: go on with "
+            f"`wamrl {record.verb} --resume {run}`"
         )
-    return options
+    if recipe and record.recipe and recipe != record.recipe:
+        raise ValueError(
+            f"cannot resume {run} with another recipe: recipe is {record.recipe} there and "
+            f"{recipe} here; leave it out"
+        )
+    if asked.smoke and "--smoke" not in record.command:
+        raise ValueError(f"cannot resume {run} with --smoke: it was begun without it; leave it out")
 
 
-def number_of_ranks(verb: str, options: Options) -> int:
+def number_of_ranks(name: str, asked: Options) -> int:
     """How many this process shall start; ValueError where the verb or torchrun do not allow it."""
-    n = options.ranks or (usual_ranks(options.config) if verb in SHARED else 1)
-    started = max(1, dist.place_from_environment()["world_size"])
-    if max(n, started) > 1 and verb not in SHARED:
-        raise ValueError(f"{verb} runs on one rank: several serve {', '.join(SHARED)}")
-    if started > 1 and options.ranks not in (0, started):
-        raise ValueError(f"torchrun has started {started} ranks: leave out --ranks {options.ranks}")
-    return n
+    from wamrl.runs.folder import usual_ranks
+    from wamrl.runtime import dist
 
-
-def run_study(args: list[str]) -> None:
-    """`wamrl study NAME`; a cell's process gets the same words and `--cell`."""
-    if not args or args[0].startswith("-"):
+    if asked.ranks < 0:
         raise ValueError(
-            f"which study? give one of {', '.join(recipes(StudyConfig))}, or module:function"
+            f"ranks={asked.ranks} is not possible: give the number of processes, or 0 for the usual"
         )
-    options = tyro.cli(
-        StudyOptions,
-        args=args[1:],
-        prog=f"wamrl study {args[0]}",
-        description=VERBS["study"],
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    study = find_recipe(args[0], StudyConfig)()
-    if options.smoke:
-        tasks = tuple(replace(task, config=smoke(task.config)) for task in study.tasks)
-        study = replace(study, name=f"{study.name}-smoke", tasks=tasks, seeds=study.seeds[:1])
-    studies.study(
-        study,
-        options,
-        [sys.executable, "-m", "wamrl.cli", "study", *args],
-        f"wamrl study {' '.join(args)}",
-    )
-
-
-def print_list(_: list[str]) -> None:
-    """`wamrl list`: recipes, studies and tasks."""
-    print("recipes:")
-    for name, function in recipes().items():
-        print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
-    print("\nstudies (wamrl study NAME):")
-    for name, function in recipes(StudyConfig).items():
-        print(f"  {name:<28} {(inspect.getdoc(function) or '').splitlines()[0]}")
-    from wamrl.envs.metaworld import tasks as metaworld_tasks
-    from wamrl.envs.robosuite import tasks as robosuite_tasks
-
-    print("\nMetaWorld tasks (--env.task):")
-    for name, task in metaworld_tasks.TASKS.items():
-        marks = ", ".join(
-            m
-            for m, on in (
-                ("staged: --env.stages 1..4", task.stageable),
-                ("multi-phase", task.holds),
-            )
-            if on
-        )
-        print(f"  {name:<28} {task.instruction}{f'  [{marks}]' if marks else ''}")
-    print("\nrobosuite tasks (--env.task of a robosuite recipe such as lift; docs/robosuite.md):")
-    for name, task in robosuite_tasks.TASKS.items():
-        stages = len(task.things)
-        print(f"  {name:<28} {task.instruction}{f'  [{stages} stages]' if stages > 1 else ''}")
-    from wamrl.envs.libero.assets import SUITES
-
-    suites = ", ".join(f"{name} (0..{size - 1})" for name, size in SUITES.items())
-    print(
-        "\nLIBERO suites and tasks (--env.suite, --env.task; own environment, docs/libero.md): "
-        f"{suites}"
-    )
-
-
-BODIES: dict[str, Callable[[Options], None]] = {
-    "quickstart": runs.quickstart,
-    "demos": runs.demos,
-    "sft": runs.sft,
-    "train": runs.train,
-    "eval": runs.eval,
-    "compare-rewards": compare_rewards,
-    "check": check,
-}
-# verbs that take no recipe of a run
-ALONE: dict[str, Callable[[list[str]], None]] = {
-    "study": run_study,
-    "data": data.run,
-    "list": print_list,
-}
+    n = asked.ranks or (usual_ranks(asked.config) if name in SHARED else 1)
+    started = max(1, dist.place_from_environment()["world_size"])
+    if max(n, started) > 1 and name not in SHARED:
+        raise ValueError(f"{name} runs on one rank: several serve {', '.join(SHARED)}")
+    if started > 1 and asked.ranks not in (0, started):
+        raise ValueError(f"torchrun has started {started} ranks: leave out --ranks {asked.ranks}")
+    return n
 
 
 if __name__ == "__main__":

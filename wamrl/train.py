@@ -17,6 +17,7 @@ from wamrl.evaluate import deploy
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import ema_update
+from wamrl.online.lines import HEADER, iteration_line, iteration_warning
 from wamrl.online.look import draw_diagnostics, log_result, look
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
@@ -25,29 +26,7 @@ from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.samples import rare_success_weight, success_clips
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import checkpoint, sharding
-from wamrl.runtime.log import Logger, Timer, bar, console, summary_line
-
-SHOWN = (
-    "rollout/success",
-    "rollout/success_fresh",
-    "rollout/mixed_outcome",
-    "rollout/length",
-    "actor/kl",
-    "actor/clip_fraction",
-    "actor/explained_variance",
-    "diag/auc/reconstruction",
-    "cotrain/action_loss",
-    "world/video_loss",
-    "time/rollout",
-    "time/score",
-    "time/actor",
-    "time/online",
-    "eval/success",
-    "eval/success_low",
-    "eval/success_high",
-    "eval/choose_success",
-    "time/eval",
-)
+from wamrl.runtime.log import Logger, Timer, bar, console
 
 
 def improve(
@@ -69,19 +48,17 @@ def improve(
     last = cfg.train.iterations
     if state.iteration == 0:
         log_result(logger, run, 0, before, look(state, pool, run, rates))
-    with bar("improving online", last) as advance:
-        advance(state.iteration)
+    console.print(HEADER, markup=False)
+    with bar("improving online", last, done=state.iteration) as advance:
         while state.iteration < last:
             with bar("  episodes", cfg.train.episodes(state.horizon)) as tell:
                 metrics, rollout = iterate(state, pool, tell)
             state.require_finite()
             keep(rollout, state.iteration)
             metrics |= look(state, pool, run)
-            shown = {name: metrics[name] for name in SHOWN if name in metrics}
-            line = summary_line(f"iteration {state.iteration}:", shown)
-            logger.log(state.iteration, metrics, line)
-            if alarm := alarm_line(metrics):
-                console.print(alarm, style="bold red", markup=False)
+            logger.log(state.iteration, metrics, iteration_line(state.iteration, last, metrics))
+            for warning in filter(None, (iteration_warning(metrics), alarm_line(metrics))):
+                console.print(warning, style="bold red", markup=False)
             if state.iteration % cfg.train.save_every == 0 or state.iteration == last:
                 own = state.buffer.own_state()
                 checkpoint.save_step(run, state.iteration, state.state_dict(), own, keep=2)

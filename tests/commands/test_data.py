@@ -15,8 +15,9 @@ from tests.support.lerobot_made import (
     write_v21,
 )
 from wamrl.data.episodes import load_spec, save
+from wamrl.data.keys import DataKeys
 from wamrl.data.lerobot import inspect, open_lerobot, write
-from wamrl.data.sources import DataKeys, open_dataset
+from wamrl.data.sources import open_dataset
 from wamrl.envs.base import EnvSpec
 
 SPEC = EnvSpec(

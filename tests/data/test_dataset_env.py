@@ -9,8 +9,8 @@ from tests.support.command_line import SMALL, refused, run_of, wamrl
 from tests.support.lerobot_made import episode, make_foreign, rename_features
 from tests.support.odd_sets import pushes
 from wamrl.data.dataset_env import DatasetConfig
+from wamrl.data.keys import DataKeys
 from wamrl.data.lerobot import write
-from wamrl.data.sources import DataKeys
 
 MODEL = ("--model.world.width", "32", "--model.world.depth", "2", "--model.world.heads", "2")
 MODEL += ("--model.world.taps", "1", "--model.actor.width", "32")
@@ -57,7 +57,8 @@ def test_sft_needs_no_simulator_and_the_other_verbs_say_that_they_do(real: Path,
     run = run_of(tmp_path / "runs", "sft", "dataset", *small)
     assert (run / "checkpoints/base").is_dir() and not (run / "demos").exists()
     for verb in ("quickstart", "demos", "check"):
-        words = (*names, "--out", tmp_path / "none", "--ranks", "1")
+        out = () if verb == "check" else ("--out", tmp_path / "none")
+        words = (*names, *out, "--ranks", "1")
         assert "sft learns from it" in refused(verb, "dataset", *words)
     assert not (tmp_path / "none").exists()
     assert "env.path is empty" in refused("sft", "dataset")

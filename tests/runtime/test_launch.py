@@ -73,8 +73,8 @@ def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
     assert done.returncode == 1 and len(lines) == 1 and "there is no checkpoint at" in lines[0], (
         done.stderr
     )
-    assert "demos runs on one rank" in refused("demos", "point", "--ranks", 2)
-    assert "ranks=-1 is not possible" in refused("sft", "point", "--ranks", -1)
+    assert "demos runs on one rank" in refused("demos", "point", "--ranks", 2, code=2)
+    assert "ranks=-1 is not possible" in refused("sft", "point", "--ranks", -1, code=2)
 
 
 def test_a_rank_that_dies_before_it_arrives_is_told():
@@ -150,5 +150,5 @@ def test_torchrun_decides_where_it_has_started_us(monkeypatch):
 
 def test_torchrun_and_ranks_contradict_each_other(second_of_two):
     assert "torchrun has started 2 ranks: leave out --ranks 3" in refused(
-        "sft", "point", "--ranks", "3"
+        "sft", "point", "--ranks", "3", code=2
     )

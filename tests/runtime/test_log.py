@@ -10,7 +10,16 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wamrl.runtime import log
-from wamrl.runtime.log import Logger, bar, duration, new_run, read_metrics, resolved, summary_line
+from wamrl.runtime.log import (
+    Logger,
+    bar,
+    duration,
+    new_run,
+    read_metrics,
+    resolved,
+    summary_line,
+    tracked,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +125,28 @@ def test_progress_prints_lines_with_time_left_where_there_is_no_terminal(output,
     assert (
         output.getvalue() == "demos: 3/6, 12 s gone, 12 s left\ndemos: 6/6, 24 s gone, 0 s left\n"
     )
+
+
+def test_a_resumed_bar_knows_no_time_left_before_its_first_result(output, monkeypatch):
+    clock = iter([0.0, 20.0, 40.0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    with bar("improving", 8, done=4) as advance:
+        advance(0)
+        advance(2)
+    told = "improving: 4/8, 20 s gone\nimproving: 6/8, 40 s gone, 40 s left\n"
+    assert output.getvalue() == told
+
+
+def test_what_is_tracked_comes_through_and_leaves_no_row_behind(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(log, "console", Console(file=text, force_terminal=True, width=90))
+    with bar("outer", 2):
+        assert list(tracked("inner", range(3))) == [0, 1, 2]
+        for item in tracked("stopped", [1, 2, 3]):
+            if item == 2:
+                break
+        assert [task.description for task in log._shown[0].tasks] == ["outer"]
+    assert "inner" in text.getvalue()
 
 
 def test_short_work_is_quiet(output):

@@ -21,8 +21,9 @@ import pytest
 from tests.support import tiny_study
 from tests.support.command_line import refused, wamrl
 from tests.support.easy import EasyConfig
-from wamrl import cli, train
+from wamrl import train
 from wamrl.data import demos
+from wamrl.recipes import find
 from wamrl.recipes import studies as recipes
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.rollout.collect import collect
@@ -432,8 +433,8 @@ def test_only_takes_the_bases_along():
 
 
 def test_bad_words_get_one_sentence(tmp_path):
-    assert "which study?" in refused("study")
-    assert "unknown study 'nothing'" in refused("study", "nothing")
+    assert "which study?" in refused("study", code=2)
+    assert "unknown study 'nothing'" in refused("study", "nothing", code=2)
     assert "no cell of" in refused(
         "study", "tests.support.tiny_study:study", "--out", tmp_path / "a", "--only", "x/y/z"
     )
@@ -445,9 +446,9 @@ def test_bad_words_get_one_sentence(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", sorted(cli.recipes(StudyConfig)))
+@pytest.mark.parametrize("name", sorted(find.listed("StudyConfig")))
 def test_the_studies_of_the_package_are_fair_and_complete(name):
-    study = cli.recipes(StudyConfig)[name]()
+    study = find.build(name, StudyConfig)
     study.validate()
     assert len(study.seeds) >= 3
     wanted = {  # reward, policy gradient, video SFT, cloning, SDE

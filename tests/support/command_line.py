@@ -41,9 +41,9 @@ def run_of(root: Path, *args) -> Path:
     return run
 
 
-def refused(*args) -> str:
-    """The one sentence of a refused command."""
-    code, _, err = wamrl(*args)
+def refused(*args, code: int = 1) -> str:
+    """The one sentence of a refused command. code: 2 where the command line itself is wrong."""
+    found, _, err = wamrl(*args)
     lines = [line for line in err.splitlines() if line.strip()]
-    assert code == 1 and len(lines) == 1 and lines[0].startswith("wamrl: error: "), (code, err)
+    assert found == code and len(lines) == 1 and lines[0].startswith("wamrl: error: "), (found, err)
     return lines[0].removeprefix("wamrl: error: ")

@@ -6,7 +6,8 @@ from wamrl.envs.base import Env
 from wamrl.envs.check import check_env
 from wamrl.models.check import check_wam
 from wamrl.rewards.check import check_reward
-from wamrl.runs.folder import Options
+from wamrl.runs.folder import require_playable
+from wamrl.runs.options import Options
 from wamrl.runs.phases import fresh_model
 from wamrl.runtime.log import console
 
@@ -14,6 +15,7 @@ from wamrl.runtime.log import console
 def check(o: Options) -> None:
     """The contract of the recipe's environment, model and reward."""
     cfg = o.config
+    require_playable(cfg)
     env = cfg.env.build()
     try:
         check_env(env)

@@ -18,11 +18,12 @@ from rich.table import Table
 from wamrl.data import episodes as store
 from wamrl.data import lerobot
 from wamrl.data.hdf5.summary import contents
+from wamrl.data.keys import DataKeys
 from wamrl.data.lerobot.schema import V30
 from wamrl.data.lerobot.stats import stats as stats_of
 from wamrl.data.lerobot.summary import count_successes, size_of, spread
 from wamrl.data.recording import Recording
-from wamrl.data.sources import DataKeys, kind, open_dataset
+from wamrl.data.sources import kind, open_dataset
 from wamrl.runtime.files import copy_folder
 from wamrl.runtime.log import console
 
@@ -72,6 +73,11 @@ class Stats:
 def run(args: list[str]) -> None:
     """`wamrl data ARGS`."""
     verbs = {"convert": (Convert, convert), "inspect": (Inspect, inspect), "stats": (Stats, stats)}
+    if args[:1] in (["-h"], ["--help"]):
+        for name, (options, _) in verbs.items():
+            print(f"wamrl data {name:<8} {(options.__doc__ or '').partition(chr(10))[0]}")
+        print("\nwamrl data VERB --help shows the options of each.")
+        return
     if not args or args[0] not in verbs:
         raise ValueError(
             f"which one? wamrl data {' | '.join(verbs)}; --help shows the options of each"

@@ -5,32 +5,30 @@ from __future__ import annotations
 from rich.table import Table
 
 from wamrl import reward_comparison
-from wamrl.runs.folder import Options, open_model, open_pool, open_run
+from wamrl.runs.folder import open_model, open_pool, open_run, require_playable
+from wamrl.runs.options import Options
 from wamrl.runtime.log import bar, console
 
 
 def compare_rewards(o: Options) -> None:
     """One set of exploring rollouts under every similarity of `rewards.similarities`."""
-    if o.base is None:
-        raise ValueError(
-            "compare-rewards needs a model: give --base with a run folder or a checkpoint folder"
-        )
     cfg = o.config
+    require_playable(cfg)
     wam = open_model(cfg, o.base)
-    run = open_run(o)
     episodes = cfg.rewards.states * cfg.rewards.group
-    with open_pool(cfg) as pool, bar("exploring", episodes) as advance:
-        found = reward_comparison.study(
-            cfg.rewards,
-            wam,
-            pool,
-            cfg.flow,
-            seed=cfg.seed,
-            imagine_steps=cfg.train.reward.imagine_steps,
-            on_done=advance,
-        )
-    title = f"Rewards on {cfg.env.build().spec.name}"
-    reward_comparison.write(found, run, title)
+    with open_run(o, None) as run:
+        with open_pool(cfg) as pool, bar("exploring", episodes) as advance:
+            found = reward_comparison.study(
+                cfg.rewards,
+                wam,
+                pool,
+                cfg.flow,
+                seed=cfg.seed,
+                imagine_steps=cfg.train.reward.imagine_steps,
+                on_done=advance,
+            )
+        title = f"Rewards on {cfg.env.build().spec.name}"
+        reward_comparison.write(found, run, title)
     wins = int(found.success.sum())
     table = Table(title=f"{title}: {wins} of {len(found.success)} episodes succeeded")
     for column in reward_comparison.COLUMNS:

@@ -10,17 +10,27 @@ from wamrl.evaluate import deploy, measure
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
 from wamrl.report.results import gained, paired, paired_by_task
-from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
+from wamrl.runs.demonstrations import Data, env_spec, keep_rollout, record
 from wamrl.runs.folder import (
-    Options,
+    changed_numbers,
+    given_data,
+    model_place,
     next_command,
-    open_data,
     open_model,
     open_pool,
     open_run,
+    recorded_data,
+    require_playable,
 )
+from wamrl.runs.options import Options
 from wamrl.runs.outputs import print_table, print_tasks, write_curve
-from wamrl.runs.phases import base_model, measure_after, measure_before, open_state
+from wamrl.runs.phases import (
+    base_model,
+    check_parts,
+    measure_after,
+    measure_before,
+    open_state,
+)
 from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.runtime import dist, sharding
 from wamrl.runtime.log import Logger, console
@@ -29,37 +39,43 @@ from wamrl.train import improve
 
 def demos(o: Options) -> None:
     """Record demonstrations."""
-    run = open_run(o)
-    record(o.config, run)
+    require_playable(o.config)
+    env_spec(o.config)  # what cannot be built is refused before a folder is made
+    with open_run(o, None) as run:
+        record(o.config, run)
     console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)
 
 
 def sft(o: Options) -> None:
     """Fine-tune a base model."""
-    run = open_run(o, plays=False)
-    base_model(o.config, open_data(o, run), run)
+    data = given_data(o)
+    check_parts(o.config, online=False)
+    with open_run(o, data) as run:
+        base_model(o.config, data or recorded_data(o, run), run)
     if o.config.env.playable:
         console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
 
 
 def train(o: Options) -> None:
     """Improve a base model online."""
-    if o.base is None and o.resume is None:
-        raise ValueError(
-            "train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN"
-        )
-    run = open_run(o)
-    wam = open_model(o.config, o.base or run / "checkpoints" / "base")
-    if not (run / "checkpoints" / "base").is_dir():
-        save_wam(o.config.model, wam, run, "base")
-    online(o, run, wam, open_data(o, run))
+    require_playable(o.config)
+    wam = open_model(o.config, model_place(o))
+    data = given_data(o)
+    check_parts(o.config, online=True)
+    with open_run(o, data) as run:
+        if not (run / "checkpoints" / "base").is_dir():
+            save_wam(o.config.model, wam, run, "base")
+        online(o, run, wam, data)
 
 
 def quickstart(o: Options) -> None:
     """The whole method once."""
-    run = open_run(o)
-    data = open_data(o, run)
-    online(o, run, base_model(o.config, data, run), data)
+    require_playable(o.config)
+    data = given_data(o)
+    check_parts(o.config, online=True)
+    with open_run(o, data) as run:
+        data = data or recorded_data(o, run)
+        online(o, run, base_model(o.config, data, run), data)
 
 
 def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
@@ -69,6 +85,8 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
         before, rates = measure_before(cfg, wam, data, pool, run)
         state = open_state(cfg, wam, data, pool, run)
         with Logger(run, resume_step=state.iteration) as logger:
+            if changed := changed_numbers(o, run):
+                logger.log(state.iteration, changed)
             options = {"before": before.summary(), "rates": rates}
             if o.keep_rollouts:
                 options["keep"] = partial(_keep, o, run)
@@ -93,27 +111,35 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
 
 def eval(o: Options) -> None:  # noqa: A001 the verb's name
     """Closed-loop success of a model."""
-    if o.base is None:
-        raise ValueError("eval needs a model: give --base with a run folder or a checkpoint folder")
-    run = open_run(o)
     cfg = o.config
+    require_playable(cfg)
     wam = open_model(cfg, o.base)
-    places = [o.data] if o.data else [o.base, *o.base.parents]
-    folder = next((place for place in places if has_data(place)), None)
-    keys = o.keys if o.data else None
-    heldout = load_data(cfg, folder, keys).heldout if folder else None
-    flow = cfg.flow.at(1.0)
-    with open_pool(cfg) as pool:
-        deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
-        options = {"seed": cfg.seed, "heldout": heldout, "title": "model"}
-        result, rollout = measure(wam, pool, cfg.eval, flow, **options)
-    if o.keep_rollouts:
-        keep_rollout(cfg, rollout, run / "rollouts" / f"eval{_of_rank()}")
-    if not dist.is_main():
-        return
-    report.write_summary(run / "summary.json", {"model": result.summary()}, {})
-    write_videos(cfg, wam, rollout, run / "videos")
-    console.print(f"summary, videos -> {run}", markup=False)
+    data = _known_data(o)
+    with open_run(o, data) as run:
+        heldout = None if data is None else data.heldout
+        flow = cfg.flow.at(1.0)
+        with open_pool(cfg) as pool:
+            deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
+            options = {"seed": cfg.seed, "heldout": heldout, "title": "model"}
+            result, rollout = measure(wam, pool, cfg.eval, flow, **options)
+        if o.keep_rollouts:
+            keep_rollout(cfg, rollout, run / "rollouts" / f"eval{_of_rank()}")
+        if not dist.is_main():
+            return
+        report.write_summary(run / "summary.json", {"model": result.summary()}, {})
+        write_videos(cfg, wam, rollout, run / "videos")
+        console.print(f"summary, videos -> {run}", markup=False)
+
+
+def _known_data(o: Options) -> Data | None:
+    """The demonstrations of --data, else those of the base as far as it knows."""
+    try:
+        return given_data(o)
+    except ValueError as error:
+        if o.data is not None:
+            raise
+        console.print(f"measured without held-out demonstrations: {error}", markup=False)
+        return None
 
 
 def _keep(o: Options, run: Path, rollout, iteration: int) -> None:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+from wamrl.commands.options import StudyOptions
+from wamrl.recipes.find import build, smoke
 from wamrl.runtime.log import console
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, run_cell
 from wamrl.study.runner import open_study, run_study, write_report
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyOptions:
-    """Where and how a study runs; what it is stands in its recipe."""
-
-    out: Path | None = None  # its folder, to which one returns to go on (default: runs/study-NAME)
-    jobs: int | None = None  # cells at once (default: the study's own; 0: cores / threads)
-    only: str = "*"  # run the cells that match this glob of TASK/ARM/SEED, and the bases they need
-    report_only: bool = False  # run nothing: tables and figures of what is finished
-    smoke: bool = False  # everything, but tiny, and one seed: does it run here?
-    cell: str | None = None  # for the runner's own use: this one cell, in this process
-
-
-def study(cfg: StudyConfig, o: StudyOptions, command: Sequence[str], shown: str) -> None:
-    """Run and report a study. command: runs one cell when `--cell TASK/ARM/SEED` is appended."""
+def study(o: StudyOptions) -> None:
+    """Run and report a study; a cell's process gets the same words and `--cell`."""
+    cfg = _asked(o)
     out = o.out or Path("runs") / f"study-{cfg.name}"
-    if o.jobs is not None:
-        cfg = replace(cfg, jobs=o.jobs)
+    shown = " ".join(("wamrl study", *o.words))
     open_study(cfg, out)
     if o.cell is not None:
         task, arm, seed = (o.cell.split("/") + ["", ""])[:3]
@@ -38,4 +28,13 @@ def study(cfg: StudyConfig, o: StudyOptions, command: Sequence[str], shown: str)
         write_report(cfg, out, shown)
         console.print(f"report, tables, figures -> {out}", markup=False)
     else:
+        command = [sys.executable, "-m", "wamrl", "study", *o.words]
         run_study(cfg, out, command, o.only, shown)
+
+
+def _asked(o: StudyOptions) -> StudyConfig:
+    cfg = build(o.name, StudyConfig)
+    if o.smoke:
+        tasks = tuple(replace(task, config=smoke(task.config)) for task in cfg.tasks)
+        cfg = replace(cfg, name=f"{cfg.name}-smoke", tasks=tasks, seeds=cfg.seeds[:1])
+    return cfg if o.jobs is None else replace(cfg, jobs=o.jobs)

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from wamrl.data.keys import DataKeys
 from wamrl.data.recording import Recording
-from wamrl.data.sources import DataKeys, open_dataset
+from wamrl.data.sources import open_dataset
 from wamrl.envs.base import Env, EnvConfig, EnvSpec, StepResult
 
 _SMALLEST = 1e-3  # half range of an action that never moves, as `wamrl.models.normalize` has it

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from wamrl.data.episodes import open_store
+from wamrl.data.keys import DataKeys
 from wamrl.data.recording import Recording
 
 Kind = Literal["wamrl", "lerobot", "hdf5"]
@@ -14,45 +14,6 @@ KINDS = (
     "a folder of episodes (index.json), a LeRobotDataset (meta/info.json), an HDF5 file of "
     "robomimic or LIBERO"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataKeys:
-    """What a dataset calls its columns. What is left open goes by the conventions of its format."""
-
-    views: tuple[str, ...] = ()  # cameras, in this order, by their old or new names; none: all
-    rename: tuple[str, ...] = ()  # cameras, OLD=NEW, such as cam_high=front
-    state_keys: tuple[str, ...] = ()  # joined into the proprioception
-    action_key: str = ""
-    # a column that reaches 1 in the episodes that succeeded
-    success_key: str = ""
-
-    @property
-    def renamed(self) -> dict[str, str]:
-        """New name -> old name. ValueError for what is no OLD=NEW, or names a camera twice."""
-        pairs = [tuple(entry.split("=")) for entry in self.rename]
-        if not all(len(pair) == 2 and all(pair) for pair in pairs):
-            raise ValueError(
-                f"--rename {' '.join(self.rename)} is not possible: give OLD=NEW, such as "
-                "cam_high=front"
-            )
-        for names in zip(*pairs, strict=True):
-            if len(set(names)) < len(names):
-                raise ValueError(f"--rename {' '.join(self.rename)} names a camera twice")
-        return {new: old for old, new in pairs}
-
-    def options(self, views: tuple[str, ...] | None = None) -> dict[str, object]:
-        """Arguments of `open_lerobot` and `open_hdf5`; views: where none are named here."""
-        found: dict[str, object] = {
-            "state_keys": self.state_keys,
-            "action_key": self.action_key,
-            "success": self.success_key or "auto",
-        }
-        renamed = self.renamed
-        wanted = self.views or views
-        if wanted is not None:
-            found["views"] = tuple(renamed.get(view, view) for view in wanted)
-        return found
 
 
 def kind(path: Path) -> Kind | None:

@@ -55,7 +55,7 @@ def load_wam(model: WAMConfig, env: EnvSpec, path: Path, *, seed: int, device: s
     seed: where torch's global random state begins, as by `build_wam`.
     ValueError where the checkpoint was made with another configuration.
     """
-    folder = _model_folder(path)
+    folder = model_folder(path)
     state = checkpoint.load(folder)
     if "wam" not in state or "model" not in state:
         raise ValueError(
@@ -78,7 +78,8 @@ def load_wam(model: WAMConfig, env: EnvSpec, path: Path, *, seed: int, device: s
     return wam
 
 
-def _model_folder(path: Path) -> Path:
+def model_folder(path: Path) -> Path:
+    """The checkpoint folder that `path` is or, of a run folder, means."""
     for name in ("final", "base"):
         folder = path / "checkpoints" / name
         if folder.is_dir():

@@ -1,53 +1,154 @@
-"""Recipes and studies by name, and their smallest versions."""
+"""Recipes and studies by name, and their smallest versions.
+
+What there is, is read from the source: `wamrl list` needs no torch.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
-import inspect
+import os
 import pkgutil
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import wamrl.recipes
-from wamrl.config import Config
+
+if TYPE_CHECKING:
+    from wamrl.config import Config
+    from wamrl.runs.record import RunRecord
 
 
-def find_recipe(name: str, kind: type = Config) -> Callable:
-    """A function that returns a `kind`: one of ours by its name, or `module:function`."""
+@dataclass(frozen=True)
+class Listed:
+    """A recipe of ours."""
+
+    module: str
+    function: str
+    summary: str  # the first line of its docstring
+
+    def load(self) -> Callable:
+        """The function itself."""
+        return getattr(importlib.import_module(self.module), self.function)
+
+
+def listed(kind: str = "Config") -> dict[str, Listed]:
+    """Every public function of wamrl/recipes without parameters that returns a `kind` ("Config" or
+    "StudyConfig"), under its name with dashes.
+    """
+    found = {}
+    for info in pkgutil.iter_modules(wamrl.recipes.__path__):
+        path = Path(wamrl.recipes.__path__[0]) / f"{info.name}.py"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            if node.returns is None or ast.unparse(node.returns) != kind or _parameters(node):
+                continue
+            summary = (ast.get_docstring(node) or "").partition("\n")[0]
+            name = node.name.replace("_", "-")
+            found[name] = Listed(f"wamrl.recipes.{info.name}", node.name, summary)
+    return found
+
+
+def _parameters(node: ast.FunctionDef) -> bool:
+    a = node.args
+    return bool(a.posonlyargs or a.args or a.vararg or a.kwonlyargs or a.kwarg)
+
+
+def recipes(kind: type | None = None) -> dict[str, Callable]:
+    """Those of `listed`, themselves. kind: None means Config."""
+    return {name: entry.load() for name, entry in listed(_name(kind)).items()}
+
+
+def find_recipe(name: str, kind: type | None = None) -> Callable:
+    """A function that returns a `kind` (None: a Config): one of ours by its name, or
+    `module:function`, of an installed module or one in the current folder.
+    """
     module, _, function = name.partition(":")
     if function:
+        _look_here()
         try:
             return getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"cannot import recipe {name}: {error}") from error
-    if name not in (known := recipes(kind)):
-        what = "recipe" if kind is Config else "study"
+    known = listed(_name(kind))
+    if name not in known:
+        what = "study" if _name(kind) == "StudyConfig" else "recipe"
         raise ValueError(
             f"unknown {what} {name!r}: choose one of {', '.join(known)}, or give module:function"
         )
-    return known[name]
+    return known[name].load()
 
 
-def recipes(kind: type = Config) -> dict[str, Callable]:
-    """Every public function of wamrl/recipes that returns a `kind`, under its name with dashes."""
-    found = {}
-    for info in pkgutil.iter_modules(wamrl.recipes.__path__):
-        module = importlib.import_module(f"wamrl.recipes.{info.name}")
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if (
-                inspect.signature(function).return_annotation in (kind, kind.__name__)
-                and function.__module__ == module.__name__
-            ):
-                if not name.startswith("_") and not inspect.signature(function).parameters:
-                    found[name.replace("_", "-")] = function
+def build(name: str, kind: type | None = None) -> Config:
+    """The `kind` (None: Config) that a recipe returns; ValueError where it returns another thing.
+
+    A study's recipe gives a StudyConfig.
+    """
+    from wamrl.config import Config
+
+    found = find_recipe(name, kind)()
+    if not isinstance(found, kind or Config):
+        raise ValueError(f"recipe {name} returns a {type(found).__name__}, not a {_name(kind)}")
     return found
+
+
+def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
+    """The configuration with which `run` was begun. recipe: its name, where the run does not know.
+
+    ValueError of one sentence where the recipe is gone or another one, or lies beside the run:
+    who is given a run shall not execute what came with it.
+    """
+    from wamrl.runs.record import restored
+
+    name = record.recipe or recipe
+    if not name:
+        raise ValueError(f"{run} does not say from which recipe it was made: name it")
+    if ":" in name and not recipe:
+        _require_harmless(name, run)
+    try:
+        return restored(build(name), record.config)
+    except ValueError as error:
+        raise ValueError(f"cannot go on with {run}: {error}") from error
+
+
+def _require_harmless(name: str, run: Path) -> None:
+    """ValueError unless the `module:function` that a file names is a recipe from elsewhere."""
+    top = name.partition(":")[0].partition(".")[0]
+    around = (run.resolve(), *run.resolve().parents)
+    if any((root / top).resolve() in around for root in [Path.cwd(), *map(Path, sys.path)]):
+        raise ValueError(
+            f"{run} was made from recipe {name}, which lies around it: name it yourself, if you "
+            "trust it"
+        )
+    returned = getattr(find_recipe(name), "__annotations__", {}).get("return")
+    if getattr(returned, "__name__", returned) != "Config":
+        raise ValueError(
+            f"{run} was made from {name}, which does not say that it returns a Config "
+            "(`-> Config`): name it yourself, if you trust it"
+        )
+
+
+def _name(kind: type | None) -> str:
+    return "Config" if kind is None else kind.__name__
+
+
+def _look_here() -> None:
+    """The current folder may be imported from, after all else: as with `python -m`, but nothing
+    that is installed is hidden by a file that happens to lie here.
+    """
+    if not sys.flags.safe_path and os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def smoke(cfg: Config) -> Config:
     """The same run, as short as it can be."""
     return replace(
         cfg,
-        name=f"{cfg.name}-smoke",
+        name=f"{cfg.name.removesuffix('-smoke')}-smoke",
         data=replace(cfg.data, episodes=4, heldout=2),
         sft=replace(cfg.sft, steps=20, warmup=5, batch=16),
         train=replace(

@@ -19,6 +19,7 @@ from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import dist
+from wamrl.runtime.log import tracked
 from wamrl.runtime.ranges import Count, CountOrZero, LearningRate, Positive, Steps, check_ranges
 
 SLOWEST = 1 / 16  # of the learning rate, as far as it is steered
@@ -117,10 +118,10 @@ class ClippedPolicy:
         sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "grad_norm": 0.0}
         updates = 0
         kl = 0.0
-        for _ in range(cfg.epochs):
+        for epoch in range(1, cfg.epochs + 1):
             parts = minibatches(len(batch), cfg.batch, generator)
             chosen = self._transitions(batch, generator)
-            for own, count in parts:
+            for own, count in tracked(f"  actor, epoch {epoch}", parts):
                 rows = batch[own]
                 rows = replace(rows, plan=rows.plan.some(chosen[own]))
                 found = self._gradients(wam, rows, flow, count)

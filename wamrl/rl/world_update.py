@@ -46,6 +46,7 @@ from wamrl.models.wam import WAM
 from wamrl.rl.latent_kl import LatentKL
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.runtime import dist, sharding
+from wamrl.runtime.log import tracked
 from wamrl.runtime.ranges import (
     Count,
     CountOrZero,
@@ -138,7 +139,7 @@ class WorldUpdate:
         device = next(wam.parameters()).device
         variance = 0.0
         sums: dict[str, Tensor] = {}
-        for i in range(cfg.steps):
+        for i in tracked("  world model", range(cfg.steps)):
             batch = mixed_batch(cfg, buffer, demos, generator, device)
             variance += self.kl.variance_term().mean().item() / cfg.steps
             decay = 1 - i / cfg.steps  # what acts next is not the noise of the last step

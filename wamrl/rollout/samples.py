@@ -8,6 +8,7 @@ from torch import Tensor
 from wamrl.models.wam import WAM
 from wamrl.rewards.base import RewardInputs
 from wamrl.rollout.types import Decisions, Rollout
+from wamrl.runtime.log import tracked
 from wamrl.types import Clip
 
 
@@ -31,7 +32,8 @@ def imagine(
         features = p.plan.features.to(device) if exact else None
         return wam.imagine(p.obs.to(device), p.plan.seed, steps, features).cpu()
 
-    return torch.cat([part(chunks[slice(i, i + batch)]) for i in range(0, len(chunks), batch)])
+    firsts = tracked("  imagining", range(0, len(chunks), batch))
+    return torch.cat([part(chunks[slice(i, i + batch)]) for i in firsts])
 
 
 def reward_inputs(

@@ -12,8 +12,9 @@ from wamrl.data import demos as demonstrations
 from wamrl.data.clips import ClipDataset
 from wamrl.data.episodes import open_store
 from wamrl.data.fit import must_fit, oddities
+from wamrl.data.keys import DataKeys
 from wamrl.data.recording import Recording
-from wamrl.data.sources import DataKeys, kind, open_dataset
+from wamrl.data.sources import kind, open_dataset
 from wamrl.envs.base import EnvSpec
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
@@ -30,6 +31,8 @@ class Data:
 
     demos: ClipDataset
     heldout: Clip
+    place: Path | None = None  # where they were read
+    keys: DataKeys = DataKeys()  # what their columns are called
 
 
 def record(cfg: Config, run: Path) -> None:
@@ -66,6 +69,7 @@ def load_data(cfg: Config, place: Path, keys: DataKeys | None = None) -> Data:
         return Data(
             demos=_clips(cfg, open_store(place / "demos", spec)),
             heldout=_measured(_clips(cfg, open_store(place / "heldout", spec))),
+            place=place,
         )
     episodes = open_dataset(place, views=spec.views, image_hw=spec.image_hw, keys=keys)
     must_fit(episodes, spec, place)
@@ -81,6 +85,8 @@ def load_data(cfg: Config, place: Path, keys: DataKeys | None = None) -> Data:
     return Data(
         demos=_clips(cfg, episodes, good[:-held]),
         heldout=_measured(_clips(cfg, episodes, good[-held:])),
+        place=place,
+        keys=keys or DataKeys(),
     )
 
 

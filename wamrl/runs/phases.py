@@ -4,6 +4,7 @@ a base model, its evaluation, the online loop's state, the evaluation after it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from wamrl.config import Config
@@ -11,6 +12,7 @@ from wamrl.evaluate import deploy, heldout_ratio, measure
 from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
 from wamrl.models.wam import WAM
+from wamrl.online.lines import base_warning
 from wamrl.online.look import log_result
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
@@ -21,13 +23,24 @@ from wamrl.runs.folder import open_model
 from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import device
-from wamrl.runtime.log import Logger, summary_line
+from wamrl.runtime.log import Logger, console, summary_line
 from wamrl.sft import SFT, fine_tune
 
 
 def fresh_model(cfg: Config) -> WAM:
     """A model that has learned nothing, for the config's environment, from the seed."""
     return build_wam(cfg.model, env_spec(cfg), seed=cfg.seed, device=device())
+
+
+def check_parts(cfg: Config, *, online: bool) -> None:
+    """Build what the run will need, before it does anything: ValueError of one sentence now where
+    it would come after hours. online: the loop's parts too.
+    """
+    fresh_model(cfg)
+    if online:
+        horizon = env_spec(cfg).horizon
+        cfg.train.check_budget(horizon, dist.world())
+        cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
 
 
 def base_model(cfg: Config, data: Data, run: Path) -> WAM:
@@ -71,6 +84,8 @@ def measure_before(
     rates = deploy(wam, pool, cfg.eval, flow, seed=cfg.seed, again=True)
     options = {"seed": cfg.seed, "heldout": data.heldout, "title": "before"}
     before, rollout = measure(wam, pool, cfg.eval, flow, **options)
+    if warning := base_warning(int(before.success.sum()), len(before.success)):
+        console.print(warning, style="bold red", markup=False)
     if dist.is_main():
         write_videos(cfg, wam, rollout, run / "videos" / "before")
     checkpoint.save_named(run, "before", before.state_dict())

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wamrl.runtime import dist
-
 MANIFEST = "manifest.json"
 _MAX_JSON_BYTES = 1 << 30
 
@@ -95,6 +93,8 @@ def shared_folder(path: Path) -> Iterator[Path]:
     The first rank makes it, and no rank goes on before it has taken its place. A folder that was
     written so before is replaced.
     """
+    from wamrl.runtime import dist  # torch, which `wamrl list` does without
+
     if dist.is_main():
         with atomic_folder(path, replaces=MANIFEST) as draft:
             dist.broadcast_text(str(draft.absolute()))
@@ -150,20 +150,31 @@ def read_json(path: Path, what: str, advice: str) -> Any:
 def config_difference(saved: object, mine: object, where: str) -> str | None:
     """The first place where two resolved configurations differ, in words; None if there is none.
 
+    saved, mine, where: see `config_differences`.
+    """
+    for name, there, here in config_differences(saved, mine, where):
+        return f"{name} is {there} there and {here} here"
+    return None
+
+
+def config_differences(
+    saved: object, mine: object, where: str
+) -> Iterator[tuple[str, object, object]]:
+    """Every place where two resolved configurations differ: its name, what is there and here.
+
     saved, mine: as `log.resolved` gives them. where: what the outermost one is called.
     Classes ("module:name") are compared by their names: modules move.
     """
     if not isinstance(saved, dict) or not isinstance(mine, dict):
-        return None if saved == mine else f"{where} is {saved} there and {mine} here"
+        if saved != mine:
+            yield where, saved, mine
+        return
     for key in sorted(saved.keys() | mine.keys()):
         there = saved.get(key)
         here = mine.get(key)
         if key == "class" and _class_name(there) == _class_name(here):
             continue
-        fault = config_difference(there, here, f"{where}.{key}")
-        if fault is not None:
-            return fault
-    return None
+        yield from config_differences(there, here, f"{where}.{key}")
 
 
 def _class_name(kind: object) -> str:

@@ -20,9 +20,9 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -37,6 +37,7 @@ from rich.progress import (
 from wamrl.runtime import dist
 from wamrl.runtime.files import write_text
 
+T = TypeVar("T")
 _METRICS = "metrics.jsonl"
 _CONFIG = "config.json"
 _LINE_EVERY_S = 10.0  # seconds between progress lines where nobody sees a bar
@@ -197,17 +198,19 @@ def decorative(what: str) -> Callable[[Callable], Callable]:
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`. A bar with the time left on a terminal;
-    elsewhere a line every ten seconds.
+    elsewhere a line every ten seconds. done: of `total`, before this process began.
     """
     if not console.is_terminal:
-        yield _Lines(description, total).advance
+        yield _Lines(description, total, done).advance
         return
     if _shown:  # a bar within a bar: one more row
-        task = _shown[0].add_task(description, total=total)
-        yield lambda n=1: _shown[0].advance(task, n)
-        _shown[0].remove_task(task)
+        task = _shown[0].add_task(description, total=total, completed=done)
+        try:
+            yield lambda n=1: _shown[0].advance(task, n)
+        finally:
+            _shown[0].remove_task(task)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -220,19 +223,28 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     ) as progress:
         _shown.append(progress)
         try:
-            task = progress.add_task(description, total=total)
+            task = progress.add_task(description, total=total, completed=done)
             yield lambda n=1: progress.advance(task, n)
         finally:
             _shown.clear()
 
 
+def tracked(description: str, items: Sequence[T]) -> Iterator[T]:
+    """The items, with a bar that says how many are done."""
+    with bar(description, len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
 class _Lines:
     """Progress for log files: nothing for short work, else a line now and then."""
 
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: int, done: int) -> None:
         self._description = description
         self._total = total
-        self._done = 0
+        self._before = done
+        self._done = done
         self._begin = self._last = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
@@ -242,8 +254,10 @@ class _Lines:
             return
         self._last = now
         spent = now - self._begin
-        left = spent / max(1, self._done) * (self._total - self._done)
-        counts = f"{self._done}/{self._total}, {duration(spent)} gone, {duration(left)} left"
+        counts = f"{self._done}/{self._total}, {duration(spent)} gone"
+        if here := self._done - self._before:  # else nobody knows how long one takes
+            left = spent / here * (self._total - self._done)
+            counts += f", {duration(left)} left"
         console.print(f"{self._description}: {counts}", markup=False)
 
 

@@ -26,6 +26,7 @@ from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec, load_data, record
 from wamrl.runs.folder import open_model
 from wamrl.runs.phases import base_model, measure_after, open_state
+from wamrl.runs.record import FILE, new_record, write_record
 from wamrl.runs.videos import write_videos
 from wamrl.runtime.files import config_difference, write_text
 from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
@@ -73,6 +74,7 @@ def run_cell(study: StudyConfig, cell: Cell, out: Path) -> bool:
         if finished(out, cell):
             return True
         _open_folder(cfg, folder)
+        _record(study, cell, out)
         torch.set_num_threads(cfg.threads)
         lengths = study.task(cell).lengths
         _require_same_layout(cfg, lengths)
@@ -94,6 +96,17 @@ def _open_folder(cfg: Config, folder: Path) -> None:
         raise ValueError(
             f"{folder} was begun with another configuration ({fault}): choose another --out"
         )
+
+
+def _record(study: StudyConfig, cell: Cell, out: Path) -> None:
+    """run.json, when the cell begins."""
+    folder = cell.folder(out)
+    if (folder / FILE).is_file():
+        return
+    command = ["wamrl", "study", study.name, "--cell", f"{cell.task}/{cell.arm}/{cell.seed}"]
+    base = None if cell.arm == BASE else cell.base.folder(out)
+    model = None if base is None else base / "checkpoints" / "base"
+    write_record(folder, new_record(command, "", study.config(cell), base, model))
 
 
 def _require_same_layout(cfg: Config, lengths: Lengths) -> None:

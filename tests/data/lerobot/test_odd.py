@@ -19,8 +19,9 @@ from tests.support.lerobot_made import (
     take_out,
     write_v21,
 )
+from wamrl.data.keys import DataKeys
 from wamrl.data.lerobot import inspect, open_lerobot, write
-from wamrl.data.sources import DataKeys, open_dataset
+from wamrl.data.sources import open_dataset
 
 CAMERA = "observation.images.top"
 

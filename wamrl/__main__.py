@@ -1,0 +1,5 @@
+"""`python -m wamrl` is `wamrl`."""
+
+from wamrl.cli import main
+
+main()
