@@ -231,13 +231,20 @@ def _given(o: Options) -> tuple[Path | None, DataKeys]:
         return place, keys if o.data is not None else o.record.keys
     if given is not None:
         return given, keys
-    if o.resume is not None and has_data(o.resume):
+    if o.resume is not None and _has_recorded(o.resume):
         return o.resume, keys
     if o.base is not None:
         return data_of(o.base)
     if o.resume is not None and o.verb == "train":  # of before there was run.json
         raise ValueError(f"{o.resume} does not say what it learned from: give --data as before")
     return None, keys
+
+
+def _has_recorded(run: Path) -> bool:
+    """The first rank looks for all: a late one would find what is being recorded, and not wait
+    where the others do.
+    """
+    return bool(dist.broadcast_text("yes" if dist.is_main() and has_data(run) else ""))
 
 
 def data_of(base: Path) -> tuple[Path, DataKeys]:
