@@ -170,7 +170,7 @@ def test_eval_deploys_the_saved_sampler(improved, tmp_path):
 
 
 def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
-    assert {p.name for p in data.iterdir()} == {"config.json", "demos", "heldout"}
+    assert {p.name for p in data.iterdir()} - {".lock"} == {"config.json", "demos", "heldout"}
     # taken from `data`
     assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
     assert (
@@ -329,22 +329,32 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_a_corrupt_checkpoint(improved, data, tmp_path):
+def test_a_corrupt_checkpoint(improved, tmp_path):
     broken = tmp_path / "run"
     shutil.copytree(improved, broken)
-    flip_a_byte(broken / "checkpoints" / "final" / "tensors.safetensors")
-    flip_a_byte(broken / "checkpoints" / "step-00000002" / "tensors.safetensors")
+    flip_a_byte(next((broken / "checkpoints" / "final").glob("*.safetensors")))
     before = digest(broken)
-    for args in (
-        ("eval", "--base", broken),
-        ("train", "--base", broken),
-        ("train", "--resume", broken, "--data", data),
-    ):
-        sentence = refused(args[0], *POINT, *args[1:], "--out", tmp_path / "out")
-        assert "corrupt" in sentence or "sha256" in sentence, sentence
-        assert str(broken) in sentence
+    for verb in ("eval", "train"):
+        sentence = refused(verb, *POINT, "--base", broken, "--out", tmp_path / "out")
+        assert "corrupt" in sentence and str(broken) in sentence, sentence
     after = digest(broken)
     assert {k: v for k, v in after.items() if k in before} == before  # nothing saved is lost
+
+
+def test_a_damaged_newest_step_gives_way_to_the_one_before(improved, data, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(improved, broken)
+    shutil.rmtree(broken / "checkpoints" / "final")
+    flip_a_byte(broken / "checkpoints" / "step-00000002" / "tensors.safetensors")
+    code, out, err = wamrl("train", *POINT, "--resume", broken, "--data", data)
+    assert code == 0, out + err
+    (line,) = [line for line in out.splitlines() if "corrupt" in line]
+    assert "step-00000002/tensors.safetensors" in line and "going on from step-00000001" in line
+    same_apart_from_time(improved, broken)
+    assert len(list((broken / "checkpoints").glob("damaged-step-00000002-*"))) == 1
+    for step in (broken / "checkpoints").glob("step-*"):
+        flip_a_byte(step / "tensors.safetensors")
+    assert "corrupt" in refused("train", *POINT, "--resume", broken, "--data", data)
 
 
 def test_a_truncated_demonstration_file(data, tmp_path):

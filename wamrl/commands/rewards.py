@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.table import Table
 
 from wamrl import reward_comparison
+from wamrl.models.wam import WAM
 from wamrl.runs.folder import Options, open_model, open_pool, open_run
 from wamrl.runtime.log import bar, console
 
@@ -15,9 +18,13 @@ def compare_rewards(o: Options) -> None:
         raise ValueError(
             "compare-rewards needs a model: give --base with a run folder or a checkpoint folder"
         )
+    wam = open_model(o.config, o.base)
+    with open_run(o) as run:
+        _compare(o, wam, run)
+
+
+def _compare(o: Options, wam: WAM, run: Path) -> None:
     cfg = o.config
-    wam = open_model(cfg, o.base)
-    run = open_run(o)
     episodes = cfg.rewards.states * cfg.rewards.group
     with open_pool(cfg) as pool, bar("exploring", episodes) as advance:
         found = reward_comparison.study(

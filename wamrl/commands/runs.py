@@ -28,15 +28,15 @@ from wamrl.train import improve
 
 def demos(o: Options) -> None:
     """Record demonstrations."""
-    run = open_run(o)
-    record(o.config, run)
+    with open_run(o) as run:
+        record(o.config, run)
     console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)
 
 
 def sft(o: Options) -> None:
     """Fine-tune a base model."""
-    run = open_run(o)
-    base_model(o.config, open_data(o, run), run)
+    with open_run(o) as run:
+        base_model(o.config, open_data(o, run), run)
     console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
 
 
@@ -46,18 +46,18 @@ def train(o: Options) -> None:
         raise ValueError(
             "train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN"
         )
-    run = open_run(o)
-    wam = open_model(o.config, o.base or run / "checkpoints" / "base")
-    if not (run / "checkpoints" / "base").is_dir():
-        save_wam(o.config.model, wam, run, "base")
-    online(o, run, wam, open_data(o, run))
+    with open_run(o) as run:
+        wam = open_model(o.config, o.base or run / "checkpoints" / "base")
+        if not (run / "checkpoints" / "base").is_dir():
+            save_wam(o.config.model, wam, run, "base")
+        online(o, run, wam, open_data(o, run))
 
 
 def quickstart(o: Options) -> None:
     """The whole method once."""
-    run = open_run(o)
-    data = open_data(o, run)
-    online(o, run, base_model(o.config, data, run), data)
+    with open_run(o) as run:
+        data = open_data(o, run)
+        online(o, run, base_model(o.config, data, run), data)
 
 
 def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
@@ -90,7 +90,11 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     """Closed-loop success of a model."""
     if o.base is None:
         raise ValueError("eval needs a model: give --base with a run folder or a checkpoint folder")
-    run = open_run(o)
+    with open_run(o) as run:
+        _evaluate(o, run)
+
+
+def _evaluate(o: Options, run: Path) -> None:
     cfg = o.config
     wam = open_model(cfg, o.base)
     places = [o.data] if o.data else [o.base, *o.base.parents]

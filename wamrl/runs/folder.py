@@ -8,8 +8,9 @@ runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learnin
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +26,8 @@ from wamrl.pool.pool import Pool
 from wamrl.runs.demonstrations import Data, env_spec, has_data, load_data, record
 from wamrl.runtime import dist
 from wamrl.runtime.cores import all_cores, device, ranks, threads_beside
-from wamrl.runtime.files import config_difference
-from wamrl.runtime.log import console, new_run, resolved
+from wamrl.runtime.files import config_difference, holder, locked, sweep
+from wamrl.runtime.log import console, new_run, read_config, resolved
 
 PROLONGED = ("iterations", "env_steps")  # of `train`: a resumed run may have more of them
 
@@ -75,26 +76,47 @@ def next_command(verb: str, o: Options, option: str, run: Path) -> str:
     return shlex.join(["wamrl", verb, *kept, option, str(run)])
 
 
-def open_run(o: Options) -> Path:
-    """A new run folder, or the one to resume, whose configuration must be the same."""
+@contextlib.contextmanager
+def open_run(o: Options) -> Iterator[Path]:
+    """A new run folder, or the one to resume, whose configuration must be the same; ours alone
+    within the block.
+    """
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
-    if o.resume is None:
-        made = str(new_run(o.out, o.config.name, o.config)) if dist.is_main() else ""
-        run = Path(dist.broadcast_text(made))
-        console.print(f"run folder: {run}", markup=False)
-        return run
-    path = o.resume / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{o.resume} is not a run folder (no config.json): give one that wamrl has made"
-        )
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.ExitStack() as held:
+        run = o.resume
+        if run is not None:
+            _must_be_ours(o.config, run)
+        elif dist.is_main():
+            run = new_run(o.out, o.config.name, o.config)
+        if dist.is_main():
+            held.enter_context(alone_in(run))
+        run = Path(dist.broadcast_text(str(run)))
+        if o.resume is None:
+            console.print(f"run folder: {run}", markup=False)
+        yield run
+
+
+@contextlib.contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Nobody else writes into the run folder meanwhile; what killed processes have left half-made
+    there is gone. ValueError of one sentence if somebody else is at work.
+    """
+    with locked(run) as mine:
+        if not mine:
+            raise ValueError(
+                f"{run} is being written by {holder(run)}: wait for its end, or stop it first"
+            )
+        sweep(run)
+        yield
+
+
+def _must_be_ours(cfg: Config, run: Path) -> None:
+    saved = read_config(run)
     for name in PROLONGED:
-        saved["train"][name] = getattr(o.config.train, name)
-    fault = config_difference(saved, resolved(o.config), "config")
+        saved["train"][name] = getattr(cfg.train, name)
+    fault = config_difference(saved, resolved(cfg), "config")
     if fault is not None:
-        raise ValueError(f"cannot resume {o.resume} with another configuration: {fault}")
-    return o.resume
+        raise ValueError(f"cannot resume {run} with another configuration: {fault}")
 
 
 def open_pool(cfg: Config) -> Pool:

@@ -20,7 +20,7 @@ from wamrl.runs.folder import open_model
 from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import device
-from wamrl.runtime.log import Logger, summary_line
+from wamrl.runtime.log import Logger, console, summary_line
 from wamrl.sft import SFT, fine_tune
 
 
@@ -77,11 +77,18 @@ def measure_before(
 
 
 def open_state(cfg: Config, wam: WAM, data: Data, pool: Pool, run: Path) -> TrainingState:
-    """The online loop's state: new, or as the run's last step checkpoint has it."""
+    """The online loop's state: new, or as the run's last step checkpoint has it that is whole;
+    damaged later ones are named and set aside.
+    """
     state = TrainingState(cfg, wam, data.demos, pool.spec.horizon)
     if any((run / "checkpoints").glob("step-*")):
-        last = checkpoint.latest(run)
+        last, faults = checkpoint.newest_sound(run)
         state.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
+        moved = checkpoint.set_aside(run, last)
+        for fault, place in zip(faults, reversed(moved), strict=False):
+            console.print(
+                f"{fault}; going on from {last.name}, it is {place.name} now", markup=False
+            )
     return state
 
 

@@ -9,6 +9,7 @@ pickle: only tensors travel.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -150,6 +151,11 @@ def gather_texts(words: Iterable[str]) -> list[str]:
 def broadcast_text(text: str) -> str:
     """The text of the first rank."""
     return gather_texts([text])[0]
+
+
+def broadcast_texts(texts: list[str]) -> list[str]:
+    """The texts of the first rank, however many."""
+    return json.loads(broadcast_text(json.dumps(texts)))
 
 
 def sum_gradients(parameters: list[nn.Parameter]) -> None:

@@ -22,9 +22,9 @@ import torch
 
 from wamrl import report
 from wamrl.runtime.cores import cores
-from wamrl.runtime.files import config_difference, write_text
+from wamrl.runtime.files import config_difference, locked, read_json, write_text
 from wamrl.runtime.log import console, duration
-from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
+from wamrl.study.cells import BUSY, LOG, finished, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.report import ReportText, write_files
 
@@ -47,7 +47,7 @@ def open_study(study: StudyConfig, out: Path) -> None:
                 "choose an empty or new folder with --out"
             )
         write_text(path, json.dumps(mine, indent=1))
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = read_json(path, "study folder", "choose another folder with --out")
     if (fault := config_difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
         raise ValueError(f"{out} holds another study ({fault}): choose another folder with --out")
 
