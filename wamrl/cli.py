@@ -29,6 +29,7 @@ from wamrl.recipes.find import find_recipe, recipes, smoke
 from wamrl.runs.folder import Options, usual_ranks
 from wamrl.runtime import dist, launch
 from wamrl.runtime.log import console
+from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.study import StudyConfig
 
 VERBS = {
@@ -60,25 +61,31 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if verb not in VERBS:
             raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
-        if verb in ALONE:
-            return ALONE[verb](args[1:])
-        options = chosen(verb, args[1:])
-        n = number_of_ranks(verb, options)
-        command = [sys.executable, "-m", "wamrl.cli", *args]
-        with launch.local_ranks(n, command), dist.ranks():
-            console.quiet = not dist.is_main()
-            options.config.validate()
-            BODIES[verb](options)
+        with sigterm_interrupts():
+            call(verb, args)
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         if os.environ.get("WAMRL_TRACEBACK"):
             raise
         hint = "" if isinstance(error, ValueError) else " (WAMRL_TRACEBACK=1 shows where)"
         print(f"wamrl: error: {error}{hint}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         how = "the same command" if verb == "study" else "--resume and the run folder"
         print(f"wamrl: stopped; go on with {how}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(getattr(stop, "exit_code", 130))
+
+
+def call(verb: str, args: list[str]) -> None:
+    """Do what the words say; args: the verb and all after it."""
+    if verb in ALONE:
+        return ALONE[verb](args[1:])
+    options = chosen(verb, args[1:])
+    n = number_of_ranks(verb, options)
+    command = [sys.executable, "-m", "wamrl.cli", *args]
+    with launch.local_ranks(n, command), dist.ranks():
+        console.quiet = not dist.is_main()
+        options.config.validate()
+        BODIES[verb](options)
 
 
 def chosen(verb: str, args: list[str]) -> Options:

@@ -1,5 +1,5 @@
-"""Bytes flipped, cut, missing, added: refused in one sentence that names the file, or the one before
-is used.
+"""Bytes flipped, cut, missing, added: refused in one sentence that names the file, or what
+was saved before is used.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wamrl.runtime import dist
+from wamrl.runtime import dist, heartbeat
 from wamrl.runtime.files import read_json, write_text, writing
 
 _METRICS = "metrics.jsonl"
@@ -196,14 +196,25 @@ def summary_line(title: str, metrics: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`. A bar with the time left on a terminal;
-    elsewhere a line every ten seconds.
+    elsewhere a line every ten seconds. Other ranks count it as progress.
     """
+    with _shown_bar(description, total) as show:
+
+        def advance(n: int = 1) -> None:
+            heartbeat.tick()
+            show(n)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _shown_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     if not console.is_terminal:
         yield _Lines(description, total).advance
         return
     if _shown:  # a bar within a bar: one more row
         task = _shown[0].add_task(description, total=total)
-        yield lambda n=1: _shown[0].advance(task, n)
+        yield lambda n: _shown[0].advance(task, n)
         _shown[0].remove_task(task)
         return
     columns = (
@@ -218,7 +229,7 @@ def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
         _shown.append(progress)
         try:
             task = progress.add_task(description, total=total)
-            yield lambda n=1: progress.advance(task, n)
+            yield lambda n: progress.advance(task, n)
         finally:
             _shown.clear()
 
