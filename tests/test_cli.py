@@ -16,6 +16,7 @@ from tests.support import tiny
 from tests.support.command_line import POINT, refused, run_of, wamrl
 from wamrl.cli import VERBS, main
 from wamrl.models.flow import SAMPLERS
+from wamrl.models.saved import load_state
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
 from wamrl.runtime import checkpoint
@@ -154,8 +155,8 @@ def test_the_metrics_tell_of_every_phase(point_run):
 
 def test_eval_deploys_the_saved_sampler(improved, tmp_path):
     """Whichever it is, also of the checkpoint `best`."""
-    places = {"best": checkpoint.load(improved / "checkpoints" / "best")["sampler"]}
-    state = checkpoint.load(improved / "checkpoints" / "final")
+    places = {"best": load_state(improved / "checkpoints" / "best")["sampler"]}
+    state = load_state(improved / "checkpoints" / "final")
     for sampler in SAMPLERS:
         checkpoint.save_named(tmp_path / "made", sampler, state | {"sampler": sampler})
         places[sampler] = sampler
@@ -174,13 +175,11 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
     # taken from `data`
     assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
     assert (
-        tiny.difference(
-            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))
-        )
+        tiny.difference(*(load_state(r / "checkpoints" / "base")["wam"] for r in (base, improved)))
         is None
     )
     assert tiny.difference(
-        *(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final"))
+        *(load_state(improved / "checkpoints" / n)["wam"] for n in ("base", "final"))
     )
     assert (improved / "summary.json").is_file() and (improved / "learning_curve.png").is_file()
     run = run_of(tmp_path, "eval", *POINT, "--base", improved, "--data", data)
@@ -195,9 +194,7 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
 def test_sft_finds_what_quickstart_found(point_run, base):
     """The same configuration and seed: demonstrations and base model are bitwise the same."""
     assert (
-        tiny.difference(
-            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (point_run, base))
-        )
+        tiny.difference(*(load_state(r / "checkpoints" / "base")["wam"] for r in (point_run, base)))
         is None
     )
 
@@ -247,9 +244,9 @@ def same_apart_from_time(a: Path, b: Path) -> None:
     summaries = [json.loads((x / "summary.json").read_text()) for x in (a, b)]
     assert all(s.pop("seconds") > 0 for s in summaries) and summaries[0] == summaries[1]
     for name in ("base", "best", "final", "step-00000002"):
-        assert (
-            tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None
-        ), name
+        assert tiny.difference(*(load_state(x / "checkpoints" / name) for x in (a, b))) is None, (
+            name
+        )
 
 
 @pytest.mark.parametrize(
@@ -411,8 +408,7 @@ def test_a_diverging_online_run_keeps_its_checkpoints(base, data, tmp_path):
     assert "diverged" in sentence or "not finite" in sentence, sentence
     (run,) = tmp_path.iterdir()
     kept = {
-        name: checkpoint.load(run / "checkpoints" / name)
-        for name in ("base", "before", "step-00000001")
+        name: load_state(run / "checkpoints" / name) for name in ("base", "before", "step-00000001")
     }
     assert all(
         weight.isfinite().all()

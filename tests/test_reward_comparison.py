@@ -59,7 +59,7 @@ def recipe() -> Config:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp("base"), "base", tiny.CONFIG)
-    save_wam(tiny.CONFIG.model, tiny.lively(), run, "base")
+    save_wam(tiny.CONFIG.model, tiny.ENV.build().spec, tiny.lively(), run, "base")
     return run
 
 

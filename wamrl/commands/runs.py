@@ -9,7 +9,7 @@ from wamrl import report
 from wamrl.evaluate import deploy, gained, measure, paired
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import WAM
-from wamrl.runs.demonstrations import Data, has_data, keep_rollout, load_data, record
+from wamrl.runs.demonstrations import Data, env_spec, has_data, keep_rollout, load_data, record
 from wamrl.runs.folder import (
     Options,
     next_command,
@@ -49,7 +49,7 @@ def train(o: Options) -> None:
     with open_run(o) as run:
         wam = open_model(o.config, o.base or run / "checkpoints" / "base")
         if not (run / "checkpoints" / "base").is_dir():
-            save_wam(o.config.model, wam, run, "base")
+            save_wam(o.config.model, env_spec(o.config), wam, run, "base")
         online(o, run, wam, open_data(o, run))
 
 

@@ -20,7 +20,7 @@ import tyro
 
 from wamrl.config import Config
 from wamrl.data.sources import KINDS
-from wamrl.models.saved import load_wam
+from wamrl.models.saved import load_wam, model_folder
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.runs.demonstrations import Data, env_spec, has_data, load_data, record
@@ -155,7 +155,10 @@ def open_data(o: Options, run: Path) -> Data:
 
 
 def open_model(cfg: Config, path: Path) -> WAM:
-    """The model of a checkpoint folder, or of a run folder's `final` or `base`;
-    ValueError where the recipe differs.
+    """The model that a path means (see `models.saved.model_folder`), which is said where it is not
+    the path itself; ValueError where the recipe differs.
     """
-    return load_wam(cfg.model, env_spec(cfg), path, seed=cfg.seed, device=device())
+    folder = model_folder(path)
+    if folder != path:
+        console.print(f"model: {folder}", markup=False)
+    return load_wam(cfg.model, env_spec(cfg), folder, seed=cfg.seed, device=device())

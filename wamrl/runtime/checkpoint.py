@@ -131,7 +131,7 @@ def save_step(
     """
     path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
     save(path, state, own)
-    for old in _steps(run_dir)[: -max(1, keep)] if dist.is_main() else []:
+    for old in steps(run_dir)[: -max(1, keep)] if dist.is_main() else []:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -145,11 +145,11 @@ def save_named(run_dir: Path, name: str, state: dict) -> Path:
 
 def latest(run_dir: Path) -> Path:
     """The checkpoint of the highest step; ValueError if there is none."""
-    if not (steps := _steps(run_dir)):
+    if not (found := steps(run_dir)):
         raise ValueError(
             f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming"
         )
-    return steps[-1]
+    return found[-1]
 
 
 def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
@@ -160,7 +160,7 @@ def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
     """
     found = ""
     faults = []
-    for path in reversed(_steps(run_dir)) if dist.is_main() else []:
+    for path in reversed(steps(run_dir)) if dist.is_main() else []:
         try:
             check_folder(path, "checkpoint", _ADVICE)
             found = str(path)
@@ -178,14 +178,15 @@ def set_aside(run_dir: Path, step: Path) -> list[Path]:
     from `step` and will write them anew. Where they are now.
     """
     moved = []
-    for path in _steps(run_dir) if dist.is_main() else []:
+    for path in steps(run_dir) if dist.is_main() else []:
         if int(path.name[5:]) > int(step.name[5:]):
             moved.append(path.with_name(f"damaged-{path.name}-{secrets.token_hex(4)}"))
             path.rename(moved[-1])
     return moved
 
 
-def _steps(run_dir: Path) -> list[Path]:
+def steps(run_dir: Path) -> list[Path]:
+    """The checkpoints of steps, in their order."""
     found = (Path(run_dir) / "checkpoints").glob("step-*")
     return sorted(
         (p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:])
