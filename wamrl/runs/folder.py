@@ -3,7 +3,8 @@
 runs/NAME-TIME/  config.json  metrics.jsonl  tensorboard/  summary.json  learning_curve.png
                  diagnostics.png  videos/ before, after; compare: a state lost before, won after
                  demos/ heldout/          demonstrations (unless taken from another run)
-                 checkpoints/             sft-resume, base, step-*, best, final
+                 checkpoints/             sft-resume, before, step-*; models: base, best, final
+                 .lock                    of the process that writes here
 """
 
 from __future__ import annotations

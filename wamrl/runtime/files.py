@@ -19,6 +19,7 @@ import secrets
 import shutil
 import socket
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ LOCK = ".lock"
 _MAX_JSON_BYTES = 1 << 30
 _DRAFT = re.compile(r"\.(?P<name>.+)-[0-9a-f]{8}\.(?P<kind>tmp|old)")
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _HERE = -100  # AT_FDCWD of fcntl.h
 
 
@@ -136,16 +138,24 @@ def locked(folder: Path) -> Iterator[bool]:
 
     The file stays: deleting it would let two processes lock two files of one name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a", encoding="utf-8") as file:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "a", encoding="utf-8")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            said = f"no locks where {folder} lies: let one process at a time write there"
+            warnings.warn(said, stacklevel=3)
+        with contextlib.suppress(OSError):  # a full disk: then it stays unsaid
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield True
 
 
