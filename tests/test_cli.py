@@ -24,6 +24,7 @@ from wamrl.cli import VERBS, main
 from wamrl.commands.options import CONFIG
 from wamrl.config import Config
 from wamrl.models.flow import SAMPLERS
+from wamrl.models.saved import load_state
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
 from wamrl.runtime import checkpoint, ranges
@@ -162,8 +163,8 @@ def test_the_metrics_tell_of_every_phase(point_run):
 
 def test_eval_deploys_the_saved_sampler(improved, tmp_path):
     """Whichever it is, also of the checkpoint `best`."""
-    places = {"best": checkpoint.load(improved / "checkpoints" / "best")["sampler"]}
-    state = checkpoint.load(improved / "checkpoints" / "final")
+    places = {"best": load_state(improved / "checkpoints" / "best")["sampler"]}
+    state = load_state(improved / "checkpoints" / "final")
     for sampler in SAMPLERS:
         checkpoint.save_named(tmp_path / "made", sampler, state | {"sampler": sampler})
         places[sampler] = sampler
@@ -178,17 +179,16 @@ def test_eval_deploys_the_saved_sampler(improved, tmp_path):
 
 
 def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_path):
-    assert {p.name for p in data.iterdir()} == {"run.json", "config.json", "demos", "heldout"}
+    known = {"run.json", "config.json", "demos", "heldout"}
+    assert {p.name for p in data.iterdir()} - {".lock"} == known
     # taken from `data`
     assert (base / "checkpoints" / "base").is_dir() and not (base / "demos").exists()
     assert (
-        tiny.difference(
-            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (base, improved))
-        )
+        tiny.difference(*(load_state(r / "checkpoints" / "base")["wam"] for r in (base, improved)))
         is None
     )
     assert tiny.difference(
-        *(checkpoint.load(improved / "checkpoints" / n)["wam"] for n in ("base", "final"))
+        *(load_state(improved / "checkpoints" / n)["wam"] for n in ("base", "final"))
     )
     assert (improved / "summary.json").is_file() and (improved / "learning_curve.png").is_file()
     run = run_of(tmp_path, "eval", *POINT, "--base", improved, "--data", data)
@@ -203,9 +203,7 @@ def test_demos_sft_train_and_eval_one_after_the_other(data, base, improved, tmp_
 def test_sft_finds_what_quickstart_found(point_run, base):
     """The same configuration and seed: demonstrations and base model are bitwise the same."""
     assert (
-        tiny.difference(
-            *(checkpoint.load(r / "checkpoints" / "base")["wam"] for r in (point_run, base))
-        )
+        tiny.difference(*(load_state(r / "checkpoints" / "base")["wam"] for r in (point_run, base)))
         is None
     )
 
@@ -320,9 +318,9 @@ def same_apart_from_time(a: Path, b: Path) -> None:
     summaries = [json.loads((x / "summary.json").read_text()) for x in (a, b)]
     assert all(s.pop("seconds") > 0 for s in summaries) and summaries[0] == summaries[1]
     for name in ("base", "best", "final", "step-00000002"):
-        assert (
-            tiny.difference(*(checkpoint.load(x / "checkpoints" / name) for x in (a, b))) is None
-        ), name
+        assert tiny.difference(*(load_state(x / "checkpoints" / name) for x in (a, b))) is None, (
+            name
+        )
 
 
 @pytest.mark.parametrize(
@@ -460,22 +458,32 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_a_corrupt_checkpoint(improved, data, tmp_path):
+def test_a_corrupt_checkpoint(improved, tmp_path):
     broken = tmp_path / "run"
     shutil.copytree(improved, broken)
-    flip_a_byte(broken / "checkpoints" / "final" / "tensors.safetensors")
-    flip_a_byte(broken / "checkpoints" / "step-00000002" / "tensors.safetensors")
+    flip_a_byte(next((broken / "checkpoints" / "final").glob("*.safetensors")))
     before = digest(broken)
-    for args in (
-        ("eval", "--base", broken),
-        ("train", "--base", broken),
-        ("train", "--resume", broken, "--data", data),
-    ):
-        sentence = refused(args[0], *POINT, *args[1:], "--out", tmp_path / "out")
-        assert "corrupt" in sentence or "sha256" in sentence, sentence
-        assert str(broken) in sentence
+    for verb in ("eval", "train"):
+        sentence = refused(verb, *POINT, "--base", broken, "--out", tmp_path / "out")
+        assert "corrupt" in sentence and str(broken) in sentence, sentence
     after = digest(broken)
     assert {k: v for k, v in after.items() if k in before} == before  # nothing saved is lost
+
+
+def test_a_damaged_newest_step_gives_way_to_the_one_before(improved, data, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(improved, broken)
+    shutil.rmtree(broken / "checkpoints" / "final")
+    flip_a_byte(broken / "checkpoints" / "step-00000002" / "tensors.safetensors")
+    code, out, err = wamrl("train", *POINT, "--resume", broken, "--data", data)
+    assert code == 0, out + err
+    (line,) = [line for line in out.splitlines() if "corrupt" in line]
+    assert "step-00000002/tensors.safetensors" in line and "going on from step-00000001" in line
+    same_apart_from_time(improved, broken)
+    assert len(list((broken / "checkpoints").glob("damaged-step-00000002-*"))) == 1
+    for step in (broken / "checkpoints").glob("step-*"):
+        flip_a_byte(step / "tensors.safetensors")
+    assert "corrupt" in refused("train", *POINT, "--resume", broken, "--data", data)
 
 
 def test_a_truncated_demonstration_file(data, tmp_path):
@@ -636,15 +644,10 @@ def test_a_diverging_online_run_keeps_its_checkpoints(any_number, base, data, tm
     sentence = refused("train", *POINT, "--base", base, "--data", data, *options, "--out", tmp_path)
     assert "diverged" in sentence or "not finite" in sentence, sentence
     (run,) = tmp_path.iterdir()
-    kept = {
-        name: checkpoint.load(run / "checkpoints" / name)
-        for name in ("base", "before", "step-00000001")
-    }
-    assert all(
-        weight.isfinite().all()
-        for name in ("base", "step-00000001")
-        for weight in kept[name]["wam"].values()
-    )
+    assert checkpoint.load(run / "checkpoints" / "before")
+    for name in ("base", "step-00000001"):
+        weights = load_state(run / "checkpoints" / name)["wam"]
+        assert all(weight.isfinite().all() for weight in weights.values())
 
 
 def test_the_traceback_is_shown_on_request(monkeypatch, tmp_path):

@@ -28,6 +28,7 @@ import tyro
 from wamrl import __version__
 from wamrl.commands import options as o
 from wamrl.runs.options import Shares
+from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.runtime.ranges import check_ranges
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     args = sys.argv[1:] if argv is None else argv
     try:
         try:
-            _call(args)
+            with sigterm_interrupts():
+                _call(args)
         finally:
             sys.stdout.flush()  # here, so that a reader who has gone is noticed here
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
@@ -139,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         # whoever was interrupted knows how to go on
         how = "".join(f"; go on with: {command}" for command in stop.args)
         print(f"wamrl: stopped{how}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(getattr(stop, "exit_code", 130))
 
 
 class WrongUsage(ValueError):

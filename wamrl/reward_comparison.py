@@ -8,6 +8,7 @@ rewards.md  rewards.csv  rewards.json  rewards.png
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from wamrl.rewards.episode_scores import early, episode_mean, raw_rewards
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Rollout
+from wamrl.runtime.files import write_text
 from wamrl.runtime.ranges import Count, Size, check_ranges
 from wamrl.stats.auc import AUC, Within, auc, within_groups
 from wamrl.types import InitialState
@@ -235,16 +237,15 @@ def write(found: Study, folder: Path, title: str) -> None:
         *(f"Not scored: **{name}**: {reason}\n" for name, reason in found.missing.items()),
         NOTES,
     ]
-    (folder / "rewards.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(folder / "rewards.md", "\n".join(lines))
     flat = [flatten(row) for row in found.rows]
-    with open(folder / "rewards.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(flat[0]))
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in flat)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(flat[0]))
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in flat)
+    write_text(folder / "rewards.csv", table.getvalue())
     content = {"episodes": n, "successes": wins, "rewards": flat, "missing": found.missing}
-    (folder / "rewards.json").write_text(
-        json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_text(folder / "rewards.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     aucs = {(row.reward, row.variant): row.early_chunks.value for row in found.rows}
     report.rewards_figure(
         folder / "rewards.png", found.scores, aucs, found.success, title=f"{title} (early chunks)"

@@ -11,7 +11,7 @@ import torch
 from tests.support import tiny
 from wamrl.models.flow import FlowConfig
 from wamrl.models.normalize import NormalizeConfig
-from wamrl.runtime import checkpoint
+from wamrl.models.saved import load_state, save_wam
 from wamrl.sft import joint_loss
 
 LOW, HIGH = [0.0, -1.0, 0.0], [512.0, 1.0, 0.04]
@@ -176,8 +176,8 @@ def test_units_change_neither_the_loss_nor_the_log_probability():
 
 def test_it_is_saved_with_the_model(tmp_path):
     wam = scaled()
-    checkpoint.save_named(tmp_path, "base", {"wam": wam.state_dict()})
-    again = checkpoint.load(tmp_path / "checkpoints" / "base")["wam"]
+    folder = save_wam(tiny.MODEL, tiny.ENV.build().spec, wam, tmp_path, "base")
+    again = load_state(folder)["wam"]
     fresh = tiny.fresh(seed=1)
     fresh.load_state_dict(again)
     x, state = torch.rand(3, 8, 2), torch.rand(3, 4)

@@ -12,12 +12,11 @@ from tests.support import tiny
 from wamrl.config import Config
 from wamrl.evaluate import deploy
 from wamrl.models.flow import SAMPLERS
-from wamrl.models.saved import save_wam
+from wamrl.models.saved import load_state, save_wam
 from wamrl.online.look import log_result, look
 from wamrl.online.state import TrainingState
 from wamrl.rollout.collect import collect
 from wamrl.runs.folder import open_model
-from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, new_run, read_metrics
 from wamrl.train import improve, iterate
 from wamrl.types import InitialState
@@ -81,7 +80,7 @@ def test_a_saved_sampler_stays_unless_the_model_has_learned(pool, asked, tmp_pat
     cfg = evaluating(0)
     wam = tiny.lively()
     wam.sampler = "zero"
-    save_wam(cfg.model, wam, tmp_path, "final")
+    save_wam(cfg.model, tiny.ENV.build().spec, wam, tmp_path, "final")
     loaded = open_model(cfg, tmp_path)
     assert loaded.sampler == "zero"
     where = (loaded, pool, cfg.eval, cfg.flow)
@@ -167,7 +166,7 @@ def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, mon
     assert best.sampler == "zero" and not tiny.changed(best, seen[1])
     final = open_model(cfg, run)
     assert final.sampler == "ode" and not tiny.changed(final, seen[3])
-    saved = checkpoint.load(run / "checkpoints" / "best")
+    saved = load_state(run / "checkpoints" / "best")
     assert (saved["iteration"], saved["choose_success"]) == (1, 0.7)
 
 
@@ -213,7 +212,7 @@ def test_best_of_an_abandoned_future_does_not_count(pool, tmp_path, monkeypatch)
     look(again, pool, tmp_path)
     again.iteration = 3
     look(again, pool, tmp_path)
-    assert checkpoint.load(tmp_path / "checkpoints" / "best")["iteration"] == 2
+    assert load_state(tmp_path / "checkpoints" / "best")["iteration"] == 2
 
 
 def test_an_arm_is_logged_once(tmp_path):

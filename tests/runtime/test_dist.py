@@ -14,6 +14,7 @@ import torch
 
 from tests.support import ranks, tiny
 from tests.support.command_line import refused
+from wamrl.models.saved import load_state
 from wamrl.runtime import checkpoint, dist
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,7 @@ def test_an_evaluation_during_training_is_that_of_all_ranks(both, where):
     alone, shared = (checkpoint.load(folder / "watched") for folder in (one, two))
     assert alone["metrics"].pop("time/eval") > 0 and shared["metrics"].pop("time/eval") > 0
     assert alone == shared and alone["metrics"]["eval/episodes"] == 7
-    alone, shared = (checkpoint.load(folder / "checkpoints" / "best") for folder in (one, two))
+    alone, shared = (load_state(folder / "checkpoints" / "best") for folder in (one, two))
     assert tiny.difference(alone, shared) is None and alone["iteration"] == 1
 
 

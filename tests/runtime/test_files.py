@@ -106,6 +106,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
             raise OSError(5, "Input/output error")
         rename(source, target)
 
+    monkeypatch.setattr(files, "_exchange", lambda draft, path: False)  # where names cannot be
     monkeypatch.setattr(files.os, "rename", fails_once)
     with pytest.raises(ValueError, match="Input/output error"):
         with shared_folder(path) as draft:

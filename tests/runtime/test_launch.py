@@ -15,8 +15,9 @@ import torch
 from tests.support import tiny
 from tests.support.command_line import POINT, refused
 from tests.support.processes import wait_for_end, written
+from wamrl.models.saved import load_state
 from wamrl.runs.folder import usual_ranks
-from wamrl.runtime import checkpoint, cores, dist, launch
+from wamrl.runtime import cores, dist, launch
 
 ROOT = Path(__file__).parents[2]
 WAMRL = [sys.executable, "-m", "wamrl.cli"]
@@ -50,7 +51,7 @@ def shared(tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_two_ranks_leave_what_one_leaves(shared, point_run):
-    one, two = (checkpoint.load(run / "checkpoints" / "base") for run in (point_run, shared[0]))
+    one, two = (load_state(run / "checkpoints" / "base") for run in (point_run, shared[0]))
     # 20 steps at the full rate: see tests/support/ranks.py on Adam
     assert tiny.distance(one, two) < 2e-5
 

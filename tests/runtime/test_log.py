@@ -56,7 +56,7 @@ def test_runs_are_never_overwritten_and_hold_the_config(tmp_path):
     )
     assert config["rates"] == [1e-5, "inf"] and config["name"] is None
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="choose another run folder"):
+    with pytest.raises(ValueError, match="choose another folder"):
         new_run(tmp_path / "file", "quick", Outer())
 
 

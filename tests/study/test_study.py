@@ -30,9 +30,10 @@ from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runs.folder import open_model
 from wamrl.runtime import checkpoint
+from wamrl.runtime.files import locked
 from wamrl.runtime.log import read_metrics
 from wamrl.study import Cell, StudyConfig
-from wamrl.study.cells import BUSY, locked, result, run_cell, tidy
+from wamrl.study.cells import BUSY, result, run_cell, tidy
 from wamrl.study.runner import Runner, open_study, visible_devices, write_report
 from wamrl.study.tables import COMPARISON_COLUMNS, RESULT_COLUMNS
 from wamrl.types import InitialState

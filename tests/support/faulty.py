@@ -18,6 +18,7 @@ class WalkConfig(EnvConfig):
     solve_above: float = 1e9  # success when the first coordinate exceeds this
     fault: str = ""  # what happens at control step 3 of the episodes in `bad_seeds`, or "build"
     bad_seeds: tuple[int, ...] = ()
+    step_s: float = 0.0  # seconds that a control step takes
 
     def validate(self) -> None:
         pass
@@ -49,6 +50,7 @@ class WalkEnv(Env):
 
     def step(self, action: np.ndarray) -> StepResult:
         self._steps += 1
+        time.sleep(self._config.step_s)
         if self._seed in self._config.bad_seeds and self._steps == 3:
             self._fail()
         self._state = self._state + np.clip(action, -1, 1) + 0.01 * self._rng.normal(size=3)

@@ -64,7 +64,7 @@ def train(o: Options) -> None:
     check_parts(o.config, online=True)
     with open_run(o, data) as run:
         if not (run / "checkpoints" / "base").is_dir():
-            save_wam(o.config.model, wam, run, "base")
+            save_wam(o.config.model, env_spec(o.config), wam, run, "base")
         online(o, run, wam, data)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from wamrl import report
 from wamrl.evaluate import choose_sampler, curve_point, deploy, glance
 from wamrl.models.flow import SAMPLERS, Sampler
-from wamrl.models.saved import model_state
+from wamrl.models.saved import save_wam
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
-from wamrl.runtime import checkpoint, dist, sharding
+from wamrl.runtime import dist, sharding
 from wamrl.runtime.log import Logger, Timer, bar, decorative, read_metrics
 
 
@@ -49,7 +49,7 @@ def look(
     if rate > state.best:
         state.best = rate
         found = {"iteration": done, "choose_success": rate}
-        checkpoint.save_named(run, "best", model_state(cfg.model, wam) | found)
+        save_wam(cfg.model, pool.spec, wam, run, "best", **found)
     metrics["eval/choose_success"] = rate
     return metrics | timer("eval")
 

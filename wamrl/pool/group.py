@@ -13,9 +13,12 @@ import numpy as np
 
 from wamrl.envs.base import EnvConfig
 from wamrl.pool.shared_memory import nameless_file
-from wamrl.runtime.processes import WorkerLost, WorkerProcess, stop
+from wamrl.runtime import heartbeat
+from wamrl.runtime.log import console
+from wamrl.runtime.processes import WorkerLate, WorkerLost, WorkerProcess, stop
 
 _BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
+_LOOKS = 4  # within the time limit of a control step
 _MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
 # (worker's number, the worker then, does it execute chunks?) for each that is sent to
 Order = list[tuple[int, WorkerProcess, bool]]
@@ -77,11 +80,12 @@ class WorkerGroup:
 
         A lost worker takes all that was sent to it along: later answers are not waited for.
         """
-        deadline = time.monotonic() + self._timeout_s
+        begin = time.monotonic()
+        before = [self._steps(i) for i in range(len(self._workers))]
         try:
             for i, worker, steps in order:
                 if worker is self._workers[i]:  # not replaced meanwhile
-                    self._finish(i, steps, deadline)
+                    self._finish(i, steps, begin, before[i])
         except BaseException:
             # Also Ctrl-C: answers on their way would be taken for those of the next order.
             self.close()
@@ -96,21 +100,47 @@ class WorkerGroup:
         if not self._finalizer.alive:
             raise RuntimeError("the pool is closed: build a new one")
 
-    def _finish(self, i: int, steps: bool, deadline: float) -> None:
-        """Worker i's part of an order; steps: it executes chunks."""
+    def _finish(self, i: int, steps: bool, begin: float, before: int) -> None:
+        """Worker i's part of an order that is waited for since `begin`, when it had made `before`
+        steps; steps: it executes chunks.
+        """
         try:
-            # whoever has answered in time is heard, even after one that has not
-            self.busy_s += self._workers[i].receive(max(1.0, deadline - time.monotonic()))
+            self.busy_s += self._answer(i, begin, before)
         except WorkerLost as loss:
             self._losses[i] += 1
             if self._losses[i] == _MAX_LOSSES:
                 raise RuntimeError(
                     f"{loss}, {_MAX_LOSSES} times in a row: look at its stderr and the free memory"
                 ) from loss
+            console.print(f"{loss}: it is replaced, its episodes are lost", markup=False)
             self._replace(i)
         else:
             if steps:  # an episode that begins is no sign of health
                 self._losses[i] = 0
+
+    def _answer(self, i: int, since: float, steps: int) -> float:
+        """Wait as long as the worker makes steps; seconds that it took. since, steps: when it had
+        made how many.
+        """
+        worker = self._workers[i]
+        while True:
+            try:
+                # whoever has answered in time is heard, even after one that has not
+                return worker.receive(self._timeout_s / _LOOKS)
+            except WorkerLate:
+                now = time.monotonic()
+                if self._steps(i) != steps:
+                    steps = self._steps(i)
+                    since = now
+                    heartbeat.tick()
+                elif now - since >= self._timeout_s:
+                    slow = f"no control step for {self._timeout_s:g} s (pool.timeout_s)"
+                    raise WorkerLost(f"worker {worker.pid} hangs: {slow}") from None
+
+    def _steps(self, i: int) -> int:
+        """Control steps and resets of worker i so far."""
+        share = self._shares[i]
+        return int(self.block["steps"][share.start : share.stop].sum())
 
     def _replace(self, i: int) -> None:
         self._workers[i].end()

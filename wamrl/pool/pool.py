@@ -3,8 +3,9 @@ one message per worker executes n_exec actions in each of its slots.
 
 Frames are rendered only where somebody looks: at `frame_offsets`, and where the next observations
 look back to (`history_offsets`). Finished slots are masked, never reset by themselves: `send` says
-where the next episodes begin. A worker that dies or hangs is replaced, and the episodes that ran in
-it come back `lost`. An exception in an environment is a bug and is raised here.
+where the next episodes begin. A worker that dies or hangs is replaced, which is said, and the
+episodes that ran in it come back `lost`. An exception in an environment is a bug and is raised
+here.
 
 Whoever sends to one half of the slots while the other half is served by the model keeps both busy
 (double-buffered sampling, wamrl/rollout/collect.py).
@@ -54,7 +55,8 @@ class PoolConfig:
     num_splits: Annotated[int, Ge(1), Le(64)] = 2
     backend: Literal["processes", "ray"] = "processes"  # ray: workers on the machines of a cluster
     ray_address: str = "auto"  # of the cluster; auto: the one that this machine belongs to
-    timeout_s: Positive = 60.0  # a worker that needs longer for one chunk counts as hung
+    # a worker that needs longer for one control step or reset counts as hung
+    timeout_s: Positive = 60.0
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
@@ -212,7 +214,7 @@ class Pool(AbstractContextManager):
         for slot in np.flatnonzero(seen):  # workers may be writing to others meanwhile
             records[slot] = block[slot]
         columns = {name: torch.from_numpy(records[name]) for name in block.dtype.names}
-        del columns["actions"]
+        del columns["actions"], columns["steps"]
         obs = Obs(
             frames=columns.pop("obs_frames"),
             proprio=columns.pop("obs_proprio"),

@@ -16,7 +16,10 @@ import numpy as np
 
 from wamrl.pool.shared_memory import NO_FILE, Layout
 from wamrl.pool.worker import Worker
-from wamrl.runtime.processes import WorkerLost, answer
+from wamrl.runtime.processes import WorkerLate, WorkerLost, answer
+
+_WATCH = "watch"  # the concurrency group of who looks while the simulators are stepped
+_LOOK_S = 5.0
 
 
 def connect(address: str) -> None:
@@ -57,6 +60,10 @@ class _RemoteWorker:
     def build(self, *arguments: object) -> Layout:
         return self._worker.build(*arguments)
 
+    def steps(self) -> np.ndarray:
+        """Control steps and resets of every slot so far; asked while `answer` is at work."""
+        return self._worker.block["steps"].copy()
+
     def run(self, todo: dict[int, int | None], actions: np.ndarray) -> tuple[float, np.ndarray]:
         """As `Worker.run`, after writing the slots' actions; seconds, and the slots' records."""
         block = self._worker.block
@@ -75,7 +82,11 @@ class RayWorker:
         # One core each, on as many machines as there are;
         # a node that is lost must not take the driver's retries along.
         make = ray.remote(
-            num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+            concurrency_groups={_WATCH: 1},
         )(_RemoteWorker)
         self._ray = ray
         self._actor = make.remote()
@@ -96,14 +107,18 @@ class RayWorker:
         self._awaited.append((self._actor.answer.remote(verb, *arguments), slots))
 
     def receive(self, timeout_s: float) -> object:
-        """The oldest answer; raises what the worker raised, or WorkerLost."""
-        reference, slots = self._awaited.popleft()
+        """The oldest answer; raises what the worker raised, WorkerLost, or WorkerLate: then the
+        block says how many steps it has made meanwhile.
+        """
+        reference, slots = self._awaited[0]
         try:
             kind, value = self._ray.get(reference, timeout=timeout_s)
         except self._ray.exceptions.GetTimeoutError:
-            raise WorkerLost("a Ray worker did not answer in time") from None
+            self._look(slots)
+            raise WorkerLate(f"a Ray worker did not answer within {timeout_s:g} s") from None
         except self._ray.exceptions.RayError as error:
             raise WorkerLost(f"a Ray worker died ({type(error).__name__})") from error
+        self._awaited.popleft()
         if kind == "error":
             raise value
         if isinstance(value, Layout):
@@ -111,6 +126,15 @@ class RayWorker:
             return value
         seconds, self._block[slots] = value
         return seconds
+
+    def _look(self, slots: list[int]) -> None:
+        if not slots:  # it builds
+            return
+        try:
+            asked = self._actor.steps.options(concurrency_group=_WATCH).remote()
+            self._block["steps"][slots] = self._ray.get(asked, timeout=_LOOK_S)[slots]
+        except self._ray.exceptions.RayError:  # it dies, or its machine is away: no progress
+            return
 
     def dismiss(self) -> None:
         """Its environments end with it."""

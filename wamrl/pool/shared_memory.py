@@ -32,7 +32,8 @@ class Layout:
     @property
     def record(self) -> np.dtype:
         """Of a slot. `actions` goes to its worker, the rest comes from there: the fields of an
-        `Outcome` by their names, those of its `obs` with the prefix.
+        `Outcome` by their names, those of its `obs` with the prefix; and `steps`, control steps and
+        resets so far, by which a slow worker is told from one that hangs.
         """
         spec = self.spec
         picture = (len(spec.views), *spec.image_hw, 3)
@@ -42,6 +43,7 @@ class Layout:
             ("obs_frames", "uint8", (len(self.history_offsets), *picture)),
             ("obs_proprio", "float32", (spec.proprio_dim,)),
             ("counters", "int64", (len(spec.counters),)),
+            ("steps", "int64"),
             ("executed", "int64"),
             ("stages", "int64"),
             ("success", "bool"),

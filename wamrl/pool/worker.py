@@ -75,7 +75,9 @@ class _Slot:
         self._age = 0
         self._past.clear()
         for name in self._record.dtype.names:
-            self._record[name] = 0
+            if name != "steps":
+                self._record[name] = 0
+        self._record["steps"] += 1
         self._draw()
         self._observe()
 
@@ -86,6 +88,7 @@ class _Slot:
         for executed, action in enumerate(record["actions"].copy(), start=1):
             result = self.env.step(action)
             self._age += 1
+            record["steps"] += 1
             success = success or result.success
             ended = result.terminated or result.truncated
             drawn = self._age % self._n_exec in self._drawn or self._age in self._drawn_at_end

@@ -4,7 +4,8 @@ runs/NAME-TIME/  run.json  config.json  metrics.jsonl  tensorboard/  summary.jso
                  learning_curve.png
                  diagnostics.png  videos/ before, after; compare: a state lost before, won after
                  demos/ heldout/          demonstrations (unless taken from another run)
-                 checkpoints/             sft-resume, base, step-*, best, final
+                 checkpoints/             sft-resume, before, step-*; models: base, best, final
+                 .lock                    of the process that writes here
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from wamrl.runs.options import Options
 from wamrl.runs.record import Source
 from wamrl.runtime import dist
 from wamrl.runtime.cores import all_cores, device, ranks, threads_beside
-from wamrl.runtime.files import read_json, write_text
-from wamrl.runtime.log import console, new_run, resolved
+from wamrl.runtime.files import holder, locked, sweep, write_text
+from wamrl.runtime.log import console, new_run, read_config, resolved
 
 CONFIG = "config.json"
 BOOKS = (CONFIG, records.FILE)  # what a run folder holds in which nothing has happened
@@ -86,22 +87,27 @@ def open_run(o: Options, data: Data | None) -> Iterator[Path]:
     """A new run folder, or the one to resume, whose configuration must be the same but for what
     `record.changes` allows.
 
-    data: of `given_data`. If the block raises before anything has happened in the folder, a new
-    one vanishes and one to resume is as it was. A KeyboardInterrupt says what goes on from here.
+    The folder is ours alone within the block. data: of `given_data`. If the block raises before
+    anything has happened in the folder, a new one vanishes and one to resume is as it was. A
+    KeyboardInterrupt says what goes on from here.
     """
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
-    books = {} if o.resume is None else _books(o.resume)
-    run = _new_run(o, data) if o.resume is None else _resumed_run(o)
-    before = _content(run)
-    try:
-        yield run
-    except BaseException as error:
-        if dist.is_main() and _content(run) == before:
-            _take_back(run, books)
-        elif isinstance(error, KeyboardInterrupt):
-            how = shlex.join(["wamrl", o.verb, "--resume", str(run)])
-            raise KeyboardInterrupt(how) from error
-        raise
+    with contextlib.ExitStack() as held:
+        if o.resume is not None and dist.is_main():
+            held.enter_context(alone_in(o.resume))
+        books = {} if o.resume is None else _books(o.resume)
+        run = _new_run(o, data) if o.resume is None else _resumed_run(o)
+        if o.resume is None and dist.is_main():
+            held.enter_context(alone_in(run))
+        before = _content(run)
+        try:
+            yield run
+        except BaseException as error:
+            if dist.is_main() and _content(run) == before:
+                _take_back(run, books)
+            elif isinstance(error, KeyboardInterrupt):
+                error.args = (shlex.join(["wamrl", o.verb, "--resume", str(run)]),)
+            raise
 
 
 def _content(run: Path) -> dict[Path, int]:
@@ -155,6 +161,20 @@ def _resumed_run(o: Options) -> Path:
     return o.resume
 
 
+@contextlib.contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Nobody else writes into the run folder meanwhile; what killed processes have left half-made
+    there is gone. ValueError of one sentence if somebody else is at work.
+    """
+    with locked(run) as mine:
+        if not mine:
+            raise ValueError(
+                f"{run} is being written by {holder(run)}: wait for its end, or stop it first"
+            )
+        sweep(run)
+        yield
+
+
 def changed_numbers(o: Options, run: Path) -> dict[str, float]:
     """As metrics: what the online loop has otherwise since the run was resumed just now."""
     known = None if o.record is None else records.read_record(run)
@@ -165,13 +185,6 @@ def changed_numbers(o: Options, run: Path) -> dict[str, float]:
         if name.startswith("train.") and isinstance(here, int | float):
             found[f"config/{name}"] = float(here)
     return found
-
-
-def read_config(run: Path) -> dict:
-    """The resolved configuration of a run; ValueError of one sentence if `run` is none."""
-    if not (run / CONFIG).is_file():
-        raise ValueError(f"{run} is not a run folder (no {CONFIG}): give one that wamrl has made")
-    return read_json(run / CONFIG, "run folder", "name another run folder")
 
 
 def open_pool(cfg: Config) -> Pool:
@@ -305,7 +318,10 @@ def _same(known: Source | None, given: Path | None, what: str, run: Path) -> Pat
 
 
 def open_model(cfg: Config, path: Path) -> WAM:
-    """The model of a checkpoint folder, or of a run folder's `final` or `base`;
-    ValueError where the recipe differs.
+    """The model that a path means (see `models.saved.model_folder`), which is said where it is not
+    the path itself; ValueError where the recipe differs.
     """
-    return load_wam(cfg.model, env_spec(cfg), path, seed=cfg.seed, device=device())
+    folder = model_folder(path)
+    if folder != path:
+        console.print(f"model: {folder}", markup=False)
+    return load_wam(cfg.model, env_spec(cfg), folder, seed=cfg.seed, device=device())

@@ -64,7 +64,7 @@ def base_model(cfg: Config, data: Data, run: Path) -> WAM:
         metrics = {f"heldout/copy_ratio/{offset}": ratio for offset, ratio in ratios.items()}
         line = summary_line("world model on held-out demonstrations:", metrics)
         logger.log(0, metrics, line)
-    save_wam(cfg.model, wam, run, "base")
+    save_wam(cfg.model, env_spec(cfg), wam, run, "base")
     return wam
 
 
@@ -93,11 +93,18 @@ def measure_before(
 
 
 def open_state(cfg: Config, wam: WAM, data: Data, pool: Pool, run: Path) -> TrainingState:
-    """The online loop's state: new, or as the run's last step checkpoint has it."""
+    """The online loop's state: new, or as the run's last step checkpoint has it that is whole;
+    damaged later ones are named and set aside.
+    """
     state = TrainingState(cfg, wam, data.demos, pool.spec.horizon)
     if any((run / "checkpoints").glob("step-*")):
-        last = checkpoint.latest(run)
+        last, faults = checkpoint.newest_sound(run)
         state.load_state_dict(checkpoint.load(last), checkpoint.load_parts(last))
+        moved = checkpoint.set_aside(run, last)
+        for fault, place in zip(faults, reversed(moved), strict=False):
+            console.print(
+                f"{fault}; going on from {last.name}, it is {place.name} now", markup=False
+            )
     return state
 
 

@@ -15,7 +15,9 @@ Example:
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,7 @@ def save(path: Path, state: dict, own: dict | None = None) -> None:
         if dist.is_main():
             _write(draft, _STATE, state)
         if parts := shards(state, "state"):
-            save_file(apart(parts), draft / f"shards-{dist.rank():05d}.safetensors")
+            save_tensors(parts, draft / f"shards-{dist.rank():05d}.safetensors")
         if own is not None:
             _write(draft, _PART.format(dist.rank()), own)
 
@@ -72,8 +74,19 @@ def load_parts(path: Path) -> Iterator[dict]:
 def _write(folder: Path, name: str, state: dict) -> None:
     tensors: dict[str, torch.Tensor] = {}
     tree = {"format": FORMAT, "version": VERSION, "state": encode(state, "state", tensors)}
-    save_file(apart(tensors), folder / f"{_TENSORS.get(name, name)}.safetensors")
+    save_tensors(tensors, folder / f"{_TENSORS.get(name, name)}.safetensors")
     (folder / f"{name}.json").write_text(json.dumps(tree, allow_nan=False), encoding="utf-8")
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """One safetensors file of tensors that may share memory; OSError if it cannot be written."""
+    try:
+        save_file(apart(tensors), path)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))  # a full disk, no permission
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def _read(path: Path, name: str) -> dict:
@@ -118,7 +131,7 @@ def save_step(
     """
     path = Path(run_dir) / "checkpoints" / f"step-{step:08d}"
     save(path, state, own)
-    for old in _steps(run_dir)[: -max(1, keep)] if dist.is_main() else []:
+    for old in steps(run_dir)[: -max(1, keep)] if dist.is_main() else []:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -132,14 +145,48 @@ def save_named(run_dir: Path, name: str, state: dict) -> Path:
 
 def latest(run_dir: Path) -> Path:
     """The checkpoint of the highest step; ValueError if there is none."""
-    if not (steps := _steps(run_dir)):
+    if not (found := steps(run_dir)):
         raise ValueError(
             f"there is no checkpoint in {run_dir}/checkpoints: start the run without resuming"
         )
-    return steps[-1]
+    return found[-1]
 
 
-def _steps(run_dir: Path) -> list[Path]:
+def newest_sound(run_dir: Path) -> tuple[Path, list[str]]:
+    """The checkpoint of the highest step that is whole, and what is wrong with later ones, a
+    sentence each; on all ranks what the first one finds.
+
+    ValueError if there is none: with the sentence of the newest one.
+    """
+    found = ""
+    faults = []
+    for path in reversed(steps(run_dir)) if dist.is_main() else []:
+        try:
+            check_folder(path, "checkpoint", _ADVICE)
+            found = str(path)
+            break
+        except ValueError as error:
+            faults.append(str(error))
+    found, *faults = dist.broadcast_texts([found, *faults])
+    if not found:
+        raise ValueError(faults[0] if faults else f"there is no checkpoint in {run_dir}")
+    return Path(found), faults
+
+
+def set_aside(run_dir: Path, step: Path) -> list[Path]:
+    """Move the checkpoints of later steps than `step` to `damaged-NAME-xxxxxxxx`: the run goes on
+    from `step` and will write them anew. Where they are now.
+    """
+    moved = []
+    for path in steps(run_dir) if dist.is_main() else []:
+        if int(path.name[5:]) > int(step.name[5:]):
+            moved.append(path.with_name(f"damaged-{path.name}-{secrets.token_hex(4)}"))
+            path.rename(moved[-1])
+    return moved
+
+
+def steps(run_dir: Path) -> list[Path]:
+    """The checkpoints of steps, in their order."""
     found = (Path(run_dir) / "checkpoints").glob("step-*")
     return sorted(
         (p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:])

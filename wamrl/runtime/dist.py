@@ -3,14 +3,18 @@ each with its own simulators and its share of the work.
 
 Without torchrun there is one rank and every function here is the identity. Order is always that of
 the ranks, so that what is gathered from contiguous shares is what one rank alone would have had. No
-pickle: only tensors travel.
+pickle: only tensors travel. Who waits for another rank hears signals, and names one that hangs
+(`heartbeat.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import socket
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
@@ -18,12 +22,19 @@ import torch
 import torch.distributed as td
 from torch import Tensor, nn
 
-_PATIENCE = timedelta(hours=1)  # ranks wait for the one with the longest rollout
+from wamrl.runtime import heartbeat
+
+# As long as a rank makes progress the others wait for it. NCCL, and FSDP's own collectives, do not
+# ask: they end by this.
+_PATIENCE = timedelta(hours=1)
+_PATIENCE_ON_CPU = timedelta(days=1)
+_LOOK = timedelta(seconds=1)  # between looks at who keeps us waiting
 _BUCKET = 1 << 25  # elements of gradients that travel together
 _ENDED = (
     "another rank has ended or the job was stopped: look for the first message above; go on with "
     "--resume"
 )
+_underway: td.Work | None = None  # a collective that we wait for
 RENDEZVOUS = "WAMRL_RENDEZVOUS"  # where ranks meet that torchrun has not started (launch.py)
 
 
@@ -87,12 +98,24 @@ def ranks(even_one: bool = False) -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    td.init_process_group(backend, os.environ.get(RENDEZVOUS, "env://"), timeout=_PATIENCE, **place)
-    before = signal.signal(signal.SIGTERM, _stopped)
+    gpus = torch.cuda.is_available()
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    patience = _PATIENCE if gpus else _PATIENCE_ON_CPU
+    where = os.environ.get(RENDEZVOUS, "env://")
+    others = _sockets()
+    store, _, _ = next(td.rendezvous(where, timeout=_PATIENCE, **place))
+    td.init_process_group(backend, store=store, timeout=patience, **place)
+    # torchrun tells the others so when one has failed; ranks of launch.py are told by their first
+    by_torchrun = RENDEZVOUS not in os.environ
+    before = signal.signal(
+        signal.SIGTERM, _stopped if by_torchrun else signal.getsignal(signal.SIGTERM)
+    )
+    heartbeat.begin(store, **place)
     try:
-        td.barrier()  # nobody leaves with an error while others still connect
+        barrier()  # nobody leaves with an error while others still connect
         yield
+    except heartbeat.Hung as error:
+        raise Ended(str(error)) from error
     except RuntimeError as error:
         # gloo's own errors have no class
         if isinstance(error, td.DistError) or "gloo" in str(error).lower():
@@ -100,11 +123,57 @@ def ranks(even_one: bool = False) -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+        heartbeat.end()
+        if _underway is not None and not _underway.is_completed():
+            _hang_up(_sockets() - others)
         td.destroy_process_group()
 
 
 def _stopped(*_: object) -> None:
     raise Ended(_ENDED)
+
+
+def _finish(work: td.Work, x: Tensor) -> None:
+    """Wait for a collective on `x`, on CPUs so that signals are heard and who hangs is named."""
+    if x.is_cuda:
+        work.wait()
+        return
+    global _underway
+    _underway = work
+    heartbeat.arrived()
+    while True:
+        try:
+            work.wait(_LOOK)
+            break
+        except RuntimeError:
+            if work.is_completed():
+                raise
+            heartbeat.look()
+    _underway = None
+    heartbeat.tick()
+
+
+def _sockets() -> set[int]:
+    """Descriptors of ours that are sockets."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found.add(int(name))
+        except OSError:  # the one by which we look
+            continue
+    return found
+
+
+def _hang_up(descriptors: set[int]) -> None:
+    """Close the connections to other ranks. A collective that we leave while it waits for one of
+    them would keep this process from its end until the other has come.
+    """
+    for descriptor in descriptors:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 def rank_slice(n: int) -> slice:
@@ -119,7 +188,7 @@ def all_sum(x: Tensor) -> Tensor:
     if alone():
         return x
     x = x.clone()
-    td.all_reduce(x)
+    _finish(td.all_reduce(x, async_op=True), x)
     return x
 
 
@@ -133,12 +202,13 @@ def all_gather(x: Tensor) -> Tensor:
     if alone():
         return x
     sizes = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(world())]
-    td.all_gather(sizes, torch.tensor([len(x)], device=x.device))
+    size = torch.tensor([len(x)], device=x.device)
+    _finish(td.all_gather(sizes, size, async_op=True), size)
     counts = [int(n) for n in sizes]
     padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: len(x)] = x
     parts = [torch.empty_like(padded) for _ in counts]
-    td.all_gather(parts, padded)
+    _finish(td.all_gather(parts, padded, async_op=True), padded)
     return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
 
@@ -152,8 +222,7 @@ def offset_and_count(n: int) -> tuple[int, int]:
 
 def barrier() -> None:
     """Wait for all ranks."""
-    if not alone():
-        td.barrier()
+    all_sum(torch.zeros(1))
 
 
 def gather_texts(words: Iterable[str]) -> list[str]:
@@ -174,6 +243,11 @@ def broadcast_text(text: str) -> str:
     return gather_texts([text])[0]
 
 
+def broadcast_texts(texts: list[str]) -> list[str]:
+    """The texts of the first rank, however many."""
+    return json.loads(broadcast_text(json.dumps(texts)))
+
+
 def sum_gradients(parameters: list[nn.Parameter]) -> None:
     """Add up their gradients over all ranks; where a rank has none, it counts as zero."""
     parameters = [] if alone() else list(parameters)
@@ -186,6 +260,6 @@ def sum_gradients(parameters: list[nn.Parameter]) -> None:
         flat = torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
         )
-        td.all_reduce(flat)
+        _finish(td.all_reduce(flat, async_op=True), flat)
         for p, grad in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
             p.grad = grad.view_as(p).clone()

@@ -2,23 +2,35 @@
 
 A draft lies beside its target, so that replacing is one rename on one file system. Drafts are named
 at random: what a killed process leaves behind (`.NAME-xxxxxxxx.tmp`) is never taken for a result
-and stands in nobody's way.
+and stands in nobody's way. `sweep` deletes it; `locked` says when nobody else can be at work.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 _MAX_JSON_BYTES = 1 << 30
+_DRAFT = re.compile(r"\.(?P<name>.+)-[0-9a-f]{8}\.(?P<kind>tmp|old)")
+_EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+_HERE = -100  # AT_FDCWD of fcntl.h
 
 
 @contextlib.contextmanager
@@ -34,7 +46,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     draft = _draft(path)
-    with _one_sentence(path):
+    with writing(path):
         try:
             yield draft
             _to_disk(draft)
@@ -42,6 +54,26 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _to_disk(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An OSError of the block (disk full, no permission) becomes a ValueError of one sentence, with
+    the path and what room is left there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror or error} ({_room(path)}); free space or choose "
+            "another folder"
+        ) from error
+
+
+def _room(path: Path) -> str:
+    """ "3.1 MB are free there"."""
+    there = next((p for p in Path(path).absolute().parents if p.is_dir()), Path("/"))
+    return f"{shutil.disk_usage(there).free / 1e6:.1f} MB are free there"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,7 +96,7 @@ def atomic_folder(path: Path, *, replaces: str = "") -> Iterator[Path]:
         if not (path / replaces).is_file():
             raise ValueError(f"{path} exists and was not written by wamrl: choose another folder")
     draft = _draft(path)
-    with _one_sentence(path):
+    with writing(path):
         try:
             draft.mkdir(parents=True)
             yield draft
@@ -102,13 +134,72 @@ def shared_folder(path: Path) -> Iterator[Path]:
             dist.barrier()  # all have written
             _write_manifest(draft)
     else:
-        yield Path(dist.broadcast_text(""))
+        with writing(path):
+            yield Path(dist.broadcast_text(""))
         dist.barrier()
     dist.barrier()  # now it is there
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Yields whether this process got the folder, which is made; `holder` says who has it else.
+    The kernel frees the lock when the process dies, however it dies. It holds on other machines,
+    too, where they share a file system that knows locks (NFS does).
+
+    The file stays: deleting it would let two processes lock two files of one name.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "a", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            said = f"no locks where {folder} lies: let one process at a time write there"
+            warnings.warn(said, stacklevel=3)
+        with contextlib.suppress(OSError):  # a full disk: then it stays unsaid
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield True
+
+
+def holder(folder: Path) -> str:
+    """Who has locked a folder, or had: "process 123 on host"."""
+    said = (folder / LOCK).read_bytes()[:200].decode(errors="replace")
+    return said if said.isprintable() and said else "another process"
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes have left in a folder and below, drafts and old versions; an old
+    version whose successor never came is moved back.
+
+    Only for whoever has locked the folder, or nobody else could be at work.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            found = _DRAFT.fullmatch(name)
+            if found is None:
+                continue
+            left = Path(place, name)
+            target = left.with_name(found["name"])
+            if found["kind"] == "old" and not os.path.lexists(target):
+                os.rename(left, target)
+            elif left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        folders[:] = [name for name in folders if _DRAFT.fullmatch(name) is None]
+
+
 def check_folder(path: Path, what: str, advice: str) -> None:
-    """Compare all files with the manifest; ValueError of one sentence if any differs.
+    """Compare all files with the manifest; ValueError of one sentence if any differs or is not
+    named there.
 
     what: the kind of folder, such as "checkpoint"; advice: the user's way out. Both are for the
     sentence.
@@ -129,11 +220,16 @@ def check_folder(path: Path, what: str, advice: str) -> None:
             raise ValueError(
                 f"{path / name} is corrupt (its sha256 is not the recorded one): {advice}"
             )
+    for file in sorted(path.iterdir()):
+        if file.name not in listed and file.name != MANIFEST:
+            raise ValueError(f"{file} is not named by the manifest there: move it away")
 
 
 def read_json(path: Path, what: str, advice: str) -> Any:
     """The content of a JSON file of a folder; ValueError of one sentence, as `check_folder`."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file")  # a named pipe would keep us waiting
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError("it is absurdly large")
         return json.loads(path.read_text(encoding="utf-8"))
@@ -197,29 +293,39 @@ def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
 
 
-@contextlib.contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-
-
 def _replace_folder(draft: Path, path: Path) -> None:
-    """Rename; a folder in the way is moved aside first, and deleted last."""
+    """The draft takes the place of what is there, which is deleted last.
+
+    At every moment there is a whole folder at `path`, where the file system can exchange two names.
+    Else the old one is moved aside first, and `sweep` moves it back if we are killed in between.
+    """
     old = draft.with_suffix(".old")
-    if path.exists():
-        os.rename(path, old)
-    try:
+    if not path.exists():
         os.rename(draft, path)
-    except OSError:
-        if old.exists():
+    elif _exchange(draft, path):
+        old = draft
+    else:
+        os.rename(path, old)
+        try:
+            os.rename(draft, path)
+        except OSError:
             os.rename(old, path)
-        raise
+            raise
     _to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange two names at once; False where system or file system cannot do it."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_HERE, os.fsencode(a), _HERE, os.fsencode(b), _EXCHANGE) == 0:
+        return True
+    fault = ctypes.get_errno()
+    if fault in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
+        return False
+    raise OSError(fault, os.strerror(fault))
 
 
 def _to_disk(path: Path) -> None:

@@ -34,8 +34,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wamrl.runtime import dist
-from wamrl.runtime.files import write_text
+from wamrl.runtime import dist, heartbeat
+from wamrl.runtime.files import read_json, write_text, writing
 
 T = TypeVar("T")
 _METRICS = "metrics.jsonl"
@@ -51,16 +51,30 @@ def new_run(root: Path | str, name: str, config: object) -> Path:
     for attempt in range(1, 1000):
         path = Path(root) / (f"{name}-{stamp}" if attempt == 1 else f"{name}-{stamp}-{attempt}")
         try:
-            path.mkdir(parents=True)
-            (path / _CONFIG).write_text(json.dumps(resolved(config), indent=1), encoding="utf-8")
+            with writing(path):
+                path.mkdir(parents=True)
+        except ValueError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                continue
+            raise
+        try:
+            write_text(path / _CONFIG, json.dumps(resolved(config), indent=1))
             return path
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ValueError(
-                f"cannot write {path}: {error.strerror or error}; choose another run folder"
-            ) from error
+        except ValueError:
+            path.rmdir()  # nothing half-made is left
+            raise
     raise ValueError(f"{root} holds a thousand runs named {name}-{stamp}: choose another name")
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The resolved configuration of a run; ValueError of one sentence if it is no run folder, or
+    the file is damaged or somebody else's.
+    """
+    advice = "give a run folder that wamrl has made"
+    found = read_json(Path(run_dir) / _CONFIG, "run folder", advice)
+    if not isinstance(found, dict) or not isinstance(found.get("train"), dict):
+        raise ValueError(f"{run_dir}/{_CONFIG} is not the configuration of a run: {advice}")
+    return found
 
 
 def resolved(value: Any) -> Any:
@@ -113,7 +127,9 @@ class Logger:
         purge = None if resume_step is None else resume_step + 1
         self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
         self._files.callback(self._board.close)
-        self._file = self._files.enter_context(open(self.path / _METRICS, "a", encoding="utf-8"))
+        with writing(self.path / _METRICS):
+            file = open(self.path / _METRICS, "a", encoding="utf-8")
+            self._file = self._files.enter_context(file)
 
     @property
     def seconds(self) -> float:
@@ -128,18 +144,20 @@ class Logger:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(
-            json.dumps({"step": step, "seconds": round(self.seconds, 3)} | finite) + "\n"
-        )
-        self._file.flush()
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, step)
+        row = {"step": step, "seconds": round(self.seconds, 3)} | finite
+        with writing(self.path / _METRICS):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        with writing(self.path / "tensorboard"):
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
         if line:
             console.print(line, markup=False)
 
     def close(self) -> None:
         """Close metrics.jsonl and the TensorBoard folder."""
-        self._files.close()
+        with writing(self.path / "tensorboard"):
+            self._files.close()
 
     def __enter__(self) -> Logger:
         return self
@@ -200,8 +218,20 @@ def decorative(what: str) -> Callable[[Callable], Callable]:
 @contextlib.contextmanager
 def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`. A bar with the time left on a terminal;
-    elsewhere a line every ten seconds. done: of `total`, before this process began.
+    elsewhere a line every ten seconds. done: of `total`, before this process began. Other ranks
+    count it as progress.
     """
+    with _shown_bar(description, total, done) as show:
+
+        def advance(n: int = 1) -> None:
+            heartbeat.tick()
+            show(n)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _shown_bar(description: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     if not console.is_terminal:
         yield _Lines(description, total, done).advance
         return

@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -35,8 +35,35 @@ _CALLERS_PATH = "WAMRL_PYTHONPATH"  # what PYTHONPATH was before we wrote ours i
 _GOODBYE_S = 3.0  # seconds that workers get to close what they hold
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends us as Ctrl-C does, with what is saved left whole."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Within the block SIGTERM raises `Terminated`, as SIGINT raises KeyboardInterrupt."""
+
+    def interrupt(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class WorkerLost(RuntimeError):
     """The process died or did not answer in time."""
+
+
+class WorkerLate(WorkerLost):
+    """It did not answer in time; it may still."""
 
 
 class WorkerProcess:
@@ -88,11 +115,11 @@ class WorkerProcess:
     def receive(self, timeout_s: float | None = None) -> object:
         """The answer to the oldest message that has none yet.
 
-        WorkerLost if it died or does not answer in time (None: there is no limit),
-        or the exception of the worker's method.
+        WorkerLost if it died, WorkerLate if it does not answer in time (None: there is no limit),
+        after which one may ask again, or the exception of the worker's method.
         """
         if not self._pipe.poll(timeout_s):
-            raise WorkerLost(f"worker {self.pid} did not answer in time")
+            raise WorkerLate(f"worker {self.pid} did not answer within {timeout_s:g} s")
         try:
             kind, value = self._pipe.recv()
         except (EOFError, OSError):

@@ -4,12 +4,9 @@ write summary.json; goes on where it was killed.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +25,14 @@ from wamrl.runs.folder import open_model
 from wamrl.runs.phases import base_model, measure_after, open_state
 from wamrl.runs.record import FILE, new_record, write_record
 from wamrl.runs.videos import write_videos
-from wamrl.runtime.files import config_difference, write_text
-from wamrl.runtime.log import Logger, bar, console, read_metrics, resolved
+from wamrl.runtime.files import config_difference, locked, sweep, write_text
+from wamrl.runtime.log import Logger, bar, console, read_config, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.results import CellResult
 from wamrl.train import improve
 from wamrl.types import InitialState
 
-SUMMARY, LOCK, LOG = "summary.json", ".lock", "log.txt"
+SUMMARY, LOG = "summary.json", "log.txt"
 BUSY = 75  # exit code of a cell that another process is running (EX_TEMPFAIL)
 LENGTH_EPISODES = 100  # at each other length of a task; fewer where `eval.episodes` is less
 
@@ -44,23 +41,6 @@ Lengths = tuple[tuple[int, EnvConfig], ...]
 
 def finished(out: Path, cell: Cell) -> bool:
     return (cell.folder(out) / SUMMARY).is_file()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Yields whether this process got the cell.
-    The kernel frees the lock when the process dies, however it dies.
-
-    The file stays: deleting it would let two processes lock two files of one name.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def run_cell(study: StudyConfig, cell: Cell, out: Path) -> bool:
@@ -73,6 +53,7 @@ def run_cell(study: StudyConfig, cell: Cell, out: Path) -> bool:
             return False
         if finished(out, cell):
             return True
+        sweep(folder)
         _open_folder(cfg, folder)
         _record(study, cell, out)
         torch.set_num_threads(cfg.threads)
@@ -91,8 +72,7 @@ def _open_folder(cfg: Config, folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
         write_text(path, json.dumps(resolved(cfg), indent=1))
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    if (fault := config_difference(saved, resolved(cfg), "config")) is not None:
+    if (fault := config_difference(read_config(folder), resolved(cfg), "config")) is not None:
         raise ValueError(
             f"{folder} was begun with another configuration ({fault}): choose another --out"
         )
@@ -140,7 +120,7 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
     flow = cfg.flow.at(1.0)
     with cfg.build_pool() as pool:
         deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
-        save_wam(cfg.model, wam, folder, "base")  # now with the sampler that suits it
+        save_wam(cfg.model, pool.spec, wam, folder, "base")  # now with the sampler that suits it
         options = {"seed": cfg.seed, "heldout": data.heldout, "title": "base"}
         result, rollout = measure(wam, pool, cfg.eval, flow, **options)
     if videos:
@@ -242,12 +222,7 @@ def tidy(folder: Path, keep_models: bool) -> None:
     for path in (folder / "checkpoints").glob("*"):
         if path.name not in keep:
             shutil.rmtree(path)
-    # drafts of a killed process
-    for path in (*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(".*")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    sweep(folder)
 
 
 def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:

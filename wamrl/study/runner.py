@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -22,9 +21,10 @@ import torch
 
 from wamrl import report
 from wamrl.runtime.cores import cores
-from wamrl.runtime.files import config_difference, write_text
+from wamrl.runtime.files import config_difference, locked, read_json, write_text
 from wamrl.runtime.log import console, duration
-from wamrl.study.cells import BUSY, LOG, finished, locked, result, tidy
+from wamrl.runtime.processes import sigterm_interrupts
+from wamrl.study.cells import BUSY, LOG, finished, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.report import ReportText, write_files
 
@@ -47,7 +47,7 @@ def open_study(study: StudyConfig, out: Path) -> None:
                 "choose an empty or new folder with --out"
             )
         write_text(path, json.dumps(mine, indent=1))
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = read_json(path, "study folder", "choose another folder with --out")
     if (fault := config_difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
         raise ValueError(f"{out} holds another study ({fault}): choose another folder with --out")
 
@@ -98,21 +98,23 @@ class Runner:
             with locked(cell.folder(self.out)) as mine:
                 if mine:  # a cell that was killed while it cleaned up
                     tidy(cell.folder(self.out), self.study.keep_models)
-        before = signal.signal(signal.SIGTERM, _stop)
         try:
-            while self.todo or self.slots:
-                self._reap()
-                self._skip_orphans()
-                while len(self.slots) < self.jobs and (cell := self._next()) is not None:
-                    self._start(cell)
-                time.sleep(_POLL_S)
+            with sigterm_interrupts():
+                self._until_done()
         finally:
-            signal.signal(signal.SIGTERM, before)
             for slot in self.slots.values():
                 slot.process.terminate()
             for slot in self.slots.values():
                 slot.process.wait()
         return self.failed
+
+    def _until_done(self) -> None:
+        while self.todo or self.slots:
+            self._reap()
+            self._skip_orphans()
+            while len(self.slots) < self.jobs and (cell := self._next()) is not None:
+                self._start(cell)
+            time.sleep(_POLL_S)
 
     def _next(self) -> Cell | None:
         """The first cell that could start now; what another runner has finished is dropped."""
@@ -191,11 +193,6 @@ class Runner:
             each = (time.monotonic() - self.begin) / self.ran
             line += f", about {duration(each * left)} left"
         console.print(line, markup=False)
-
-
-def _stop(signum: int, frame: object) -> None:
-    """End as after Ctrl-C, so that the cells end too."""
-    raise KeyboardInterrupt
 
 
 def _reason(log: Path, code: int) -> str:

@@ -1,0 +1,104 @@
+"""Configurations read back from the JSON that `runtime.log.resolved` makes of them.
+
+A file names classes, and no class is imported because a file says so: it is one that this program
+has loaded already, a subclass of what the field is declared to hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from wamrl.runtime.files import config_difference
+from wamrl.runtime.log import resolved
+
+T = TypeVar("T")
+_NUMBERS = {"inf": float("inf"), "-inf": float("-inf"), "nan": float("nan")}
+
+
+def restored(kind: type[T], saved: object, where: str) -> T:
+    """The `kind` that `resolved` has written as `saved`. where: what it is called.
+
+    ValueError of one sentence where it is none, or its class is not loaded.
+    """
+    found = _value(kind, saved, where)
+    fault = config_difference(saved, resolved(found), where)
+    if fault is not None:
+        raise ValueError(f"it was written by another version: {fault}")
+    return found
+
+
+def _value(kind: Any, saved: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return tuple(_items(typing.get_args(kind), saved, where))
+    if origin in (Union, types.UnionType):
+        return _first(typing.get_args(kind), saved, where)
+    if origin is Literal and saved in typing.get_args(kind):
+        return saved
+    if isinstance(kind, type) and isinstance(saved, dict):
+        return _dataclass(kind, saved, where)
+    if kind is float and isinstance(saved, int | float | str) and not isinstance(saved, bool):
+        return _NUMBERS[saved] if saved in _NUMBERS else float(saved)
+    if kind in (bool, int, str, types.NoneType) and type(saved) is kind:
+        return saved
+    if kind is Path and isinstance(saved, str):
+        return Path(saved)
+    raise ValueError(f"{where} cannot be {saved!r}")
+
+
+def _items(kinds: tuple, saved: Any, where: str) -> Iterator[Any]:
+    if not isinstance(saved, list):
+        raise ValueError(f"{where} cannot be {saved!r}")
+    if kinds[-1:] == (Ellipsis,):
+        kinds = kinds[:1] * len(saved)
+    if len(kinds) != len(saved):
+        raise ValueError(f"{where} has {len(saved)} parts instead of {len(kinds)}")
+    for number, (kind, item) in enumerate(zip(kinds, saved, strict=True)):
+        yield _value(kind, item, f"{where}.{number}")
+
+
+def _first(kinds: tuple, saved: Any, where: str) -> Any:
+    for kind in kinds:
+        try:
+            return _value(kind, saved, where)
+        except ValueError as error:
+            fault = error
+    raise fault
+
+
+def _dataclass(kind: type, saved: dict, where: str) -> Any:
+    chosen = _loaded(kind, saved.get("class"), where)
+    hints = typing.get_type_hints(chosen)
+    names = {field.name for field in dataclasses.fields(chosen) if field.init}
+    unknown = sorted(map(str, saved.keys() - names - {"class"}))
+    if unknown:
+        raise ValueError(f"{where} has {', '.join(unknown)}, which this wamrl does not know")
+    values = {
+        name: _value(hints[name], saved[name], f"{where}.{name}") for name in names & saved.keys()
+    }
+    try:
+        return chosen(**values)
+    except TypeError as error:  # one without a default is missing
+        raise ValueError(f"{where} is incomplete: {error}") from error
+
+
+def _loaded(kind: type, named: object, where: str) -> type:
+    """The class that is called so ("module:name"; modules move), `kind` or one below it."""
+    module, _, name = str(named).rpartition(":")
+    same = [c for c in _below(kind) if c.__qualname__ == name and dataclasses.is_dataclass(c)]
+    chosen = [c for c in same if c.__module__ == module] or same
+    if len(chosen) != 1:
+        raise ValueError(
+            f"{where} is a {named}, which is not loaded: import {module or 'its module'} first, "
+            "if you trust it"
+        )
+    return chosen[0]
+
+
+def _below(kind: type) -> set[type]:
+    return {kind}.union(*(_below(child) for child in kind.__subclasses__()))
