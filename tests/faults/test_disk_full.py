@@ -26,7 +26,7 @@ from wamrl.runtime.log import Logger, new_run
 
 ENV = tiny.ENV.build().spec
 WORDS = r"cannot write {}.*No space left on device \(\d+\.\d MB are free there\); free space or"
-SIZE_KB = 512
+SIZE_KB = 1024
 
 
 @pytest.fixture
