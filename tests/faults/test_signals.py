@@ -72,6 +72,7 @@ def test_sigterm_is_told_and_nothing_is_left(tmp_path, ranks):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", list(CODES), ids=lambda how: how.name)
 def test_runs_that_are_ended_at_random_moments_go_on_to_the_same_end(how, point_run, tmp_path):
     """WAMRL_FAULTS runs for every signal, each ended up to three times."""

@@ -135,7 +135,7 @@ class WorkerGroup:
                     heartbeat.tick()
                 elif now - since >= self._timeout_s:
                     slow = f"no control step for {self._timeout_s:g} s (pool.timeout_s)"
-                    raise WorkerLost(f"worker {worker.pid} hangs: {slow}") from None
+                    raise WorkerLost(f"{worker.name} hangs: {slow}") from None
 
     def _steps(self, i: int) -> int:
         """Control steps and resets of worker i so far."""

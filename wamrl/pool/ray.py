@@ -94,6 +94,11 @@ class RayWorker:
         self._awaited: deque[tuple] = deque()  # reference of the answer, slots that it writes
 
     @property
+    def name(self) -> str:
+        """For sentences; one that hangs cannot be asked for more."""
+        return "a Ray worker"
+
+    @property
     def pid(self) -> int:
         """On its own machine."""
         return self._ray.get(self._actor.pid.remote(), timeout=10.0)

@@ -95,6 +95,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def name(self) -> str:
+        """For sentences."""
+        return f"worker {self.pid}"
+
     def fileno(self) -> int:
         """For `multiprocessing.connection.wait`: ready when there is an answer or it has died."""
         return self._pipe.fileno()
