@@ -175,7 +175,7 @@ def print_list(_: list[str]) -> None:
     )
 
 
-BODIES: dict[str, Callable[[Options], None]] = {
+BODIES: dict[str, Callable[[Options], object]] = {
     "quickstart": runs.quickstart,
     "demos": runs.demos,
     "sft": runs.sft,

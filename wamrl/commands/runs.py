@@ -26,22 +26,24 @@ from wamrl.runtime.log import Logger, console
 from wamrl.train import improve
 
 
-def demos(o: Options) -> None:
-    """Record demonstrations."""
+def demos(o: Options) -> Path:
+    """Record demonstrations; returns the run folder."""
     run = open_run(o)
     record(o.config, run)
     console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)
+    return run
 
 
-def sft(o: Options) -> None:
-    """Fine-tune a base model."""
+def sft(o: Options) -> Path:
+    """Fine-tune a base model; returns the run folder."""
     run = open_run(o)
     base_model(o.config, open_data(o, run), run)
     console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
+    return run
 
 
-def train(o: Options) -> None:
-    """Improve a base model online."""
+def train(o: Options) -> Path:
+    """Improve a base model online; returns the run folder."""
     if o.base is None and o.resume is None:
         raise ValueError(
             "train starts from a base model: run `wamrl sft RECIPE` first, then give --base RUN"
@@ -51,13 +53,15 @@ def train(o: Options) -> None:
     if not (run / "checkpoints" / "base").is_dir():
         save_wam(o.config.model, wam, run, "base")
     online(o, run, wam, open_data(o, run))
+    return run
 
 
-def quickstart(o: Options) -> None:
-    """The whole method once."""
+def quickstart(o: Options) -> Path:
+    """The whole method once; returns the run folder."""
     run = open_run(o)
     data = open_data(o, run)
     online(o, run, base_model(o.config, data, run), data)
+    return run
 
 
 def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
