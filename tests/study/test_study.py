@@ -21,7 +21,7 @@ import pytest
 from tests.support import tiny_study
 from tests.support.command_line import refused, wamrl
 from tests.support.easy import EasyConfig
-from wamrl import cli, train
+from wamrl import cli
 from wamrl.data import demos
 from wamrl.recipes import studies as recipes
 from wamrl.rewards.pixels import PixelConfig
@@ -34,6 +34,7 @@ from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, locked, result, run_cell, tidy
 from wamrl.study.runner import Runner, open_study, visible_devices, write_report
 from wamrl.study.tables import COMPARISON_COLUMNS, RESULT_COLUMNS
+from wamrl.train import improve
 from wamrl.types import InitialState
 
 ROOT = Path(__file__).parents[2]
@@ -263,6 +264,7 @@ def test_a_cell_stopped_between_iterations_resumes_bitwise(whole, tmp_path, monk
     """after=1: in the middle of the second iteration; after=2: in the final evaluation."""
     cell = Cell("near", "wamrl", 0)
     shutil.copytree(cell.base.folder(whole), cell.base.folder(tmp_path))
+    train = sys.modules[improve.__module__]
     iterate = train.iterate
 
     def stop(state, *args):
