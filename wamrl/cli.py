@@ -24,6 +24,7 @@ import tyro
 from wamrl.commands import data, runs, studies
 from wamrl.commands.check import check
 from wamrl.commands.rewards import compare_rewards
+from wamrl.commands.serve import ServeOptions, serve
 from wamrl.commands.studies import StudyOptions
 from wamrl.recipes.find import find_recipe, recipes, smoke
 from wamrl.runs.folder import Options, usual_ranks
@@ -39,6 +40,7 @@ VERBS = {
     "eval": "closed-loop success on held-out initial states",
     "compare-rewards": "which reward tells success from failure? one rollout under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
+    "serve": "answer observations with actions over websockets, for openpi's client",
     "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
@@ -140,6 +142,11 @@ def run_study(args: list[str]) -> None:
     )
 
 
+def run_serve(args: list[str]) -> None:
+    """`wamrl serve RUN`."""
+    serve(tyro.cli(ServeOptions, args=args, prog="wamrl serve", description=VERBS["serve"]))
+
+
 def print_list(_: list[str]) -> None:
     """`wamrl list`: recipes, studies and tasks."""
     print("recipes:")
@@ -187,6 +194,7 @@ BODIES: dict[str, Callable[[Options], object]] = {
 # verbs that take no recipe of a run
 ALONE: dict[str, Callable[[list[str]], None]] = {
     "study": run_study,
+    "serve": run_serve,
     "data": data.run,
     "list": print_list,
 }

@@ -41,28 +41,24 @@ class AsyncChunkBroker:
         self._execute = execute
         self._ahead = ahead
         self._asker = ThreadPoolExecutor(1, "chunks")
-        self._coming: Future | None = None
-        self._fresh = True  # an episode begins
+        self._more: dict[str, Any] = {}  # what the next episode begins with
         self._begin()
 
     def _begin(self) -> None:
+        self._coming: Future | None = None
         self._chunk: np.ndarray | None = None
         self._next = 0  # action of the chunk
 
     def infer(self, obs: Mapping[str, Any]) -> dict[str, Any]:
         """{"actions": (A,)} for this control step. ValueError for a chunk that is too short."""
         if self._chunk is None:
-            first = {**obs, "reset": True} if self._fresh else dict(obs)
-            self._take(self._policy.infer(first))
-            self._fresh = False
-        elif self._next == self._execute:
-            self._coming = self._asker.submit(
-                self._policy.infer, {**obs, "executed": self._execute}
-            )
+            self._take(self._policy.infer({**obs, **self._more}))
         elif self._next == self._execute + self._ahead:
-            coming, self._coming = self._coming, None
-            self._take(coming.result())
+            self._take(self._coming.result())
             self._next = self._ahead
+        if self._next == self._execute:
+            asked = {**obs, "executed": self._execute}
+            self._coming = self._asker.submit(self._policy.infer, asked)
         action = self._chunk[self._next]
         self._next += 1
         return {"actions": action}
@@ -71,9 +67,8 @@ class AsyncChunkBroker:
         """A new episode begins; an answer on its way is waited for and dropped."""
         if self._coming is not None:
             self._coming.exception()
-            self._coming = None
         self._policy.reset()
-        self._fresh = True
+        self._more = {"reset": True}
         self._begin()
 
     def close(self) -> None:

@@ -68,7 +68,10 @@ def _unpacked(value: dict) -> Any:
         number = value.get(b"data")
         if not isinstance(number, bool | int | float):
             raise ValueError("a NumPy number must be a number")
-        return _dtype(value).type(number)
+        dtype = _dtype(value)
+        if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+            raise ValueError(f"{number} is no {dtype}")
+        return dtype.type(number)
     return value
 
 
