@@ -192,6 +192,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="one online iteration, before and after the work on speed",
         sides="Ours: this checkout. Peer: commit 27d16b8, the last one before it.",
     ),
+    "serve": Benchmark(
+        title="a policy over websockets",
+        sides=(
+            "Ours: openpi's client asks `wamrl serve`, each in a process of its own. Peer: `act` "
+            "in the client's process. The quickstart's model, one thread."
+        ),
+        targets={"transport / act, both in the same request": Target(at_most=0.1)},
+    ),
     "ray_pool": Benchmark(
         title="what a pool on a Ray cluster costs",
         sides=(

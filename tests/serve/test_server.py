@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_openpi_client_works_unchanged(saved, obs):
         again = client(port)  # another connection: another episode
         expected.reset(1)
         assert np.array_equal(again.infer(obs[0])["actions"], expected.act(obs[0]))
+
+
+def test_the_page_shows_what_works(saved, capsys):
+    pytest.importorskip("openpi_client")
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
+    known = {"picture": np.zeros((48, 64, 3), np.uint8), "state": np.zeros(4, np.float32)}
+    with served(saved) as port:
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(compile(block.replace("8000", str(port)), "docs/serve.md", "exec"), known)
+        known["robot"].close()
+    assert known["answer"]["actions"].shape == (8, 2)
+    assert known["action"]["actions"].shape == (2,)
+    assert "observation.images.top" in capsys.readouterr().out
 
 
 def test_an_episode_is_begun_and_the_clock_is_told_in_the_message(saved, obs):

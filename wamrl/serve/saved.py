@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import typing
-import warnings
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from wamrl.models.wam import WAM
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runtime.cores import device
 from wamrl.runtime.files import config_difference, read_json
-from wamrl.runtime.log import resolved
+from wamrl.runtime.log import console, resolved
 
 _CONFIG = "config.json"
 _ADVICE = "name a run folder, or its checkpoints/base, best or final"
@@ -58,10 +57,7 @@ def open_saved(path: Path, config: Config | None = None, sampler: Sampler | None
     if sampler is None and config.flow.deploy != "auto":
         sampler = config.flow.deploy
     if sampler is None and wam.sampler is None:
-        warnings.warn(
-            f"{path}: no evaluation has chosen a sampler for this model yet: 'zero' it is",
-            stacklevel=3,
-        )
+        console.print("no evaluation has chosen this model's sampler yet: it acts by 'zero'")
     chosen = sampler or wam.sampler or "zero"
     return Saved(path=path, config=config, spec=spec, wam=wam.eval(), sampler=chosen)
 
