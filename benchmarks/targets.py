@@ -192,6 +192,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         title="one online iteration, before and after the work on speed",
         sides="Ours: this checkout. Peer: commit 27d16b8, the last one before it.",
     ),
+    "serve": Benchmark(
+        title="a policy over websockets",
+        sides=(
+            "Ours: openpi's client asks over loopback. Peer: `act` in the client's process. The "
+            "quickstart's model, one thread; the way alone is a server that decides nothing."
+        ),
+        targets={"the way alone": Target(at_least=10.0)},  # a tenth of `act`
+    ),
     "ray_pool": Benchmark(
         title="what a pool on a Ray cluster costs",
         sides=(

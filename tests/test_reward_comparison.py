@@ -127,7 +127,8 @@ def test_bad_input_gets_one_sentence(base, tmp_path):
     assert "--base" in refused("compare-rewards", name, code=2)
     assert "/nowhere" in refused("compare-rewards", name, "--base", "/nowhere", "--out", tmp_path)
     assert "states=0" in refused(
-        "compare-rewards", name, "--base", base, "--rewards.states", "0", "--out", tmp_path
+        *("compare-rewards", name, "--base", base, "--rewards.states", "0", "--out", tmp_path),
+        code=2,
     )
 
 

@@ -27,6 +27,7 @@ import tyro
 
 from wamrl import __version__
 from wamrl.commands import options as o
+from wamrl.commands.serve import ServeOptions
 from wamrl.runs.options import Shares
 from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.runtime.ranges import check_ranges
@@ -88,6 +89,11 @@ VERBS = {
         "arms x tasks x seeds from one base each, compared: tables, figures, claims",
         "wamrl.commands.studies:study",
         o.StudyOptions,
+    ),
+    "serve": Verb(
+        "answer observations with actions over websockets, for openpi's client",
+        "wamrl.commands.serve:serve",
+        ServeOptions,
     ),
     "data": Verb(
         "convert, inspect and count recordings: our own, LeRobot, HDF5",
@@ -197,6 +203,7 @@ def understood(name: str, args: list[str]) -> Callable[[], None]:
 
 
 def _validate(options: Any) -> None:
+    check_ranges(options)
     if hasattr(options, "validate"):
         options.validate()
 

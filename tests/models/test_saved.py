@@ -9,10 +9,7 @@ import pytest
 import torch
 
 from tests.support import tiny
-from wamrl.models import restore
 from wamrl.models.saved import build_wam, load_model, load_wam, model_folder, save_wam
-from wamrl.models.wam_config import WAMConfig
-from wamrl.recipes.find import recipes
 from wamrl.runtime import checkpoint
 from wamrl.runtime.files import config_difference, sha256
 from wamrl.runtime.log import resolved
@@ -162,29 +159,6 @@ def test_what_a_run_folder_means(tmp_path):
     save(tiny.lively(), tmp_path, "final")
     assert model_folder(tmp_path).name == "final"
     assert model_folder(tmp_path / "checkpoints" / "base").name == "base"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"depth": 2.5}, "model.world.depth cannot be 2.5"),
-        ({"depth": True}, "model.world.depth cannot be True"),
-        ({"taps": 3}, "model.world.taps cannot be 3"),
-        ({"speed": 1}, "has speed, which this wamrl does not know"),
-        ({"class": "os:system"}, "is a os:system, which is not loaded"),
-        ({"class": "wamrl.models.action_head:ActionHeadConfig"}, "which is not loaded"),
-    ],
-)
-def test_configurations_that_are_none(change, words):
-    saved = resolved(tiny.MODEL)
-    with pytest.raises(ValueError, match=words):
-        restore.restored(WAMConfig, saved | {"world": saved["world"] | change}, "model")
-
-
-def test_every_recipe_of_ours_can_be_read_back():
-    for name, recipe in recipes().items():
-        model = recipe().model
-        assert restore.restored(WAMConfig, json.loads(json.dumps(resolved(model))), name) == model
 
 
 def test_bfloat16_is_refused_where_it_is_slow(monkeypatch):

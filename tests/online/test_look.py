@@ -2,6 +2,7 @@
 which changes nothing, and the checkpoint `best`.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_best_is_the_first_of_the_highest_on_training_states(pool, tmp_path, mon
         return found
 
     monkeypatch.setattr("wamrl.online.look.deploy", scripted)
-    monkeypatch.setattr("wamrl.train.iterate", remember)
+    monkeypatch.setattr(sys.modules[improve.__module__], "iterate", remember)
     cfg = evaluating(1)
     _, run = trained(cfg, pool, tmp_path)
     assert not list(script), "the choice of the last iteration serves the final model too"

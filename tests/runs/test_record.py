@@ -1,34 +1,14 @@
 """run.json: what is written, what is read back, and what a resumed run may have otherwise."""
 
-import json
-import math
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from tests.support import tiny
 from wamrl.recipes.find import build_recorded
 from wamrl.recipes.point import point
 from wamrl.runs import record as records
-from wamrl.runs.record import changes, digest, new_record, read_record, restored, write_record
+from wamrl.runs.record import changes, digest, new_record, read_record, write_record
 from wamrl.runtime.log import resolved
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    rate: float = 1.0
-    offsets: tuple[int, ...] = (4, 8)
-    pairs: tuple[tuple[str, str], ...] = (("a", "b"),)
-    place: Path = Path("x")
-    view: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whole:
-    part: Part = field(default_factory=Part)
-    parts: tuple[Part, ...] = (Part(), Part(rate=2.0))
-    loss: object = math.sqrt
 
 
 def a_record(config=None, **more):
@@ -59,27 +39,6 @@ def test_a_broken_record_is_refused_in_a_sentence(broken, tmp_path):
     (tmp_path / "run.json").write_text(broken)
     with pytest.raises(ValueError, match="run.json.*name another run folder"):
         read_record(tmp_path)
-
-
-def test_every_kind_of_value_is_restored():
-    made = Whole(
-        part=Part(rate=math.inf, offsets=(1,), pairs=(("c", "d"), ("e", "f")), place=Path("y/z")),
-        parts=(Part(view="top"), Part(rate=0.5)),
-    )
-    saved = json.loads(json.dumps(resolved(made)))
-    assert restored(Whole(), saved) == made
-    config = replace(tiny.CONFIG, seed=7, flow=replace(tiny.CONFIG.flow, noise=0.25))
-    assert restored(tiny.CONFIG, json.loads(json.dumps(resolved(config)))) == config
-
-
-def test_another_class_or_function_is_not_restored():
-    """A file does not choose what is executed."""
-    saved = resolved(Whole()) | {"loss": "os:system"}
-    with pytest.raises(ValueError, match="config.loss is os:system there"):
-        restored(Whole(), saved)
-    saved = resolved(Whole()) | {"part": resolved(Part()) | {"class": "os:Other"}}
-    with pytest.raises(ValueError, match="config.part.class is os:Other there"):
-        restored(Whole(), saved)
 
 
 def test_a_recipe_that_lies_around_the_run_is_not_imported(tmp_path, monkeypatch):

@@ -21,7 +21,6 @@ import pytest
 from tests.support import tiny_study
 from tests.support.command_line import refused, wamrl
 from tests.support.easy import EasyConfig
-from wamrl import train
 from wamrl.data import demos
 from wamrl.recipes import find
 from wamrl.recipes import studies as recipes
@@ -30,12 +29,13 @@ from wamrl.rollout.collect import collect
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runs.folder import open_model
 from wamrl.runtime import checkpoint
-from wamrl.runtime.files import locked
+from wamrl.runtime.files import LOCK, locked
 from wamrl.runtime.log import read_metrics
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, result, run_cell, tidy
 from wamrl.study.runner import Runner, open_study, visible_devices, write_report
 from wamrl.study.tables import COMPARISON_COLUMNS, RESULT_COLUMNS
+from wamrl.train import improve
 from wamrl.types import InitialState
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +83,9 @@ def wait_until_free(out: Path, patience_s: float = 30) -> None:
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
     return {
-        str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*") if p.is_file()
+        str(p): (p.stat().st_mtime_ns, p.stat().st_size)
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != LOCK
     }
 
 
@@ -265,6 +267,7 @@ def test_a_cell_stopped_between_iterations_resumes_bitwise(whole, tmp_path, monk
     """after=1: in the middle of the second iteration; after=2: in the final evaluation."""
     cell = Cell("near", "wamrl", 0)
     shutil.copytree(cell.base.folder(whole), cell.base.folder(tmp_path))
+    train = sys.modules[improve.__module__]
     iterate = train.iterate
 
     def stop(state, *args):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-import wamrl.train
 from tests.support import tiny
 from wamrl.config import Config
 from wamrl.evaluate import measure
@@ -161,10 +160,11 @@ def lopsided(pool: Pool, out: Path) -> None:
             rollout.decisions.success.zero_()
         return rollout
 
-    wamrl.train.collect = one_sided
+    module = sys.modules[iterate.__module__]
+    module.collect = one_sided
     for name in ("ppo", "grpo"):
         run(RUNS[name], pool, out / name)
-    wamrl.train.collect = collect
+    module.collect = collect
 
 
 def killed(pool: Pool, out: Path) -> None:

@@ -37,27 +37,29 @@ from wamrl.runtime.log import Logger, console
 from wamrl.train import improve
 
 
-def demos(o: Options) -> None:
-    """Record demonstrations."""
+def demos(o: Options) -> Path:
+    """Record demonstrations; returns the run folder."""
     require_playable(o.config)
     env_spec(o.config)  # what cannot be built is refused before a folder is made
     with open_run(o, None) as run:
         record(o.config, run)
     console.print(f"use them with: {next_command('sft', o, '--data', run)}", markup=False)
+    return run
 
 
-def sft(o: Options) -> None:
-    """Fine-tune a base model."""
+def sft(o: Options) -> Path:
+    """Fine-tune a base model; returns the run folder."""
     data = given_data(o)
     check_parts(o.config, online=False)
     with open_run(o, data) as run:
         base_model(o.config, data or recorded_data(o, run), run)
     if o.config.env.playable:
         console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
+    return run
 
 
-def train(o: Options) -> None:
-    """Improve a base model online."""
+def train(o: Options) -> Path:
+    """Improve a base model online; returns the run folder."""
     require_playable(o.config)
     wam = open_model(o.config, model_place(o))
     data = given_data(o)
@@ -66,16 +68,18 @@ def train(o: Options) -> None:
         if not (run / "checkpoints" / "base").is_dir():
             save_wam(o.config.model, env_spec(o.config), wam, run, "base")
         online(o, run, wam, data)
+    return run
 
 
-def quickstart(o: Options) -> None:
-    """The whole method once."""
+def quickstart(o: Options) -> Path:
+    """The whole method once; returns the run folder."""
     require_playable(o.config)
     data = given_data(o)
     check_parts(o.config, online=True)
     with open_run(o, data) as run:
         data = data or recorded_data(o, run)
         online(o, run, base_model(o.config, data, run), data)
+    return run
 
 
 def online(o: Options, run: Path, wam: WAM, data: Data) -> None:

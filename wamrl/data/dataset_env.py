@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from wamrl.data.keys import DataKeys
 from wamrl.data.recording import Recording
@@ -28,7 +29,8 @@ class DatasetConfig(EnvConfig):
 
     path: str = ""
     keys: DataKeys = DataKeys()
-    image_size: int = 64  # pixels, square, to which pictures are squeezed; 0: as they are
+    # pixels, square, to which pictures are squeezed; 0: as they are
+    image_size: Annotated[int, Ge(0), Le(4096)] = 64
     # what the model is told; "": the dataset's most frequent instruction
     instruction: str = ""
 

@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 
 from wamrl.envs.base import EnvSpec
 from wamrl.models.flow import SAMPLERS
-from wamrl.models.restore import restored
 from wamrl.models.wam import WAM
 from wamrl.models.wam_config import WAMConfig
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import fast_bfloat16
 from wamrl.runtime.files import check_folder, config_difference, read_json, shared_folder
 from wamrl.runtime.log import read_config, resolved
+from wamrl.runtime.restore import restored
 
 FORMAT = "wamrl-model"
 VERSION = 1

@@ -102,7 +102,7 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
     ValueError of one sentence where the recipe is gone or another one, or lies beside the run:
     who is given a run shall not execute what came with it.
     """
-    from wamrl.runs.record import restored
+    from wamrl.runtime.restore import restored
 
     name = record.recipe or recipe
     if not name:
@@ -110,7 +110,7 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
     if ":" in name and not recipe:
         _require_harmless(name, run)
     try:
-        return restored(build(name), record.config)
+        return restored(type(build(name)), record.config, "config")
     except ValueError as error:
         raise ValueError(f"cannot go on with {run}: {error}") from error
 

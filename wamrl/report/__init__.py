@@ -7,7 +7,12 @@ video    imagined and executed, side by side
 """
 
 from wamrl.report.curves import Point, evaluations, run_curves, task_curves
-from wamrl.report.figures import diagnostics_figure, learning_curve, rewards_figure
+from wamrl.report.figures import (
+    diagnostics_figure,
+    learning_curve,
+    learning_curve_figure,
+    rewards_figure,
+)
 from wamrl.report.recovery import (
     counter_metrics,
     recovered_in,
@@ -26,6 +31,7 @@ __all__ = [
     "diagnostics_figure",
     "evaluations",
     "learning_curve",
+    "learning_curve_figure",
     "ratio_text",
     "read_comparison",
     "read_summary",

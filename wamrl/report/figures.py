@@ -22,6 +22,7 @@ from wamrl.report.style import (
     THIN,
     count_axis,
     legend_below,
+    new_figure,
     saved_figure,
 )
 from wamrl.stats.auc import roc
@@ -29,8 +30,12 @@ from wamrl.stats.paired import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]  # lines of metrics.jsonl
+Curves = Mapping[str, Sequence[Point]]  # by the names that the legend shows
+
+LEARNING_CURVE = (7, 4.8)  # inches
 
 WON = GREEN
 LOST = RED
@@ -40,37 +45,54 @@ DASHES = ((0, (1, 1)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)))
 # --- the learning curve
 
 
-def learning_curve(
-    path: Path,
-    curves: Mapping[str, Sequence[Point]],
-    *,
-    thin: Collection[str] = (),
-    title: str = "",
-    x_label: str = "iteration",
-) -> None:
-    """A PNG of success (%) over x, one line per named curve, with its Wilson 95 % band.
+def learning_curve(path: Path, curves: Curves, **options: Any) -> None:
+    """A PNG of `learning_curve_figure`, which says what the options are."""
+    drawn = _with_episodes(curves)
+    with saved_figure(path, *LEARNING_CURVE) as figure:
+        _learning_curve(figure, drawn, **options)
 
-    thin: names of curves that are drawn thin and without a band. Points without episodes are left
-    out. ValueError if nothing is left to draw.
+
+def learning_curve_figure(curves: Curves, **options: Any) -> Figure:
+    """Success (%) over x, one line per named curve, with its Wilson 95 % band.
+
+    thin: names of curves that are drawn thin and without a band. title, x_label: texts. Points
+    without episodes are left out. ValueError if nothing is left to draw.
     """
+    drawn = _with_episodes(curves)
+    with new_figure(*LEARNING_CURVE) as figure:
+        _learning_curve(figure, drawn, **options)
+    return figure
+
+
+def _with_episodes(curves: Curves) -> dict[str, list[Point]]:
     drawn = {name: [p for p in points if p.episodes] for name, points in curves.items()}
     drawn = {name: points for name, points in drawn.items() if points}
     if not drawn:
         raise ValueError(
             "there is no episode to draw a learning curve of: run at least one iteration"
         )
-    with saved_figure(path, 7, 4.8) as figure:
-        axes = figure.add_subplot()
-        dashes = cycle(DASHES)
-        for name, points in drawn.items():
-            if name in thin:
-                x, rates, _ = _success(points)
-                axes.plot(x, rates, linestyle=next(dashes), label=name, **THIN)
-            else:
-                _banded(axes, name, points)
-        axes.set(xlabel=x_label, ylabel="success, %", ylim=PER_CENT, title=title)
-        count_axis(axes)
-        figure.legend(title="bands: Wilson 95 %", loc="outside lower center", ncols=2)
+    return drawn
+
+
+def _learning_curve(
+    figure: Figure,
+    drawn: Curves,
+    *,
+    thin: Collection[str] = (),
+    title: str = "",
+    x_label: str = "iteration",
+) -> None:
+    axes = figure.add_subplot()
+    dashes = cycle(DASHES)
+    for name, points in drawn.items():
+        if name in thin:
+            x, rates, _ = _success(points)
+            axes.plot(x, rates, linestyle=next(dashes), label=name, **THIN)
+        else:
+            _banded(axes, name, points)
+    axes.set(xlabel=x_label, ylabel="success, %", ylim=PER_CENT, title=title)
+    count_axis(axes)
+    figure.legend(title="bands: Wilson 95 %", loc="outside lower center", ncols=2)
 
 
 def _success(points: Sequence[Point]) -> tuple[list[float], list[float], np.ndarray]:

@@ -53,18 +53,25 @@ def saved_figure(
 
     Nothing is written if the block raises.
     """
+    with new_figure(width, height, dots_per_inch) as figure, atomic_file(path) as draft:
+        yield figure
+        figure.draw_without_rendering()  # ticks depend on the layout, and the layout on the ticks
+        figure.savefig(draft, format="png")
+
+
+@contextmanager
+def new_figure(width: float, height: float, dots_per_inch: int = 130) -> Iterator[Figure]:
+    """An empty figure of `width` x `height` inches; within the block it gets the look of all."""
     # slow to import, and needs no display
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     look = _RC | {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}
-    with matplotlib.rc_context(look), atomic_file(path) as draft:
+    with matplotlib.rc_context(look):
         figure = Figure(figsize=(width, height), dpi=dots_per_inch, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        figure.draw_without_rendering()  # ticks depend on the layout, and the layout on the ticks
-        figure.savefig(draft, format="png")
 
 
 def legend_below(axes: Axes, columns: int = 2, **options) -> None:

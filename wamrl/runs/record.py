@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -27,7 +27,6 @@ from wamrl.data.keys import DataKeys
 from wamrl.runtime.cores import all_cores, memory
 from wamrl.runtime.files import (
     MANIFEST,
-    config_difference,
     config_differences,
     read_json,
     sha256,
@@ -48,8 +47,6 @@ MACHINE = ("config.pool.", "config.threads", "config.train.cache_mb")
 OUTPUTS = ("config.eval.episodes", "config.train.save_every", "config.sft.save_every")
 NO_KEYS = DataKeys()
 FREE = (*PROLONGED, *MACHINE, *OUTPUTS)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,40 +174,6 @@ def record_of(place: Path) -> RunRecord | None:
         if (folder / FILE).is_file():
             return read_record(folder)
     return None
-
-
-def restored(template: T, saved: object, where: str = "config") -> T:
-    """`template` with the saved values: what `resolved` wrote, read back.
-
-    Classes, functions and paths are the template's: a file names none. ValueError of one sentence
-    where it cannot be what was saved.
-    """
-    found = _restored(template, saved)
-    fault = config_difference(saved, resolved(found), where)
-    if fault is not None:
-        raise ValueError(f"the recipe is another one by now: {fault}")
-    return found
-
-
-def _restored(template: Any, saved: Any) -> Any:
-    if saved == resolved(template) or callable(template):
-        return template
-    if is_dataclass(template) and isinstance(saved, dict):
-        known = {f.name for f in fields(template)} & saved.keys()
-        return replace(
-            template, **{name: _restored(getattr(template, name), saved[name]) for name in known}
-        )
-    if isinstance(saved, list):
-        return _restored_tuple(template, saved)
-    if isinstance(template, float) and isinstance(saved, int | str):
-        return float(saved)
-    return type(template)(saved) if isinstance(template, Path) else saved
-
-
-def _restored_tuple(template: Any, saved: list) -> tuple:
-    if isinstance(template, tuple) and len(template) == len(saved):
-        return tuple(_restored(old, new) for old, new in zip(template, saved, strict=True))
-    return tuple(_restored((), item) if isinstance(item, list) else item for item in saved)
 
 
 def changes(saved: object, mine: object, *, force: bool, run: Path) -> dict[str, list]:

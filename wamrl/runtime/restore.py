@@ -1,12 +1,14 @@
 """Configurations read back from the JSON that `runtime.log.resolved` makes of them.
 
-A file names classes, and no class is imported because a file says so: it is one that this program
-has loaded already, a subclass of what the field is declared to hold.
+A file names classes, and no foreign class is imported because a file says so: it is one of wamrl's
+or one that this program has loaded already, a subclass of what the field is declared to hold.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import types
 import typing
 from collections.abc import Iterator
@@ -90,6 +92,9 @@ def _dataclass(kind: type, saved: dict, where: str) -> Any:
 def _loaded(kind: type, named: object, where: str) -> type:
     """The class that is called so ("module:name"; modules move), `kind` or one below it."""
     module, _, name = str(named).rpartition(":")
+    if module.startswith("wamrl."):
+        with contextlib.suppress(ImportError):  # of another version: the class may have moved
+            importlib.import_module(module)
     same = [c for c in _below(kind) if c.__qualname__ == name and dataclasses.is_dataclass(c)]
     chosen = [c for c in same if c.__module__ == module] or same
     if len(chosen) != 1:

@@ -1,0 +1,40 @@
+"""The verb `serve`: a model over websockets, for openpi's client and robots far away.
+
+No torch here before it is called: `--help` shows the options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from wamrl.serve.config import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(ServerConfig):
+    """Options of `serve`."""
+
+    run: tyro.conf.Positional[Path]  # a run folder, or a checkpoint folder in one
+    # how actions are denoised; saved: as the model is best deployed
+    sampler: Literal["saved", "explore", "ode", "zero"] = "saved"
+    recipe: str = ""  # only where the run cannot say how it was made
+
+
+def serve(o: ServeOptions) -> None:
+    """Serve the model of a run until SIGINT or SIGTERM."""
+    try:
+        from wamrl.serve.server import PolicyServer
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"serve needs the package {error.name}: pip install websockets msgpack"
+        ) from error
+    from wamrl.recipes.find import find_recipe
+    from wamrl.serve.saved import open_saved
+
+    config = find_recipe(o.recipe)() if o.recipe else None
+    saved = open_saved(o.run, config, None if o.sampler == "saved" else o.sampler)
+    PolicyServer(saved, o).run()

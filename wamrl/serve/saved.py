@@ -1,0 +1,78 @@
+"""A run folder opened from outside: its configuration, its environment's facts, its model.
+
+The only place where the API and the server reach saved models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wamrl.config import Config
+from wamrl.envs.base import EnvSpec
+from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.saved import load_wam
+from wamrl.models.wam import WAM
+from wamrl.runs.demonstrations import env_spec
+from wamrl.runtime.cores import device
+from wamrl.runtime.files import read_json
+from wamrl.runtime.log import console
+from wamrl.runtime.restore import restored
+
+_CONFIG = "config.json"
+_ADVICE = "name a run folder, or its checkpoints/base, best or final"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A model with what is known of it."""
+
+    path: Path  # as it was named: a run folder, or a checkpoint folder in one
+    config: Config
+    spec: EnvSpec
+    wam: WAM
+    sampler: Sampler  # the one to act with
+
+    @property
+    def flow(self) -> FlowConfig:
+        """How actions are denoised: as `evaluate` does it."""
+        return self.config.flow.at(1.0)
+
+
+def open_saved(path: Path, config: Config | None = None, sampler: Sampler | None = None) -> Saved:
+    """The model of a run folder (`final`, else `base`) or of a checkpoint folder in one.
+
+    config: of its recipe; None: as the run says. sampler: None: the deployed one, which
+    `flow.deploy` or the model names. ValueError of one sentence where something is missing or
+    does not fit.
+    """
+    config = config or read_config(path)
+    if sampler is not None and sampler not in SAMPLERS:
+        raise ValueError(f"sampler={sampler!r} is not possible: choose of {', '.join(SAMPLERS)}")
+    spec = env_spec(config)
+    wam = load_wam(config.model, spec, path, seed=config.seed, device=device())
+    if sampler is None and config.flow.deploy != "auto":
+        sampler = config.flow.deploy
+    if sampler is None and wam.sampler is None:
+        console.print("no evaluation has chosen this model's sampler yet: it acts by 'zero'")
+    chosen = sampler or wam.sampler or "zero"
+    return Saved(path=path, config=config, spec=spec, wam=wam.eval(), sampler=chosen)
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of the run that `path` is or lies in, without its recipe.
+
+    No module but wamrl's is imported because a file names it. ValueError of one sentence where what
+    is there does not give what was saved.
+    """
+    whole = path.resolve()
+    folder = whole.parents[1] if whole.parent.name == "checkpoints" else path
+    if not (folder / _CONFIG).is_file():
+        raise ValueError(f"{path} is not in a run folder (there is no {_CONFIG}): {_ADVICE}")
+    saved = read_json(folder / _CONFIG, "run folder", _ADVICE)
+    try:
+        return restored(Config, saved, "config")
+    except ValueError as error:
+        raise ValueError(
+            f"{folder / _CONFIG} does not say how the run was made ({error}): give its recipe"
+        ) from error
