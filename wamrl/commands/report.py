@@ -1,0 +1,110 @@
+"""The verbs `report` and `compare`: what runs and studies have left, to look at.
+
+Light to import: what is slow is imported when a verb is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    from wamrl.page.blocks import Table
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of `report`."""
+
+    path: tyro.conf.Positional[Path]  # a run folder, or the folder of a study; finished or not
+    html: Path | None = None  # where the page is written (default: report.html in that folder)
+    video_mb: float = 24.0  # megabytes of videos that the page may carry
+
+    def validate(self) -> None:
+        """ValueError where there is nothing to look at, or the size is none."""
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path} is not a folder: name a run folder or a study's")
+        if not 0 <= self.video_mb <= 1000:
+            raise ValueError(f"video_mb={self.video_mb} is not possible: give 0 to 1000 megabytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRunsOptions:
+    """Options of `compare`."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # two or more; the first is the reference
+    html: Path | None = None  # also write a page, with learning curves
+
+    def validate(self) -> None:
+        """ValueError where there is nothing to compare."""
+        if len(self.runs) < 2:
+            raise ValueError(
+                "give two run folders or more: the first is what the others are compared with"
+            )
+        for run in self.runs:
+            if not run.is_dir():
+                raise ValueError(f"{run} is not a folder: name a run folder")
+
+
+def report(o: ReportOptions) -> None:
+    """Write the page of a run or of a study."""
+    from wamrl import page
+    from wamrl.runtime.log import console
+
+    o.validate()
+    folder = page.RunFolder(o.path)
+    study = page.is_study(o.path)
+    found = page.study_page(folder) if study else page.run_page(folder, video_mb=o.video_mb)
+    target = o.html or o.path / PAGE
+    page.write_page(found, target)
+    console.print(f"{found.lead}\npage -> {target}", markup=False)
+
+
+def compare(o: CompareRunsOptions) -> None:
+    """Print tables of runs side by side, and write them as a page if asked."""
+    from wamrl import page
+    from wamrl.runtime.log import console
+
+    o.validate()
+    found = page.comparison([page.RunFolder(run) for run in o.runs])
+    if o.html is not None:  # first, so that nothing is said where it cannot be written
+        page.write_page(page.compare_page(found), o.html)
+    _print("success on held-out initial states", found.success)
+    if found.paired.rows:
+        _print("paired over the same initial states", found.paired)
+    for note in found.notes:
+        console.print(note, markup=False)
+    if found.settings.rows:
+        _print("settings that differ", found.settings)
+    else:
+        console.print("the runs have the same settings", markup=False)
+    if o.html is not None:
+        console.print(f"page -> {o.html}", markup=False)
+
+
+def _print(title: str, table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table as Drawn
+
+    from wamrl.runtime.log import console
+
+    drawn = Drawn(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in table.head:
+        drawn.add_column(escape(column), overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*map(_plain, row))
+    console.print(drawn)
+
+
+def _plain(cell: str) -> str:
+    """Text of a run folder as the terminal may have it: no markup, no control characters."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else "?" for c in cell))
+
