@@ -18,10 +18,11 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import tyro
 
-from wamrl.commands import data, runs, studies
+from wamrl.commands import data, report, runs, studies
 from wamrl.commands.check import check
 from wamrl.commands.rewards import compare_rewards
 from wamrl.commands.studies import StudyOptions
@@ -40,6 +41,8 @@ VERBS = {
     "eval": "closed-loop success on held-out initial states",
     "compare-rewards": "which reward tells success from failure? one rollout under all of them",
     "study": "arms x tasks x seeds from one base each, compared: tables, figures, claims",
+    "report": "one page of a run or a study, to look at: curves, videos, diagnostics",
+    "compare": "runs side by side: success, paired differences, settings that differ",
     "data": "convert, inspect and count recordings: our own, LeRobot, HDF5",
     "list": "recipes, studies and tasks",
     "check": "does my environment, model or reward keep its contract?",
@@ -177,6 +180,11 @@ def print_list(_: list[str]) -> None:
     )
 
 
+def _alone(verb: str, options: type, body: Callable, args: list[str]) -> None:
+    """A verb whose options are all there is to it."""
+    body(tyro.cli(options, args=args, prog=f"wamrl {verb}", description=VERBS[verb]))
+
+
 BODIES: dict[str, Callable[[Options], None]] = {
     "quickstart": runs.quickstart,
     "demos": runs.demos,
@@ -189,6 +197,8 @@ BODIES: dict[str, Callable[[Options], None]] = {
 # verbs that take no recipe of a run
 ALONE: dict[str, Callable[[list[str]], None]] = {
     "study": run_study,
+    "report": partial(_alone, "report", report.ReportOptions, report.report),
+    "compare": partial(_alone, "compare", report.CompareRunsOptions, report.compare),
     "data": data.run,
     "list": print_list,
 }
