@@ -59,9 +59,10 @@ def learning_plot(run: Run) -> Plot | None:
     return success_curves(
         curves,
         thin=thin,
-        title="Learning",
+        colours=dict.fromkeys(thin, "grey") | {"exploring (fresh training states)": "orange"},
+        title="Success over what was played",
         x="online episodes so far",
-        note="Bands and bars: Wilson 95 %. Dotted: samplers that were not always deployed.",
+        note="Bands and bars: Wilson 95 %.",
     )
 
 
@@ -99,7 +100,8 @@ def _auc(rows: Rows) -> Plot:
     )
     note = "1: every success scores above every failure. 0.5: the reward cannot tell them apart."
     title = "Does the reward tell success from failure?"
-    return Plot(title=title, figure=drawn, keys=tuple(keys), note=_gaps(traces, note))
+    keys = tuple(keys)
+    return Plot(title=title, figure=drawn, keys=keys, note=_gaps(traces, note), wide=True)
 
 
 def _gaming(rows: Rows) -> list[Plot]:

@@ -144,13 +144,16 @@ def success_curves(
         high = [100 * e[1] for e in ends]
         few = len(here) < FEW
         if name in thin:
-            traces += curve(at, rates, colour, name, dash="dot", unit=" %")
+            traces = curve(at, rates, colour, name, dash="dot", unit=" %") + traces
         else:
             traces = band(at, low, high, colour) + traces
             more = bars(at, rates, low, high) if few else {}
             traces += curve(at, rates, colour, name, unit=" %", **more)
-        mark = "dot" if few else "dashed" if name in thin else "line"
-        keys.append(Key(label=name, colour=colour, mark=mark))
+        if name not in thin:
+            keys.append(Key(label=name, colour=colour, mark="dot" if few else "line"))
+    if thin:
+        label = "each sampler, whichever was deployed (hover says which)"
+        keys.append(Key(label=label, colour="grey", mark="dashed"))
     drawn = figure(traces, x=x, y="success, %", height=330, yaxis=PER_CENT, xaxis=COUNTS)
     return Plot(title=title, figure=drawn, keys=tuple(keys), note=note, wide=True)
 

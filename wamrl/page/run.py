@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wamrl.page import panels
 from wamrl.page.blocks import Folded, Number, Numbers, Page, Plots, Section, Table, Text
 from wamrl.page.facts import (
@@ -75,13 +77,13 @@ def _headline(run: Run) -> str:
     found = pair(before, arm)
     if found is None:
         return f"From {percent(before.rate)} to {percent(arm.rate)} success."
-    how = "as often as"
+    how = "stayed as it was"
     if found.difference:
-        how = "more often than" if found.difference > 0 else "less often than"
+        how = "rose" if found.difference > 0 else "fell"
     sure = " The interval includes no change at all." if found.low <= 0 <= found.high else ""
     return (
-        f"{run.task or 'The model'} succeeds {how} before: from {percent(found.before)} to "
-        f"{percent(found.after)} of {found.episodes} held-out initial states.{sure}"
+        f"Success on {run.task or 'the task'} {how}: {percent(found.before)} of {found.episodes} "
+        f"held-out initial states before the online phase, {percent(found.after)} after it.{sure}"
     )
 
 
@@ -154,6 +156,9 @@ def _arms_table(run: Run) -> Table:
 
 
 def _plots(plots: Blocks) -> Blocks:
+    """Side by side; one that is left over takes the whole width."""
+    if sum(not plot.wide for plot in plots) % 2:
+        plots = [*plots[:-1], replace(plots[-1], wide=True)]
     return [Plots(items=tuple(plots))] if plots else []
 
 

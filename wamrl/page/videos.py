@@ -13,6 +13,12 @@ from wamrl.page.folder import RunFolder
 _NAME = re.compile(r"start0*(\d+)(?:-(success|failure))?\.mp4")
 _FOLDERS = {"after": 0, "": 1, "before": 2, "compare": 3}  # those that tell most first
 
+_GROUPS = {
+    "after": "the model after the run",
+    "before": "the model before the run",
+    "compare": "before and after the run, from the same state",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Facts:
@@ -92,7 +98,7 @@ def _video(folder: RunFolder, name: str) -> Video | None:
         return None
     found = _NAME.fullmatch(path.name)
     title = f"initial state {found[1]}" if found else path.stem
-    group = {"compare": "before and after, from the same state"}.get(_group(name), _group(name))
+    group = _GROUPS.get(_group(name), _group(name))
     return Video(
         title=title,
         detail=", ".join(part for part in (group, facts.instruction) if part),
