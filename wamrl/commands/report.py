@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wamrl.page.blocks import Table
 
 PAGE = "report.html"
+SHOWN = 40  # rows of a table on the terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,12 @@ def _print(title: str, table: Table) -> None:
     drawn = Drawn(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in table.head:
         drawn.add_column(escape(column), overflow="fold")
-    for row in table.rows:
+    drawn.columns[0].no_wrap = table.code
+    for row in table.rows[:SHOWN]:
         drawn.add_row(*map(_plain, row))
     console.print(drawn)
+    if len(table.rows) > SHOWN:
+        console.print(f"... and {len(table.rows) - SHOWN} more; --html FILE shows all")
 
 
 def _plain(cell: str) -> str:

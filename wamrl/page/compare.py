@@ -44,15 +44,16 @@ def comparison(folders: Sequence[RunFolder]) -> Comparison:
 
 
 def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """The folder's name, or as much of the end of its path as no other run shares."""
+    """A number, and the folder's name, or as much of the end of its path as tells it apart."""
     paths = [run.path.absolute().parts for run in runs]
     if len(set(paths)) < len(paths):
         raise ValueError("a run is named twice: give each one once")
-    for depth in range(1, max(map(len, paths)) + 1):
+    least = 3 if any(parts[-1].startswith("seed") for parts in paths) else 1  # TASK/ARM/seedS
+    for depth in range(least, max(map(len, paths)) + 1):
         ends = ["/".join(parts[-depth:]) for parts in paths]
         if len(set(ends)) == len(ends):
             break
-    return tuple(ends)
+    return tuple(f"{i}: {end}" for i, end in enumerate(ends, 1))
 
 
 def _success(runs: Sequence[Run], labels: Sequence[str]) -> Table:
@@ -88,7 +89,7 @@ def _pairs(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Table, tuple[str
         why = _not_paired(runs[0], run)
         found = None if why else pair(_last(runs[0]), _last(run))
         if found is None:
-            notes.append(f"{label}: not paired with {labels[0]}, {why or 'no state in common'}.")
+            notes.append(f"{label} is not paired with 1: {why or 'no state in common'}.")
             continue
         rows.append(
             [
@@ -96,10 +97,10 @@ def _pairs(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Table, tuple[str
                 points_text(found),
                 str(found.episodes),
                 f"{found.gained}, {found.lost}",
-                p_text(found.p_value).removeprefix("p = "),
+                p_text(found.p_value).removeprefix("p ").removeprefix("= "),
             ]
         )
-    head = ("run", f"minus {labels[0]}, points", "pairs", "gained, lost", "McNemar p")
+    head = ("run", "minus 1, points", "pairs", "gained, lost", "McNemar p")
     return Table(head=head, rows=rows), tuple(notes)
 
 
@@ -128,7 +129,8 @@ def _settings(runs: Sequence[Run], labels: Sequence[str]) -> Table:
         values = [config.get(name, ABSENT) for config in configs]
         if len(set(values)) > 1:
             rows.append([name, *values])
-    return Table(head=("setting", *labels), rows=rows, code=True)
+    numbers = [label.partition(":")[0] for label in labels]
+    return Table(head=("setting", *numbers), rows=rows, code=True)
 
 
 def compare_page(found: Comparison) -> Page:
@@ -154,7 +156,7 @@ def compare_page(found: Comparison) -> Page:
     return Page(
         title=f"{len(found.runs)} runs compared",
         kicker=" · ".join(dict.fromkeys(run.task for run in found.runs if run.task)),
-        lead=f"Differences are to the first run, {found.labels[0]}.",
+        lead="Differences are to the first run.",
         sections=sections,
     )
 

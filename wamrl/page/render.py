@@ -18,6 +18,8 @@ MARKS = {
     "undecided": "faint",
     "not tested": "faint",
     "missing": "faint",
+    "not planned": "faint",
+    "no finished pair": "faint",
     "not measured": "faint",
 }
 _PLACE = Path(__file__).parent

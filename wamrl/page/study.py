@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wamrl.page.blocks import Folded, Key, Number, Numbers, Page, Plot, Plots, Section, Table, Text
-from wamrl.page.facts import percent
+from wamrl.page.facts import p_text
 from wamrl.page.folder import STUDY, RunFolder, flat, number
 from wamrl.page.plots import COUNTS, ORDER, PER_CENT, SYMBOLS, Traces, band, curve, dots, figure
 from wamrl.report import ratio_text
@@ -146,8 +146,8 @@ def _claims(study: Study) -> Sequence[Table | Text]:
     for claim in study.claims:
         tasks = [t for t in study.results.tasks if study.results.kind(t) in claim.kinds]
         estimate = study.results.difference(tasks, claim.arm, claim.against)
-        size = "no pair is finished"
-        value = "not measured"
+        size = ""
+        value = "no finished pair"
         if estimate is not None:
             value = points(estimate)
             size = f"{estimate.episodes} pairs, {plural(estimate.tasks, 'task')}, "
@@ -168,26 +168,36 @@ def _claims(study: Study) -> Sequence[Table | Text]:
 
 def _cells(study: Study) -> Sequence[Table | Text | Numbers]:
     """Which cells there are, with the success of each."""
-    at = {(c.task, c.arm, c.seed): c for c in study.results.cells}
-    rows = []
-    for task, arms in study.arms.items():
-        for arm in arms:
-            cells = [at.get((task, arm, seed)) for seed in study.seeds]
-            rows.append([task, arm, *("missing" if c is None else percent(c.rate) for c in cells)])
-    seeds = [f"seed {seed}" for seed in study.seeds]
-    online = [c for c in study.results.cells if c.arm != BASE]
-    cost = sum(c.seconds for c in study.results.cells)
+    results = study.results
+    arms = list(dict.fromkeys(arm for found in study.arms.values() for arm in found))
+    rows = [[arm, *(_seeds(study, task, arm) for task in study.kinds)] for arm in arms]
+    finished = len(results.cells)
+    online = [c for c in results.cells if c.arm != BASE]
+    cost = sum(c.seconds for c in results.cells)
     items = (
-        Number(value=f"{len(at)} of {len(at) + len(study.missing)}", label="cells finished"),
+        Number(value=f"{finished} of {finished + len(study.missing)}", label="cells finished"),
         Number(value=f"{sum(c.control_steps for c in online):,}", label="control steps online"),
         Number(value=duration(cost), label="time of the finished cells"),
     )
-    blocks = [Numbers(items=items), Table(head=("task", "arm", *seeds), rows=rows)]
-    if study.missing:
-        shown = ", ".join(study.missing[:12]) + (" ..." if len(study.missing) > 12 else "")
-        text = f"Missing, {plural(len(study.missing), 'cell')}: {shown}."
-        blocks.append(Text(text=text, tone="warning"))
-    return blocks
+    caption = f"Success of each seed ({', '.join(map(str, study.seeds))}), %."
+    table = Table(head=("arm", *study.kinds), rows=rows, caption=caption)
+    if not study.missing:
+        return [Numbers(items=items), table]
+    shown = ", ".join(study.missing[:12]) + (" ..." if len(study.missing) > 12 else "")
+    text = f"Missing, {plural(len(study.missing), 'cell')}: {shown}"
+    return [Numbers(items=items), table, Text(text=text, tone="warning")]
+
+
+def _seeds(study: Study, task: str, arm: str) -> str:
+    """Success of the seeds of an arm on a task, and how many have no result."""
+    if arm not in study.arms[task]:
+        return "not planned"
+    cells = study.results.of(task, arm)
+    missing = len(study.seeds) - len(cells)
+    if not cells:
+        return "missing"
+    rates = ", ".join(f"{100 * c.rate:.1f}" for c in cells)
+    return f"{rates}; {missing} missing" if missing else rates
 
 
 # --- a task
@@ -209,8 +219,8 @@ def _task(study: Study, task: str) -> Section:
     ]
     absent = [name for name in study.missing if name.startswith(f"{task}/")]
     if absent:
-        text = f"Without {', '.join(absent[:8])}{' ...' if len(absent) > 8 else ''}, which "
-        text += "have no result yet."
+        text = f"{plural(len(absent), 'cell')} of this task without a result yet, "
+        text += "so every number below may still change."
         blocks.insert(0, Text(text=text, tone="warning"))
     return Section(title=f"{task} ({results.kind(task)})", blocks=blocks)
 
@@ -324,7 +334,7 @@ def _task_table(results: Results, task: str, arms: list[str]) -> Table:
         ]
         for name in references:
             found = against.get((arm, name))
-            row += ["", ""] if found is None else [_difference(found), f"{found['p_holm']:.2g}"]
+            row += ["-", "-"] if found is None else [_difference(found), _p(found["p_holm"])]
         rows.append(row)
     caption = "Brackets: 95 %. Differences are paired, over the initial states of both."
     return Table(head=head, rows=rows, caption=caption)
@@ -333,6 +343,10 @@ def _task_table(results: Results, task: str, arms: list[str]) -> Table:
 def _difference(row: dict[str, Any]) -> str:
     low, high = (100 * row[end] for end in ("low", "high"))
     return f"{100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _p(value: float) -> str:
+    return p_text(value).removeprefix("p ").removeprefix("= ")
 
 
 def _cost_table(results: Results, task: str, arms: list[str]) -> Table:
@@ -358,7 +372,9 @@ def _about(study: Study) -> Sequence[Text | Table | Folded]:
     if study.tests:
         rows = [[arm, what] for arm, what in study.tests.items()]
         blocks.append(Table(head=("arm", "what it tests"), rows=rows))
-    config = [[name, value] for name, value in flat(study.identity).items()]
-    table = Table(head=("setting", "value"), rows=config, code=True)
-    blocks.append(Folded(title=f"Configuration: {len(config)} settings", blocks=[table]))
+    for task, content in study.identity["tasks"].items():
+        config = [[name, value] for name, value in flat(content.get("base")).items()]
+        table = Table(head=("setting", "value"), rows=config, code=True)
+        title = f"Configuration of the base on {task}: {len(config)} settings"
+        blocks.append(Folded(title=title, blocks=[table]))
     return blocks
