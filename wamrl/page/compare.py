@@ -48,9 +48,9 @@ def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
     paths = [run.path.absolute().parts for run in runs]
     if len(set(paths)) < len(paths):
         raise ValueError("a run is named twice: give each one once")
-    least = 3 if any(parts[-1].startswith("seed") for parts in paths) else 1  # TASK/ARM/seedS
-    for depth in range(least, max(map(len, paths)) + 1):
-        ends = ["/".join(parts[-depth:]) for parts in paths]
+    depths = [3 if parts[-1].startswith("seed") else 1 for parts in paths]  # TASK/ARM/seedS
+    for more in range(max(map(len, paths))):
+        ends = ["/".join(parts[-d - more :]) for parts, d in zip(paths, depths, strict=True)]
         if len(set(ends)) == len(ends):
             break
     return tuple(f"{i}: {end}" for i, end in enumerate(ends, 1))

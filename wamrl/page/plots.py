@@ -64,11 +64,11 @@ def curve(
             "x": list(x),
             "y": list(y),
             "mode": mode,
-            "name": name,
+            "name": plain(name),
             "line": look | {"width": 2, "dash": dash},
             "marker": look | {"size": 5 if mode != "markers" else 8},
             "connectgaps": False,
-            "hovertemplate": f"{name}: %{{y:.4~g}}{unit}<extra></extra>",
+            "hovertemplate": f"{hover_name(name)}: %{{y:.4~g}}{unit}<extra></extra>",
         }
         | more
     ]
@@ -178,19 +178,29 @@ def dots(
         traces += curve(
             [value], [y], colour, name, **bars([value], [y], [low], [high], axis="error_x")
         )
-        hover = f"{name}: {value:.1f} %, 95 % interval {low:.1f} to {high:.1f}<extra></extra>"
+        hover = f"{hover_name(name)}: {value:.1f} %, 95 % interval {low:.1f} to {high:.1f}<extra></extra>"
         traces[-1] |= {"hovertemplate": hover, "marker": {"color": f"@{colour}", "size": 11}}
         for what, rate in (small or {}).get(name, ()):
             traces += curve([rate], [y - 0.27], colour, name)
             hollow = {"size": 7, "symbol": "circle-open", "color": f"@{colour}"}
-            hover = f"{name}, {what}: {rate:.1f} %<extra></extra>"
+            hover = f"{hover_name(name)}, {hover_name(what)}: {rate:.1f} %<extra></extra>"
             traces[-1] |= {"marker": hollow, "hovertemplate": hover}
-    axis = {
-        "tickvals": list(range(height, 0, -1)),
-        "ticktext": [row[0] for row in rows],
-        "range": [0.4, height + 0.5],
-        "showgrid": False,
-    }
-    drawn = figure(traces, x=x, y="", height=110 + 46 * height, xaxis=PER_CENT, yaxis=axis)
-    drawn["layout"]["yaxis"].pop("title")
+    text = {"x": 0, "xref": "paper", "xanchor": "left", "showarrow": False, "yanchor": "middle"}
+    names = [
+        text | {"y": height - i + 0.38, "text": plain(row[0]), "font": {"color": "@soft"}}
+        for i, row in enumerate(rows)
+    ]
+    drawn = figure(traces, x=x, y="", height=90 + 56 * height, xaxis=PER_CENT, annotations=names)
+    drawn["layout"]["yaxis"] = {"range": [0.4, height + 0.6], "visible": False}
+    drawn["layout"]["margin"] |= {"l": 14, "r": 14}
     return Plot(title=title, figure=drawn, keys=keys, note=note, wide=True)
+
+
+def plain(text: str) -> str:
+    """As the plotting library, which reads some tags, shall show it: letter by letter."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def hover_name(text: str) -> str:
+    """The same within a template, where `%{...}` would be filled in."""
+    return plain(text).replace("%", "&#37;")

@@ -225,13 +225,28 @@ def _task(study: Study, task: str) -> Section:
     return Section(title=f"{task} ({results.kind(task)})", blocks=blocks)
 
 
-def _looks(study: Study) -> dict[str, tuple[str, str]]:
-    """Colour and symbol of every arm, finished or not: the base grey."""
+@dataclass(frozen=True)
+class Look:
+    """Of an arm, in every plot."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    @property
+    def mark(self) -> str:
+        """In a legend."""
+        return "line" if self.dash == "solid" else "dashed"
+
+
+def _looks(study: Study) -> dict[str, Look]:
+    """Of every arm, finished or not: the base grey, and where colours come again dotted."""
     arms = list(dict.fromkeys(arm for found in study.arms.values() for arm in found))
     colours = [colour for colour in ORDER if colour != "grey"]
-    found = {BASE: ("grey", "circle")}
+    found = {BASE: Look("grey", "circle", "solid")}
     for i, arm in enumerate(arm for arm in arms if arm != BASE):
-        found[arm] = (colours[i % len(colours)], SYMBOLS[i % len(SYMBOLS)])
+        again, at = divmod(i, len(colours))
+        found[arm] = Look(colours[at], SYMBOLS[i % len(SYMBOLS)], "dot" if again else "solid")
     return found
 
 
@@ -239,11 +254,11 @@ def _ends(e: Estimate) -> tuple[float, float, float]:
     return 100 * e.value, 100 * e.low, 100 * e.high
 
 
-def _arms_plot(results: Results, task: str, arms: list[str], looks: dict) -> Plot:
+def _arms_plot(results: Results, task: str, arms: list[str], looks: dict[str, Look]) -> Plot:
     rows = []
     small = {}
     for arm in arms:
-        rows.append((arm, *_ends(results.rate(task, arm)), looks[arm][0]))
+        rows.append((arm, *_ends(results.rate(task, arm)), looks[arm].colour))
         small[arm] = [(f"seed {c.seed}", 100 * c.rate) for c in results.of(task, arm)]
     keys = (
         Key(label="mean over seeds, bar: 95 %", colour="grey", mark="dot"),
@@ -252,27 +267,28 @@ def _arms_plot(results: Results, task: str, arms: list[str], looks: dict) -> Plo
     return dots(rows, title="Success of every arm", x="success, %", small=small, keys=keys)
 
 
-def _stages_plot(results: Results, task: str, arms: list[str], looks: dict) -> Plot:
+def _stages_plot(results: Results, task: str, arms: list[str], looks: dict[str, Look]) -> Plot:
     goals = range(1, results.goals(task) + 1)
     traces: Traces = []
     keys = []
     for i, arm in enumerate(arms):
-        colour, symbol = looks[arm]
+        look = looks[arm]
         shift = 0.4 * (i / max(1, len(arms) - 1) - 0.5)
         for k in goals:
             value, low, high = _ends(results.rate(task, arm, k))
             bar = {"type": "data", "symmetric": False, "array": [high - value]}
             bar |= {"arrayminus": [value - low], "thickness": 2, "width": 0}
-            traces += curve([k + shift], [value], colour, f"{arm}, k = {k}", unit=" %", error_y=bar)
-            traces[-1]["marker"] |= {"symbol": symbol}
-        keys.append(Key(label=arm, colour=colour, mark="dot"))
+            name = f"{arm}, k = {k}"
+            traces += curve([k + shift], [value], look.colour, name, unit=" %", error_y=bar)
+            traces[-1]["marker"] |= {"symbol": look.symbol}
+        keys.append(Key(label=arm, colour=look.colour, mark="dot"))
     x = {"tickvals": list(goals), "range": [0.5, len(goals) + 0.5]}
     drawn = figure(traces, x="sub-goals k", y="episodes, %", height=330, xaxis=x, yaxis=PER_CENT)
     title = "Episodes that completed at least k sub-goals"
     return Plot(title=title, figure=drawn, keys=tuple(keys), wide=True)
 
 
-def _learning_plot(results: Results, task: str, arms: list[str], looks: dict) -> Plot | None:
+def _learning_plot(results: Results, task: str, arms: list[str], looks: dict[str, Look]) -> Plot | None:
     """Mean over seeds, band: their range; on held-out states where runs were evaluated often."""
     during = any(len(c.evaluated) > 2 for arm in arms for c in results.of(task, arm))
     traces: Traces = []
@@ -283,15 +299,17 @@ def _learning_plot(results: Results, task: str, arms: list[str], looks: dict) ->
         curves = [points for points in curves if len(points)]
         if not curves:
             continue
-        colour, symbol = looks[arm]
+        look = looks[arm]
         x, y = on_one_axis(curves)
         at = x.tolist()
         if len(y) > 1:
-            ends = (100 * y.min(0)).tolist(), (100 * y.max(0)).tolist()
-            traces = band(at, *ends, colour) + traces
-        traces += curve(at, (100 * y.mean(0)).tolist(), colour, arm, unit=" %")
-        traces[-1]["marker"] |= {"symbol": symbol, "size": 6}
-        keys.append(Key(label=f"{arm} ({plural(len(curves), 'seed')})", colour=colour))
+            ends = [(100 * edge).tolist() for edge in (y.min(0), y.max(0))]
+            traces = band(at, *ends, look.colour) + traces
+        mean = (100 * y.mean(0)).tolist()
+        traces += curve(at, mean, look.colour, arm, dash=look.dash, unit=" %")
+        traces[-1]["marker"] |= {"symbol": look.symbol, "size": 6}
+        label = f"{arm} ({plural(len(curves), 'seed')})"
+        keys.append(Key(label=label, colour=look.colour, mark=look.mark))
     if not keys:
         return None
     x_title = "online episodes so far" if during else "control steps learned from so far"
