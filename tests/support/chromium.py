@@ -115,15 +115,21 @@ class Browser:
             case "Log.entryAdded" if event["entry"]["level"] in ("error", "warning"):
                 self.errors.append(event["entry"]["text"])
 
-    def open(self, page: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show a page from the disk, and wait for its figures."""
+    def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
+        """The size of the screen and the scheme; figures are waited for."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self("Emulation.setDeviceMetricsOverride", **size)
+        if self._loaded:
+            self.value("new Promise((r) => setTimeout(r, 400)).then(() => window.drawn).then(() => 0)")
+
+    def open(self, page: Path, *, width: int, dark: bool = False) -> None:
+        """Show a page from the disk, and wait for its figures."""
+        self._loaded = False
+        self.look(width=width, dark=dark)
         self.requests.clear()
         self.errors.clear()
-        self._loaded = False
         self("Page.navigate", url=page.absolute().as_uri())
         self._until(lambda: self._loaded)
         self.value("window.drawn.then(() => true)")
