@@ -47,8 +47,10 @@ RULES: dict[str, set[str]] = {
     "train": EVALUATED | {"diagnostics", "online"},
     "runs": EVALUATED | {"sft", "online"},
     "study": EVALUATED | {"runs", "train"},
+    "page": {"types", "runtime", "stats", "report", "models.flow"}
+    | {"study.claims", "study.report", "study.results", "study.tables"},
     "commands": EVALUATED
-    | {"runs", "train", "study", "reward_comparison"}
+    | {"runs", "train", "study", "reward_comparison", "page"}
     | {"envs.check", "models.check", "rewards.check"},
     "recipes": {"*"},
     "cli": {"*"},
@@ -66,6 +68,7 @@ EXTRAS = (
     "ray",
 )
 EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
+EXTRAS += ("jinja2", "plotly", "wandb", "trackio")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 
