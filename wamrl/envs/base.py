@@ -25,6 +25,7 @@ class EnvSpec:
     counters: tuple[str, ...] = ()  # names of what is counted in an episode
     action_low: tuple[float, ...] = ()  # per action dim, in the environment's own units; empty: -1
     action_high: tuple[float, ...] = ()  # empty: +1
+    control_hz: float | None = None  # control steps per second of its world; None: not known
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
