@@ -49,7 +49,15 @@ class Browser:
         self._read, write = os.pipe()
         # the browser reads at 3 and writes at 4; parked above first, since pipes may be there
         script = 'exec "$@" 3<&"$IN" 4>&"$OUT"'
-        command = ["bash", "-c", script, "-", str(chromium()), *_QUIET, f"--user-data-dir={profile}"]
+        command = [
+            "bash",
+            "-c",
+            script,
+            "-",
+            str(chromium()),
+            *_QUIET,
+            f"--user-data-dir={profile}",
+        ]
         self._process = subprocess.Popen(
             command,
             pass_fds=(read, write),
@@ -122,7 +130,9 @@ class Browser:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self("Emulation.setDeviceMetricsOverride", **size)
         if self._loaded:
-            self.value("new Promise((r) => setTimeout(r, 400)).then(() => window.drawn).then(() => 0)")
+            self.value(
+                "new Promise((r) => setTimeout(r, 400)).then(() => window.drawn).then(() => 0)"
+            )
 
     def open(self, page: Path, *, width: int, dark: bool = False) -> None:
         """Show a page from the disk, and wait for its figures."""

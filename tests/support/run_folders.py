@@ -72,7 +72,9 @@ def write_video(path: Path, pictures: int = 6) -> Path:
     for i in range(pictures):
         frames[i, 0, 4:8, i : i + 4] = 200
     path.parent.mkdir(parents=True, exist_ok=True)
-    report.side_by_side(path, frames, frames)
+    facts = {"steps": tuple(range(1, pictures + 1)), "length": pictures, "success": False}
+    film = report.Film(executed=frames, imagined=frames, instruction="push the square", **facts)
+    report.side_by_side(path, film, title="initial state 1")
     return path
 
 
