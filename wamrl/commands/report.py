@@ -111,4 +111,3 @@ def _plain(cell: str) -> str:
     from rich.markup import escape
 
     return escape("".join(c if c.isprintable() else "?" for c in cell))
-

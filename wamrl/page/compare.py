@@ -64,7 +64,9 @@ def _success(runs: Sequence[Run], labels: Sequence[str]) -> Table:
         arm = run.last
         if arm is None:
             done, planned = run.iterations
-            rows.append([label, first, f"not finished ({done} of {planned} iterations)", "", "", ""])
+            rows.append(
+                [label, first, f"not finished ({done} of {planned} iterations)", "", "", ""]
+            )
             continue
         rows.append(
             [

@@ -33,7 +33,7 @@ def series(rows: Rows, key: str) -> list[float | None]:
 
 
 def success_plot(run: Run) -> Plot:
-    """Every evaluated model with its interval, and beneath it the samplers that are not deployed."""
+    """Every evaluated model with its interval; beneath it the samplers that are not deployed."""
     rows = []
     small = {}
     colours = {"before": "grey", "after": "blue"}

@@ -178,7 +178,8 @@ def dots(
         traces += curve(
             [value], [y], colour, name, **bars([value], [y], [low], [high], axis="error_x")
         )
-        hover = f"{hover_name(name)}: {value:.1f} %, 95 % interval {low:.1f} to {high:.1f}<extra></extra>"
+        ends = f"95 % interval {low:.1f} to {high:.1f}"
+        hover = f"{hover_name(name)}: {value:.1f} %, {ends}<extra></extra>"
         traces[-1] |= {"hovertemplate": hover, "marker": {"color": f"@{colour}", "size": 11}}
         for what, rate in (small or {}).get(name, ()):
             traces += curve([rate], [y - 0.27], colour, name)

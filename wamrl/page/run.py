@@ -13,7 +13,6 @@ from wamrl.page.facts import (
     p_text,
     pair,
     percent,
-    points_text,
     read_run,
 )
 from wamrl.page.folder import RunFolder, flat

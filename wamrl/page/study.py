@@ -288,7 +288,9 @@ def _stages_plot(results: Results, task: str, arms: list[str], looks: dict[str, 
     return Plot(title=title, figure=drawn, keys=tuple(keys), wide=True)
 
 
-def _learning_plot(results: Results, task: str, arms: list[str], looks: dict[str, Look]) -> Plot | None:
+def _learning_plot(
+    results: Results, task: str, arms: list[str], looks: dict[str, Look]
+) -> Plot | None:
     """Mean over seeds, band: their range; on held-out states where runs were evaluated often."""
     during = any(len(c.evaluated) > 2 for arm in arms for c in results.of(task, arm))
     traces: Traces = []
