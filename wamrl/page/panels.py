@@ -126,7 +126,7 @@ def _gaming(rows: Rows) -> list[Plot]:
     states = "fresh training states" if fresh else "training states"
     return [
         Plot(
-            title="Is the reward being gamed? The reward",
+            title="Is the reward being gamed? Reconstruction",
             figure=figure(
                 curve(x, reward, "blue", "reconstruction"),
                 x=ITERATION,
@@ -136,7 +136,7 @@ def _gaming(rows: Rows) -> list[Plot]:
             note=said,
         ),
         Plot(
-            title="... and success",
+            title="Is the reward being gamed? Success",
             figure=figure(
                 curve(x, success, "green", "success", unit=" %"),
                 x=ITERATION,
