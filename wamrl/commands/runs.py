@@ -23,6 +23,7 @@ from wamrl.runs.phases import base_model, measure_after, measure_before, open_st
 from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.runtime import dist, sharding
 from wamrl.runtime.log import Logger, console
+from wamrl.runtime.trackers import publish
 from wamrl.train import improve
 
 
@@ -36,7 +37,7 @@ def demos(o: Options) -> None:
 def sft(o: Options) -> None:
     """Fine-tune a base model."""
     run = open_run(o)
-    base_model(o.config, open_data(o, run), run)
+    base_model(o.config, open_data(o, run), run, trackers=o.trackers)
     console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
 
 
@@ -57,7 +58,7 @@ def quickstart(o: Options) -> None:
     """The whole method once."""
     run = open_run(o)
     data = open_data(o, run)
-    online(o, run, base_model(o.config, data, run), data)
+    online(o, run, base_model(o.config, data, run, trackers=o.trackers), data)
 
 
 def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
@@ -66,7 +67,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     with open_pool(cfg) as pool:
         before, rates = measure_before(cfg, wam, data, pool, run)
         state = open_state(cfg, wam, data, pool, run)
-        with Logger(run, resume_step=state.iteration) as logger:
+        with Logger(run, resume_step=state.iteration, trackers=o.trackers) as logger:
             options = {"before": before.summary(), "rates": rates}
             if o.keep_rollouts:
                 options["keep"] = partial(_keep, o, run)
@@ -83,6 +84,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     pair = paired(before, after)
     report.write_summary(run / "summary.json", arms, {"after - before": pair}, seconds=seconds)
     write_curve(run)
+    publish(run, o.trackers, cfg.train.iterations)
     print_table(cfg, arms, pair, run, seconds)
 
 

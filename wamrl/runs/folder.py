@@ -27,6 +27,7 @@ from wamrl.runtime import dist
 from wamrl.runtime.cores import all_cores, device, ranks, threads_beside
 from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import console, new_run, resolved
+from wamrl.runtime.trackers import DEFAULT, TrackerName, check_trackers
 
 PROLONGED = ("iterations", "env_steps")  # of `train`: a resumed run may have more of them
 
@@ -46,6 +47,8 @@ class Options:
     # processes that share the run; 0: on CPUs one per core (see `usual_ranks`), else 1
     ranks: int = 0
     keep_rollouts: bool = False  # also write every frame of the rollouts, as datasets in rollouts/
+    # tensorboard, wandb, trackio: where numbers, pictures and videos go beside metrics.jsonl
+    trackers: tuple[TrackerName, ...] = DEFAULT
     smoke: bool = False  # everything, but tiny: does it run here?
     # recipe and options as they were typed, for `next_command`
     words: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -77,6 +80,7 @@ def next_command(verb: str, o: Options, option: str, run: Path) -> str:
 
 def open_run(o: Options) -> Path:
     """A new run folder, or the one to resume, whose configuration must be the same."""
+    check_trackers(o.trackers)
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     if o.resume is None:
         made = str(new_run(o.out, o.config.name, o.config)) if dist.is_main() else ""
