@@ -79,7 +79,9 @@ def _headline(run: Run) -> str:
     how = "stayed as it was"
     if found.difference:
         how = "rose" if found.difference > 0 else "fell"
-    sure = " The interval includes no change at all." if found.low <= 0 <= found.high else ""
+    sure = ""
+    if found.difference and found.low <= 0 <= found.high:
+        sure = " The interval of the difference includes none."
     return (
         f"Success on {run.task or 'the task'} {how}: {percent(found.before)} of {found.episodes} "
         f"held-out initial states before the online phase, {percent(found.after)} after it.{sure}"
