@@ -48,8 +48,10 @@ RULES: dict[str, set[str]] = {
     "runs": EVALUATED | {"sft", "online"},
     "study": EVALUATED | {"runs", "train"},
     "serve": EVALUATED | {"runs"},
+    "page": {"types", "runtime", "stats", "report", "models.flow"}
+    | {"study.claims", "study.report", "study.results", "study.tables"},
     "commands": EVALUATED
-    | {"runs", "train", "study", "serve", "reward_comparison"}
+    | {"runs", "train", "study", "serve", "reward_comparison", "page"}
     | {"envs.check", "models.check", "rewards.check", "recipes.find"},
     "commands.listing": {"recipes.find", "envs.libero.assets"}
     | {"envs.metaworld.tasks", "envs.robosuite.tasks"},
@@ -72,6 +74,7 @@ EXTRAS = (
 EXTRAS += ("openpi_client",)
 EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
 CHECKED = {"TYPE_CHECKING"}
+EXTRAS += ("jinja2", "plotly", "wandb", "trackio")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 

@@ -27,6 +27,7 @@ import tyro
 
 from wamrl import __version__
 from wamrl.commands import options as o
+from wamrl.commands.report import CompareRunsOptions, ReportOptions
 from wamrl.commands.serve import ServeOptions
 from wamrl.runs.options import Shares
 from wamrl.runtime.processes import sigterm_interrupts
@@ -89,6 +90,16 @@ VERBS = {
         "arms x tasks x seeds from one base each, compared: tables, figures, claims",
         "wamrl.commands.studies:study",
         o.StudyOptions,
+    ),
+    "report": Verb(
+        "one page of a run or a study, to look at: curves, videos, diagnostics",
+        "wamrl.commands.report:report",
+        ReportOptions,
+    ),
+    "compare": Verb(
+        "runs side by side: success, paired differences, settings that differ",
+        "wamrl.commands.report:compare",
+        CompareRunsOptions,
     ),
     "serve": Verb(
         "answer observations with actions over websockets, for openpi's client",

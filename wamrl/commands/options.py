@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from wamrl.recipes.find import listed
-from wamrl.runs.options import Alone, Keeps, Learns, Makes, Resumes, Shares, Starts
+from wamrl.runs.options import Alone, Keeps, Learns, Makes, Resumes, Shares, Starts, Tells
 
 # The fields of a recipe's Config, in a line each; a test holds them to be all.
 CONFIG = {
@@ -40,17 +40,17 @@ class DemosOptions(Alone, Makes, Resumes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTOptions(Makes, Shares, Resumes, Learns):
+class SFTOptions(Makes, Tells, Shares, Resumes, Learns):
     """Options of `sft`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartOptions(Makes, Keeps, Shares, Resumes, Learns):
+class QuickstartOptions(Makes, Tells, Keeps, Shares, Resumes, Learns):
     """Options of `quickstart`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Makes, Keeps, Shares, Resumes, Learns, Starts):
+class TrainOptions(Makes, Tells, Keeps, Shares, Resumes, Learns, Starts):
     """Options of `train`."""
 
     def validate(self) -> None:

@@ -34,6 +34,7 @@ from wamrl.runs.phases import (
 from wamrl.runs.videos import write_comparison, write_videos
 from wamrl.runtime import dist, sharding
 from wamrl.runtime.log import Logger, console
+from wamrl.runtime.trackers import publish
 from wamrl.train import improve
 
 
@@ -52,7 +53,7 @@ def sft(o: Options) -> Path:
     data = given_data(o)
     check_parts(o.config, online=False)
     with open_run(o, data) as run:
-        base_model(o.config, data or recorded_data(o, run), run)
+        base_model(o.config, data or recorded_data(o, run), run, trackers=o.trackers)
     if o.config.env.playable:
         console.print(f"improve it with: {next_command('train', o, '--base', run)}", markup=False)
     return run
@@ -78,7 +79,8 @@ def quickstart(o: Options) -> Path:
     check_parts(o.config, online=True)
     with open_run(o, data) as run:
         data = data or recorded_data(o, run)
-        online(o, run, base_model(o.config, data, run), data)
+        wam = base_model(o.config, data, run, trackers=o.trackers)
+        online(o, run, wam, data)
     return run
 
 
@@ -88,7 +90,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     with open_pool(cfg) as pool:
         before, rates = measure_before(cfg, wam, data, pool, run)
         state = open_state(cfg, wam, data, pool, run)
-        with Logger(run, resume_step=state.iteration) as logger:
+        with Logger(run, resume_step=state.iteration, trackers=o.trackers) as logger:
             if changed := changed_numbers(o, run):
                 logger.log(state.iteration, changed)
             options = {"before": before.summary(), "rates": rates}
@@ -109,6 +111,7 @@ def online(o: Options, run: Path, wam: WAM, data: Data) -> None:
     pairs = {"after - before": pair} | {f"after - before, {t}": p for t, p in by_task.items()}
     report.write_summary(run / "summary.json", arms, pairs, seconds=seconds)
     write_curve(run)
+    publish(run, o.trackers, cfg.train.iterations)
     print_table(cfg, arms, pair, run, seconds)
     print_tasks(arms, by_task)
 

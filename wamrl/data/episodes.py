@@ -158,9 +158,11 @@ def load(path: Path, spec: EnvSpec | None = None) -> list[Episode]:
 
 def _differing(spec: EnvSpec, saved: dict) -> list[str]:
     """Names of the fields that differ;
-    fields that are younger than the recording count as their defaults.
+    fields that are younger than the recording count as their defaults, and a control rate that it
+    does not name as the environment's.
     """
     defaults = {f.name: None if f.default is MISSING else f.default for f in fields(spec)}
+    saved = {"control_hz": spec.control_hz} | saved
     mine, there = (json.loads(json.dumps(d)) for d in (asdict(spec), defaults | saved))
     return [k for k in mine if mine[k] != there[k]]
 

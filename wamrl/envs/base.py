@@ -26,6 +26,7 @@ class EnvSpec:
     counters: tuple[str, ...] = ()  # names of what is counted in an episode
     action_low: tuple[float, ...] = ()  # per action dim, in the environment's own units; empty: -1
     action_high: tuple[float, ...] = ()  # empty: +1
+    control_hz: float | None = None  # control steps per second of its world; None: not known
 
     # Of a suite (wamrl/envs/suite.py), else empty: the names of its tasks, what each is told, and
     # whose turn it is from one initial state of a split to the next.

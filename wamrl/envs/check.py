@@ -60,6 +60,11 @@ def _check_spec(spec: EnvSpec) -> None:
         isinstance(spec.counters, tuple) and len(set(spec.counters)) == len(spec.counters),
         "spec.counters must be a tuple that names each counter once",
     )
+    rate = spec.control_hz
+    _need(
+        rate is None or (isinstance(rate, int | float) and rate > 0),
+        f"spec.control_hz must be control steps per second or None, not {rate!r}",
+    )
     low, high = spec.bounds
     _need(
         low.shape == high.shape == (spec.action_dim,),

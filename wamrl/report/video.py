@@ -1,10 +1,15 @@
-"""Imagined and executed frames side by side, as an MP4 that every browser plays (h264, yuv420p)."""
+"""Imagined and executed frames side by side, as an MP4 that every browser plays (h264, yuv420p).
+
+How an episode ends is not said before its last picture.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +24,9 @@ _GAP = 8  # pixels between pictures
 _PAPER = 18  # grey level
 _INK = 235  # grey level
 _ROWS = ("executed", "imagined")  # of a comparison
+_FULL_ERROR = 96  # grey levels, mean over the colours, that have the brightest colour of the map
+_MOST_FPS = 24  # pictures per second: what is faster in its world is shown slowed down
+_FPS = 4  # where only the frames that somebody looked at are there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,11 @@ class Film:
     steps: tuple[int, ...]  # F control steps since the initial state
     length: int  # control steps of the episode
     success: bool
+    instruction: str = ""
+    control_hz: float | None = None  # control steps per second of its world, if known
+    # uint8 (S+1, V, H, W, 3), the episode at every control step from its initial state on, if it
+    # was played again with everything looked at
+    every: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.executed.shape
@@ -46,55 +59,82 @@ class Film:
         return "success" if self.success else "failure"
 
 
-def side_by_side(
-    path: Path,
-    executed: np.ndarray,
-    imagined: np.ndarray,
-    *,
-    captions: Sequence[str] = (),
-    outcome: str = "",
-    real: np.ndarray | None = None,
-    fps: int = 4,
-) -> None:
-    """Write a video: imagined at the left, executed at the right, one row per view.
+def side_by_side(path: Path, film: Film, *, title: str = "") -> None:
+    """Write a video: imagined, executed and their difference in columns, one row per view.
 
-    executed, imagined: uint8 (F, V, H, W, 3). captions: one per frame, e.g. "+4", shown below it.
-    outcome: shown on every frame, e.g. "success". real: bool (F,), False where there is no executed
-    frame (beyond the episode's end): that half is greyed. ValueError if shapes do not fit.
+    title: what is shown, such as "initial state 3"; stands before the control step. With
+    `film.every` each control step has a picture: beside it the imagined frame that comes next, and
+    the error of the last one that came. Else each imagined frame has one.
     """
-    executed = np.asarray(executed)
-    imagined = np.asarray(imagined)
-    frames = len(executed)
-    possible = executed.ndim == 5 and frames > 0 and executed.shape[-1] == 3
-    if executed.shape != imagined.shape or not possible:
-        raise ValueError(
-            f"frames are {executed.shape} and {imagined.shape}: "
-            "two equal (F, V, H, W, 3) are needed"
-        )
-    if executed.dtype != np.uint8 or imagined.dtype != np.uint8:
-        raise ValueError(f"frames are {executed.dtype} and {imagined.dtype}: uint8 is needed")
-    captions = list(captions) or [""] * frames
-    real = np.ones(frames, bool) if real is None else np.asarray(real, bool)
-    if len(captions) != frames or len(real) != frames:
-        raise ValueError(
-            f"{len(captions)} captions and {len(real)} marks for {frames} frames: give one each"
-        )
-    pictures = []
-    for i in range(frames):
-        right = executed[i] if real[i] else executed[i] // 4 + 40
-        pictures.append(compose(imagined[i], right, captions[i], outcome))
-    _encode(Path(path), pictures, fps)
+    whole = film.every is not None
+    last = len(film.every) - 1 if whole else film.steps[-1]
+    shown = range(last + 1) if whole else film.steps
+    pictures = [_side_by_side(film, step, title, over=step == last) for step in shown]
+    facts = {"instruction": film.instruction, "control_hz": film.control_hz}
+    fps = playback_fps(film.control_hz) if whole else _FPS
+    _encode(Path(path), pictures, fps, comment=json.dumps(facts))
 
 
-def compose(imagined: np.ndarray, executed: np.ndarray, caption: str, outcome: str) -> np.ndarray:
-    """One picture of the video, uint8 (h, w, 3) with even h and w, from two (V, H, W, 3)."""
-    left = _column("imagined", imagined)
-    right = _column("executed", executed)
-    gap = np.full((len(left), _GAP, 3), _PAPER, np.uint8)
-    body = np.concatenate([gap, left, gap, right, gap], axis=1)
-    words = "   ".join(text for text in (caption, outcome) if text)
-    footer = text_image(words, body.shape[1], _tint(outcome))
-    return _even(np.concatenate([body, footer]))
+def playback_fps(control_hz: float | None) -> Fraction:
+    """Pictures per second for one a control step: its world's own pace, or a whole number of times
+    slower; 12 where that pace is not known.
+    """
+    if control_hz is None:
+        return Fraction(12)
+    slower = max(1, math.ceil(control_hz / _MOST_FPS))
+    return Fraction(control_hz / slower).limit_denominator(1000)
+
+
+def error_map(imagined: np.ndarray, executed: np.ndarray) -> np.ndarray:
+    """uint8 (V, H, W, 3) twice -> the same: from black, no error, to white, 96 grey levels or more;
+    the absolute difference, mean over the colours.
+    """
+    from matplotlib import colormaps  # slow to import
+
+    error = np.abs(imagined.astype(np.float32) - executed).mean(-1) / _FULL_ERROR
+    return (colormaps["inferno"](error.clip(0, 1))[..., :3] * 255).round().astype(np.uint8)
+
+
+def _side_by_side(film: Film, step: int, title: str, *, over: bool) -> np.ndarray:
+    """The picture of a control step, uint8 (h, w, 3) with even h and w."""
+    steps = np.array(film.steps)
+    coming = min(int(np.searchsorted(steps, step)), len(steps) - 1)
+    came = int(np.searchsorted(steps, step, side="right")) - 1
+    executed = film.executed[came] if film.every is None else film.every[step]
+    columns = [
+        _column(f"imagined for step {steps[coming]}", film.imagined[coming]),
+        _column("executed", executed),
+    ]
+    if came >= 0:
+        error = error_map(film.imagined[came], film.executed[came])
+        columns.append(_column(f"error at step {steps[came]}", error))
+    else:
+        columns.append(_column("error: none yet", np.full_like(executed, _PAPER + 12)))
+    gap = np.full((len(columns[0]), _GAP, 3), _PAPER, np.uint8)
+    pieces = [gap]
+    for column in columns:
+        pieces += [column, gap]
+    body = np.concatenate(pieces, axis=1)
+    tint = _tint(film.outcome if over else "")
+    when = f"{film.outcome} at step {film.length}" if over else _when(step, film)
+    half = body.shape[1] // 2  # apart, since the left one is the same in all pictures
+    left = text_image(title, half, (_INK,) * 3)
+    right = text_image(when, body.shape[1] - half, tint)
+    rows = [body, np.concatenate([left, right], axis=1)]
+    if film.instruction:
+        rows.insert(0, text_image(_short(film.instruction), body.shape[1], (_INK,) * 3))
+    return _even(np.concatenate(rows))
+
+
+def _when(step: int, film: Film) -> str:
+    """ "step 12", and how long that is in its world."""
+    seconds = "" if film.control_hz is None else f", {step / film.control_hz:.2f} s"
+    return f"step {step}{seconds}"
+
+
+def _short(text: str) -> str:
+    """An instruction, as much as fits over three columns."""
+    return text if len(text) <= 80 else f"{text[:78]}..."
 
 
 def comparison(path: Path, films: dict[str, Film], *, fps: int = 4) -> None:
@@ -111,6 +151,8 @@ def comparison(path: Path, films: dict[str, Film], *, fps: int = 4) -> None:
             "success": film.success,
             "views": film.executed.shape[1],
             "hw": film.executed.shape[2:4],
+            "instruction": film.instruction,
+            "control_hz": film.control_hz,
         }
         for name, film in films.items()
     }
@@ -143,8 +185,8 @@ def read_comparison(path: Path) -> dict[str, Film]:
             blocks = big.reshape(len(big), high, factor, views, wide, factor, 3)
             small = np.median(blocks, axis=(2, 5)).round().astype(np.uint8)
             parts[part] = small.transpose(0, 2, 1, 3, 4)
-        facts_of_episode = {"length": fact["length"], "success": fact["success"]}
-        films[name] = Film(**parts, steps=tuple(fact["steps"]), **facts_of_episode)
+        told = {k: fact[k] for k in ("length", "success", "instruction", "control_hz") if k in fact}
+        films[name] = Film(**parts, steps=tuple(fact["steps"]), **told)
         left += width + _GAP
     return films
 
@@ -160,10 +202,9 @@ def compose_films(films: dict[str, Film], i: int, factor: int = 0) -> np.ndarray
         panels = [panel(frames[at], factor) for frames in (film.executed, film.imagined)]
         width = panels[0].shape[1]
         tint = _tint(film.outcome)
-        verb = "succeeds" if film.success else "fails"
         over = i >= len(film.steps) - 1
-        footer = f"{film.outcome} at step {film.length}" if over else f"step {film.steps[at]}"
-        pieces = [text_image(f"{name}: {verb}", width, tint)]
+        footer = f"{film.outcome} at step {film.length}" if over else _when(film.steps[at], film)
+        pieces = [text_image(name, width, (_INK,) * 3)]
         for row, picture in zip(_ROWS, panels, strict=True):
             pieces += [text_image(row, width, (_INK,) * 3), picture]
         pieces.append(text_image(footer, width, tint if over else (_INK,) * 3))
@@ -228,13 +269,13 @@ def text_image(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarra
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _encode(path: Path, pictures: list[np.ndarray], fps: int, comment: str = "") -> None:
+def _encode(path: Path, pictures: list[np.ndarray], fps: Fraction | int, comment: str = "") -> None:
     import av  # slow to import
 
     with atomic_file(path) as draft, av.open(str(draft), "w", format="mp4") as container:
         container.metadata["comment"] = comment
         stream = container.add_stream(
-            "libx264", rate=fps, options={"crf": "18", "preset": "veryfast"}
+            "libx264", rate=fps, options={"crf": "18", "preset": "veryfast", "g": "12"}
         )
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"

@@ -34,6 +34,7 @@ from wamrl.runtime import dist
 from wamrl.runtime.cores import all_cores, device, ranks, threads_beside
 from wamrl.runtime.files import holder, locked, sweep, write_text
 from wamrl.runtime.log import console, new_run, read_config, resolved
+from wamrl.runtime.trackers import check_trackers
 
 CONFIG = "config.json"
 BOOKS = (CONFIG, records.FILE)  # what a run folder holds in which nothing has happened
@@ -91,6 +92,7 @@ def open_run(o: Options, data: Data | None) -> Iterator[Path]:
     anything has happened in the folder, a new one vanishes and one to resume is as it was. A
     KeyboardInterrupt says what goes on from here.
     """
+    check_trackers(o.trackers)
     torch.set_num_threads(o.config.threads or torch.get_num_threads())
     with contextlib.ExitStack() as held:
         if o.resume is not None and dist.is_main():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from wamrl.data.keys import DataKeys
+from wamrl.runtime.trackers import DEFAULT, TrackerName
 
 if TYPE_CHECKING:
     from wamrl.config import Config
@@ -79,7 +80,15 @@ class Keeps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Keeps, Shares, Resumes, Starts, Learns, Makes):
+class Tells:
+    """A verb whose numbers go to services too."""
+
+    # tensorboard, wandb, trackio: where numbers, pictures and videos go beside metrics.jsonl
+    trackers: tuple[TrackerName, ...] = DEFAULT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
     """One run: what any verb may ask, and its configuration."""
 
     config: Config

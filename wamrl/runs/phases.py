@@ -5,6 +5,7 @@ a base model, its evaluation, the online loop's state, the evaluation after it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from wamrl.config import Config
@@ -24,6 +25,7 @@ from wamrl.runs.videos import write_videos
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import device
 from wamrl.runtime.log import Logger, console, summary_line
+from wamrl.runtime.trackers import DEFAULT
 from wamrl.sft import SFT, fine_tune
 
 
@@ -43,7 +45,7 @@ def check_parts(cfg: Config, *, online: bool) -> None:
         cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
 
 
-def base_model(cfg: Config, data: Data, run: Path) -> WAM:
+def base_model(cfg: Config, data: Data, run: Path, *, trackers: Sequence[str] = DEFAULT) -> WAM:
     """The run's `base`, fine-tuned on the demonstrations; from where that stood, if it was begun.
 
     To resume, lines of the log later than the last resumable checkpoint are moved aside.
@@ -56,7 +58,7 @@ def base_model(cfg: Config, data: Data, run: Path) -> WAM:
     state = SFT(wam, cfg.sft, cfg.seed)
     if (folder / "sft-resume").is_dir():
         state.load_state_dict(checkpoint.load(folder / "sft-resume"))
-    with Logger(run, resume_step=state.done - cfg.sft.steps) as logger:
+    with Logger(run, resume_step=state.done - cfg.sft.steps, trackers=trackers) as logger:
         fine_tune(state, data.demos.sample, run, logger)
         wam = fresh_model(cfg)
         wam.load_state_dict(sharding.whole(state.average.state_dict()))

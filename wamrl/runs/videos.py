@@ -10,11 +10,12 @@ import torch
 
 from wamrl import report
 from wamrl.config import Config
+from wamrl.envs.base import Env
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
-from wamrl.rollout.types import Rollout
+from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime.log import decorative
 from wamrl.types import InitialState
 
@@ -23,7 +24,7 @@ from wamrl.types import InitialState
 def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
     """Imagined next to executed frames: up to `most` episodes, half of them failed if possible.
 
-    Of a suite, two of each task.
+    Of a suite, two of each task. Each is played again by its actions, to show every control step.
     """
     chosen = _chosen(rollout, rollout.own, most)
     if rollout.tasks:
@@ -31,18 +32,17 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
         for own in rollout.by_task.values():
             chosen += _chosen(rollout, [e for e in rollout.own if own[e]], 2)
     folder.mkdir(parents=True, exist_ok=True)
-    for episode in chosen:
-        shown = film(cfg, wam, rollout, episode)
-        if shown is None:
-            continue
-        start = rollout.starts[episode].index
-        report.side_by_side(
-            folder / f"start{start:04d}-{shown.outcome}.mp4",
-            shown.executed,
-            shown.imagined,
-            captions=[f"start {start}, step {s}" for s in shown.steps],
-            outcome=shown.outcome,
-        )
+    env = cfg.env.build()
+    try:
+        for episode in chosen:
+            shown = film(cfg, wam, rollout, episode, env)
+            if shown is None:
+                continue
+            start = rollout.starts[episode].index
+            path = folder / f"start{start:04d}-{shown.outcome}.mp4"
+            report.side_by_side(path, shown, title=f"initial state {start}")
+    finally:
+        env.close()
 
 
 def _chosen(rollout: Rollout, episodes: Sequence[int], most: int) -> list[int]:
@@ -53,21 +53,57 @@ def _chosen(rollout: Rollout, episodes: Sequence[int], most: int) -> list[int]:
     return (wins[:half] + losses)[:most]
 
 
-def film(cfg: Config, wam: WAM, rollout: Rollout, episode: int) -> report.Film | None:
-    """An episode and what `wam` imagines in it; None if it ended before the first frame."""
+def film(
+    cfg: Config, wam: WAM, rollout: Rollout, episode: int, env: Env | None = None
+) -> report.Film | None:
+    """An episode and what `wam` imagines in it; None if it ended before the first frame.
+
+    env: plays it again, so that every control step is shown.
+    """
     chunks = rollout.decisions[rollout.decisions.episode == episode]
     real = chunks.verifiable.flatten()
     if not real.any():
         return None
     imagined = imagine(wam, chunks, cfg.eval.imagine_steps, batch=32)
     steps = (chunks.step[:, None] + torch.tensor(wam.spec.frame_offsets)).flatten()[real].tolist()
+    executed = chunks.frames.flatten(0, 1)[real].numpy()
+    every = None
+    if env is not None:
+        every = played_again(env, rollout.starts[episode], chunks)
+        if every is None or any(
+            _far(every[s], frame) for s, frame in zip(steps, executed, strict=True)
+        ):
+            every = None
     return report.Film(
-        executed=chunks.frames.flatten(0, 1)[real].numpy(),
+        executed=executed,
         imagined=(imagined.flatten(0, 1)[real] * 255).round().to(torch.uint8).numpy(),
         steps=tuple(steps),
         length=int(rollout.length[episode]),
         success=bool(rollout.success[episode]),
+        instruction=chunks.obs.text[0],
+        control_hz=None if env is None else env.spec.control_hz,
+        every=every,
     )
+
+
+def played_again(env: Env, start: InitialState, chunks: Decisions) -> np.ndarray | None:
+    """Every frame of an episode from its initial state on, uint8 (S+1, V, H, W, 3), by the actions
+    that were executed: no model and no noise is needed. None where it ends too early.
+    """
+    env.reset(start.seed)
+    frames = [env.render()]
+    actions = chunks.plan.actions[chunks.mask].numpy()  # (S, A), in order
+    for i, action in enumerate(actions, 1):
+        result = env.step(action)
+        frames.append(env.render())
+        if (result.terminated or result.truncated) and i < len(actions):
+            return None
+    return np.stack(frames)
+
+
+def _far(a: np.ndarray, b: np.ndarray) -> bool:
+    """Do two pictures of the same moment differ by more than rendering on another machine?"""
+    return float(np.abs(a.astype(np.int16) - b).mean()) > 1
 
 
 @decorative("video of before and after")

@@ -3,7 +3,7 @@
     runs/NAME-YYYYMMDD-HHMMSS/
       config.json      the resolved configuration, recursively, with class names
       metrics.jsonl    one line per `log`: {"step", "seconds", metric: number or null}
-      tensorboard/     the same for `tensorboard --logdir runs`
+      tensorboard/     the same for `tensorboard --logdir runs`, see trackers.py for others
 
 Example:
     with Logger(new_run("runs", "quickstart", config)) as logger, bar("training", 100) as advance:
@@ -36,6 +36,7 @@ from rich.progress import (
 
 from wamrl.runtime import dist, heartbeat
 from wamrl.runtime.files import read_json, write_text, writing
+from wamrl.runtime.trackers import DEFAULT, open_trackers
 
 T = TypeVar("T")
 _METRICS = "metrics.jsonl"
@@ -103,14 +104,19 @@ def resolved(value: Any) -> Any:
 
 class Logger:
     """Writes metrics of one run folder.
-    To resume, give the last step that counts: later lines are moved aside.
+    To resume, give the last step that counts: later lines are moved aside. trackers: see
+    `wamrl.runtime.trackers`.
 
     Only the first rank writes.
     """
 
-    def __init__(self, run_dir: Path, *, resume_step: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only runs need it
-
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        resume_step: int | None = None,
+        trackers: Sequence[str] = DEFAULT,
+    ) -> None:
         self.path = Path(run_dir)
         if not (self.path / _CONFIG).is_file():
             raise ValueError(
@@ -124,9 +130,8 @@ class Logger:
             return
         if resume_step is not None:
             self._before = _rewind(self.path / _METRICS, resume_step)
-        purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
-        self._files.callback(self._board.close)
+        opened = open_trackers(self.path, trackers, resume_step)
+        self._trackers = self._files.enter_context(opened)
         with writing(self.path / _METRICS):
             file = open(self.path / _METRICS, "a", encoding="utf-8")
             self._file = self._files.enter_context(file)
@@ -148,16 +153,14 @@ class Logger:
         with writing(self.path / _METRICS):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
-        with writing(self.path / "tensorboard"):
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, step)
+        known = {name: value for name, value in finite.items() if value is not None}
+        self._trackers.log(step, known)
         if line:
             console.print(line, markup=False)
 
     def close(self) -> None:
-        """Close metrics.jsonl and the TensorBoard folder."""
-        with writing(self.path / "tensorboard"):
-            self._files.close()
+        """Close metrics.jsonl and the trackers."""
+        self._files.close()
 
     def __enter__(self) -> Logger:
         return self

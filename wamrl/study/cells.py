@@ -28,7 +28,7 @@ from wamrl.runs.videos import write_videos
 from wamrl.runtime.files import config_difference, locked, sweep, write_text
 from wamrl.runtime.log import Logger, bar, console, read_config, read_metrics, resolved
 from wamrl.study.config import BASE, Cell, StudyConfig
-from wamrl.study.results import CellResult
+from wamrl.study.results import CellResult, cell_curves
 from wamrl.train import improve
 from wamrl.types import InitialState
 
@@ -227,13 +227,8 @@ def tidy(folder: Path, keep_models: bool) -> None:
 
 def result(study: StudyConfig, cell: Cell, out: Path) -> CellResult:
     """What a finished cell says."""
-    folder, steps, curve = cell.folder(out), 0.0, []
-    rows = [] if cell.arm == BASE else read_metrics(folder)
-    for row in rows:  # an iteration's episodes show what the steps before them have taught
-        if row.get("rollout/success_fresh") is not None:
-            curve.append((steps, row["rollout/success_fresh"]))
-        steps += row.get("rollout/steps", 0)
-    evaluated = [(episodes, row["eval/success"]) for episodes, row in report.evaluations(rows)]
+    folder = cell.folder(out)
+    curve, evaluated = cell_curves([] if cell.arm == BASE else read_metrics(folder))
     task = study.task(cell)
     summary = report.read_summary(folder / SUMMARY)
     saved = summary.get("lengths", {})  # none in cells of before the task had any

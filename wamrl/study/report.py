@@ -11,6 +11,8 @@ from wamrl.study import plots, tables
 from wamrl.study.claims import MIN_SEEDS, Claim
 from wamrl.study.results import CellResult, Results
 
+ABOUT = "about.json"  # of a study's folder: what its arms test, and what it claims
+
 _HOW = """\
 Success: on held-out initial states that nothing was trained on, the same for all arms and seeds.
 Each model acts by the sampler that suits it best on training states (`sampler`; `zero` and `ode`

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wamrl.report import recovered_in
+from wamrl.report import evaluations, recovered_in
 from wamrl.stats.nested import Estimate, hierarchical
 from wamrl.study.claims import Kind
 
@@ -94,6 +94,19 @@ class CellResult:
         """float (E,): success on the task with `goals` sub-goals; None if not evaluated there."""
         won = self.success if goals == self.goals else self.lengths.get(goals)
         return None if won is None else won.astype(float)
+
+
+def cell_curves(
+    rows: Sequence[dict[str, float | None]],
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """`CellResult.curve` and `evaluated`, from the lines of an arm's metrics.jsonl."""
+    curve = []
+    steps = 0.0
+    for row in rows:  # an iteration's episodes show what the steps before them have taught
+        if row.get("rollout/success_fresh") is not None:
+            curve.append((steps, row["rollout/success_fresh"]))
+        steps += row.get("rollout/steps") or 0
+    return curve, [(episodes, row["eval/success"]) for episodes, row in evaluations(rows)]
 
 
 def unique(items: Iterable) -> list:

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from wamrl.runtime.log import console, duration
 from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.study.cells import BUSY, LOG, finished, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
-from wamrl.study.report import ReportText, write_files
+from wamrl.study.report import ABOUT, ReportText, write_files
 
 _POLL_S = 0.1
 _POLL_OTHERS_S = 2.0  # seconds between looks at cells that other runners hold
@@ -50,6 +50,21 @@ def open_study(study: StudyConfig, out: Path) -> None:
     saved = read_json(path, "study folder", "choose another folder with --out")
     if (fault := config_difference(saved, json.loads(json.dumps(mine)), "study")) is not None:
         raise ValueError(f"{out} holds another study ({fault}): choose another folder with --out")
+    write_text(out / ABOUT, json.dumps(_about(study), indent=1) + "\n")
+
+
+def _about(study: StudyConfig) -> dict:
+    """What `wamrl report` tells of a study beside numbers; it decides none of them."""
+    return {
+        "arms": _tests(study),
+        "claims": [asdict(claim) for claim in study.claims],
+        "margin": study.margin,
+    }
+
+
+def _tests(study: StudyConfig) -> dict[str, str]:
+    """Arm -> what it is there to show, the base first."""
+    return {BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms}
 
 
 @dataclass
@@ -214,7 +229,7 @@ def write_report(study: StudyConfig, out: Path, command: str) -> None:
     done = [cell for cell in study.cells() if finished(out, cell)]
     text = ReportText(
         name=study.name,
-        arms={BASE: "the base model, no further training"} | {a.name: a.tests for a in study.arms},
+        arms=_tests(study),
         tasks=tuple(t.name for t in study.tasks),
         claims=study.claims,
         margin=study.margin,

@@ -27,6 +27,7 @@ from wamrl.envs.gymnasium.spaces import (
     TERMINATED,
     action_box,
     connect,
+    control_hz,
     draw,
     image_keys,
     lookup,
@@ -128,6 +129,7 @@ class GymScene(Scene):
             stages=config.stages,
             action_low=tuple(low.tolist()),
             action_high=tuple(high.tolist()),
+            control_hz=control_hz(self.env),
         )
         self.reset(0)
         self.render()

@@ -87,6 +87,14 @@ def action_box(
     return space, low, high
 
 
+def control_hz(env: gymnasium.Env) -> float | None:
+    """Steps per second as the environment itself gives them, or at which it wants to be shown; None
+    where it says neither.
+    """
+    found = getattr(env.unwrapped, "control_hz", None) or env.metadata.get("render_fps")
+    return float(found) if isinstance(found, int | float) and found > 0 else None
+
+
 def draw(env: gymnasium.Env) -> Any:
     """The picture of env.render(). gymnasium's MuJoCo renderer draws into whatever OpenGL context
     is current, which with several environments in one process may be another one's, or a closed

@@ -32,7 +32,7 @@ from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.libero.assets import INIT_STATES, NO_FOLDER, SUITES, import_libero, tasks
 from wamrl.envs.libero.expert import make_expert
 from wamrl.envs.libero.rendering import official_renderer
-from wamrl.envs.libero.simulation import Simulation
+from wamrl.envs.libero.simulation import CONTROL_HZ, Simulation
 from wamrl.envs.simulated import (
     Progress,
     Scene,
@@ -103,6 +103,7 @@ class LiberoScene(Scene):
             proprio_dim=8,
             horizon=config.horizon or HORIZONS[config.suite],
             stages=len(self.sim.goals),
+            control_hz=CONTROL_HZ,
         )
 
     def reset(self, seed: int) -> None:

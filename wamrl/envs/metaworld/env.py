@@ -78,6 +78,7 @@ class MetaWorldScene(Scene):
 
     def __init__(self, config: MetaWorldConfig) -> None:
         task = TASKS[config.task]
+        self.sim = Simulation(config.task)
         self.spec = EnvSpec(
             name=f"metaworld/{config.task}",
             instruction=task.instruction,
@@ -87,8 +88,8 @@ class MetaWorldScene(Scene):
             proprio_dim=7,
             horizon=config.horizon or task.horizon * config.stages,
             stages=config.stages,
+            control_hz=1 / self.sim.env.dt,
         )
-        self.sim = Simulation(config.task)
         self._name = config.task
         self._task = task
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)

@@ -26,7 +26,7 @@ from wamrl.envs.base import EnvConfig, EnvSpec, Expert
 from wamrl.envs.rendering import RenderStyle, shared_renderer
 from wamrl.envs.robosuite.contact import engaged
 from wamrl.envs.robosuite.expert import make_expert
-from wamrl.envs.robosuite.simulation import Simulation, import_robosuite
+from wamrl.envs.robosuite.simulation import CONTROL_HZ, Simulation, import_robosuite
 from wamrl.envs.robosuite.tasks import TASKS, WRIST, known_tasks
 from wamrl.envs.simulated import (
     Progress,
@@ -84,6 +84,7 @@ class RobosuiteScene(Scene):
             proprio_dim=9,
             horizon=config.horizon or task.horizon,
             stages=len(task.things),
+            control_hz=CONTROL_HZ,
         )
         self.sim = Simulation(task)
         self._cameras = tuple(task.front if view == "front" else WRIST for view in config.views)

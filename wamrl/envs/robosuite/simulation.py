@@ -17,6 +17,7 @@ import numpy as np
 from wamrl.envs.robosuite.controller import Panda
 from wamrl.envs.robosuite.tasks import Task
 
+CONTROL_HZ = 20
 _MISSING = (
     "this environment needs robosuite and MuJoCo, which are not installed: run pip install "
     "'wamrl[robosuite]'"
@@ -52,7 +53,7 @@ def make(task: Task) -> Any:
         task.env,
         robots="Panda",
         seed=0,
-        control_freq=20,
+        control_freq=CONTROL_HZ,
         ignore_done=True,
         hard_reset=False,
         renderer="mujoco",
