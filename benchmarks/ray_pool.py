@@ -33,7 +33,7 @@ def cluster(stack: ExitStack) -> None:
         import ray
         from ray.cluster_utils import Cluster
     except ImportError:
-        raise SystemExit("this benchmark needs Ray: pip install 'wamrl[ray]'") from None
+        raise SystemExit("this benchmark needs Ray: pip install -e '.[ray]'") from None
     small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     stack.callback(made.shutdown)

@@ -41,7 +41,7 @@ class EdgesConfig(SimilarityConfig):
 
 
 def edges() -> Config:
-    """The point mass, rewarded by edges; `wamrl rewards` compares them with pixels."""
+    """The point mass, rewarded by edges; `wamrl compare-rewards` compares them with pixels."""
     cfg = point()
     reward = replace(cfg.train.reward, similarity=EdgesConfig())
     return replace(

@@ -29,7 +29,9 @@ def connect(address: str) -> None:
     try:
         import ray
     except ImportError:
-        raise ValueError("pool.backend=ray needs Ray: pip install 'wamrl[ray]'") from None
+        raise ValueError(
+            "pool.backend=ray needs Ray: pip install -e '.[ray]' in the clone of wamrl"
+        ) from None
     if ray.is_initialized():
         return
     try:

@@ -36,7 +36,7 @@ RANDOM = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 64}
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2Config(SimilarityConfig):
-    """DINOv2 (arXiv 2304.07193). Needs `pip install 'wamrl[rewards]'`."""
+    """DINOv2 (arXiv 2304.07193). Needs `pip install -e '.[rewards]'`."""
 
     # local folder or hub name; None: RANDOM, for tests and ablations
     weights: str | None = "facebook/dinov2-small"
@@ -63,7 +63,7 @@ class DINOv2Config(SimilarityConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class VJEPA2Config(SimilarityConfig):
-    """V-JEPA2's encoder (arXiv 2506.09985). Needs `pip install 'wamrl[rewards]'`."""
+    """V-JEPA2's encoder (arXiv 2506.09985). Needs `pip install -e '.[rewards]'`."""
 
     weights: str | None = "facebook/vjepa2-vitl-fpc64-256"  # local folder or hub name; None: RANDOM
     # px, a multiple of the patch (16); positions are relative, so others than 256 work
@@ -163,7 +163,7 @@ def _transformers():
         import transformers
     except ImportError as error:
         raise ValueError(
-            "feature distances need transformers: pip install 'wamrl[rewards]'"
+            "feature distances need transformers: pip install -e '.[rewards]' in the clone of wamrl"
         ) from error
     return transformers
 

@@ -36,7 +36,7 @@ MIN_SIZE = 128  # px; RAFT's minimum, and where DIS at last sees motions of smal
 class OpticalFlowConfig(SimilarityConfig):
     """Flow MSE.
 
-    `dis` needs `pip install 'wamrl[rewards]'`, `raft` a torchvision that fits your torch.
+    `dis` needs `pip install -e '.[rewards]'`, `raft` a torchvision that fits your torch.
     """
 
     backend: Literal["dis", "raft"] = "dis"
@@ -96,7 +96,9 @@ def _dis() -> Estimator:
     try:
         import cv2
     except ImportError as error:
-        raise ValueError("optical flow needs OpenCV: pip install 'wamrl[rewards]'") from error
+        raise ValueError(
+            "optical flow needs OpenCV: pip install -e '.[rewards]' in the clone of wamrl"
+        ) from error
     import numpy as np
 
     weights = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601 luma, as OpenCV's RGB2GRAY

@@ -1,7 +1,7 @@
 """HDF5 files of strangers: nothing outside of the file is opened, nothing is unpickled, and sizes
 are checked before anything is read.
 
-h5py is imported inside functions only: it comes with `pip install 'wamrl[data]'`.
+h5py is imported inside functions only: it comes with `pip install -e '.[data]'`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def open_file(path: Path) -> h5py.File:
         import h5py
     except ImportError as error:
         raise ValueError(
-            "HDF5 files need h5py, which is not installed: run pip install 'wamrl[data]'"
+            "HDF5 files need h5py, which is not installed: run pip install -e '.[data]' "
+            "in the clone of wamrl"
         ) from error
     if not path.is_file():
         raise ValueError(f"there is no file {path}: name an HDF5 file of robomimic or LIBERO")

@@ -1,5 +1,5 @@
 """Demonstrations in the HDF5 files of robomimic and LIBERO.
-Needs `pip install 'wamrl[data]'`. More: docs/data-hdf5.md.
+Needs `pip install -e '.[data]'`. More: docs/data-hdf5.md.
 
 Example:
     recording = open_hdf5(Path("lift/image_v15.hdf5"), views=("front", "wrist"), image_hw=(64, 64))

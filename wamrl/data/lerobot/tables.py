@@ -29,7 +29,8 @@ def arrow() -> tuple:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ValueError(
-            f"LeRobot datasets need pyarrow ({error}): pip install 'wamrl[data]'"
+            f"LeRobot datasets need pyarrow ({error}): pip install -e '.[data]' in the "
+            "clone of wamrl"
         ) from None
     return pa, pq
 

@@ -36,8 +36,7 @@ def connect(name: str, module: str, kwargs: dict[str, Any]) -> tuple[gymnasium.E
         limit = gymnasium.spec(name).max_episode_steps
     except ImportError as error:
         advice = (
-            "pip install 'wamrl[gym]' brings gym_pusht; for others install the package that holds "
-            "it"
+            "pip install -e '.[gym]' brings gym_pusht; for others install the package that holds it"
         )
         raise ValueError(
             f"cannot import {module or name} for {name} ({error}): {advice}"

@@ -27,7 +27,7 @@ INIT_STATES = 50  # fixed initial states of every task
 
 NO_FOLDER = "assets={path} is no folder: give the one that holds LIBERO's scenes/ and textures/"
 _MISSING = (
-    "LIBERO is not installed: run pip install 'wamrl[libero]' in an environment of its own "
+    "LIBERO is not installed: run pip install -e '.[libero]' in an environment of its own "
     "(it pins robosuite 1.4.0; scripts/libero.sh makes one) ({error})"
 )
 _NO_ASSETS = (

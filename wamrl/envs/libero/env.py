@@ -1,5 +1,5 @@
 """LIBERO: a simulated Panda arm, 130 tasks in five suites.
-Needs `pip install 'wamrl[libero]'` in its own environment.
+Needs `pip install -e '.[libero]'` in its own environment.
 
 Actions, float32 (7,), 20 Hz: hand displacement x, y, z (1 = 5 cm ahead of where the hand is),
 rotation as an axis-angle vector in the world's axes (1 = 0.5 rad), gripper (-1 opens, +1 closes).

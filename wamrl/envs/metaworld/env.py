@@ -1,5 +1,5 @@
 """MetaWorld: a simulated Sawyer arm at a table, the default environment.
-Needs `pip install 'wamrl[metaworld]'`.
+Needs `pip install -e '.[metaworld]'`.
 
 Actions, float32 (4,): hand displacement x, y, z (1 = the hand's target moves 1 cm in this control
 step) and gripper effort (-1 opens, +1 closes). Proprioception, float32 (7,): hand position in

@@ -19,7 +19,8 @@ import numpy as np
 from wamrl.envs.metaworld.success import SUCCESS
 
 _MISSING = (
-    "{name} needs MetaWorld and MuJoCo, which are not installed: run pip install 'wamrl[metaworld]'"
+    "{name} needs MetaWorld and MuJoCo, which are not installed: run "
+    "pip install -e '.[metaworld]' in the clone of wamrl"
 )
 
 HOP = 0.15  # metres between successive goals; success needs 0.05 to 0.07

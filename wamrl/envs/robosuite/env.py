@@ -1,5 +1,5 @@
 """robosuite: a simulated Panda arm that lifts, stacks, sorts and assembles.
-Needs `pip install 'wamrl[robosuite]'`.
+Needs `pip install -e '.[robosuite]'`.
 
 Actions, float32 (7,), robosuite's OSC_POSE at 20 Hz: displacement of the hand's goal x, y, z (1 = 5
 cm from where the hand is) and its rotation as an axis-angle vector in the world's axes (1 = 0.5

@@ -20,7 +20,7 @@ from wamrl.envs.robosuite.tasks import Task
 CONTROL_HZ = 20
 _MISSING = (
     "this environment needs robosuite and MuJoCo, which are not installed: run pip install "
-    "'wamrl[robosuite]'"
+    "-e '.[robosuite]' in the clone of wamrl"
 )
 _FINGERS = (
     ("finger1_collision", "finger1_pad_collision"),
