@@ -110,7 +110,8 @@ def test_a_study_leaves_tables_figures_and_small_cells(whole):
     figures = {
         f"{kind}_{task}.png" for kind in ("arms", "horizon", "learning") for task in ("near", "far")
     }
-    assert names == {"study.json", "report.md", "results.csv", "comparisons.csv"} | figures
+    tables = {"report.md", "results.csv", "comparisons.csv"}
+    assert names == {"study.json", "about.json"} | tables | figures
     table = rows(whole)
     assert (
         len(table) == 12
