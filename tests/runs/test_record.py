@@ -7,6 +7,8 @@ import pytest
 from wamrl.recipes.find import build_recorded
 from wamrl.recipes.point import point
 from wamrl.runs import record as records
+from wamrl.runs.folder import next_command
+from wamrl.runs.options import Options
 from wamrl.runs.record import changes, digest, new_record, read_record, write_record
 from wamrl.runtime.log import resolved
 
@@ -51,6 +53,13 @@ def test_a_recipe_that_lies_around_the_run_is_not_imported(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="does not say that it returns a Config"):
         build_recorded(a_record(recipe="os:getcwd"), run)
     assert build_recorded(a_record(recipe="wamrl.recipes.point:point"), run) == point()
+
+
+def test_a_run_begun_from_python_needs_no_recipe(tmp_path):
+    config = replace(point(), seed=7)
+    assert build_recorded(a_record(config, recipe=""), tmp_path) == config
+    begun = Options(config=config, verb="sft")
+    assert next_command("train", begun, "--base", Path("runs/A")) == "wamrl train --base runs/A"
 
 
 def test_the_digest_is_of_the_content(tmp_path):

@@ -99,18 +99,19 @@ def build(name: str, kind: type | None = None) -> Config:
 def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
     """The configuration with which `run` was begun. recipe: its name, where the run does not know.
 
+    A run that was begun from Python has no recipe: its classes must be ours then.
     ValueError of one sentence where the recipe is gone or another one, or lies beside the run:
     who is given a run shall not execute what came with it.
     """
+    from wamrl.config import Config
     from wamrl.runtime.restore import restored
 
     name = record.recipe or recipe
-    if not name:
-        raise ValueError(f"{run} does not say from which recipe it was made: name it")
     if ":" in name and not recipe:
         _require_harmless(name, run)
     try:
-        return restored(type(build(name)), record.config, "config")
+        kind = type(build(name)) if name else Config
+        return restored(kind, record.config, "config")
     except ValueError as error:
         raise ValueError(f"cannot go on with {run}: {error}") from error
 

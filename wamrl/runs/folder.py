@@ -80,7 +80,7 @@ def _as_begun(o: Options) -> list[str]:
         named = bool(words) and not words[0].startswith("-")
         words = [*o.record.command[2:], *words[named:]]
     named = bool(words) and not words[0].startswith("-")
-    return words if named else [o.recipe, *words]
+    return words if named or not o.recipe else [o.recipe, *words]
 
 
 @contextlib.contextmanager
