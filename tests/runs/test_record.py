@@ -1,6 +1,7 @@
 """run.json: what is written, what is read back, and what a resumed run may have otherwise."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
