@@ -119,7 +119,7 @@ def drop(env, expert, body: str) -> None:
 
 @pytest.fixture(scope="module")
 def simulator():
-    pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
+    pytest.importorskip("metaworld", reason="needs pip install -e '.[metaworld]'")
 
 
 @pytest.mark.usefixtures("simulator")

@@ -9,7 +9,7 @@ from wamrl.envs.metaworld.env import MetaWorldConfig
 from wamrl.envs.metaworld.grasping import GRASPS
 from wamrl.envs.metaworld.tasks import TASKS
 
-pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
+pytest.importorskip("metaworld", reason="needs pip install -e '.[metaworld]'")
 
 # MetaWorld's own policy kicks the ball past it in some states (benchmarks/experts.py: 17 of 20)
 MISSED = {"soccer": (4, 5, 6)}

@@ -15,7 +15,7 @@ from tests.support.faulty import WalkConfig
 from tests.support.pools import begin, step
 from wamrl.rollout.collect import collect
 
-pytest.importorskip("ray", reason="needs pip install 'wamrl[ray]'")
+pytest.importorskip("ray", reason="needs pip install -e '.[ray]'")
 RAY = {"backend": "ray", "ray_address": "auto"}
 
 

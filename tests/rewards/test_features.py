@@ -206,5 +206,5 @@ def test_damaged_missing_and_pickled_weights_are_refused(config, folders, tmp_pa
 @both
 def test_missing_transformers_name_the_extra(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[rewards\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[rewards\]'"):
         config.build()

@@ -91,7 +91,7 @@ def test_impossible_settings_are_refused(change):
 
 def test_a_missing_opencv_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[rewards\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[rewards\]'"):
         OpticalFlowConfig().build()
 
 

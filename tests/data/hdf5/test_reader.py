@@ -206,5 +206,5 @@ def test_flipped_bytes_never_crash_or_leak_another_error(tmp_path):
 def test_a_missing_h5py_names_the_extra(tmp_path, monkeypatch):
     path = robomimic(tmp_path / "a.hdf5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[data\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[data\]'"):
         open_hdf5(path)

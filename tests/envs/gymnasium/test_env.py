@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused_when_it_is_built(change, fault):
 
 def test_a_missing_gym_pusht_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gym_pusht", None)
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[gym\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[gym\]'"):
         pusht().env.build()
 
 

@@ -19,11 +19,12 @@ from wamrl.envs.check import check_env
 from wamrl.envs.libero import assets as libero_assets
 from wamrl.envs.libero.env import HORIZONS, LiberoConfig
 from wamrl.envs.libero.simulation import SETTLE_STEPS, axis_angle
+from wamrl.envs.libero.suite import LiberoSuiteConfig
 from wamrl.types import SPLITS, InitialState
 
 HERE = importlib.util.find_spec("libero") is not None
 needs_libero = pytest.mark.skipif(
-    not HERE, reason="needs pip install 'wamrl[libero]' in its own environment"
+    not HERE, reason="needs pip install -e '.[libero]' in its own environment"
 )
 FRESH = (
     "import tests.envs.libero.test_env as t; print(t.trace(t.make('object', 3), 300_000_005, True))"
@@ -58,6 +59,19 @@ def trace(env, seed: int, render: bool = False) -> str:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
+        (LiberoSuiteConfig(suite="all"), "unknown LIBERO suite 'all'"),
+        (LiberoSuiteConfig(tasks=(0, 10)), "has no task 10"),
+        (LiberoSuiteConfig(views=("top",)), "top"),
+    ],
+)
+def test_impossible_suites_are_told_before_anything_is_built(config, fault):
+    with pytest.raises(ValueError, match=fault):
+        config.validate()
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
         (
             LiberoConfig(suite="kitchen"),
             "unknown LIBERO suite 'kitchen': choose one of spatial, object, goal, 10, 90",
@@ -87,7 +101,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(libero_assets, "find_spec", lambda name: None)
     libero_assets.import_libero.cache_clear()
     with pytest.raises(
-        ValueError, match=r"pip install 'wamrl\[libero\]' in an environment of its own"
+        ValueError, match=r"pip install -e '\.\[libero\]' in an environment of its own"
     ):
         LiberoConfig().build()
 
@@ -410,3 +424,17 @@ def test_everything_can_be_a_placeholder(tmp_path):
         env.reset(EVAL0)
         env.step(np.zeros(7))
         assert env.render().std() > 5
+
+
+@needs_libero
+def test_a_suite_plays_each_task_from_its_own_fixed_states():
+    assets = placeholders.assets_for_tests()
+    suite = LiberoSuiteConfig(suite="object", tasks=(0, 3), assets=assets, image_size=64).build()
+    assert suite.spec.tasks == ("0", "3") and len(set(suite.spec.instructions)) == 2
+    for index, (task, state) in enumerate([(0, 0), (3, 0), (0, 1), (3, 1)]):
+        alone = make("object", task, image_size=64)
+        alone.reset(InitialState(split="eval", index=state).seed)
+        suite.reset(InitialState(split="eval", index=index).seed)
+        assert suite.instruction == alone.spec.instruction
+        assert np.array_equal(suite.proprio(), alone.proprio())
+        assert np.array_equal(suite.render(), alone.render())

@@ -13,7 +13,7 @@ from wamrl.envs import rendering as rendering
 from wamrl.envs.check import check_env
 from wamrl.envs.metaworld.env import MetaWorldConfig
 
-pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
+pytest.importorskip("metaworld", reason="needs pip install -e '.[metaworld]'")
 
 HISTORY = (
     "import numpy as np, tests.envs.metaworld.test_env as t; "
@@ -219,7 +219,7 @@ def test_importing_needs_no_simulator_and_building_names_the_extra(monkeypatch):
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     monkeypatch.setitem(sys.modules, "metaworld.env_dict", None)
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[metaworld\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[metaworld\]'"):
         MetaWorldConfig().build()
 
 

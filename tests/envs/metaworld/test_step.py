@@ -8,7 +8,7 @@ from wamrl.envs.metaworld.simulation import Simulation
 from wamrl.envs.metaworld.success import SUCCESS
 from wamrl.envs.metaworld.tasks import TASKS
 
-pytest.importorskip("metaworld", reason="needs pip install 'wamrl[metaworld]'")
+pytest.importorskip("metaworld", reason="needs pip install -e '.[metaworld]'")
 
 
 SEEN = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "ctrl", "xpos", "site_xpos", "cvel")

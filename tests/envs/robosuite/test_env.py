@@ -15,7 +15,7 @@ from wamrl.envs.robosuite.env import RobosuiteConfig
 from wamrl.envs.robosuite.tasks import TASKS
 from wamrl.types import InitialState
 
-pytest.importorskip("robosuite", reason="needs pip install 'wamrl[robosuite]'")
+pytest.importorskip("robosuite", reason="needs pip install -e '.[robosuite]'")
 
 SHORT = ("lift", "stack", "pick-place-can", "nut-assembly-square")
 FRESH = """
@@ -207,7 +207,7 @@ def test_importing_needs_no_simulator_and_building_names_the_extra(monkeypatch):
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     monkeypatch.setitem(sys.modules, "robosuite", None)
     robosuite_sim.import_robosuite.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install 'wamrl\[robosuite\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[robosuite\]'"):
         RobosuiteConfig().build()
     monkeypatch.undo()
     robosuite_sim.import_robosuite.cache_clear()
