@@ -11,7 +11,7 @@ import torch
 from tests.support import tiny
 from wamrl.models.saved import build_wam, load_model, load_wam, model_folder, save_wam
 from wamrl.runtime import checkpoint
-from wamrl.runtime.files import config_difference, sha256
+from wamrl.runtime.files import sha256
 from wamrl.runtime.log import resolved
 
 ENV = tiny.ENV.build().spec
@@ -165,17 +165,3 @@ def test_bfloat16_is_refused_where_it_is_slow(monkeypatch):
     monkeypatch.setattr("wamrl.models.saved.fast_bfloat16", lambda device: False)
     with pytest.raises(ValueError, match="use float32"):
         build_wam(replace(tiny.MODEL, compute="bfloat16"), ENV, seed=0, device="cpu")
-
-
-def test_the_first_difference_is_named():
-    mine = resolved(tiny.MODEL)
-    assert config_difference(mine, mine, "model") is None
-    other = mine | {"world": mine["world"] | {"depth": 9}}
-    fault = config_difference(other, mine, "model")
-    assert fault == "model.world.depth is 9 there and 2 here"
-    renamed = mine | {"world": mine["world"] | {"class": "lab.models:Mixer"}}
-    assert "model.world.class is lab.models:Mixer there" in config_difference(
-        renamed, mine, "model"
-    )
-    without = {k: v for k, v in mine.items() if k != "chunk"}
-    assert config_difference(without, mine, "model") == "model.chunk is None there and 8 here"

@@ -15,7 +15,7 @@ from wamrl.config import Config
 from wamrl.models.wam_config import WAMConfig
 from wamrl.recipes.find import recipes
 from wamrl.runtime.log import resolved
-from wamrl.runtime.restore import restored
+from wamrl.runtime.restore import config_difference, restored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +79,27 @@ def test_a_file_does_not_choose_what_is_imported(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="import evil_module first, if you trust it"):
         restored(Whole, saved, "config")
     assert "evil_module" not in sys.modules
+
+
+def test_the_first_difference_is_named():
+    mine = resolved(tiny.MODEL)
+    assert config_difference(mine, mine, "model") is None
+    other = mine | {"world": mine["world"] | {"depth": 9}}
+    fault = config_difference(other, mine, "model")
+    assert fault == "model.world.depth is 9 there and 2 here"
+    renamed = mine | {"world": mine["world"] | {"class": "lab.models:Mixer"}}
+    assert "model.world.class is lab.models:Mixer there" in config_difference(
+        renamed, mine, "model"
+    )
+    without = {key: value for key, value in mine.items() if key != "compute"}
+    assert config_difference(without, mine, "model") is None
+    fault = config_difference(without, mine | {"compute": "bfloat16"}, "model")
+    assert fault == "model.compute is None there and bfloat16 here"
+
+
+def test_a_file_that_is_older_than_a_field_is_read_with_its_default():
+    saved = as_read(Part())
+    del saved["offsets"]
+    assert restored(Part, saved, "part") == Part()
+    with pytest.raises(ValueError, match="has speed, which this wamrl does not know"):
+        restored(Part, saved | {"speed": 1}, "part")

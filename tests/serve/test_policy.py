@@ -247,7 +247,6 @@ def test_a_checkpoint_in_a_run_will_do_and_the_config_comes_back_whole(tmp_path)
             "import evil_module first, if you trust it",
         ),
         (lambda c: c["flow"].update({"speed": 3}), "has speed, which this wamrl does not know"),
-        (lambda c: c["flow"].pop("steps"), "written by another version: config.flow.steps"),
         (lambda c: c.update({"class": "wamrl.sft:SFTConfig"}), "which is not loaded"),
     ],
 )

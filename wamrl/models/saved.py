@@ -24,9 +24,9 @@ from wamrl.models.wam import WAM
 from wamrl.models.wam_config import WAMConfig
 from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.cores import fast_bfloat16
-from wamrl.runtime.files import check_folder, config_difference, read_json, shared_folder
+from wamrl.runtime.files import check_folder, read_json, shared_folder
 from wamrl.runtime.log import read_config, resolved
-from wamrl.runtime.restore import restored
+from wamrl.runtime.restore import config_difference, restored
 
 FORMAT = "wamrl-model"
 VERSION = 1

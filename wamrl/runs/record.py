@@ -27,12 +27,12 @@ from wamrl.data.keys import DataKeys
 from wamrl.runtime.cores import all_cores, memory
 from wamrl.runtime.files import (
     MANIFEST,
-    config_differences,
     read_json,
     sha256,
     write_text,
 )
 from wamrl.runtime.log import resolved
+from wamrl.runtime.restore import config_differences
 
 FILE = "run.json"
 VERSION = 1

@@ -243,41 +243,6 @@ def read_json(path: Path, what: str, advice: str) -> Any:
         ) from error
 
 
-def config_difference(saved: object, mine: object, where: str) -> str | None:
-    """The first place where two resolved configurations differ, in words; None if there is none.
-
-    saved, mine, where: see `config_differences`.
-    """
-    for name, there, here in config_differences(saved, mine, where):
-        return f"{name} is {there} there and {here} here"
-    return None
-
-
-def config_differences(
-    saved: object, mine: object, where: str
-) -> Iterator[tuple[str, object, object]]:
-    """Every place where two resolved configurations differ: its name, what is there and here.
-
-    saved, mine: as `log.resolved` gives them. where: what the outermost one is called.
-    Classes ("module:name") are compared by their names: modules move.
-    """
-    if not isinstance(saved, dict) or not isinstance(mine, dict):
-        if saved != mine:
-            yield where, saved, mine
-        return
-    for key in sorted(saved.keys() | mine.keys()):
-        there = saved.get(key)
-        here = mine.get(key)
-        if key == "class" and _class_name(there) == _class_name(here):
-            continue
-        yield from config_differences(there, here, f"{where}.{key}")
-
-
-def _class_name(kind: object) -> str:
-    """ "wamrl.models.wam_config:WAMConfig" -> "WAMConfig"."""
-    return str(kind).rpartition(":")[2]
-
-
 def sha256(path: Path) -> str:
     """The digest of a file, in hexadecimal."""
     with open(path, "rb") as file:

@@ -1,5 +1,6 @@
-"""Configurations read back from the JSON that `runtime.log.resolved` makes of them.
+"""Configurations read back from the JSON that `runtime.log.resolved` makes of them, and compared.
 
+A field that is younger than a file counts as its default: a new one's default is how it was before.
 A file names classes, and no foreign class is imported because a file says so: it is one of wamrl's
 or one that this program has loaded already, a subclass of what the field is declared to hold.
 """
@@ -9,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import sys
 import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from wamrl.runtime.files import config_difference
 from wamrl.runtime.log import resolved
 
 T = TypeVar("T")
@@ -32,6 +33,57 @@ def restored(kind: type[T], saved: object, where: str) -> T:
     if fault is not None:
         raise ValueError(f"it was written by another version: {fault}")
     return found
+
+
+def config_difference(saved: object, mine: object, where: str) -> str | None:
+    """The first place where two resolved configurations differ, in words; None if there is none.
+
+    saved, mine, where: see `config_differences`.
+    """
+    for name, there, here in config_differences(saved, mine, where):
+        return f"{name} is {there} there and {here} here"
+    return None
+
+
+def config_differences(
+    saved: object, mine: object, where: str
+) -> Iterator[tuple[str, object, object]]:
+    """Every place where two resolved configurations differ: its name, what is there and here.
+
+    saved, mine: as `log.resolved` gives them. where: what the outermost one is called.
+    Classes ("module:name") are compared by their names: modules move.
+    """
+    if not isinstance(saved, dict) or not isinstance(mine, dict):
+        if saved != mine:
+            yield where, saved, mine
+        return
+    for key in sorted(saved.keys() | mine.keys()):
+        there = saved.get(key)
+        here = mine.get(key)
+        moved = key == "class" and _class_name(there) == _class_name(here)
+        younger = key not in saved and _is_default(mine, key)
+        if not moved and not younger:
+            yield from config_differences(there, here, f"{where}.{key}")
+
+
+def _class_name(kind: object) -> str:
+    """ "wamrl.models.wam_config:WAMConfig" -> "WAMConfig"."""
+    return str(kind).rpartition(":")[2]
+
+
+def _is_default(mine: dict, key: str) -> bool:
+    """Has the field the value that its class gives it?"""
+    module, _, name = str(mine.get("class")).partition(":")
+    kind = sys.modules.get(module)
+    for part in name.split("."):
+        kind = getattr(kind, part, None)
+    known = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    for field in known:
+        if field.name == key and field.default_factory is not dataclasses.MISSING:
+            return resolved(field.default_factory()) == mine[key]
+        if field.name == key:
+            return resolved(field.default) == mine[key]
+    return False
 
 
 def _value(kind: Any, saved: Any, where: str) -> Any:

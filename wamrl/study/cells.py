@@ -25,8 +25,9 @@ from wamrl.runs.folder import open_model
 from wamrl.runs.phases import base_model, measure_after, open_state
 from wamrl.runs.record import FILE, new_record, write_record
 from wamrl.runs.videos import write_videos
-from wamrl.runtime.files import config_difference, locked, sweep, write_text
+from wamrl.runtime.files import locked, sweep, write_text
 from wamrl.runtime.log import Logger, bar, console, read_config, read_metrics, resolved
+from wamrl.runtime.restore import config_difference
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.results import CellResult, cell_curves
 from wamrl.train import improve

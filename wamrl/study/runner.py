@@ -21,9 +21,10 @@ import torch
 
 from wamrl import report
 from wamrl.runtime.cores import cores
-from wamrl.runtime.files import config_difference, locked, read_json, write_text
+from wamrl.runtime.files import locked, read_json, write_text
 from wamrl.runtime.log import console, duration
 from wamrl.runtime.processes import sigterm_interrupts
+from wamrl.runtime.restore import config_difference
 from wamrl.study.cells import BUSY, LOG, finished, result, tidy
 from wamrl.study.config import BASE, Cell, StudyConfig
 from wamrl.study.report import ABOUT, ReportText, write_files
