@@ -143,13 +143,10 @@ def init_states(path: Path) -> np.ndarray:
 
     import torch
 
+    # numpy 1.26 has an `_core`, too, but nothing in it
+    core = np._core if hasattr(getattr(np, "_core", None), "multiarray") else np.core
     allowed: list = [
-        (
-            np._core.multiarray._reconstruct
-            if hasattr(np, "_core")
-            else np.core.multiarray._reconstruct,
-            "numpy.core.multiarray._reconstruct",
-        ),
+        (core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
         np.ndarray,
         np.dtype,
         type(np.dtype(np.float64)),
