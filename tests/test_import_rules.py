@@ -52,7 +52,7 @@ RULES: dict[str, set[str]] = {
     | {"study.claims", "study.report", "study.results", "study.tables"},
     "commands": EVALUATED
     | {"runs", "train", "study", "serve", "reward_comparison", "page"}
-    | {"envs.check", "models.check", "rewards.check", "recipes.find"},
+    | {"envs.check", "models.check", "models.text", "rewards.check", "recipes.find"},
     "commands.listing": {"recipes.find", "envs.libero.assets"}
     | {"envs.metaworld.tasks", "envs.robosuite.tasks"},
     "api": EVALUATED | {"runs", "train", "online", "serve", "commands", "recipes.find"},

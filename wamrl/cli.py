@@ -110,6 +110,12 @@ VERBS = {
         "convert, inspect and count recordings: our own, LeRobot, HDF5",
         "wamrl.commands.data:run",
     ),
+    "embed": Verb(
+        "an environment's instructions, read by a text encoder, for --model.world.text",
+        "wamrl.commands.embed:write",
+        o.EmbedOptions,
+        recipe=True,
+    ),
     "list": Verb(
         "recipes, studies and tasks",
         "wamrl.commands.listing:show",

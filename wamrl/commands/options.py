@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from wamrl.recipes.find import listed
-from wamrl.runs.options import Alone, Keeps, Learns, Makes, Resumes, Shares, Starts, Tells
+from wamrl.runs.options import Alone, Embeds, Keeps, Learns, Makes, Resumes, Shares, Starts, Tells
 
 # The fields of a recipe's Config, in a line each; a test holds them to be all.
 CONFIG = {
@@ -32,6 +32,18 @@ class CheckOptions(Alone):
     """Options of `check`."""
 
     smoke: bool = False  # the recipe's smallest version
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(Alone, Embeds):
+    """Options of `embed`."""
+
+    smoke: bool = False  # the recipe's smallest version
+
+    def validate(self) -> None:
+        """ValueError where there is nothing to read with."""
+        if not self.encoder:
+            raise ValueError("embed needs a text encoder: give --encoder with its local folder")
 
 
 @dataclass(frozen=True, kw_only=True)

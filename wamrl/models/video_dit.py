@@ -33,6 +33,7 @@ from wamrl.models.flow import (
     time_grid_down_to,
 )
 from wamrl.models.layers import Attention, TextEmbedding, mlp, modulate, sinusoid, zero_
+from wamrl.models.text import EmbeddedText
 from wamrl.runtime.ranges import Count, Fraction, NotNegative, Size, check_ranges
 from wamrl.types import Clip, Obs
 
@@ -46,6 +47,8 @@ class VideoDiTConfig(WorldModelConfig):
     heads: Size = 4
     patch: Annotated[int, Ge(1), Le(256)] = 16
     taps: tuple[Count, ...] = (2, 4, 6)  # 1-based blocks whose outputs the actor reads
+    # a file of `wamrl embed`: instructions as a text encoder reads them; "": hashed words, learned
+    text: str = ""
     # one pass at pure noise; 0 was no better and costs more to act (docs/results.md)
     feature_sigma: Fraction = 1.0
     # bounds the loss weight 1 / sigma^2 of nearly clean samples
@@ -165,7 +168,7 @@ class VideoDiT(WorldModel):
         patches = spec.views * (h // p) * (w // p)
         d = cfg.width
         pixels = 3 * p * p
-        self.text = TextEmbedding(d)
+        self.text = EmbeddedText(cfg.text, d) if cfg.text else TextEmbedding(d)
         self.proprio = mlp(spec.proprio_dim, d, d)
         self.patch_past = nn.Linear(pixels, d)
         self.patch_last = nn.Linear(pixels, d)

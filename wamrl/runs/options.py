@@ -88,7 +88,16 @@ class Tells:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
+class Embeds:
+    """A verb that reads instructions."""
+
+    # a local folder of transformers: T5, UMT5, CLIP or SigLIP, with its tokenizer
+    encoder: str = ""
+    file: Path = Path("text.safetensors")  # what is written, for --model.world.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Embeds, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
     """One run: what any verb may ask, and its configuration."""
 
     config: Config
