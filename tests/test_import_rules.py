@@ -69,6 +69,7 @@ EXTRAS = (
     "lerobot",
     "transformers",
     "diffusers",
+    "accelerate",
     "ray",
 )
 EXTRAS += ("openpi_client",)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from wamrl.config import Config
 from wamrl.envs.point import PointConfig
 from wamrl.models.action_head import ActionHeadConfig
-from wamrl.models.latent import PixelsConfig
+from wamrl.models.latent import PixelsConfig, VAEConfig
 from wamrl.models.wam_config import WAMConfig
 from wamrl.models.wan import WanConfig
+from wamrl.recipes.metaworld import quickstart
 from wamrl.recipes.point import point
 
 
@@ -34,3 +35,36 @@ def wan_point() -> Config:
         chunk=cfg.model.chunk,
     )
     return replace(cfg, name="wan-point", env=PointConfig(image_size=16), model=model)
+
+
+def wan21_1b() -> Config:
+    """Wan2.1-T2V-1.3B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
+    return _metaworld("wan21-1b", WanConfig(recompute=True, shift=3.0))
+
+
+def wan22_5b() -> Config:
+    """Wan2.2-TI2V-5B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
+    latent = VAEConfig(channels=48, cell=16)
+    world = WanConfig(latent=latent, heads=24, hidden=14336, recompute=True, shift=5.0)
+    return _metaworld("wan22-5b", world)
+
+
+def _metaworld(name: str, world: WanConfig) -> Config:
+    """One latent of four imagined frames after the present one; weights over the GPUs."""
+    cfg = quickstart()
+    model = WAMConfig(
+        world=world,
+        actor=ActionHeadConfig(width=768, heads=12, blocks_per_tap=2),
+        frame_offsets=(3, 6, 9, 12),
+        chunk=12,
+        compute="bfloat16",
+        feature_dtype="bfloat16",
+    )
+    return replace(
+        cfg,
+        name=name,
+        env=replace(cfg.env, image_size=256),
+        model=model,
+        sft=replace(cfg.sft, microbatch=1, shard=True, lr=2e-5),
+        train=replace(cfg.train, world=replace(cfg.train.world, microbatch=1, shard=True)),
+    )
