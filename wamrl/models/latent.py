@@ -1,4 +1,4 @@
-"""Pictures as latents and back: pixels as they are, or through a frozen VAE of diffusers.
+"""Pictures as latents and back: through a frozen VAE of diffusers, or as differences of pixels.
 
 A VAE that compresses time makes one latent of the first frame and one of every `group` frames after
 it. A frame count of another form is refused, because the library drops the rest without a word. Its
@@ -47,10 +47,15 @@ class LatentConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class PixelsConfig(LatentConfig):
-    """Pixels are their own latents, (x - mean) / std of x in [-1, 1]: small pictures, no VAE."""
+    """No VAE, for small pictures x in [-1, 1]: the first frame is (x - mean) / std.
+
+    Each later one is how it differs from the one before, over `change`. So a latent means nothing
+    without those before it, as with a causal VAE, and a future of zeros is a copy.
+    """
 
     mean: float = 0.0
     std: Positive = 1.0
+    change: Positive = 1.0  # standard deviation of the differences
 
     channels = 3
     group = 1
@@ -145,10 +150,12 @@ class Latents:
 
 class Pixels(Latents):
     def _encode(self, x: Tensor) -> Tensor:
-        return (x - self.cfg.mean) / self.cfg.std
+        first = (x[:, :, :1] - self.cfg.mean) / self.cfg.std
+        return torch.cat([first, x.diff(dim=2) / self.cfg.change], 2)
 
     def _decode(self, z: Tensor) -> Tensor:
-        return z * self.cfg.std + self.cfg.mean
+        first = z[:, :, :1] * self.cfg.std + self.cfg.mean
+        return torch.cat([first, z[:, :, 1:] * self.cfg.change], 2).cumsum(2)
 
 
 class FrozenVAE(Latents):

@@ -6,25 +6,26 @@ from dataclasses import replace
 
 from wamrl.config import Config
 from wamrl.envs.point import PointConfig
+from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.latent import PixelsConfig, VAEConfig
 from wamrl.models.wam_config import WAMConfig
 from wamrl.models.wan import WanConfig
-from wamrl.recipes.metaworld import quickstart
+from wamrl.recipes.metaworld import online, quickstart
 from wamrl.recipes.point import point
+from wamrl.sft import SFTConfig
 
 
 def wan_point() -> Config:
     """Wan's network at toy size on the point mass, on pixels: no VAE, nothing to download."""
     cfg = point()
     world = WanConfig(
-        # of the board, so that what moves has the noise's size
-        latent=PixelsConfig(mean=0.33, std=0.25),
-        heads=4,
+        latent=PixelsConfig(mean=0.24, std=0.2, change=0.1),  # as on this board
+        heads=3,
         head_width=24,
         depth=4,
-        hidden=384,
-        text_width=96,
+        hidden=288,
+        text_width=72,
         patch=4,
         taps=(2, 4),
     )
@@ -34,7 +35,15 @@ def wan_point() -> Config:
         frame_offsets=cfg.model.frame_offsets,
         chunk=cfg.model.chunk,
     )
-    return replace(cfg, name="wan-point", env=PointConfig(image_size=16), model=model)
+    return replace(
+        cfg,
+        name="wan-point",
+        env=PointConfig(image_size=16),  # 32 pixels take four times as long
+        model=model,
+        sft=SFTConfig(steps=800),
+        train=online(iterations=8),
+        eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
+    )
 
 
 def wan21_1b() -> Config:
@@ -60,11 +69,12 @@ def _metaworld(name: str, world: WanConfig) -> Config:
         compute="bfloat16",
         feature_dtype="bfloat16",
     )
+    update = replace(cfg.train.world, microbatch=1, shard=True)
     return replace(
         cfg,
         name=name,
         env=replace(cfg.env, image_size=256),
         model=model,
         sft=replace(cfg.sft, microbatch=1, shard=True, lr=2e-5),
-        train=replace(cfg.train, world=replace(cfg.train.world, microbatch=1, shard=True)),
+        train=replace(cfg.train, world=update),
     )
