@@ -70,6 +70,7 @@ EXTRAS = (
     "transformers",
     "diffusers",
     "accelerate",
+    "peft",
     "ray",
 )
 EXTRAS += ("openpi_client",)

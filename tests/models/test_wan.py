@@ -9,14 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wamrl.models.action_head import ActionHeadConfig
+from tests.support.small_wan import build, tiny
 from wamrl.models.base import WAMSpec
 from wamrl.models.check import check_wam, probe
 from wamrl.models.flow import time_grid
-from wamrl.models.latent import LatentConfig, PixelsConfig, VAEConfig
+from wamrl.models.latent import VAEConfig
 from wamrl.models.saved import load_model, save_wam
-from wamrl.models.wam import WAM
-from wamrl.models.wam_config import WAMConfig
 from wamrl.models.wan import Wan, WanConfig
 from wamrl.recipes.wan import wan21_1b, wan22_5b, wan_point
 from wamrl.rl.world_update import frozen_copy
@@ -25,23 +23,6 @@ from wamrl.sft import SFT, SFTConfig
 
 diffusers = pytest.importorskip("diffusers", reason="needs pip install 'wamrl[diffusers]'")
 torch.set_num_threads(1)
-
-SMALL = {"heads": 2, "head_width": 12, "depth": 2, "hidden": 32, "text_width": 16, "taps": (1, 2)}
-
-
-def tiny(latent: LatentConfig | None = None, frames: int = 4, **world) -> WAMConfig:
-    """Two blocks of width 24."""
-    return WAMConfig(
-        world=WanConfig(latent=latent or PixelsConfig(), frequencies=16, **(SMALL | world)),
-        actor=ActionHeadConfig(width=16, heads=2),
-        frame_offsets=tuple(range(2, 2 * frames + 1, 2)),
-        chunk=2 * frames,
-    )
-
-
-def build(cfg: WAMConfig, views: int = 1) -> WAM:
-    torch.manual_seed(0)
-    return cfg.build(views=views, image_hw=(16, 8), action_dim=2, proprio_dim=4)
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ def pretrained_folder(
     """
     advice = f"give the folder of a {what} ({' or '.join(classes)}), --{option}"
     if not path:
-        raise ValueError(f"the {what} is frozen and comes from a local folder: {advice}")
+        raise ValueError(f"the {what} does not learn and comes from a local folder: {advice}")
     folder = Path(path)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -9,10 +9,11 @@ timestep 1000 sigma.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -25,16 +26,18 @@ from wamrl.models.flow_world import FlowWorldModel
 from wamrl.models.latent import (
     LatentConfig,
     VAEConfig,
+    folder_digest,
     load_pretrained,
     pretrained_folder,
 )
 from wamrl.models.layers import TextEmbedding, mlp, zero_
+from wamrl.models.lora import LoRAConfig, add_adapters, frozen_weights
 from wamrl.runtime.files import sha256
 from wamrl.runtime.ranges import Count, Fraction, Size, check_ranges
 from wamrl.types import Obs
 
 CLASS = "WanTransformer3DModel"
-_SMALL = 128  # width of the instruction's own embedding, before its projection to text_width
+_SMALL = 128  # what instruction and robot state go through before they are text_width wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class WanConfig(WorldModelConfig):
 
     latent: LatentConfig = field(default_factory=VAEConfig)
     pretrained: str = ""  # a local folder of the transformer, safetensors; "": fresh weights
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     # a safetensors file, instruction -> (L, text_width): what Wan's text encoder said of each;
     # "": a small embedding that learns
     text: str = ""
@@ -76,6 +80,7 @@ class WanConfig(WorldModelConfig):
         """Raise ValueError with one sentence that says what to do."""
         check_ranges(self, "model.world")
         self.latent.validate()
+        self.lora.validate()
         if self.head_width % 2:
             raise ValueError(
                 f"model.world: head_width={self.head_width} must be even: positions are rotations"
@@ -87,7 +92,7 @@ class WanConfig(WorldModelConfig):
                 "ascending"
             )
 
-    def sizes(self) -> dict[str, object]:
+    def sizes(self) -> dict[str, Any]:
         """What the library's class is made with."""
         return {
             "patch_size": (1, self.patch, self.patch),
@@ -130,14 +135,24 @@ class Wan(FlowWorldModel):
         self.shift = cfg.shift
         self.latents = cfg.latent.build()
         self.latent_shape = self._latent_shape()
-        self.transformer = _transformer(cfg)
+        self.transformer, of_network = _transformer(cfg)
         if cfg.recompute:
             self.transformer.enable_gradient_checkpointing()
         self.text = TextFile(cfg) if cfg.text else SmallText(cfg.text_width)
-        hidden = min(cfg.width, cfg.text_width)
-        self.state = mlp(spec.proprio_dim, hidden, cfg.text_width)
+        self.state = mlp(spec.proprio_dim, _SMALL, cfg.text_width)
         zero_(self.state[2])  # a pretrained network begins without noise from what it never saw
-        self.register_buffer("digest", torch.tensor(list(self._digest()), dtype=torch.uint8))
+        # of all that is frozen and in no checkpoint
+        digest = self.latents.digest + of_network + getattr(self.text, "digest", b"")
+        self.register_buffer("digest", torch.tensor(list(digest), dtype=torch.uint8))
+
+    def __deepcopy__(self, memo: dict) -> Wan:
+        """Copies share the weights that never learn."""
+        for _, weight in frozen_weights(self.transformer):
+            memo[id(weight)] = weight
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return other
 
     def encode(self, obs: Obs) -> Past:
         """See `WorldModel`."""
@@ -191,18 +206,13 @@ class Wan(FlowWorldModel):
             )
         return (n - before, channels, h, w)
 
-    def _digest(self) -> bytes:
-        """Of all that is frozen and in no checkpoint."""
-        of_text = getattr(self.text, "digest", b"")
-        return self.latents.digest + of_text
-
     def _load_from_state_dict(self, state, prefix, meta, strict, missing, unexpected, errors):
-        """Weights that were trained beside another VAE do not fit."""
+        """What was trained beside another VAE or other frozen weights does not fit."""
         saved = state.get(f"{prefix}digest")
         if saved is not None and not torch.equal(saved.cpu(), self.digest.cpu()):
             errors.append(
-                "it was trained with another VAE or other embedded instructions: name the folder "
-                "and the file of then (model.world.latent.folder, model.world.text)"
+                "it was trained with another VAE, other embedded instructions or other weights "
+                "below its adapters: put back what was in the folders of then (model.world)"
             )
         super()._load_from_state_dict(state, prefix, meta, strict, missing, unexpected, errors)
 
@@ -252,16 +262,30 @@ class TextFile:
         return torch.stack([self.table[t] for t in text])
 
 
-def _transformer(cfg: WanConfig) -> nn.Module:
-    """Fresh, or from its folder; ValueError of one sentence where that is of other sizes."""
+def _transformer(cfg: WanConfig) -> tuple[nn.Module, bytes]:
+    """Fresh, or from its folder; and the digest of what adapters leave as it is.
+
+    ValueError of one sentence where the folder's is of other sizes, or adapters have none.
+    """
     import diffusers
 
     sizes = cfg.sizes()
-    if not cfg.pretrained or torch.get_default_device().type == "meta":
-        return diffusers.WanTransformer3DModel(**sizes)
-    folder, config = pretrained_folder(
-        cfg.pretrained, "transformer", "model.world.pretrained", (CLASS,)
-    )
+    meta = torch.get_default_device().type == "meta"
+    digest = b""
+    if meta or not (cfg.pretrained or cfg.lora.rank):
+        network = diffusers.WanTransformer3DModel(**sizes)
+    else:
+        option = "model.world.pretrained"
+        folder, config = pretrained_folder(cfg.pretrained, "transformer", option, (CLASS,))
+        _require_sizes(config, sizes, folder)
+        network = load_pretrained(folder, CLASS)
+        digest = folder_digest(folder, config) if cfg.lora.rank else b""
+    if cfg.lora.rank:
+        add_adapters(network, cfg.lora)
+    return network, digest
+
+
+def _require_sizes(config: dict[str, Any], sizes: dict[str, Any], folder: Path) -> None:
     for name, value in sizes.items():
         found = tuple(config[name]) if name == "patch_size" else config.get(name)
         if found != value:
@@ -269,7 +293,6 @@ def _transformer(cfg: WanConfig) -> nn.Module:
                 f"the transformer in {folder} has {name}={found}, model.world says {value}: take "
                 "the recipe of its size, or set model.world to it"
             )
-    return load_pretrained(folder, CLASS)
 
 
 @contextlib.contextmanager
