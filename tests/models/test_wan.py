@@ -291,13 +291,27 @@ def test_a_saved_model_comes_back_with_its_vae_only(vae, tmp_path):
     [
         ({"_class_name": "Anything"}, "holds a Anything: give the folder of a VAE"),
         ({"z_dim": 4}, "has channels=4, not 3: set --model.world.latent.channels 4"),
-        ({"temperal_downsample": [False, True]}, "does not compress time by 4"),
+        ({"temperal_downsample": [False, True]}, "does not make one latent of 4 frames"),
+        ({"dim_mult": None}, "does not say its shape"),
         ({"base_dim": 8}, "cannot be read as a AutoencoderKLWan|is no whole AutoencoderKLWan"),
     ],
 )
 def test_another_vae_than_was_promised_is_refused(vae, tmp_path, config, sentence):
     with pytest.raises(ValueError, match=sentence):
         edited(vae, tmp_path, **config).build()
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"encoder_causal": False}, "lets the future into the latents of the past"),
+        ({"decoder_inject_noise": [True] * 4}, "decodes with noise of its own"),
+        ({"patch_size_t": 2}, "has group=16, not 8"),
+    ],
+)
+def test_of_ltx_too(ltx, tmp_path, config, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        edited(ltx, tmp_path, **config).build()
 
 
 def test_a_folder_without_safetensors_is_refused(vae, tmp_path):

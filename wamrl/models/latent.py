@@ -250,18 +250,12 @@ def folder_digest(folder: Path, config: dict[str, Any]) -> bytes:
 
 def _require_shape(cfg: VAEConfig, config: dict[str, Any]) -> None:
     """ValueError unless the VAE of this configuration has the latents that `cfg` promises."""
-    if config["_class_name"] == "AutoencoderKLWan":
-        fault = None if _wan_group(config) == 4 else "does not compress time by 4"
-        cell = 2 ** (len(config["dim_mult"]) - 1) * (config.get("patch_size") or 1)
-        found = {"channels": config["z_dim"], "group": 4, "cell": cell}
-    else:
-        fault = _ltx_fault(config)
-        halved = 2 ** sum(config["spatio_temporal_scaling"])
-        found = {
-            "channels": config["latent_channels"],
-            "group": config["patch_size_t"] * halved,
-            "cell": config["patch_size"] * halved,
-        }
+    wan = config["_class_name"] == "AutoencoderKLWan"
+    try:
+        found = _wan_shape(config) if wan else _ltx_shape(config)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{cfg.folder} does not say its shape ({error}): is it whole?") from error
+    fault = _fault(config)
     if fault is not None:
         raise ValueError(f"{cfg.folder} {fault}, which is not supported: choose another VAE")
     for name, value in found.items():
@@ -272,12 +266,26 @@ def _require_shape(cfg: VAEConfig, config: dict[str, Any]) -> None:
             )
 
 
-def _wan_group(config: dict[str, Any]) -> int:
-    """Frames per latent. (diffusers hands 4 frames at a time to the encoder, whatever this is.)"""
-    return 2 ** sum(config["temperal_downsample"])
+def _wan_shape(config: dict[str, Any]) -> dict[str, int]:
+    cell = 2 ** (len(config["dim_mult"]) - 1) * (config.get("patch_size") or 1)
+    group = 2 ** sum(config["temperal_downsample"])
+    return {"channels": config["z_dim"], "group": group, "cell": cell}
 
 
-def _ltx_fault(config: dict[str, Any]) -> str | None:
+def _ltx_shape(config: dict[str, Any]) -> dict[str, int]:
+    halved = 2 ** sum(config["spatio_temporal_scaling"])
+    group = config["patch_size_t"] * halved
+    return {
+        "channels": config["latent_channels"],
+        "group": group,
+        "cell": config["patch_size"] * halved,
+    }
+
+
+def _fault(config: dict[str, Any]) -> str | None:
+    """What of a VAE we cannot use, or None."""
+    if sum(config.get("temperal_downsample", (1, 1))) != 2:
+        return "does not make one latent of 4 frames, which is how diffusers hands them to it"
     if not config.get("encoder_causal", True):
         return "lets the future into the latents of the past"
     if any(config.get("decoder_inject_noise", ())):

@@ -35,7 +35,7 @@ class LoRAConfig:
 
 
 def add_adapters(network: nn.Module, cfg: LoRAConfig) -> None:
-    """Freeze the network and let adapters learn, float32. ValueError where no layer is called so."""
+    """Freeze the network and let adapters learn. ValueError where no layer is called so."""
     from peft import LoraConfig
 
     options = {"r": cfg.rank, "lora_alpha": cfg.alpha, "target_modules": list(cfg.layers)}

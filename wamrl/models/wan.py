@@ -274,6 +274,7 @@ def _transformer(cfg: WanConfig) -> tuple[nn.Module, bytes]:
     digest = b""
     if meta or not (cfg.pretrained or cfg.lora.rank):
         network = diffusers.WanTransformer3DModel(**sizes)
+        _look_near(network)
     else:
         option = "model.world.pretrained"
         folder, config = pretrained_folder(cfg.pretrained, "transformer", option, (CLASS,))
@@ -283,6 +284,25 @@ def _transformer(cfg: WanConfig) -> tuple[nn.Module, bytes]:
     if cfg.lora.rank:
         add_adapters(network, cfg.lora)
     return network, digest
+
+
+@torch.no_grad()
+def _look_near(network: nn.Module) -> None:
+    """Let the attention of a fresh network begin with what is close in the picture.
+
+    Positions are rotations only, and tokens of noise say nothing of where they are: from the
+    library's own start the network needs far longer to find its place in the past. Queries and
+    keys get a constant in the fastest rotations of height and width, so their product falls with
+    the distance.
+    """
+    rope = network.rope
+    fastest = [rope.t_dim, rope.t_dim + rope.h_dim]
+    for block in network.blocks:
+        for layer in (block.attn1.to_q, block.attn1.to_k):
+            bias = layer.bias.view(block.attn1.heads, -1)
+            bias.zero_()
+            for first in fastest:
+                bias[:, first : first + 2] = 2.0
 
 
 def _require_sizes(config: dict[str, Any], sizes: dict[str, Any], folder: Path) -> None:

@@ -23,11 +23,11 @@ def wan_point() -> Config:
         latent=PixelsConfig(mean=0.24, std=0.2, change=0.1),  # as on this board
         heads=3,
         head_width=24,
-        depth=4,
+        depth=3,
         hidden=288,
         text_width=72,
         patch=4,
-        taps=(2, 4),
+        taps=(1, 3),
     )
     model = WAMConfig(
         world=world,
@@ -40,7 +40,8 @@ def wan_point() -> Config:
         name="wan-point",
         env=PointConfig(image_size=16),  # 32 pixels take four times as long
         model=model,
-        sft=SFTConfig(steps=800),
+        data=replace(cfg.data, episodes=100),
+        sft=SFTConfig(steps=500),
         train=online(iterations=8),
         eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
     )
