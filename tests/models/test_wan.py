@@ -126,6 +126,21 @@ def test_one_noise_level_for_all_tokens_is_another_velocity():
     assert (velocity - same.transpose(1, 2)[:, 1:]).abs().max() > 1e-4
 
 
+def test_a_fresh_network_looks_near_first():
+    """From the library's own start, what is far in the past counts as much as what is near."""
+    world = build(tiny()).world
+    clip = probe(build(tiny()))
+    context = world.encode(clip.obs)
+    z = world.noise(torch.arange(3))
+    sigma = torch.ones(3)
+    still, _ = world.predict(z, sigma, context)
+    past = context.z.clone()
+    past[..., :2, :2] += 5.0  # the token in a corner
+    moved, _ = world.predict(z, sigma, replace(context, z=past))
+    change = (moved - still).abs().mean((0, 1, 2))
+    assert change[:2, :2].mean() > 3 * change[-2:, -2:].mean()
+
+
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
 def test_the_time_grid_is_the_librarys(shift):
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
