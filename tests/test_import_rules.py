@@ -69,6 +69,8 @@ EXTRAS = (
     "lerobot",
     "transformers",
     "diffusers",
+    "accelerate",
+    "peft",
     "ray",
 )
 EXTRAS += ("openpi_client",)

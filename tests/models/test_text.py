@@ -40,6 +40,19 @@ def test_it_is_what_the_library_says_and_padding_changes_nothing(tmp_path, kind)
     assert torch.allclose(table["stop"][:1], alone, atol=1e-5)
 
 
+def test_the_tokenizer_may_lie_beside_and_rows_can_be_filled_up(tmp_path):
+    folder = save_encoder(tmp_path / "text_encoder", "t5", WORDS)
+    known = embed(["stop"], str(folder))
+    (tmp_path / "tokenizer").mkdir()
+    for file in folder.glob("token*"):
+        file.rename(tmp_path / "tokenizer" / file.name)
+    filled = embed(["stop"], str(folder), tokens=5)["stop"]
+    assert filled.shape == (5, 16) and torch.allclose(filled[:1], known["stop"], atol=1e-5)
+    assert not filled[1:].any()
+    with pytest.raises(ValueError, match="tokens=999 is not possible: this encoder reads 512"):
+        embed(["stop"], str(folder), tokens=999)
+
+
 def test_clip_cuts_what_it_has_no_position_for(tmp_path):
     folder = save_encoder(tmp_path, "clip", WORDS)
     assert embed([" ".join(WORDS)], str(folder))[" ".join(WORDS)].shape == (8, 16)

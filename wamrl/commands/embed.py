@@ -15,7 +15,7 @@ def write(o: Options) -> None:
     """Embed all instructions of the recipe's environment."""
     spec = env_spec(o.config)
     texts = spec.instructions or (spec.instruction,)
-    table = embed(texts, o.encoder)
+    table = embed(texts, o.encoder, o.tokens)
     with atomic_file(o.file) as draft:
         draft.write_bytes(save(table))
     length, width = table[texts[0]].shape

@@ -32,6 +32,7 @@ class FlowWorldModel(WorldModel):
     noise_fraction: float = 0.3
     # below it the weight of a training sample falls with sigma^2, see `loss`
     sigma_floor: float = 0.3
+    shift: float = 1.0  # of the time grid of imaginations, see `flow.time_grid`
 
     @abstractmethod
     def predict(self, z: Tensor, sigma: Tensor, context: Any) -> tuple[Tensor, Tensor]:
@@ -48,6 +49,14 @@ class FlowWorldModel(WorldModel):
     def to_frames(self, z: Tensor, context: Any) -> Tensor:
         """The inverse: float32 frames in [0, 1], (B, F, V, H, W, 3), that follow the context."""
 
+    def latent_mask(self, future_mask: Tensor) -> Tensor:
+        """Which entries of the latents' first dimension hold real frames only, bool (B, n).
+
+        future_mask: bool (B, F), which frames are real. Override it for latents that are not one
+        per frame.
+        """
+        return future_mask
+
     def features(self, context: Any, seeds: Tensor) -> Tensor:
         """See `WorldModel`: the taps of one pass at `spec.feature_sigma`."""
         sigma = self.spec.feature_sigma
@@ -60,26 +69,27 @@ class FlowWorldModel(WorldModel):
 
     def imagine(self, context: Any, seeds: Tensor, steps: int) -> Tensor:
         """See `WorldModel`: `steps` Euler steps from the seeds' noise, then to frames."""
-        z = self._denoise(self.noise(seeds), context, time_grid(steps))
+        z = self._denoise(self.noise(seeds), context, time_grid(steps, self.shift))
         return self.to_frames(z, context)
 
     def loss(self, clip: Clip, context: Any, seeds: Tensor) -> Tensor:
-        """min(1, sigma / floor)^2 |v - (eps - x)|^2, its mean over real frames, (B,).
+        """min(1, sigma / floor)^2 |v - (eps - x)|^2, its mean over real latents, (B,).
 
         sigma is uniform but for `noise_fraction` of the samples. The weight is for networks that
         predict x and divide by sigma: it bounds the 1 / sigma^2 of nearly clean samples.
-        Needs latents with one entry per imagined frame, (F, ...): override it for others.
+        Latents are (n, ...), of which `latent_mask` says which are real.
         """
         x = self.to_latents(clip.future, context)
         assert x.shape[1:] == self.latent_shape, (x.shape, self.latent_shape)
-        assert x.shape[1] == clip.future_mask.shape[1], "latents must be (B, F, ...), see `loss`"
+        mask = self.latent_mask(clip.future_mask)
+        assert x.shape[1] == mask.shape[1], "latents must be as many as `latent_mask` says"
         chance, eps = draws(seeds, 2, self.latent_shape, x.device)
         sigma = torch.where(chance[:, 1] < self.noise_fraction, 1.0, chance[:, 0]).to(x.device)
         velocity, _ = self.predict(interpolate(x, eps, sigma), sigma, context)
         weight = (sigma / self.sigma_floor).clamp(max=1).square()
         error = (velocity.float() - (eps - x)).square() * expand(weight, x)
-        error = error.flatten(2).mean(2) * clip.future_mask
-        return error.sum(1) / clip.future_mask.sum(1).clamp(min=1)
+        error = error.flatten(2).mean(2) * mask
+        return error.sum(1) / mask.sum(1).clamp(min=1)
 
     def noise(self, seeds: Tensor) -> Tensor:
         """What a denoising starts from: standard normal (B, *latent_shape), a row from its seed."""

@@ -94,24 +94,28 @@ class EmbeddedText(nn.Module):
         super()._load_from_state_dict(state, prefix, meta, strict, missing, unexpected, errors)
 
 
-def embed(texts: Sequence[str], folder: str) -> dict[str, Tensor]:
-    """What a text encoder says of each text, float32 (L, W), L of the longest.
+def embed(texts: Sequence[str], folder: str, tokens: int = 0) -> dict[str, Tensor]:
+    """What a text encoder says of each text, float32 (L, W), L of the longest or `tokens`.
 
-    folder: as `save_pretrained` writes one, with its tokenizer; safetensors only, no code of its
-    own. ValueError of one sentence where it holds no known encoder.
+    folder: as `save_pretrained` writes one, its tokenizer in it or in `tokenizer` beside it, as
+    diffusers has it; safetensors only, no code of its own. ValueError of one sentence where it
+    holds no known encoder.
     """
-    encoder, tokenizer = _pretrained(folder)
-    wanted = {"padding": True, "truncation": True, "max_length": _longest(encoder.config)}
-    tokens = tokenizer(list(texts), return_tensors="pt", **wanted)
+    encoder, tokenizer = _pretrained(Path(folder))
+    longest = _longest(encoder.config)
+    if tokens > longest:
+        raise ValueError(f"tokens={tokens} is not possible: this encoder reads {longest} at most")
+    wanted = {"padding": "max_length" if tokens else True, "truncation": True}
+    wanted |= {"max_length": tokens or longest}
+    read = tokenizer(list(texts), return_tensors="pt", **wanted)
+    options = {"input_ids": read.input_ids, "attention_mask": read.attention_mask}
     with torch.no_grad():
-        states = encoder(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        ).last_hidden_state
-    states = states.float() * tokens.attention_mask[..., None]
+        states = encoder(**options).last_hidden_state
+    states = states.float() * read.attention_mask[..., None]
     return {text: row.contiguous() for text, row in zip(texts, states, strict=True)}
 
 
-def _pretrained(folder: str) -> tuple[Any, Any]:
+def _pretrained(folder: Path) -> tuple[Any, Any]:
     try:
         import transformers
     except ImportError as error:
@@ -128,7 +132,9 @@ def _pretrained(folder: str) -> tuple[Any, Any]:
             raise ValueError(f"{config.model_type} is none of {', '.join(ENCODERS)}")
         kind = getattr(transformers, name)
         encoder = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-        return encoder.eval(), transformers.AutoTokenizer.from_pretrained(folder, **local)
+        beside = folder.parent / "tokenizer"
+        place = folder if (folder / "tokenizer_config.json").is_file() else beside
+        return encoder.eval(), transformers.AutoTokenizer.from_pretrained(place, **local)
     except (OSError, ValueError, KeyError, ImportError) as error:
         words = str(error).strip().splitlines()[0]
         raise ValueError(

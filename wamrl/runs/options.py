@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from wamrl.data.keys import DataKeys
+from wamrl.runtime.ranges import CountOrZero
 from wamrl.runtime.trackers import DEFAULT, TrackerName
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Embeds:
 
     # a local folder of transformers: T5, UMT5, CLIP or SigLIP, with its tokenizer
     encoder: str = ""
+    # how many an instruction is filled up to with zeros; 0: as many as the longest one has
+    tokens: CountOrZero = 0
     file: Path = Path("text.safetensors")  # what is written, for --model.world.text
 
 

@@ -28,12 +28,22 @@ METHODS = ("encode", "features", "imagine", "loss")
 
 
 def shard(*worlds: nn.Module) -> None:
-    """Split the weights of world models over the ranks, in place:
-    each entry of their ModuleLists, then the rest.
+    """Split the weights of world models over the ranks, in place: each of their `blocks_of`, then
+    the rest.
     """
     for world in () if dist.alone() else worlds:
         if not _parts(world):
             _shard(world)
+
+
+def blocks_of(world: nn.Module) -> list[nn.Module]:
+    """What is gathered and released at once: the entries of every ModuleList that is in no other.
+
+    Lists within a block, of single layers, would cost a message each.
+    """
+    lists = [m for m in world.modules() if isinstance(m, nn.ModuleList)]
+    inner = {id(m) for outer in lists for m in outer.modules() if m is not outer}
+    return [block for blocks in lists if id(blocks) not in inner for block in blocks]
 
 
 def _shard(world: nn.Module) -> None:
@@ -41,9 +51,8 @@ def _shard(world: nn.Module) -> None:
 
     # nothing is in place
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    for blocks in [m for m in world.modules() if isinstance(m, nn.ModuleList)]:
-        for block in blocks:
-            fully_shard(block)
+    for block in blocks_of(world):
+        fully_shard(block)
     fully_shard(world)
     for name in METHODS:
         register_fsdp_forward_method(world, name)

@@ -1,0 +1,81 @@
+"""Wan, a public video model, as the world model. Needs `pip install -e '.[diffusers]'`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wamrl.config import Config
+from wamrl.envs.point import PointConfig
+from wamrl.evaluate import EvalConfig
+from wamrl.models.action_head import ActionHeadConfig
+from wamrl.models.latent import PixelsConfig, VAEConfig
+from wamrl.models.wam_config import WAMConfig
+from wamrl.models.wan import WanConfig
+from wamrl.recipes.metaworld import online, quickstart
+from wamrl.recipes.point import point
+from wamrl.sft import SFTConfig
+
+
+def wan_point() -> Config:
+    """Wan's network at toy size on the point mass, on pixels: no VAE, nothing to download."""
+    cfg = point()
+    world = WanConfig(
+        latent=PixelsConfig(mean=0.24, std=0.2, change=0.1),  # as on this board
+        heads=3,
+        head_width=24,
+        depth=3,
+        hidden=288,
+        text_width=72,
+        patch=4,
+        taps=(1, 3),
+    )
+    model = WAMConfig(
+        world=world,
+        actor=ActionHeadConfig(width=64),
+        frame_offsets=cfg.model.frame_offsets,
+        chunk=cfg.model.chunk,
+    )
+    return replace(
+        cfg,
+        name="wan-point",
+        env=PointConfig(image_size=16),  # 32 pixels take four times as long
+        model=model,
+        data=replace(cfg.data, episodes=100),
+        sft=SFTConfig(steps=500),
+        train=online(iterations=8),
+        eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
+    )
+
+
+def wan21_1b() -> Config:
+    """Wan2.1-T2V-1.3B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
+    return _metaworld("wan21-1b", WanConfig(recompute=True, shift=3.0))
+
+
+def wan22_5b() -> Config:
+    """Wan2.2-TI2V-5B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
+    latent = VAEConfig(channels=48, cell=16)
+    world = WanConfig(latent=latent, heads=24, hidden=14336, recompute=True, shift=5.0)
+    return _metaworld("wan22-5b", world)
+
+
+def _metaworld(name: str, world: WanConfig) -> Config:
+    """One latent of four imagined frames after the present one; weights over the GPUs."""
+    cfg = quickstart()
+    model = WAMConfig(
+        world=world,
+        actor=ActionHeadConfig(width=768, heads=12, blocks_per_tap=2),
+        frame_offsets=(3, 6, 9, 12),
+        chunk=12,
+        compute="bfloat16",
+        feature_dtype="bfloat16",
+    )
+    update = replace(cfg.train.world, microbatch=1, shard=True)
+    return replace(
+        cfg,
+        name=name,
+        env=replace(cfg.env, image_size=256),
+        model=model,
+        sft=replace(cfg.sft, microbatch=1, shard=True, lr=2e-5),
+        train=replace(cfg.train, world=update),
+    )
