@@ -300,7 +300,7 @@ def _parsed(verb: Verb, config: Config, args: list[str], prog: str) -> tuple[Any
 
 def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecord | None]:
     """Recipe and configuration before options change it; and the record of the run to resume."""
-    from wamrl.recipes.find import build, build_recorded
+    from wamrl.recipes.find import build, build_recorded, build_saved
 
     resume = getattr(asked, "resume", None)
     base = getattr(asked, "base", None)
@@ -310,7 +310,10 @@ def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecor
     from wamrl.runs.record import read_record, record_of
 
     record = record_of(base) if resume is None else read_record(resume)
-    if record is None:  # of before there was run.json
+    if record is None:  # a model folder, or of before there was run.json
+        config = None if recipe or base is None else build_saved(base)
+        if config is not None:
+            return "", config, None
         recipe = recipe or "quickstart"
         return recipe, build(recipe), None
     if resume is None:

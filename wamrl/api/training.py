@@ -84,7 +84,8 @@ class Trainer(AbstractContextManager):
     def save(self, out: Place = "runs") -> Run:
         """The present model as a new run folder."""
         run = new_run(Path(out), self.config.name, self.config)
-        save_wam(self.config.model, env_spec(self.config), self.state.wam, run, "final")
+        config = self.config
+        save_wam(config.model, env_spec(config), self.state.wam, run, "final", config=config)
         return Run(run, self.config)
 
     def close(self) -> None:
