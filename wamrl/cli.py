@@ -19,16 +19,19 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from wamrl import __version__
 from wamrl.commands import options as o
+from wamrl.commands.hub import PullOptions, PushOptions
 from wamrl.commands.report import CompareRunsOptions, ReportOptions
 from wamrl.commands.serve import ServeOptions
+from wamrl.hub.repo import HubError, local
 from wamrl.runs.options import Shares
 from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.runtime.ranges import check_ranges
@@ -105,6 +108,16 @@ VERBS = {
         "answer observations with actions over websockets, for openpi's client",
         "wamrl.commands.serve:serve",
         ServeOptions,
+    ),
+    "push": Verb(
+        "publish a model on the Hugging Face Hub, with a card of its run's own numbers",
+        "wamrl.commands.hub:push",
+        PushOptions,
+    ),
+    "pull": Verb(
+        "fetch a model from the Hugging Face Hub",
+        "wamrl.commands.hub:pull",
+        PullOptions,
     ),
     "data": Verb(
         "convert, inspect and count recordings: our own, LeRobot, HDF5",
@@ -187,6 +200,8 @@ def _call(args: list[str]) -> None:
         return
     try:
         action = understood(args[0], args[1:])
+    except HubError:  # the words are right: the hub does not answer them
+        raise
     except ValueError as error:
         raise WrongUsage(str(error)) from error
     action()
@@ -252,9 +267,14 @@ def chosen(name: str, args: list[str]) -> Options:
         add_help=False,
         config=PLAIN,
     )
+    here = cache(local)  # asked twice, fetched once
+    if not named and not set(rest) & set(HELP):
+        asked = _with_places(asked, here)
     recipe, config, record = _defaults(name, args[0] if named else "", asked)
     asked, config = _parsed(verb, config, rest, f"wamrl {name} {recipe}")
     _validate(asked)
+    asked = _with_places(asked, here)
+    config = _with_dataset(config, here)
     check_ranges(config)  # before `smoke` overwrites some of it
     if asked.smoke and record is None:
         from wamrl.recipes.find import smoke
@@ -264,6 +284,22 @@ def chosen(name: str, args: list[str]) -> Options:
 
     more = {"verb": name, "recipe": recipe, "words": tuple(args), "record": record}
     return Options(config=config, **vars(asked), **more)
+
+
+def _with_places(asked: Any, here: Callable[..., Path]) -> Any:
+    """The verb's options, with what is on the hub (`hf://`) brought to this machine."""
+    kinds = {"base": "model", "data": "dataset"}
+    given = {name: getattr(asked, name, None) for name in kinds}
+    places = {name: here(place, kinds[name]) for name, place in given.items() if place is not None}
+    return replace(asked, **places)
+
+
+def _with_dataset(config: Config, here: Callable[..., Path]) -> Config:
+    """The same for an environment that is a dataset: `--env.path hf://owner/name`."""
+    path = str(getattr(config.env, "path", ""))
+    if not path.startswith("hf://"):
+        return config
+    return replace(config, env=replace(config.env, path=str(here(path, "dataset"))))
 
 
 def _short_help(name: str, verb: Verb) -> None:

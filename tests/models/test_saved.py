@@ -121,7 +121,7 @@ def test_a_model_is_rebuilt_from_its_folder_alone(tmp_path):
 
 
 def test_documents_may_lie_beside_a_model_and_nothing_else(tmp_path):
-    """Where models are published, people put pictures, a licence and git's own files beside them."""
+    """Where models are published, pictures, a licence and git's own files are put beside them."""
     folder = save(tiny.lively(), tmp_path, "final")
     (folder / ".git").mkdir()
     for name in ("README.md", "LICENSE", "curve.png", "demo.mp4", ".gitattributes"):
