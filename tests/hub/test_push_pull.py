@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from tests.support.command_line import wamrl as command
 from tests.support.run_folders import AFTER, BEFORE, arm
 from tests.support.saved_runs import saved_run
 from wamrl import report
+from wamrl.cli import chosen
 from wamrl.data import lerobot
 from wamrl.hub.repo import Repo, local, parse_repo
 from wamrl.models.saved import save_wam
+from wamrl.recipes.point import point
 from wamrl.runs.record import new_record, write_record
 from wamrl.runtime.files import sha256
 from wamrl.serve.saved import open_saved
@@ -101,21 +104,23 @@ def test_what_is_pulled_is_bitwise_what_was_pushed(hub, run, tmp_path):
 
 
 def test_the_next_command_works_as_printed(hub, run, tmp_path):
-    """In a fresh process, in which nothing but the environment says where the hub is."""
     stored(hub, run)
-    told = {**os.environ, **local_hub.environment(hub, tmp_path / "other")}
-    told["PYTHONPATH"] = str(Path(__file__).parents[2])
-    options = {"capture_output": True, "text": True, "env": told, "timeout": 120}
-    wamrl_ = [sys.executable, "-m", "wamrl"]
-    pulled = subprocess.run([*wamrl_, "pull", ID], **options)
-    assert pulled.returncode == 0, pulled.stderr
-    words = pulled.stdout.splitlines()[-1].partition("wamrl ")[2].split()
-    code, out, err = command(*words, "--eval.episodes", "2", "--out", tmp_path / "runs")
-    assert code == 0, out + err
+    said = done("pull", ID, "--out", tmp_path / "away")
+    words = said.splitlines()[-1].partition("wamrl ")[2].split()
+    done(*words, "--eval.episodes", "1", "--out", tmp_path / "runs")
     (found,) = (tmp_path / "runs").iterdir()
     summary = report.read_summary(found / "summary.json")["arms"]["model"]
-    assert summary["task"] == "point/one" and summary["episodes"] == 2
-    assert summary["sampler"] == "ode"
+    assert summary["task"] == "point" and summary["sampler"] == "ode"
+
+
+def test_the_environment_says_where_the_hub_is(hub, tmp_path):
+    """In a process of its own, as people have it."""
+    told = os.environ | local_hub.environment(hub, tmp_path / "cache")
+    told["PYTHONPATH"] = str(Path(__file__).parents[2])
+    options = {"capture_output": True, "text": True, "env": told}
+    done = subprocess.run([sys.executable, "-m", "wamrl", "pull", ID], **options)
+    assert done.returncode == 1 and "there is no hf://lab/point (model)" in done.stderr
+    assert f"GET /api/models/{ID}" in hub.asked
 
 
 def test_branches_and_privacy(hub, run, tmp_path):
@@ -176,7 +181,7 @@ def test_the_card_claims_nothing_of_another_model(hub, run, tmp_path):
 
 def test_text_of_the_environment_is_no_markup(hub, tmp_path):
     saved = open_saved(saved_run(tmp_path / "runs"))
-    spec = wamrl.api.run.replace(saved.spec, instruction="<script>x</script> | a\n# b `c`")
+    spec = replace(saved.spec, instruction="<script>x</script> | a\n# b `c`")
     run = tmp_path / "odd"
     save_wam(saved.config.model, spec, saved.wam, run, "final", config=saved.config)
     text = card(hub, run)
@@ -186,16 +191,18 @@ def test_text_of_the_environment_is_no_markup(hub, tmp_path):
 # --- places on the hub wherever a folder is named
 
 
-def test_a_model_of_the_hub_is_loaded_and_evaluated(hub, run, tmp_path):
+def test_a_model_of_the_hub_is_loaded_and_begun_with(hub, run, tmp_path):
     stored(hub, run)
     loaded = wamrl.load(f"hf://{ID}")
-    assert not tiny.changed(loaded.model, tiny.snapshot(open_saved(run).wam))
-    out = done("eval", "--base", f"hf://{ID}", "--eval.episodes", "2", "--out", tmp_path / "runs")
-    assert "sampler 'ode'" in out
-    (found,) = (tmp_path / "runs").iterdir()
-    record = json.loads((found / "run.json").read_text())
-    assert record["command"][2:4] == ["--base", f"hf://{ID}"]
-    assert f"/snapshots/{hub.repos[f'models/{ID}'].branches['main']}" in record["base"]["path"]
+    saved = open_saved(run)
+    assert not tiny.changed(loaded.model, tiny.snapshot(saved.wam))
+    asked = chosen("eval", ["--base", f"hf://{ID}", "--eval.episodes", "7"])
+    assert asked.base == loaded.path
+    assert asked.base.name == hub.repos[f"models/{ID}"].branches["main"], "run.json: which commit"
+    assert asked.config == replace(saved.config, eval=replace(saved.config.eval, episodes=7))
+    assert asked.words[:2] == ("--base", f"hf://{ID}"), "run.json says what was typed"
+    named = chosen("train", ["point", "--base", f"hf://{ID}"])
+    assert named.base == loaded.path and named.config == point()
 
 
 def test_it_is_fetched_once_and_used_without_the_hub(hub, run, monkeypatch):
@@ -225,7 +232,9 @@ def test_a_dataset_of_the_hub(hub, tmp_path, run):
     place = local("hf://datasets/lab/set", "dataset")
     assert len(lerobot.open_lerobot(place)) == 3 and not (place / "README.md").exists()
     sentence = refused("sft", "point", "--smoke", "--data", "hf://lab/set", "--out", tmp_path / "o")
-    assert "hf://" not in sentence and "camera" in sentence.lower() or "views" in sentence
+    assert "its state dimensions are 3, the environment's 4" in sentence
+    named = chosen("sft", ["dataset", "--env.path", "hf://lab/set"])
+    assert named.config.env.path == str(place)
     hub.add("datasets/lab/text", {"data.csv": b"1"})
     assert "is not a LeRobotDataset" in refused("sft", "point", "--data", "hf://lab/text")
 
@@ -316,7 +325,7 @@ def test_a_pickle_beside_is_left_there(hub, run, tmp_path):
     assert {path.name for path in (tmp_path / "point").iterdir()} == set(MODEL)
     wamrl.load(f"hf://{ID}")
     hub.add("models/lab/other", {"manifest.json": b"{}", **more})
-    assert refused("pull", "lab/other")
+    assert "holds no model of wamrl (config.json is missing)" in refused("pull", "lab/other")
     assert not (tmp_path / "canary").exists()
     assert not [line for line in hub.asked if "pytorch_model" in line or "pkl" in line]
 

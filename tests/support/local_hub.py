@@ -276,9 +276,10 @@ def use(hub: Hub, cache, monkeypatch: pytest.MonkeyPatch) -> None:
     its environment once, when it is imported, and others may have done that.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import close_session
+    from huggingface_hub.utils import close_session, disable_progress_bars
 
     close_session()
+    disable_progress_bars()
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from wamrl.envs.base import EnvSpec
-from wamrl.hub.repo import Repo
-from wamrl.models.saved import load_state
+from wamrl.hub.repo import Repo, client
+from wamrl.models.saved import CONFIG, load_state
 from wamrl.report import read_summary
 from wamrl.runs.record import read_record
+from wamrl.runtime.files import MANIFEST
 from wamrl.runtime.log import read_metrics
 from wamrl.runtime.restore import restored
 
@@ -38,12 +39,12 @@ class Described:
 
 def describe(repo: Repo, folder: Path) -> Described:
     """The model of a folder; ValueError of one sentence if it is none or damaged."""
-    state = load_state(folder)
-    if state["env"] is None:
+    if (folder / MANIFEST).is_file() and not (folder / CONFIG).is_file():
         raise ValueError(
             f"{folder} is a checkpoint to go on from, not a model folder: finish its run, or name "
             "its checkpoints/best or base"
         )
+    state = load_state(folder)
     run = folder.resolve().parents[1] if folder.resolve().parent.name == "checkpoints" else None
     weights = sum(tensor.numel() for tensor in state.pop("wam").values())
     env = restored(EnvSpec, state["env"], "env")
@@ -57,9 +58,7 @@ def model_card(model: Described, license: str = "") -> str:
 
     ValueError of one sentence if a file of the run is damaged.
     """
-    from huggingface_hub import ModelCardData
-
-    header = ModelCardData(
+    header = client(model.repo).ModelCardData(
         library_name="wamrl", pipeline_tag="robotics", tags=TAGS, license=license or None
     )
     try:

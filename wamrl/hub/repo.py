@@ -94,7 +94,7 @@ def fetch(repo: Repo) -> Path:
     manifest says. What was there already is not fetched again, and will do when the hub is not
     reached. HubError of one sentence.
     """
-    hub = _client(repo)
+    hub = client(repo)
     what = {"repo_type": repo.kind, "revision": repo.revision}
     with _in_words(repo):
         try:
@@ -116,7 +116,7 @@ def publish(repo: Repo, files: Mapping[str, Path | bytes], *, private: bool, mes
     """One commit of these files to a model's repository, which is made if it is not there; the
     address of its page. HubError of one sentence.
     """
-    hub = _client(repo)
+    hub = client(repo)
     api = _api(hub)
     with _in_words(repo):
         try:
@@ -136,7 +136,8 @@ def publish(repo: Repo, files: Mapping[str, Path | bytes], *, private: bool, mes
     return f"{api.endpoint}/{repo.id}"
 
 
-def _client(repo: Repo) -> ModuleType:
+def client(repo: Repo) -> ModuleType:
+    """`huggingface_hub`; HubError of one sentence if it is not installed."""
     try:
         import huggingface_hub
         import huggingface_hub.errors

@@ -159,6 +159,8 @@ def load_state(folder: Path) -> dict[str, Any]:
 
     ValueError of one sentence if there is no model or it is damaged.
     """
+    if not folder.is_dir():
+        raise ValueError(f"there is no model at {folder}: {_ADVICE}")
     if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
         return _read(folder)
     state = checkpoint.load(folder)
@@ -198,9 +200,12 @@ def model_folder(path: Path) -> Path:
 
 
 def check_model(folder: Path) -> None:
-    """ValueError of one sentence unless the files of a model folder are what was saved. Documents
-    may lie beside them.
+    """ValueError of one sentence unless it is a model folder whose files are what was saved.
+    Documents may lie beside them.
     """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no model of wamrl ({name} is missing): {_ADVICE}")
     check_folder(folder, "model", _ADVICE, beside=_DOCUMENTS)
 
 
