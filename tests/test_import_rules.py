@@ -50,12 +50,13 @@ RULES: dict[str, set[str]] = {
     "serve": EVALUATED | {"runs"},
     "page": {"types", "runtime", "stats", "report", "models.flow"}
     | {"study.claims", "study.report", "study.results", "study.tables"},
+    "hub": EVALUATED | {"runs"},
     "commands": EVALUATED
-    | {"runs", "train", "study", "serve", "reward_comparison", "page"}
+    | {"hub", "runs", "train", "study", "serve", "reward_comparison", "page"}
     | {"envs.check", "models.check", "models.text", "rewards.check", "recipes.find"},
     "commands.listing": {"recipes.find", "envs.libero.assets"}
     | {"envs.metaworld.tasks", "envs.robosuite.tasks"},
-    "api": EVALUATED | {"runs", "train", "online", "serve", "commands", "recipes.find"},
+    "api": EVALUATED | {"hub", "runs", "train", "online", "serve", "commands", "recipes.find"},
     "recipes": {"*"},
     "cli": {"*"},
 }
@@ -76,7 +77,7 @@ EXTRAS = (
 EXTRAS += ("openpi_client",)
 EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
 CHECKED = {"TYPE_CHECKING"}
-EXTRAS += ("jinja2", "plotly", "wandb", "trackio")
+EXTRAS += ("jinja2", "plotly", "wandb", "trackio", "huggingface_hub")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 

@@ -18,17 +18,18 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import select
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass, replace
-from functools import partial
+from dataclasses import make_dataclass, replace
+from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from wamrl import __version__
 from wamrl.commands import options as o
-from wamrl.commands.report import CompareRunsOptions, ReportOptions
-from wamrl.commands.serve import ServeOptions
+from wamrl.commands.verbs import VERBS, Verb
+from wamrl.hub.repo import HubError, local
 from wamrl.runs.options import Shares
 from wamrl.runtime.processes import sigterm_interrupts
 from wamrl.runtime.ranges import check_ranges
@@ -39,95 +40,6 @@ if TYPE_CHECKING:
     from wamrl.runs.record import RunRecord
 
 
-@dataclass(frozen=True)
-class Verb:
-    """A word after `wamrl`. To add one, add a line to VERBS."""
-
-    summary: str
-    entry: str  # module:function, imported when the verb is called
-    options: type | None = None  # what `entry` is given; None: the words as they were typed
-    recipe: bool = False  # a recipe comes first, and its config is options too: gives `Options`
-
-
-VERBS = {
-    "quickstart": Verb(
-        "the whole method once: demonstrations, SFT, online WAM-RL, before and after",
-        "wamrl.commands.runs:quickstart",
-        o.QuickstartOptions,
-        recipe=True,
-    ),
-    "demos": Verb(
-        "record demonstrations of the scripted expert",
-        "wamrl.commands.runs:demos",
-        o.DemosOptions,
-        recipe=True,
-    ),
-    "sft": Verb(
-        "learn from demonstrations",
-        "wamrl.commands.runs:sft",
-        o.SFTOptions,
-        recipe=True,
-    ),
-    "train": Verb(
-        "improve a base model online",
-        "wamrl.commands.runs:train",
-        o.TrainOptions,
-        recipe=True,
-    ),
-    "eval": Verb(
-        "closed-loop success on held-out initial states",
-        "wamrl.commands.runs:eval",
-        o.EvalOptions,
-        recipe=True,
-    ),
-    "compare-rewards": Verb(
-        "which reward tells success from failure? one rollout under all of them",
-        "wamrl.commands.rewards:compare_rewards",
-        o.CompareOptions,
-        recipe=True,
-    ),
-    "study": Verb(
-        "arms x tasks x seeds from one base each, compared: tables, figures, claims",
-        "wamrl.commands.studies:study",
-        o.StudyOptions,
-    ),
-    "report": Verb(
-        "one page of a run or a study, to look at: curves, videos, diagnostics",
-        "wamrl.commands.report:report",
-        ReportOptions,
-    ),
-    "compare": Verb(
-        "runs side by side: success, paired differences, settings that differ",
-        "wamrl.commands.report:compare",
-        CompareRunsOptions,
-    ),
-    "serve": Verb(
-        "answer observations with actions over websockets, for openpi's client",
-        "wamrl.commands.serve:serve",
-        ServeOptions,
-    ),
-    "data": Verb(
-        "convert, inspect and count recordings: our own, LeRobot, HDF5",
-        "wamrl.commands.data:run",
-    ),
-    "embed": Verb(
-        "an environment's instructions, read by a text encoder, for --model.world.text",
-        "wamrl.commands.embed:write",
-        o.EmbedOptions,
-        recipe=True,
-    ),
-    "list": Verb(
-        "recipes, studies and tasks",
-        "wamrl.commands.listing:show",
-        o.ListOptions,
-    ),
-    "check": Verb(
-        "does my environment, model or reward keep its contract?",
-        "wamrl.commands.check:check",
-        o.CheckOptions,
-        recipe=True,
-    ),
-}
 # these can run on several ranks
 SHARED = tuple(name for name, verb in VERBS.items() if issubclass(verb.options or object, Shares))
 HELP = ("-h", "--help")
@@ -193,6 +105,8 @@ def _call(args: list[str]) -> None:
         return
     try:
         action = understood(args[0], args[1:])
+    except HubError:  # the words are right: the hub does not answer them
+        raise
     except ValueError as error:
         raise WrongUsage(str(error)) from error
     action()
@@ -258,9 +172,14 @@ def chosen(name: str, args: list[str]) -> Options:
         add_help=False,
         config=PLAIN,
     )
+    here = cache(local)  # asked twice, fetched once
+    if not named and not set(rest) & set(HELP):
+        asked = _with_places(asked, here)
     recipe, config, record = _defaults(name, args[0] if named else "", asked)
     asked, config = _parsed(verb, config, rest, f"wamrl {name} {recipe}")
     _validate(asked)
+    asked = _with_places(asked, here)
+    config = _with_dataset(config, here)
     check_ranges(config)  # before `smoke` overwrites some of it
     if asked.smoke and record is None:
         from wamrl.recipes.find import smoke
@@ -270,6 +189,22 @@ def chosen(name: str, args: list[str]) -> Options:
 
     more = {"verb": name, "recipe": recipe, "words": tuple(args), "record": record}
     return Options(config=config, **vars(asked), **more)
+
+
+def _with_places(asked: Any, here: Callable[..., Path]) -> Any:
+    """The verb's options, with what is on the hub (`hf://`) brought to this machine."""
+    kinds = {"base": "model", "data": "dataset"}
+    given = {name: getattr(asked, name, None) for name in kinds}
+    places = {name: here(place, kinds[name]) for name, place in given.items() if place is not None}
+    return replace(asked, **places)
+
+
+def _with_dataset(config: Config, here: Callable[..., Path]) -> Config:
+    """The same for an environment that is a dataset: `--env.path hf://owner/name`."""
+    path = str(getattr(config.env, "path", ""))
+    if not path.startswith("hf://"):
+        return config
+    return replace(config, env=replace(config.env, path=str(here(path, "dataset"))))
 
 
 def _short_help(name: str, verb: Verb) -> None:
@@ -306,7 +241,7 @@ def _parsed(verb: Verb, config: Config, args: list[str], prog: str) -> tuple[Any
 
 def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecord | None]:
     """Recipe and configuration before options change it; and the record of the run to resume."""
-    from wamrl.recipes.find import build, build_recorded
+    from wamrl.recipes.find import build, build_recorded, build_saved
 
     resume = getattr(asked, "resume", None)
     base = getattr(asked, "base", None)
@@ -316,7 +251,10 @@ def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecor
     from wamrl.runs.record import read_record, record_of
 
     record = record_of(base) if resume is None else read_record(resume)
-    if record is None:  # of before there was run.json
+    if record is None:  # a model folder, or of before there was run.json
+        config = None if recipe or base is None else build_saved(base)
+        if config is not None:
+            return "", config, None
         recipe = recipe or "quickstart"
         return recipe, build(recipe), None
     if resume is None:

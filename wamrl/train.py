@@ -67,7 +67,7 @@ def improve(
     if not cfg.eval.every:  # else the last look has chosen
         with sharding.unsharded(state.wam.world):
             deploy(state.wam, pool, cfg.eval, cfg.flow.at(1.0), seed=cfg.seed, again=True)
-    save_wam(cfg.model, pool.spec, state.wam, run, "final")
+    save_wam(cfg.model, pool.spec, state.wam, run, "final", config=cfg)
 
 
 def iterate(

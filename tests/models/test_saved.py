@@ -120,6 +120,20 @@ def test_a_model_is_rebuilt_from_its_folder_alone(tmp_path):
     assert not tiny.changed(one.wam, tiny.snapshot(wam))
 
 
+def test_documents_may_lie_beside_a_model_and_nothing_else(tmp_path):
+    """Where models are published, pictures, a licence and git's own files are put beside them."""
+    folder = save(tiny.lively(), tmp_path, "final")
+    (folder / ".git").mkdir()
+    for name in ("README.md", "LICENSE", "curve.png", "demo.mp4", ".gitattributes"):
+        (folder / name).write_text("x")
+    assert not tiny.changed(load(folder), tiny.snapshot(tiny.lively()))
+    for name in ("more.pkl", "modeling.py", "pytorch_model.bin", "README.md.pt"):
+        (folder / name).write_text("x")
+        with pytest.raises(ValueError, match=f"{name} is not named by the manifest there"):
+            load(folder)
+        (folder / name).unlink()
+
+
 def test_its_configuration_is_plain_json(tmp_path):
     model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, motion_weight=0.1))
     folder = save(tiny.fresh(model=model), tmp_path, "base", model)

@@ -71,7 +71,7 @@ def test_bad_input_is_one_sentence_on_any_number_of_ranks(tmp_path):
         "train", "point", "--smoke", "--ranks", 2, "--base", tmp_path / "none", "--out", tmp_path
     )
     lines = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and len(lines) == 1 and "there is no checkpoint at" in lines[0], (
+    assert done.returncode == 1 and len(lines) == 1 and "there is no model at" in lines[0], (
         done.stderr
     )
     assert "demos runs on one rank" in refused("demos", "point", "--ranks", 2, code=2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support import tiny
 from tests.support.saved_runs import saved_run
 from wamrl.envs.base import EnvSpec
 from wamrl.evaluate import EvalConfig, evaluate
@@ -263,3 +265,21 @@ def test_a_config_that_is_no_config_is_refused_and_nothing_is_imported(tmp_path,
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not in a run folder"):
         open_saved(tmp_path)
+
+
+def test_a_model_folder_that_was_copied_away_is_all_that_is_needed(tmp_path, monkeypatch):
+    """It acts as in its run, at the deployed noise, and no simulator is built."""
+    run = saved_run(tmp_path / "runs", flow__noise=0.5, flow__noise_end=0.25)
+    away = tmp_path / "away" / "model"
+    shutil.copytree(run / "checkpoints" / "final", away)
+    here = open_saved(run)
+    monkeypatch.setattr("wamrl.serve.saved.env_spec", None)
+    there = open_saved(away)
+    assert there.config == here.config and there.spec == here.spec
+    assert there.flow == here.flow and there.flow.noise == 0.25 and there.sampler == "ode"
+    assert not tiny.changed(there.wam, tiny.snapshot(here.wam))
+    about = json.loads((away / "config.json").read_text())
+    del about["run"]  # as folders of before
+    (away / "config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="does not say how its run was made: give its recipe"):
+        read_config(away)

@@ -37,5 +37,5 @@ def saved_run(root: Path, **changes) -> Path:
         torch.nn.init.normal_(layer.weight, std=0.05)
     wam.sampler = "ode"
     run = new_run(root, "tiny", config)
-    save_wam(config.model, env_spec(config), wam, run, "final")
+    save_wam(config.model, env_spec(config), wam, run, "final", config=config)
     return run

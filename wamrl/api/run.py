@@ -17,6 +17,7 @@ from wamrl.api.recipes import Recipe, as_config
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.evaluate import evaluate
+from wamrl.hub.repo import local
 from wamrl.models.flow import SAMPLERS, Sampler
 from wamrl.models.wam import WAM
 from wamrl.runtime.log import read_metrics
@@ -168,9 +169,10 @@ def _png(figure: Figure) -> bytes:
 def load(
     path: str | PathLike[str], *, recipe: Recipe | None = None, sampler: Sampler | None = None
 ) -> Run:
-    """The model of a run folder, or of one of its checkpoints such as `runs/NAME/checkpoints/best`.
+    """The model of a run folder, of one of its checkpoints such as `runs/NAME/checkpoints/best`, of
+    a model folder that was copied out of its run, or of the Hugging Face Hub: `hf://owner/name`.
 
     recipe: only where the run cannot say how it was made. sampler: "explore", "ode" or "zero" in
     place of the deployed one. ValueError of one sentence if there is no model, or it does not fit.
     """
-    return Run(Path(path), None if recipe is None else as_config(recipe), sampler)
+    return Run(local(path), None if recipe is None else as_config(recipe), sampler)

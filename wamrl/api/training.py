@@ -9,6 +9,7 @@ from pathlib import Path
 from wamrl.api.recipes import Recipe, as_config, recipe
 from wamrl.api.run import Run
 from wamrl.commands import runs as verbs
+from wamrl.hub.repo import Kind, local
 from wamrl.models.saved import save_wam
 from wamrl.online.state import TrainingState
 from wamrl.runs.demonstrations import env_spec, has_data, load_data
@@ -65,7 +66,7 @@ class Trainer(AbstractContextManager):
         """base, data: as for `train`. ValueError of one sentence where something does not fit."""
         self.config = as_config(recipe)
         place = _path(base)
-        places = [place, *place.resolve().parents[:2]] if data is None else [_path(data)]
+        places = [place, *place.resolve().parents[:2]] if data is None else [_path(data, "dataset")]
         found = next((p for p in places if has_data(p)), None)
         if found is None:
             raise ValueError(f"{places[0]} holds no demonstrations: give data=, a run or a dataset")
@@ -84,7 +85,8 @@ class Trainer(AbstractContextManager):
     def save(self, out: Place = "runs") -> Run:
         """The present model as a new run folder."""
         run = new_run(Path(out), self.config.name, self.config)
-        save_wam(self.config.model, env_spec(self.config), self.state.wam, run, "final")
+        config = self.config
+        save_wam(config.model, env_spec(config), self.state.wam, run, "final", config=config)
         return Run(run, self.config)
 
     def close(self) -> None:
@@ -100,12 +102,12 @@ def _options(
 ) -> Options:
     """What the command line would have asked; a recipe that is no name has none to go on with."""
     name = recipe if isinstance(recipe, str) else ""
-    places = {"out": Path(out), "data": _path(data), "base": _path(base)}
+    places = {"out": Path(out), "data": _path(data, "dataset"), "base": _path(base)}
     words = (name,) if name else ()
     return Options(config=as_config(recipe), verb=verb, recipe=name, words=words, **places)
 
 
-def _path(place: Base | None) -> Path | None:
+def _path(place: Base | None, kind: Kind = "model") -> Path | None:
     if place is None:
         return None
-    return place.path if isinstance(place, Run) else Path(place)
+    return place.path if isinstance(place, Run) else local(place, kind)

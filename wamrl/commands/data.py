@@ -24,6 +24,7 @@ from wamrl.data.lerobot.stats import stats as stats_of
 from wamrl.data.lerobot.summary import count_successes, size_of, spread
 from wamrl.data.recording import Recording
 from wamrl.data.sources import kind, open_dataset
+from wamrl.hub.repo import local
 from wamrl.runtime.files import copy_folder
 from wamrl.runtime.log import console
 
@@ -94,7 +95,8 @@ def run(args: list[str]) -> None:
 
 
 def place(path: Path) -> Path:
-    """`path`, or the demonstrations in it if it is a run folder."""
+    """`path`, or the demonstrations in it if it is a run folder; `hf://owner/name` is fetched."""
+    path = local(path, "dataset")
     return path / "demos" if kind(path) is None and kind(path / "demos") else path
 
 

@@ -67,7 +67,8 @@ def train(o: Options) -> Path:
     check_parts(o.config, online=True)
     with open_run(o, data) as run:
         if not (run / "checkpoints" / "base").is_dir():
-            save_wam(o.config.model, env_spec(o.config), wam, run, "base")
+            spec = env_spec(o.config)
+            save_wam(o.config.model, spec, wam, run, "base", config=o.config)
         online(o, run, wam, data)
     return run
 

@@ -18,7 +18,7 @@ from wamrl.serve.config import ServerConfig
 class ServeOptions(ServerConfig):
     """Options of `serve`."""
 
-    run: tyro.conf.Positional[Path]  # a run folder, or a checkpoint folder in one
+    run: tyro.conf.Positional[Path]  # a run folder, a model folder, or hf://owner/name
     # how actions are denoised; saved: as the model is best deployed
     sampler: Literal["saved", "explore", "ode", "zero"] = "saved"
     recipe: str = ""  # only where the run cannot say how it was made
@@ -32,9 +32,10 @@ def serve(o: ServeOptions) -> None:
         raise ValueError(
             f"serve needs the package {error.name}: pip install websockets msgpack"
         ) from error
+    from wamrl.hub.repo import local
     from wamrl.recipes.find import find_recipe
     from wamrl.serve.saved import open_saved
 
     config = find_recipe(o.recipe)() if o.recipe else None
-    saved = open_saved(o.run, config, None if o.sampler == "saved" else o.sampler)
+    saved = open_saved(local(o.run), config, None if o.sampler == "saved" else o.sampler)
     PolicyServer(saved, o).run()

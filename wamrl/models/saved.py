@@ -2,7 +2,8 @@
 
 A model is a folder that needs nothing else, plain JSON and safetensors:
 
-    config.json         the model's and the environment's configuration, how it is best deployed
+    config.json         the model's and the environment's configuration, how it is best deployed,
+                        and the whole configuration of its run
     model.safetensors   the weights, by their names in `WAM.state_dict`
     manifest.json       sha256 of both
 """
@@ -10,6 +11,7 @@ A model is a folder that needs nothing else, plain JSON and safetensors:
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ FORMAT = "wamrl-model"
 VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-_ADVICE = "name a run folder, or its checkpoints/base, best, final or step-*"
+_ADVICE = "name a run folder, its checkpoints/base, best, final or step-*, or hf://OWNER/NAME"
+# What people put beside a model where they publish it; it is never opened.
+_DOCUMENTS = re.compile(r"\..+|LICENSE|.+\.(md|txt|png|jpe?g|gif|webp|mp4)")
 
 
 def build_wam(model: WAMConfig, env: EnvSpec, *, seed: int, device: str) -> WAM:
@@ -56,17 +60,28 @@ def build_wam(model: WAMConfig, env: EnvSpec, *, seed: int, device: str) -> WAM:
     return wam.to(device)
 
 
-def save_wam(model: WAMConfig, env: EnvSpec, wam: WAM, run: Path, name: str, **more: float) -> Path:
+def save_wam(
+    model: WAMConfig,
+    env: EnvSpec,
+    wam: WAM,
+    run: Path,
+    name: str,
+    *,
+    config: object | None = None,
+    **more: float,
+) -> Path:
     """Write the model `name` of a run folder; all ranks call it alike.
 
-    env: the environment that it acts in. more: numbers to be found in its config.json.
+    env: the environment that it acts in. config: the run's whole configuration, by which the folder
+    says how actions are denoised and in what environment; None: it stays unsaid, and whoever takes
+    the folder out of its run needs the recipe. more: numbers to be found in its config.json.
     """
     path = run / "checkpoints" / name
     weights = sharding.whole(wam.state_dict())
     odd = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise ValueError(f"cannot save the model: {odd[0]} of its state_dict is no tensor")
-    config = {
+    about = {
         "format": FORMAT,
         "version": VERSION,
         "model": resolved(model),
@@ -74,9 +89,11 @@ def save_wam(model: WAMConfig, env: EnvSpec, wam: WAM, run: Path, name: str, **m
         "sampler": wam.sampler,
         **more,
     }
+    if config is not None:
+        about["run"] = resolved(config)
     with shared_folder(path) as draft:
         if dist.is_main():
-            text = json.dumps(config, indent=1, allow_nan=False)
+            text = json.dumps(about, indent=1, allow_nan=False)
             (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
             checkpoint.save_tensors(weights, draft / WEIGHTS)
     return path
@@ -142,6 +159,8 @@ def load_state(folder: Path) -> dict[str, Any]:
 
     ValueError of one sentence if there is no model or it is damaged.
     """
+    if not folder.is_dir():
+        raise ValueError(f"there is no model at {folder}: {_ADVICE}")
     if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
         return _read(folder)
     state = checkpoint.load(folder)
@@ -150,6 +169,18 @@ def load_state(folder: Path) -> dict[str, Any]:
     if "model" not in state:  # of the online loop: its run knows
         state["model"] = read_config(folder.parents[1]).get("model")
     return {"env": None, "sampler": None} | state  # older ones do not say
+
+
+def about_model(folder: Path) -> dict[str, Any]:
+    """What a model folder says beside its weights, which are not read: "model", "env", "sampler",
+    "run" (the whole configuration; older ones do not say) and more. Empty where it is none.
+
+    ValueError of one sentence if its config.json is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        return {}
+    found = read_json(folder / CONFIG, "model", _ADVICE)
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
 
 
 def model_folder(path: Path) -> Path:
@@ -168,8 +199,18 @@ def model_folder(path: Path) -> Path:
     raise ValueError(f"{path} holds no model yet: finish its fine-tuning with --resume {path}")
 
 
+def check_model(folder: Path) -> None:
+    """ValueError of one sentence unless it is a model folder whose files are what was saved.
+    Documents may lie beside them.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no model of wamrl ({name} is missing): {_ADVICE}")
+    check_folder(folder, "model", _ADVICE, beside=_DOCUMENTS)
+
+
 def _read(folder: Path) -> dict[str, Any]:
-    check_folder(folder, "model", _ADVICE)
+    check_model(folder)
     config = read_json(folder / CONFIG, "model", _ADVICE)
     if not isinstance(config, dict) or config.get("format") != FORMAT or "model" not in config:
         raise ValueError(f"{folder / CONFIG} is not that of a model of wamrl: {_ADVICE}")

@@ -49,7 +49,7 @@ def look(
     if rate > state.best:
         state.best = rate
         found = {"iteration": done, "choose_success": rate}
-        save_wam(cfg.model, pool.spec, wam, run, "best", **found)
+        save_wam(cfg.model, pool.spec, wam, run, "best", config=cfg, **found)
     metrics["eval/choose_success"] = rate
     return metrics | timer("eval")
 

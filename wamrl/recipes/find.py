@@ -113,7 +113,30 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
         kind = type(build(name)) if name else Config
         return restored(kind, record.config, "config")
     except ValueError as error:
-        raise ValueError(f"cannot go on with {run}: {error}") from error
+        raise ValueError(
+            f"cannot go on with {run}: {error}{'' if name else '; or name its recipe'}"
+        ) from error
+
+
+def build_saved(folder: Path) -> Config | None:
+    """The configuration of its run that a model folder carries; None where it carries none.
+
+    ValueError of one sentence where a class of it is not loaded: none is imported because a file
+    says so.
+    """
+    from wamrl.config import Config
+    from wamrl.models.saved import about_model
+    from wamrl.runtime.restore import restored
+
+    said = about_model(folder).get("run")
+    if said is None:
+        return None
+    try:
+        return restored(Config, said, "config")
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} does not say how its run was made ({error}): name its recipe"
+        ) from error
 
 
 def _require_harmless(name: str, run: Path) -> None:

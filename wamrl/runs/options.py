@@ -43,7 +43,8 @@ class Resumes:
 class Learns:
     """A verb that looks at demonstrations."""
 
-    # demonstrations: a run folder or a dataset; else those of the base, else some are recorded
+    # demonstrations: a run folder, a dataset, or hf://owner/name; else those of the base, else some
+    # are recorded
     data: Place = None
     # what the columns of that dataset are called: --views, --rename, --state-keys, ...
     keys: Annotated[DataKeys, tyro.conf.arg(name="")] = DataKeys()
@@ -53,7 +54,7 @@ class Learns:
 class Starts:
     """A verb that begins with a model."""
 
-    # a run folder or checkpoint: the model to begin with, or to measure
+    # a run folder, model folder or hf://owner/name: the model to begin with, or to measure
     base: Place = None
 
 

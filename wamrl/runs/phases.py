@@ -66,7 +66,7 @@ def base_model(cfg: Config, data: Data, run: Path, *, trackers: Sequence[str] = 
         metrics = {f"heldout/copy_ratio/{offset}": ratio for offset, ratio in ratios.items()}
         line = summary_line("world model on held-out demonstrations:", metrics)
         logger.log(0, metrics, line)
-    save_wam(cfg.model, env_spec(cfg), wam, run, "base")
+    save_wam(cfg.model, env_spec(cfg), wam, run, "base", config=cfg)
     return wam
 
 

@@ -197,12 +197,14 @@ def sweep(folder: Path) -> None:
         folders[:] = [name for name in folders if _DRAFT.fullmatch(name) is None]
 
 
-def check_folder(path: Path, what: str, advice: str) -> None:
+def check_folder(
+    path: Path, what: str, advice: str, *, beside: re.Pattern[str] | None = None
+) -> None:
     """Compare all files with the manifest; ValueError of one sentence if any differs or is not
     named there.
 
     what: the kind of folder, such as "checkpoint"; advice: the user's way out. Both are for the
-    sentence.
+    sentence. beside: the names of what may lie there without being named.
     """
     path = Path(path)
     if not path.is_dir():
@@ -221,7 +223,8 @@ def check_folder(path: Path, what: str, advice: str) -> None:
                 f"{path / name} is corrupt (its sha256 is not the recorded one): {advice}"
             )
     for file in sorted(path.iterdir()):
-        if file.name not in listed and file.name != MANIFEST:
+        stranger = beside is None or not beside.fullmatch(file.name)
+        if stranger and file.name not in listed and file.name != MANIFEST:
             raise ValueError(f"{file} is not named by the manifest there: move it away")
 
 

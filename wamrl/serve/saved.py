@@ -1,4 +1,4 @@
-"""A run folder opened from outside: its configuration, its environment's facts, its model.
+"""A run or model folder opened from outside: its configuration, its environment's facts, its model.
 
 The only place where the API and the server reach saved models.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
-from wamrl.models.saved import load_wam
+from wamrl.models.saved import about_model, load_wam, model_folder
 from wamrl.models.wam import WAM
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runtime.cores import device
@@ -20,7 +20,7 @@ from wamrl.runtime.log import console
 from wamrl.runtime.restore import restored
 
 _CONFIG = "config.json"
-_ADVICE = "name a run folder, or its checkpoints/base, best or final"
+_ADVICE = "name a run folder, its checkpoints/base, best or final, or hf://OWNER/NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +40,18 @@ class Saved:
 
 
 def open_saved(path: Path, config: Config | None = None, sampler: Sampler | None = None) -> Saved:
-    """The model of a run folder (`final`, else `base`) or of a checkpoint folder in one.
+    """The model of a run folder (`final`, else `base`), of a checkpoint folder in one, or of a
+    model folder that was taken out of its run.
 
-    config: of its recipe; None: as the run says. sampler: None: the deployed one, which
-    `flow.deploy` or the model names. ValueError of one sentence where something is missing or
-    does not fit.
+    config: of its recipe; None: as the run says, and no simulator is needed. sampler: None: the
+    deployed one, which `flow.deploy` or the model names. ValueError of one sentence where something
+    is missing or does not fit.
     """
+    known = None if config is None else env_spec(config)
     config = config or read_config(path)
     if sampler is not None and sampler not in SAMPLERS:
         raise ValueError(f"sampler={sampler!r} is not possible: choose of {', '.join(SAMPLERS)}")
-    spec = env_spec(config)
+    spec = known or _saved_spec(path) or env_spec(config)
     wam = load_wam(config.model, spec, path, seed=config.seed, device=device())
     if sampler is None and config.flow.deploy != "auto":
         sampler = config.flow.deploy
@@ -59,17 +61,33 @@ def open_saved(path: Path, config: Config | None = None, sampler: Sampler | None
     return Saved(path=path, config=config, spec=spec, wam=wam.eval(), sampler=chosen)
 
 
+def _saved_spec(path: Path) -> EnvSpec | None:
+    """The environment that a model was made for, as its folder says; older ones do not."""
+    folder = model_folder(path)
+    said = about_model(folder).get("env")
+    try:
+        return None if said is None else restored(EnvSpec, said, "env")
+    except ValueError as error:
+        raise ValueError(f"{folder} does not say what it was made for ({error})") from error
+
+
 def read_config(path: Path) -> Config:
-    """The configuration of the run that `path` is or lies in, without its recipe.
+    """The configuration of the run that `path` is or lies in, or that a model folder carries,
+    without its recipe.
 
     No module but wamrl's is imported because a file names it. ValueError of one sentence where what
     is there does not give what was saved.
     """
     whole = path.resolve()
     folder = whole.parents[1] if whole.parent.name == "checkpoints" else path
+    about = about_model(path)
+    if "run" in about:
+        folder = path
+    elif about and folder == path:
+        raise ValueError(f"{path} does not say how its run was made: give its recipe")
     if not (folder / _CONFIG).is_file():
         raise ValueError(f"{path} is not in a run folder (there is no {_CONFIG}): {_ADVICE}")
-    saved = read_json(folder / _CONFIG, "run folder", _ADVICE)
+    saved = about["run"] if "run" in about else read_json(folder / _CONFIG, "run folder", _ADVICE)
     try:
         return restored(Config, saved, "config")
     except ValueError as error:

@@ -121,7 +121,8 @@ def _base(cfg: Config, folder: Path, videos: int, lengths: Lengths) -> None:
     flow = cfg.flow.at(1.0)
     with cfg.build_pool() as pool:
         deploy(wam, pool, cfg.eval, flow, seed=cfg.seed)
-        save_wam(cfg.model, pool.spec, wam, folder, "base")  # now with the sampler that suits it
+        # now with the sampler that suits it
+        save_wam(cfg.model, pool.spec, wam, folder, "base", config=cfg)
         options = {"seed": cfg.seed, "heldout": data.heldout, "title": "base"}
         result, rollout = measure(wam, pool, cfg.eval, flow, **options)
     if videos:

@@ -258,6 +258,27 @@ def test_links_out_of_the_folder(copy: Callable):
     assert len(open_lerobot(path)) == 3  # links that stay inside are fine
 
 
+def test_a_snapshot_in_the_cache_of_the_hub_is_made_of_links(copy: Callable):
+    """To the blobs of its repository, or of the cache; any other link leads out."""
+    whole = copy("video")
+    cache = whole.parent / "cache"
+    snapshot = cache / "datasets--lab--set" / "snapshots" / "c0ffee"
+    shutil.move(whole, snapshot)
+    for place in ("datasets--lab--set/blobs/1", "blobs/ab/2", "elsewhere"):
+        (cache / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move((snapshot / MP4).resolve(), cache / place)
+        (snapshot / MP4).unlink(missing_ok=True)
+        (snapshot / MP4).symlink_to(cache / place)
+        if place == "elsewhere":
+            refused(snapshot, "leads out of the folder")
+        else:
+            assert len(open_lerobot(snapshot)) == 3
+    (cache / "blobs" / "3").symlink_to(cache / "elsewhere")
+    (snapshot / MP4).unlink()
+    (snapshot / MP4).symlink_to(cache / "blobs" / "3")
+    refused(snapshot, "leads out of the folder")
+
+
 def png_bomb(side: int) -> bytes:
     """A small PNG that says it is side x side."""
 

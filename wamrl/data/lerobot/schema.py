@@ -127,10 +127,18 @@ def fill(template: str, values: dict[str, int | str]) -> str:
 
 
 def inside(root: Path, relative: str) -> Path:
-    """root/relative; ValueError if that is outside of root, also by way of a symbolic link."""
+    """root/relative; ValueError if that is outside of root, also by way of a symbolic link.
+
+    A snapshot in the Hugging Face Hub's cache, CACHE/datasets--OWNER--NAME/snapshots/COMMIT, is
+    made of links to the `blobs` of its repository or of the cache: these are inside.
+    """
     path = root / relative
     try:
-        if path.resolve().is_relative_to(root.resolve()):
+        whole = root.resolve()
+        rooms = [whole]
+        if whole.parent.name == "snapshots" and whole.parents[1].name.startswith("datasets--"):
+            rooms += [whole.parents[1] / "blobs", whole.parents[2] / "blobs"]
+        if any(path.resolve().is_relative_to(room) for room in rooms):
             return path
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
         pass
