@@ -41,8 +41,8 @@ def test_docs_name_files_that_exist():
 
 
 def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp_path, point_run):
-    """On two ranks of this machine: `srun` runs what follows, `scontrol` knows one host.
-    SLURM itself is not here.
+    """On one rank of this machine (`tests/runtime/test_launch.py` has two): `srun` runs what
+    follows, `scontrol` knows one host. SLURM itself is not here.
     """
     if not (ROOT / ".venv").is_dir():
         pytest.skip("needs .venv")
@@ -54,7 +54,7 @@ def test_the_job_for_several_nodes_runs_and_goes_on_when_it_is_started_again(tmp
         "SLURM_SUBMIT_DIR": str(ROOT),
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_GPUS_ON_NODE": "1",
         "SLURM_JOB_NODELIST": "localhost",
         "OUT": str(tmp_path / "out"),
         "OMP_NUM_THREADS": "1",

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import bootstrap, ecdf, norm, rankdata
+import scipy
 
 from wamrl.stats import CONFIDENCE
 
@@ -62,14 +61,15 @@ def _wins(score: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     By ranks (Sun and Xu, IEEE SPL 21, 2014), ties count half. Both sum to Mann and Whitney's U.
     """
-    ranks = rankdata(score)
-    won = ranks[success] - rankdata(score[success])
-    below = ranks[~success] - rankdata(score[~success])  # the successes below each failure
+    ranks = scipy.stats.rankdata(score)
+    won = ranks[success] - scipy.stats.rankdata(score[success])
+    # the successes below each failure
+    below = ranks[~success] - scipy.stats.rankdata(score[~success])
     return won, success.sum() - below
 
 
 def _newcombe(value: float, m: float, n: float) -> tuple[float, float]:
-    z = norm.ppf(0.5 + CONFIDENCE / 2)
+    z = scipy.stats.norm.ppf(0.5 + CONFIDENCE / 2)
     extra = (m + n) / 2 - 1
 
     def excess(t: float) -> float:
@@ -77,8 +77,8 @@ def _newcombe(value: float, m: float, n: float) -> tuple[float, float]:
         return (value - t) ** 2 - z**2 * variance
 
     edge = 1e-9  # V is 0 at 0 and at 1, which would be a second root for value 0 or 1
-    low = 0.0 if value <= edge else brentq(excess, 0.0, value - edge)
-    high = 1.0 if value >= 1 - edge else brentq(excess, value + edge, 1.0)
+    low = 0.0 if value <= edge else scipy.optimize.brentq(excess, 0.0, value - edge)
+    high = 1.0 if value >= 1 - edge else scipy.optimize.brentq(excess, value + edge, 1.0)
     return float(low), float(high)
 
 
@@ -148,7 +148,7 @@ def within_groups(score: np.ndarray, success: np.ndarray, group: np.ndarray) -> 
     value = float(np.sum(won) / np.sum(pairs))
     if len(pairs) == 1:
         return Within(value=value, low=math.nan, high=math.nan, groups=1)
-    ends = bootstrap(
+    ends = scipy.stats.bootstrap(
         (np.array(won), np.array(pairs, float)),
         lambda w, p, axis: w.sum(axis) / p.sum(axis),
         paired=True,
@@ -169,7 +169,7 @@ def roc(score: np.ndarray, success: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     thresholds = np.unique(turned)
     rates = []
     for part in (~success, success):
-        reached = ecdf(turned[part]).cdf.evaluate(thresholds)
+        reached = scipy.stats.ecdf(turned[part]).cdf.evaluate(thresholds)
         rates.append(np.concatenate([[0], reached]))
     false, true = rates
     return false, true

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binomtest, trim_mean
+import scipy
 
 from wamrl.stats import CONFIDENCE
 
@@ -69,7 +69,7 @@ def hierarchical(
     value = float(np.mean([np.mean([x.mean() for x in seeds]) for seeds in parts]))
     every = np.concatenate([x for seeds in parts for x in seeds])
     if (every == every[0]).all():
-        share = binomtest(0, len(every)).proportion_ci(CONFIDENCE, method="exact").high
+        share = scipy.stats.binomtest(0, len(every)).proportion_ci(CONFIDENCE, method="exact").high
         low = value - share * (value - bounds[0])
         high = value + share * (bounds[1] - value)
         method = "exact"
@@ -117,10 +117,10 @@ def iqm(scores: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int =
     rng = np.random.default_rng(seed)
     # SciPy's `bootstrap` would do the same, but refuses a task with a single seed.
     draws = [s[rng.integers(len(s), size=(resamples, len(s)))] for s in parts]
-    low, high = _percentiles(trim_mean(np.concatenate(draws, axis=1), 0.25, axis=1))
+    low, high = _percentiles(scipy.stats.trim_mean(np.concatenate(draws, axis=1), 0.25, axis=1))
     every = np.concatenate(parts)
     return Estimate(
-        value=float(trim_mean(every, 0.25)),
+        value=float(scipy.stats.trim_mean(every, 0.25)),
         low=low,
         high=high,
         tasks=len(parts),

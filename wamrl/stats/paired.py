@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+import scipy
 
 from wamrl.stats import CONFIDENCE
 
@@ -24,7 +24,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         raise ValueError(f"{successes} successes in {n} episodes is not possible: check the counts")
     if n == 0:
         return 0.0, 1.0
-    low, high = binomtest(int(successes), int(n)).proportion_ci(CONFIDENCE, method="wilson")
+    share = scipy.stats.binomtest(int(successes), int(n))
+    low, high = share.proportion_ci(CONFIDENCE, method="wilson")
     return float(low), float(high)
 
 
@@ -39,7 +40,7 @@ def mcnemar(change: np.ndarray) -> float:
     lost = int((change < 0).sum())
     if gained + lost == 0:
         return 1.0
-    return float(binomtest(gained, gained + lost).pvalue)
+    return float(scipy.stats.binomtest(gained, gained + lost).pvalue)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def _interval(change: np.ndarray, seed: int, strata: np.ndarray | None) -> tuple
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SciPy warns of degenerate data; we look at the result
-            ends = bootstrap(
+            ends = scipy.stats.bootstrap(
                 (change,),
                 np.mean,
                 n_resamples=RESAMPLES,

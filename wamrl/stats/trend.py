@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import linregress, norm
+import scipy
 
 
 def chance_of_rise(values: list[float]) -> float:
@@ -11,7 +11,7 @@ def chance_of_rise(values: list[float]) -> float:
     y = np.asarray(values, np.float64)
     if np.ptp(y) == 0:
         return 1.0
-    return float(linregress(np.arange(len(y)), y, alternative="greater").pvalue)
+    return float(scipy.stats.linregress(np.arange(len(y)), y, alternative="greater").pvalue)
 
 
 def chance_of_fall(rates: list[float], n: list[float]) -> float:
@@ -28,4 +28,4 @@ def chance_of_fall(rates: list[float], n: list[float]) -> float:
         return 1.0
     centred = time - np.average(time, weights=weight)
     spread = p * (1 - p) * (weight * centred**2).sum()
-    return float(norm.cdf((weight * (rate - p) * centred).sum() / np.sqrt(spread)))
+    return float(scipy.stats.norm.cdf((weight * (rate - p) * centred).sum() / np.sqrt(spread)))
