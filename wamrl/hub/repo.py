@@ -218,5 +218,10 @@ def _sentence(repo: Repo, error: Exception) -> str:
         return f"the hub does not know who asks for {where}: {login}"
     if _status(error) == 403:
         return f"the hub does not allow you that with {where}: {login} as somebody who may"
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"cannot write {error.filename} ({error.strerror}): free space, or set HF_HOME to "
+            "another folder"
+        )
     words = " ".join(str(error).split())[:200] or type(error).__name__
     return f"cannot reach {where}: {words}; try again when the hub answers"
