@@ -15,8 +15,6 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Literal
 
-from wamrl import __version__
-
 Kind = Literal["model", "dataset"]
 
 TIMEOUT_S = 20.0  # of the first question; a hub that does not answer it is not asked more
@@ -149,7 +147,7 @@ def client(repo: Repo) -> ModuleType:
 
 
 def _api(hub: ModuleType):
-    return hub.HfApi(library_name="wamrl", library_version=__version__)
+    return hub.HfApi(library_name="wamrl")
 
 
 def _cached(hub: ModuleType, repo: Repo, error: Exception) -> str:
