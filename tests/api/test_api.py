@@ -213,3 +213,10 @@ def test_the_notebook_runs_as_it_is(tmp_path, monkeypatch):
     text = NOTEBOOK.read_text(encoding="utf-8")
     assert '"image/png"' in text, "the notebook is kept with its output"
     assert str(ROOT) not in text and "/tmp" not in text
+
+
+def test_a_checkpoint_knows_the_log_of_its_run(tmp_path):
+    run = saved_run(tmp_path)
+    (run / "metrics.jsonl").write_text('{"step": 1, "rollout/success": 0.5}\n')
+    for path in (run, run / "checkpoints" / "final"):
+        assert [row["step"] for row in wamrl.load(path).metrics()] == [1]

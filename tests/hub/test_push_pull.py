@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -27,6 +28,7 @@ from wamrl.data import lerobot
 from wamrl.hub.repo import Repo, local, parse_repo
 from wamrl.models.saved import save_wam
 from wamrl.recipes.point import point
+from wamrl.runs.demonstrations import env_spec
 from wamrl.runs.record import new_record, write_record
 from wamrl.runtime.files import sha256
 from wamrl.serve.saved import open_saved
@@ -235,6 +237,7 @@ def test_a_dataset_of_the_hub(hub, tmp_path, run):
     assert "its state dimensions are 3, the environment's 4" in sentence
     named = chosen("sft", ["dataset", "--env.path", "hf://lab/set"])
     assert named.config.env.path == str(place)
+    assert env_spec(named.config).name == "lab/set"
     hub.add("datasets/lab/text", {"data.csv": b"1"})
     assert "is not a LeRobotDataset" in refused("sft", "point", "--data", "hf://lab/text")
 
@@ -275,6 +278,24 @@ def test_without_a_network(hub, run, tmp_path, monkeypatch):
     for words in (("pull", ID), ("push", run, ID), ("eval", "--base", f"hf://{ID}")):
         assert "cannot reach hf://lab/point (model): " in refused(*words)
     assert not hub.asked and nothing_left(tmp_path)
+
+
+def test_a_hub_that_never_answers_keeps_nobody_waiting(hub, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("wamrl.hub.repo.TIMEOUT_S", 0.1)
+    hub.silent = Event()
+    try:
+        for words in (("pull", ID), ("push", run, ID)):
+            assert "cannot reach hf://lab/point (model): " in refused(*words)
+    finally:
+        hub.silent.set()
+    assert nothing_left(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written(hub, run, tmp_path, monkeypatch):
+    stored(hub, run)
+    (tmp_path / "cache").write_text("a file")
+    assert "set HF_HOME to another folder" in refused("pull", ID)
+    assert nothing_left(tmp_path)
 
 
 def test_a_mistyped_path_does_not_ask_the_hub(hub, tmp_path):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import unquote
 
 import pytest
@@ -49,6 +49,7 @@ class Hub:
     blobs: dict[str, bytes] = field(default_factory=dict)  # by sha256
     asked: list[str] = field(default_factory=list)  # "GET /api/models/..."
     status: int | None = None  # what every question is answered with instead
+    silent: Event | None = None  # until it is set, nothing is answered
     url: str = ""
 
     def add(self, name: str, files: dict[str, bytes], **options) -> Stored:
@@ -77,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(length) if length else self._chunks()
         path = unquote(self.path.partition("?")[0])
         self.hub.asked.append(f"{self.command} {path}")
+        if self.hub.silent is not None:
+            self.hub.silent.wait()
         if self.hub.status is not None:
             return self._send(self.hub.status, {"error": "as the test wants it"})
         for pattern, method in ROUTES.items():

@@ -157,7 +157,7 @@ class Run:
     def _folder(self) -> Path:
         """The run folder, also where a checkpoint in it was named."""
         places = (self.path, *self.path.resolve().parents[:2])
-        return next((place for place in places if (place / "config.json").is_file()), self.path)
+        return next((place for place in places if (place / "metrics.jsonl").is_file()), self.path)
 
 
 def _png(figure: Figure) -> bytes:

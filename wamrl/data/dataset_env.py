@@ -54,7 +54,7 @@ class DatasetConfig(EnvConfig):
         size = self.image_size
         hw = (size, size) if size else None
         recording = open_dataset(Path(self.path), image_hw=hw, keys=self.keys)
-        return DatasetEnv(recording, Path(self.path).resolve().name, self.instruction)
+        return DatasetEnv(recording, _name(Path(self.path).resolve()), self.instruction)
 
 
 class DatasetEnv(Env):
@@ -86,6 +86,13 @@ class DatasetEnv(Env):
 
     def proprio(self) -> np.ndarray:
         raise _no_simulator(self.spec.name)
+
+
+def _name(path: Path) -> str:
+    """Of the folder; of a snapshot in the Hugging Face Hub's cache, OWNER/NAME."""
+    if path.parent.name != "snapshots":
+        return path.name
+    return path.parents[1].name.removeprefix("datasets--").replace("--", "/")
 
 
 def _no_simulator(name: str) -> ValueError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -148,7 +147,7 @@ def client(repo: Repo) -> ModuleType:
 
 
 def _api(hub: ModuleType):
-    return hub.HfApi(library_name="wamrl", library_version=sys.modules["wamrl"].__version__)
+    return hub.HfApi(library_name="wamrl")
 
 
 def _cached(hub: ModuleType, repo: Repo, error: Exception) -> str:
@@ -217,5 +216,10 @@ def _sentence(repo: Repo, error: Exception) -> str:
         return f"the hub does not know who asks for {where}: {login}"
     if _status(error) == 403:
         return f"the hub does not allow you that with {where}: {login} as somebody who may"
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"cannot write {error.filename} ({error.strerror}): free space, or set HF_HOME to "
+            "another folder"
+        )
     words = " ".join(str(error).split())[:200] or type(error).__name__
     return f"cannot reach {where}: {words}; try again when the hub answers"
