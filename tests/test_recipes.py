@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wamrl.config import Config
+from wamrl.envs.libero.assets import SUITES
 from wamrl.recipes.find import find_recipe, recipes, smoke
 from wamrl.runtime.log import resolved
 from wamrl.study import StudyConfig
@@ -63,6 +64,7 @@ def test_what_clones_is_what_was_measured_to_gain_by_it():
     """Off by default; on, of what was executed, where it was measured (LOG.md, 2026-11-27)."""
     plain = {"actor-only", "joint", "paper", "world-only", "point", "pusht"}
     plain |= {"libero-object", "libero-10", "two-goals"}
+    plain |= {f"libero-suite-{suite}" for suite in SUITES}
     for name, recipe in ALL.items():
         if not recipe().env.playable:
             continue
