@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ PHASES = (
     Phase("recording what is held out", "wamrl.data.demos.wait", 5),
     Phase("fine-tuning", "wamrl.sft.joint_loss", 10),
     Phase("its checkpoint", "wamrl.runtime.checkpoint.save_file"),
-    Phase("the base model", "wamrl.models.saved.checkpoint.save_tensors", 2),
+    Phase("the base model", "wamrl.runtime.checkpoint.save_tensors", 1, "wamrl.runs.phases.save_wam"),
     Phase("choosing the sampler", RECEIVE, 3, "wamrl.runs.phases.deploy"),
     Phase("evaluation before", RECEIVE, 3, "wamrl.runs.phases.measure"),
     Phase("videos before", "wamrl.runs.videos.film", 2),
@@ -61,10 +62,11 @@ FEW = ("fine-tuning", "rollout", "policy update", "step checkpoint")
 def patch(monkeypatch, name: str, before) -> None:
     """`before()` is called before every call of the function of this dotted name."""
     place, _, attribute = name.rpartition(".")
-    home = pytest.importorskip(place) if place.islower() else None
-    if home is None:  # a class
-        module, _, kind = place.rpartition(".")
-        home = getattr(pytest.importorskip(module), kind)
+    module, _, kind = place.rpartition(".")
+    if kind.islower():
+        home = import_module(place)
+    else:
+        home = getattr(import_module(module), kind)
     function = getattr(home, attribute)
 
     def wrapped(*args, **kwargs):
@@ -94,6 +96,15 @@ def stop_in(phase: Phase, how: int, monkeypatch) -> list[int]:
     return family
 
 
+@pytest.fixture
+def hears_sigint():
+    """A shell's background jobs do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_sigint")
 @pytest.mark.parametrize(
     ("first", "ranks"),
     [

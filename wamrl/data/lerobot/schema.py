@@ -127,13 +127,19 @@ def fill(template: str, values: dict[str, int | str]) -> str:
 
 
 def inside(root: Path, relative: str) -> Path:
-    """root/relative; ValueError if that is outside of root, also by way of a symbolic link."""
+    """root/relative; ValueError if that is outside of root, also by way of a symbolic link, or a
+    named pipe or the like, which would keep us waiting.
+    """
     path = root / relative
     try:
-        if path.resolve().is_relative_to(root.resolve()):
-            return path
+        within = path.resolve().is_relative_to(root.resolve())
+        special = path.exists() and not path.is_file() and not path.is_dir()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        pass
+        within = special = False
+    if special:
+        raise ValueError(f"{path} is no file: {BROKEN}")
+    if within:
+        return path
     raise ValueError(
         f"{root}: {relative!r} leads out of the folder: copy it with `cp -rL`, or do not trust it"
     )
