@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
@@ -18,21 +19,27 @@ _SERVER.set_forkserver_preload(
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def start(args: Sequence[object], said: Path) -> ForkServerProcess:
-    """The leader of a session of its own; said: the file to which its stderr goes."""
+def start(args: Sequence[object], said: Path, memory_mb: int | None = None) -> ForkServerProcess:
+    """The leader of a session of its own; said: the file to which its stderr goes. memory_mb: it may
+    have so much address space more than when it begins.
+    """
     words = [str(word) for word in args]
-    process = _SERVER.Process(target=_wamrl, args=(words, said), daemon=True)
+    process = _SERVER.Process(target=_wamrl, args=(words, said, memory_mb), daemon=True)
     process.start()
     return process
 
 
-def _wamrl(words: list[str], said: Path) -> None:
+def _wamrl(words: list[str], said: Path, memory_mb: int | None) -> None:
     from wamrl.cli import main
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have none
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    if memory_mb is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + (memory_mb << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     main(words)
 
 
