@@ -1,6 +1,7 @@
-"""Does a long run with faults wear out? The online loop on the point mass, for minutes or hours, with
-a fault every so often: a worker killed, one that hangs (stopped), the state read back from the last
-checkpoint as after a crash, the tracker removed and opened again.
+"""Does a long run with faults wear out?
+The online loop on the point mass, for minutes or hours, with a fault every so often: a worker
+killed, one that hangs (stopped), the state read back from the last checkpoint as after a crash, the
+tracker removed and opened again.
 
     python -m benchmarks.soak --minutes 30 --fault-every-s 20
 
