@@ -176,8 +176,8 @@ def _out_of_memory(error: Exception) -> str:
     if not ours and not torchs:
         return ""
     return (
-        f"memory is exhausted ({said or type(error).__name__}): what was saved is whole; free some, "
-        "or use less with pool.n-envs, sft.batch, train.world.batch or train.cache-mb"
+        f"memory is exhausted ({said or type(error).__name__}): what was saved is whole; free "
+        "some, or use less with pool.n-envs, sft.batch, train.world.batch or train.cache-mb"
     )
 
 

@@ -18,7 +18,7 @@ from wamrl.data.clips import ClipDataset
 from wamrl.data.demos import DemoConfig, collect
 from wamrl.data.recording import Episode, InMemory
 from wamrl.online.state import TrainingState
-from wamrl.rewards.base import Similarity, SimilarityConfig
+from wamrl.rewards.base import Similarity
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.grpo import GRPOConfig

@@ -13,7 +13,7 @@ from tests.support import tiny
 from wamrl.models.saved import load_state, load_wam, save_wam
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
-from wamrl.rewards.base import Similarity, SimilarityConfig
+from wamrl.rewards.base import Similarity
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.ppo import PPO

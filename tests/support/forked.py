@@ -1,4 +1,4 @@
-"""`wamrl ARGS` as a process of its own, forked from one that has imported everything: a tenth of the
+"""`wamrl ARGS` as a process of its own, forked from one that has imported everything: half the
 processor time of a fresh interpreter, so that runs can be ended many times.
 """
 
@@ -20,8 +20,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def start(args: Sequence[object], said: Path, memory_mb: int | None = None) -> ForkServerProcess:
-    """The leader of a session of its own; said: the file to which its stderr goes. memory_mb: it may
-    have so much address space more than when it begins.
+    """The leader of a session of its own. said: the file to which its stderr goes. memory_mb: so
+    much address space it may have more than when it begins.
     """
     words = [str(word) for word in args]
     process = _SERVER.Process(target=_wamrl, args=(words, said, memory_mb), daemon=True)
