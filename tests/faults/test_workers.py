@@ -32,7 +32,7 @@ SAID = {
 def test_a_dead_worker_costs_its_episodes(fault):
     with (
         build(WalkConfig(fault=fault, bad_seeds=BAD), timeout_s=1.0) as pool,
-        console.capture() as c,
+        console.capture() as said,
     ):
         begin(pool, starts(5))
         before = pool.pids
