@@ -107,7 +107,7 @@ def open_run(o: Options, data: Data | None) -> Iterator[Path]:
         except BaseException as error:
             if dist.is_main() and _content(run) == before:
                 _take_back(run, books)
-            elif isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) and run.is_dir():
                 error.args = (shlex.join(["wamrl", o.verb, "--resume", str(run)]),)
             raise
 
