@@ -53,7 +53,7 @@ PHASES = (
     Phase("the log", "wamrl.runtime.trackers.Trackers.log", 2),
     Phase("step checkpoint", "wamrl.runtime.checkpoint.save_file", 2, "wamrl.train.iterate"),
     Phase("policy update", "wamrl.rl.policy.ClippedPolicy._gradients"),
-    Phase("diagnostics", "wamrl.report.diagnostics_figure", 2),
+    Phase("diagnostics", "wamrl.report.diagnostics_figure"),
     Phase("evaluation after", RECEIVE, 2, "wamrl.commands.runs.measure_after"),
     Phase("videos after", "wamrl.runs.videos.film", 1, "wamrl.commands.runs.measure_after"),
     Phase("the summary", "wamrl.report.write_summary"),
