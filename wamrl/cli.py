@@ -15,6 +15,8 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("MUJOCO_GL", "egl")
 
+import errno
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 # these can run on several ranks
 SHARED = tuple(name for name, verb in VERBS.items() if issubclass(verb.options or object, Shares))
+_TORCHS_MEMORY = re.compile("DefaultCPUAllocator|out of memory")
 HELP = ("-h", "--help")
 USAGE = f"""usage: wamrl VERB [RECIPE] [--option value ...]
 
@@ -63,13 +66,13 @@ def main(argv: list[str] | None = None) -> None:
                 _call(args)
         finally:
             sys.stdout.flush()  # here, so that a reader who has gone is noticed here
-    except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
+    except (ValueError, RuntimeError, FloatingPointError, OSError, MemoryError) as error:
         if _nobody_reads(error):
             sys.exit(0)
         if os.environ.get("WAMRL_TRACEBACK"):
             raise
         hint = "" if isinstance(error, ValueError) else " (WAMRL_TRACEBACK=1 shows where)"
-        words = str(error).strip() or type(error).__name__
+        words = _out_of_memory(error) or str(error).strip() or type(error).__name__
         print(f"wamrl: error: {words}{hint}", file=sys.stderr)
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
     except KeyboardInterrupt as stop:
@@ -81,6 +84,19 @@ def main(argv: list[str] | None = None) -> None:
 
 class WrongUsage(ValueError):
     """The command line cannot be understood."""
+
+
+def _out_of_memory(error: Exception) -> str:
+    """The sentence for Python's, NumPy's, torch's or the system's want of memory, "" for others."""
+    said = " ".join(str(error).split())
+    ours = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    torchs = isinstance(error, RuntimeError) and _TORCHS_MEMORY.search(said)
+    if not ours and not torchs:
+        return ""
+    return (
+        f"memory is exhausted ({said or type(error).__name__}): what was saved is whole; free "
+        "some, or use less with pool.n-envs, sft.batch, train.world.batch or train.cache-mb"
+    )
 
 
 def _nobody_reads(error: Exception) -> bool:

@@ -26,8 +26,9 @@ def blocks(text: str) -> list[str]:
 
 
 def spans(text: str) -> list[str]:
-    """Commands within a sentence that name a verb and at least one more word."""
-    return re.findall(r"(?<!`)`(wamrl [a-z-]+ [^`]+)`(?!`)", text.replace("\n", " "))
+    """Commands within a sentence that name a verb and more than an option."""
+    found = re.findall(r"(?<!`)`(wamrl [a-z-]+ [^`]+)`(?!`)", text.replace("\n", " "))
+    return [command for command in found if not re.fullmatch(r"wamrl \S+ --[a-z]+", command)]
 
 
 def commands() -> list[tuple[str, str]]:
@@ -43,6 +44,7 @@ def commands() -> list[tuple[str, str]]:
 def test_it_is_understood(page, command, monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     words = [STANDS_FOR.get(word, word) for word in shlex.split(command)[1:]]
+    words = ["runs/NAME" if word.startswith("hf://") else word for word in words]  # no network
     if UNFINISHED & set(words):
         words = words[:1]
         assert words[0] in cli.VERBS or words[0] == "VERB"

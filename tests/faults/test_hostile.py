@@ -76,6 +76,13 @@ def archive(folder: Path, canary: Path) -> None:
         file.writestr(f"../../{canary.name}", "x")
 
 
+def distributed(folder: Path, canary: Path) -> None:
+    """As `torch.distributed.checkpoint` writes it: its metadata is a pickle."""
+    (folder / "model.safetensors").unlink()
+    for name in (".metadata", "__0_0.distcp"):
+        (folder / name).write_bytes(pickle.dumps(Harm(canary)))
+
+
 def endless(folder: Path, canary: Path) -> None:
     (folder / "config.json").write_text("[" * 100_000)
 
@@ -102,6 +109,7 @@ HOSTILE = {
     "pipe for a configuration": pipe("config.json"),
     "pipe for a manifest": pipe("manifest.json"),
     "archive": archive,
+    "distributed checkpoint": distributed,
     "nested for ever": endless,
     "an expression": text_for_code,
 }

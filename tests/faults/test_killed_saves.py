@@ -1,6 +1,7 @@
 """SIGKILL at every file-system call of a save: what was there is there, whole, old or new."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 
 from wamrl.runtime import checkpoint, files
 from wamrl.runtime.files import sweep, write_text
+from wamrl.runtime.log import new_run
 
 TOUCHING = {"posix", "io", "_io", "builtins", "safetensors._safetensors_rust"}
 
@@ -115,3 +117,18 @@ def test_sweeping_leaves_all_else(tmp_path):
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
     assert names == [".hidden-12345678.tmp.txt", "a", "deep", "deep/b", "notes.tmp"]
     assert (tmp_path / "a").read_text() == "newer" and (tmp_path / "deep" / "b").read_text() == "b"
+
+
+def test_a_new_run_knows_itself_from_its_first_moment(tmp_path):
+    """Killed at every call while it is made, a folder is no run yet, or one with all its books."""
+    number = 0
+    books = {"run.json": "books"}
+    while killed_at(number, lambda: new_run(tmp_path, "r", {"train": {}}, books)):
+        for run in tmp_path.iterdir():
+            sweep(run)
+            there = {path.name for path in run.iterdir()}
+            assert there == {"run.json", "config.json"} or "config.json" not in there
+            shutil.rmtree(run)
+        number += 1
+    assert number > 10
+    print(f"{number} kills")

@@ -76,6 +76,8 @@ def test_an_evaluation_during_training_is_that_of_all_ranks(both, where):
     assert alone["metrics"].pop("time/eval") > 0 and shared["metrics"].pop("time/eval") > 0
     assert alone == shared and alone["metrics"]["eval/episodes"] == 7
     alone, shared = (load_state(folder / "checkpoints" / "best") for folder in (one, two))
+    runs = [state.pop("run") for state in (alone, shared)]  # which say whether weights are split
+    assert [run["train"]["world"]["shard"] for run in runs] == [False, where == "sharded"]
     assert tiny.difference(alone, shared) is None and alone["iteration"] == 1
 
 

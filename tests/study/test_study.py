@@ -222,7 +222,9 @@ def test_lengths_that_the_model_cannot_act_at_are_refused_before_anything_is_rec
     assert not list(tmp_path.rglob("demos"))
 
 
-def test_killed_at_a_random_point_and_resumed_it_gives_the_same_table(whole, tmp_path):
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.faults)])
+def test_killed_at_random_points_and_resumed_it_gives_the_same_table(kills, whole, tmp_path):
     """kill -9 of the runner and all of its processes, when a random number of things has been
     written; it has finished one of the two tasks before.
     """
@@ -233,7 +235,23 @@ def test_killed_at_a_random_point_and_resumed_it_gives_the_same_table(whole, tmp
     for cell in STUDY.cells():
         if cell.task != begun.name:
             shutil.copytree(cell.folder(whole), cell.folder(out))
-    target = progress(out) + random.randint(1, 12)
+    for _ in range(kills):
+        kill_the_runner(out, random.randint(1, 12 // kills), tmp_path / "log")
+    done = {p.parent: state(p.parent) for p in out.rglob("summary.json")}
+    print(f"{begun.name}: killed {kills} times, with {len(done)} of 12 cells finished")
+    assert len(done) < 12
+    finish(STUDY, out)
+    assert rows(out) == rows(whole)
+    assert (out / "comparisons.csv").read_bytes() == (whole / "comparisons.csv").read_bytes()
+    for folder, files in done.items():
+        assert {k: v for k, v in state(folder).items() if k in files} == files, folder
+
+
+def kill_the_runner(out: Path, more: int, said: Path) -> None:
+    """Start the study's runner there, and kill it and all of its processes when it has written so
+    many things more.
+    """
+    target = progress(out) + more
     command = [
         sys.executable,
         "-m",
@@ -243,24 +261,16 @@ def test_killed_at_a_random_point_and_resumed_it_gives_the_same_table(whole, tmp
         "--out",
         str(out),
     ]
-    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+    with open(said, "w", encoding="utf-8") as log:
         runner = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
-        while (written := progress(out)) < target and runner.poll() is None:
+        while progress(out) < target and runner.poll() is None:
             time.sleep(0.02)
-        assert runner.poll() is None, (tmp_path / "log").read_text()
+        assert runner.poll() is None, said.read_text()
     finally:
         os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
     wait_until_free(out)
-    done = {p.parent: state(p.parent) for p in out.rglob("summary.json")}
-    print(f"{begun.name}: killed at {written} of {target}, with {len(done)} of 12 cells finished")
-    assert len(done) < 12
-    finish(STUDY, out)
-    assert rows(out) == rows(whole)
-    assert (out / "comparisons.csv").read_bytes() == (whole / "comparisons.csv").read_bytes()
-    for folder, files in done.items():
-        assert {k: v for k, v in state(folder).items() if k in files} == files, folder
 
 
 @pytest.mark.parametrize("after", [1, 2])

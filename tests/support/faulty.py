@@ -4,6 +4,7 @@ so a frame of the wrong moment is noticed. It fails on demand.
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -70,6 +71,15 @@ class WalkEnv(Env):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hang":
                 time.sleep(1000)
+            case "exit":
+                sys.exit(3)
+            case "crash":
+                os.abort()
+            case "garbage":  # into the pipe to the pool
+                os.write(int(sys.argv[1]), b"\x00\x00\x00\x04junk")
+                time.sleep(1000)
+            case "memory":
+                np.ones(1 << 50)
             case "raise":
                 raise KeyError("joint7")
             case "sentence":

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from wamrl.data.lfs import advice
 from wamrl.data.recording import EpisodeInfo, InMemory, Origin, Recording, unknown_note
 from wamrl.data.rows_file import RowsFile, RowsWriter
-from wamrl.runtime.files import atomic_folder, sha256
+from wamrl.runtime.files import atomic_folder, require_file, sha256
 from wamrl.types import Episode
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def _index_digest(index: dict) -> str:
 
 def _read_index(path: Path) -> dict:
     try:
+        require_file(path / _INDEX)
         if (size := (path / _INDEX).stat().st_size) > _MAX_INDEX_BYTES:
             raise ValueError(f"it has {size} bytes")
         index = json.loads((path / _INDEX).read_text(encoding="utf-8"))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wamrl.runtime.files import require_file
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def advice(path: Path, otherwise: str) -> str:
     """What to do about a file that cannot be read: `otherwise`, unless it is a pointer."""
     try:
+        require_file(path)
         with open(path, "rb") as file:
             pointer = file.read(len(_POINTER)) == _POINTER
-    except OSError:
+    except (OSError, ValueError):
         pointer = False
     if not pointer:
         return otherwise

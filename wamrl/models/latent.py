@@ -16,9 +16,10 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from wamrl.runtime.files import sha256
@@ -53,7 +54,7 @@ class PixelsConfig(LatentConfig):
     without those before it, as with a causal VAE, and a future of zeros is a copy.
     """
 
-    mean: float = 0.0
+    mean: Annotated[float, Ge(-1), Le(1)] = 0.0
     std: Positive = 1.0
     change: Positive = 1.0  # standard deviation of the differences
 

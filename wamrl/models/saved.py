@@ -81,6 +81,8 @@ def save_wam(
     odd = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
     if odd:
         raise ValueError(f"cannot save the model: {odd[0]} of its state_dict is no tensor")
+    if bad := _not_finite(weights):
+        raise FloatingPointError(f"cannot save the model: {bad} is not finite")
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -225,10 +227,17 @@ def _read(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / WEIGHTS} is not readable ({error}): {_ADVICE}") from error
 
 
+def _not_finite(weights: dict[str, torch.Tensor]) -> str:
+    """The name of the first tensor that holds NaN or infinity, "" if there is none."""
+    return next((name for name, value in weights.items() if not value.isfinite().all()), "")
+
+
 def _fill(wam: WAM, state: dict, folder: Path) -> None:
     sampler = state["sampler"]
     try:
         wam.load_state_dict(state["wam"])
+        if bad := _not_finite(state["wam"]):
+            raise ValueError(f"{bad} is not finite")
         if sampler is not None and sampler not in SAMPLERS:
             raise ValueError(f"sampler {sampler!r} is none of {', '.join(SAMPLERS)}")
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:

@@ -135,13 +135,22 @@ class Reward(nn.Module):
         return reconstructed if self.cfg.mode == "paper" else reconstructed - copied
 
     def _compared(self, scored: RewardInputs) -> Tensor:
-        """float32 (2, M): reconstruction by imagination and by the last frame (0 if not needed)."""
+        """float32 (2, M): reconstruction by imagination and by the last frame (0 if not needed).
+
+        FloatingPointError, before any statistic has seen it, where one is not finite.
+        """
         parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
         device = self.norm.mean.device
         pairs = []
         for rows in zip(*(part.split(ROWS) for part in parts), strict=True):
             pairs.append(self._pair(*(row.to(device) for row in rows)))
-        return torch.cat(pairs, 1).to(scored.executed.device)
+        found = torch.cat(pairs, 1).to(scored.executed.device)
+        if bad := int((~found.isfinite()).any(0).sum()):
+            raise FloatingPointError(
+                f"reward: the similarity {self.cfg.similarity.name} is not finite at {bad} of "
+                f"{found.shape[1]} chunks: try it with `wamrl check RECIPE`"
+            )
+        return found
 
     def _pair(self, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
         r = reconstruction(self.similarity, imagined, executed, last, verifiable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -14,24 +16,30 @@ class RankedAdamW:
     Every rank calls `step` after its `backward`, whose loss is its share of the batch's mean.
     """
 
-    def __init__(self, *modules: nn.Module, lr: float, grad_norm: float, **adam):
+    def __init__(self, *modules: nn.Module, lr: float, grad_norm: float, option: str, **adam):
         """modules: what is trained; one that is sharded must not share a module with one that is
         not, since AdamW takes each module's parameters at once. grad_norm: the norm of all
-        gradients is scaled down to it. adam: further options of AdamW.
+        gradients is scaled down to it. option: which sets the rate, for the sentence about a
+        gradient that is not finite. adam: further options of AdamW.
         """
         self.modules = modules
         self.grad_norm = grad_norm
+        self.option = option
         groups = [{"params": list(module.parameters())} for module in modules]
         self.adam = torch.optim.AdamW(groups, lr, fused=True, **adam)
 
     def step(self, lr: float) -> float:
-        """One step at this rate; the gradients' norm before it was clipped."""
+        """One step at this rate; the gradients' norm before it was clipped. FloatingPointError
+        where that is not finite, with the weights as they were.
+        """
         for group in self.adam.param_groups:
             group["lr"] = lr
         for module in self.modules:
             sharding.sum_gradients(module)
         parameters = [p for module in self.modules for p in module.parameters()]
         norm = sharding.clip_gradients(parameters, self.grad_norm)
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"{self.option}: the gradient is not finite; lower it")
         self.adam.step()
         return norm
 

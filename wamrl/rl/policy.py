@@ -84,7 +84,7 @@ class ClippedPolicy:
 
     def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
         self.cfg = cfg
-        adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0}
+        adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0, "option": "learner.lr"}
         self.optimizer = RankedAdamW(wam.actor, grad_norm=cfg.grad_norm, **adam)
         self.rate = 1.0  # scales the learning rate
         self.steps = 0  # of the optimiser, so far

@@ -75,7 +75,12 @@ class Critic:
         self.batch = batch
         self.lr = lr
         self.optimizer = RankedAdamW(
-            self.head, lr=lr, grad_norm=grad_norm, eps=eps, weight_decay=0.0
+            self.head,
+            lr=lr,
+            grad_norm=grad_norm,
+            option="learner.value_lr",
+            eps=eps,
+            weight_decay=0.0,
         )
 
     @torch.no_grad()

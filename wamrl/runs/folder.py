@@ -107,7 +107,7 @@ def open_run(o: Options, data: Data | None) -> Iterator[Path]:
         except BaseException as error:
             if dist.is_main() and _content(run) == before:
                 _take_back(run, books)
-            elif isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) and run.is_dir():
                 error.args = (shlex.join(["wamrl", o.verb, "--resume", str(run)]),)
             raise
 
@@ -133,14 +133,13 @@ def _take_back(run: Path, books: dict[str, str]) -> None:
 def _new_run(o: Options, data: Data | None) -> Path:
     made = ""
     if dist.is_main():
-        run = new_run(o.out, o.config.name, o.config)
         place = None if data is None else data.place
         base = None if o.base is None else model_folder(o.base)
         command = ["wamrl", o.verb, *o.words]
         keys = DataKeys() if data is None else data.keys
         entry = records.new_record(command, o.recipe, o.config, place, base, keys)
-        records.write_record(run, entry)
-        made = str(run)
+        also = {records.FILE: records.record_text(entry)}
+        made = str(new_run(o.out, o.config.name, o.config, also))
     run = Path(dist.broadcast_text(made))
     console.print(f"run folder: {run}", markup=False)
     return run

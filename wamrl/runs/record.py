@@ -138,8 +138,13 @@ def new_record(
 
 def write_record(run: Path, record: RunRecord) -> None:
     """run.json, at once."""
+    write_text(run / FILE, record_text(record))
+
+
+def record_text(record: RunRecord) -> str:
+    """What run.json holds."""
     content = {"format": "wamrl-run", "version": VERSION} | asdict(record)
-    write_text(run / FILE, json.dumps(content, indent=1) + "\n")
+    return json.dumps(content, indent=1) + "\n"
 
 
 def read_record(run: Path) -> RunRecord | None:

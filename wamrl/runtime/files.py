@@ -231,8 +231,7 @@ def check_folder(
 def read_json(path: Path, what: str, advice: str) -> Any:
     """The content of a JSON file of a folder; ValueError of one sentence, as `check_folder`."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no file")  # a named pipe would keep us waiting
+        require_file(path)
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError("it is absurdly large")
         return json.loads(path.read_text(encoding="utf-8"))
@@ -246,8 +245,15 @@ def read_json(path: Path, what: str, advice: str) -> Any:
         ) from error
 
 
+def require_file(path: Path) -> None:
+    """ValueError where something else is there: reading a named pipe would keep us waiting."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no file")
+
+
 def sha256(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
+    """The digest of a file, in hexadecimal; ValueError where it is none."""
+    require_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

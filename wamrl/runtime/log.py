@@ -19,8 +19,9 @@ import enum
 import functools
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +47,12 @@ console = Console(highlight=False, soft_wrap=True)
 _shown: list[Progress] = []  # the bar on the terminal, if any
 
 
-def new_run(root: Path | str, name: str, config: object) -> Path:
-    """Make root/name-<time>, never one that exists, and write the configuration into it."""
+def new_run(
+    root: Path | str, name: str, config: object, also: Mapping[str, str] | None = None
+) -> Path:
+    """Make root/name-<time>, never one that exists, and write the configuration into it; last,
+    since with it the folder is a run. also: name and content of files that come before.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for attempt in range(1, 1000):
         path = Path(root) / (f"{name}-{stamp}" if attempt == 1 else f"{name}-{stamp}-{attempt}")
@@ -59,10 +64,12 @@ def new_run(root: Path | str, name: str, config: object) -> Path:
                 continue
             raise
         try:
-            write_text(path / _CONFIG, json.dumps(resolved(config), indent=1))
+            texts = {**(also or {}), _CONFIG: json.dumps(resolved(config), indent=1)}
+            for file, text in texts.items():
+                write_text(path / file, text)
             return path
         except ValueError:
-            path.rmdir()  # nothing half-made is left
+            shutil.rmtree(path)  # nothing half-made is left
             raise
     raise ValueError(f"{root} holds a thousand runs named {name}-{stamp}: choose another name")
 

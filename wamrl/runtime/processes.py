@@ -129,6 +129,8 @@ class WorkerProcess:
             kind, value = self._pipe.recv()
         except (EOFError, OSError):
             raise WorkerLost(f"worker {self.pid} died") from None
+        except Exception as error:  # something else has written into its pipe
+            raise WorkerLost(f"worker {self.pid} answered nonsense ({error})") from None
         if kind == "error":
             raise value
         return value

@@ -17,7 +17,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from wamrl.runtime.files import writing
 
@@ -31,8 +31,6 @@ VIDEOS = "videos/**/*.mp4"
 
 class Tracker(ABC):
     """One service. What it is given goes to one run, the one that its folder is."""
-
-    service: ClassVar[bool] = True  # somebody else's: a run goes on where it fails
 
     @abstractmethod
     def log(self, step: int, numbers: dict[str, float]) -> None:
@@ -50,14 +48,13 @@ class Tracker(ABC):
 class TensorBoard(Tracker):
     """Event files."""
 
-    service = False
-
     def __init__(self, run: Path, config: dict[str, Any], resume_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
         purge = None if resume_step is None else resume_step + 1
         self._folder = run / "tensorboard"
-        self._board = SummaryWriter(str(self._folder), purge_step=purge)
+        with writing(self._folder):
+            self._board = SummaryWriter(str(self._folder), purge_step=purge)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         with writing(self._folder):
@@ -186,8 +183,6 @@ class Trackers:
         try:
             yield
         except Exception as error:
-            if not TRACKERS[name].service:
-                raise
             self._open.pop(name, None)
             words = str(error).strip() or type(error).__name__
             told = f"the tracker {name} failed and gets no more of this run, which goes on: {words}"

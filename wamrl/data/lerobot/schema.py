@@ -127,7 +127,8 @@ def fill(template: str, values: dict[str, int | str]) -> str:
 
 
 def inside(root: Path, relative: str) -> Path:
-    """root/relative; ValueError if that is outside of root, also by way of a symbolic link.
+    """root/relative; ValueError if that is outside of root, also by way of a symbolic link, or a
+    named pipe or the like, which would keep us waiting.
 
     A snapshot in the Hugging Face Hub's cache, CACHE/datasets--OWNER--NAME/snapshots/COMMIT, is
     made of links to the `blobs` of its repository or of the cache: these are inside.
@@ -138,10 +139,14 @@ def inside(root: Path, relative: str) -> Path:
         rooms = [whole]
         if whole.parent.name == "snapshots" and whole.parents[1].name.startswith("datasets--"):
             rooms += [whole.parents[1] / "blobs", whole.parents[2] / "blobs"]
-        if any(path.resolve().is_relative_to(room) for room in rooms):
-            return path
+        within = any(path.resolve().is_relative_to(room) for room in rooms)
+        special = path.exists() and not path.is_file() and not path.is_dir()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        pass
+        within = special = False
+    if special:
+        raise ValueError(f"{path} is no file: {BROKEN}")
+    if within:
+        return path
     raise ValueError(
         f"{root}: {relative!r} leads out of the folder: copy it with `cp -rL`, or do not trust it"
     )
