@@ -19,7 +19,7 @@ from wamrl.data.demos import collect, save
 from wamrl.data.lerobot.writer import write
 from wamrl.models.saved import save_wam
 from wamrl.report.style import saved_figure
-from wamrl.report.video import side_by_side
+from wamrl.report.video import Film, side_by_side
 from wamrl.runtime import checkpoint
 from wamrl.runtime.files import write_text
 from wamrl.runtime.log import Logger, new_run
@@ -63,8 +63,9 @@ def big() -> dict:
 
 def video(folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 1, 64, 64, 3)).astype(np.uint8)
-    captions = [str(i) for i in range(40)]
-    side_by_side(folder / "x.mp4", noise, noise, captions=captions, outcome="success")
+    steps = tuple(range(1, 41))
+    film = Film(executed=noise, imagined=noise, steps=steps, length=40, success=True)
+    side_by_side(folder / "x.mp4", film)
 
 
 def picture(folder: Path) -> None:
