@@ -40,6 +40,7 @@ from wamrl.runtime.log import Logger, new_run
 from wamrl.train import iterate
 from wamrl.types import Outcome
 
+MIDDLE = 5  # answers of the pool after which episodes have made a chunk and not ended
 GROWTH = 0.03  # of resident memory from the second to the last quarter; more is a leak
 
 
@@ -131,12 +132,16 @@ class Soak:
         )
 
     def _hurt_later(self, pool: Pool, worker: int, how: int) -> None:
-        """In the next rollout, when its episodes have begun."""
+        """In the next rollout, in the middle of its episodes: others would be begun again."""
         receive = pool.receive
+        left = MIDDLE
 
         def hurt() -> Outcome:
-            pool.receive = receive
-            os.kill(pool.pids[worker], how)
+            nonlocal left
+            left -= 1
+            if not left:
+                pool.receive = receive
+                os.kill(pool.pids[worker], how)
             return receive()
 
         pool.receive = hurt
