@@ -38,7 +38,9 @@ from wamrl.runs.phases import fresh_model
 from wamrl.runtime import checkpoint
 from wamrl.runtime.log import Logger, new_run
 from wamrl.train import iterate
+from wamrl.types import Outcome
 
+MIDDLE = 5  # answers of the pool after which episodes have made a chunk and not ended
 GROWTH = 0.03  # of resident memory from the second to the last quarter; more is a leak
 
 
@@ -90,7 +92,6 @@ class Soak:
         self.lost = 0
         self.control_steps = 0
         self.begin = time.monotonic()
-        self.victims: list[tuple[int, int]] = []  # (process, signal) of the next rollout
         self.faults: dict[str, Callable[[Pool, TrainingState, Logger], None]] = {
             "worker killed": lambda pool, *_: self._hurt_later(pool, 0, signal.SIGKILL),
             "worker stopped": lambda pool, *_: self._hurt_later(pool, 1, signal.SIGSTOP),
@@ -101,7 +102,7 @@ class Soak:
     def iterate(self, state: TrainingState, pool: Pool, logger: Logger) -> None:
         """One iteration, logged and saved."""
         before = state.steps_used
-        metrics, rollout = iterate(state, pool, lambda done: self._hurt())
+        metrics, rollout = iterate(state, pool)
         state.require_finite()
         logger.log(state.iteration, metrics)
         checkpoint.save_step(
@@ -131,12 +132,19 @@ class Soak:
         )
 
     def _hurt_later(self, pool: Pool, worker: int, how: int) -> None:
-        """In the middle of the next rollout, when its first episode has ended."""
-        self.victims.append((pool.pids[worker], how))
+        """In the next rollout, in the middle of its episodes: others would be begun again."""
+        receive = pool.receive
+        left = MIDDLE
 
-    def _hurt(self) -> None:
-        while self.victims:
-            os.kill(*self.victims.pop())
+        def hurt() -> Outcome:
+            nonlocal left
+            left -= 1
+            if not left:
+                pool.receive = receive
+                os.kill(pool.pids[worker], how)
+            return receive()
+
+        pool.receive = hurt
 
     def _read_back(self, pool: Pool, state: TrainingState, logger: Logger) -> None:
         last, faults = checkpoint.newest_sound(self.run)

@@ -38,7 +38,7 @@ class MoodyScene(EasyScene):
 
 
 def learned(n_workers: int, seconds: float) -> dict:
-    """What two iterations make of a model: all that a checkpoint would hold."""
+    """What an iteration makes of a model: all that a checkpoint would hold."""
     cfg = replace(
         tiny.CONFIG,
         env=MoodyConfig(seconds=seconds),
@@ -46,8 +46,7 @@ def learned(n_workers: int, seconds: float) -> dict:
     )
     state = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
     with cfg.build_pool() as pool:
-        for _ in range(2):
-            iterate(state, pool)
+        iterate(state, pool)
     return {"state": state.state_dict(), "own": state.buffer.own_state()}
 
 
