@@ -83,6 +83,7 @@ def stop_in(phase: Phase, how: int, monkeypatch) -> list[int]:
     """Send the signal to this process there, once; the processes that it had then."""
     seen = {"inside": not phase.phase, "calls": 0}
     family: list[int] = []
+    others = set(children(os.getpid()))  # of tests before this one, in the same process
 
     def enter() -> None:
         seen["inside"] = True
@@ -90,7 +91,7 @@ def stop_in(phase: Phase, how: int, monkeypatch) -> list[int]:
     def count() -> None:
         seen["calls"] += seen["inside"]
         if seen["calls"] == phase.call and not family:
-            family.extend([0, *children(os.getpid())])
+            family.extend([0, *(c for c in children(os.getpid()) if c not in others)])
             os.kill(os.getpid(), how)
 
     patch(monkeypatch, phase.function, count)
