@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from wamrl.recipes.find import build_recorded
+from wamrl.recipes.gym import pusht
 from wamrl.recipes.point import point
 from wamrl.runs import record as records
 from wamrl.runs.folder import next_command
@@ -54,6 +55,14 @@ def test_a_recipe_that_lies_around_the_run_is_not_imported(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="does not say that it returns a Config"):
         build_recorded(a_record(recipe="os:getcwd"), run)
     assert build_recorded(a_record(recipe="wamrl.recipes.point:point"), run) == point()
+
+
+def test_a_module_that_came_with_the_run_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = replace(pusht(), env=replace(pusht().env, module="evil"))
+    with pytest.raises(ValueError, match="imports evil, which lies in the run itself"):
+        build_recorded(a_record(config, recipe="pusht"), tmp_path)
 
 
 def test_a_run_begun_from_python_needs_no_recipe(tmp_path):

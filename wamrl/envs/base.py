@@ -136,6 +136,11 @@ class EnvConfig(ABC):
     # False where there is only a spec, as of a dataset, and no episode can be played
     playable: ClassVar[bool] = True
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The modules that `build` imports because a field names them."""
+        return ()
+
     @abstractmethod
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""

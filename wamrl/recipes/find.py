@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -111,7 +112,9 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
         _require_harmless(name, run)
     try:
         kind = type(build(name)) if name else Config
-        return restored(kind, record.config, "config")
+        config = restored(kind, record.config, "config")
+        _require_no_own_modules(config.env.imports, run)
+        return config
     except ValueError as error:
         raise ValueError(
             f"cannot go on with {run}: {error}{'' if name else '; or name its recipe'}"
@@ -121,18 +124,17 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
 def build_saved(folder: Path) -> Config | None:
     """The configuration of its run that a model folder carries; None where it carries none.
 
-    ValueError of one sentence where a class of it is not loaded: none is imported because a file
-    says so.
+    ValueError of one sentence where a class or a module of it is not loaded: none is imported
+    because a file says so.
     """
-    from wamrl.config import Config
     from wamrl.models.saved import about_model
-    from wamrl.runtime.restore import restored
+    from wamrl.runs.carried import carried_config
 
     said = about_model(folder).get("run")
     if said is None:
         return None
     try:
-        return restored(Config, said, "config")
+        return carried_config(said)
     except ValueError as error:
         raise ValueError(
             f"{folder} does not say how its run was made ({error}): name its recipe"
@@ -154,6 +156,14 @@ def _require_harmless(name: str, run: Path) -> None:
             f"{run} was made from {name}, which does not say that it returns a Config "
             "(`-> Config`): name it yourself, if you trust it"
         )
+
+
+def _require_no_own_modules(modules: tuple[str, ...], run: Path) -> None:
+    """ValueError where a module that the run's environment imports came with the run."""
+    for module in modules:
+        found = importlib.util.find_spec(module.partition(".")[0])
+        if found is not None and Path(found.origin or "").resolve().is_relative_to(run.resolve()):
+            raise ValueError(f"its environment imports {module}, which lies in the run itself")
 
 
 def _name(kind: type | None) -> str:

@@ -13,6 +13,7 @@ from wamrl.envs.base import EnvSpec
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.models.saved import about_model, load_wam, model_folder
 from wamrl.models.wam import WAM
+from wamrl.runs.carried import carried_config
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runtime.cores import device
 from wamrl.runtime.files import read_json
@@ -80,6 +81,7 @@ def read_config(path: Path) -> Config:
     """
     whole = path.resolve()
     folder = whole.parents[1] if whole.parent.name == "checkpoints" else path
+    own = folder != path and (folder / _CONFIG).is_file()  # it lies in its run
     about = about_model(path)
     if "run" in about:
         folder = path
@@ -89,7 +91,7 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{path} is not in a run folder (there is no {_CONFIG}): {_ADVICE}")
     saved = about["run"] if "run" in about else read_json(folder / _CONFIG, "run folder", _ADVICE)
     try:
-        return restored(Config, saved, "config")
+        return restored(Config, saved, "config") if own or not about else carried_config(saved)
     except ValueError as error:
         raise ValueError(
             f"{folder / _CONFIG} does not say how the run was made ({error}): give its recipe"

@@ -71,6 +71,11 @@ class GymConfig(EnvConfig):
     # a new environment at every reset: slow, for those that remember something
     rebuild: bool = False
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """`module`, and what stands before the colon of an id as `module:Name-v0`."""
+        return tuple(name for name in (self.module, self.id.rpartition(":")[0]) if name)
+
     def validate(self) -> None:
         """ValueError of one sentence if a field contradicts itself or another."""
         check_ranges(self, "env")
