@@ -105,6 +105,14 @@ def test_what_is_pulled_is_bitwise_what_was_pushed(hub, run, tmp_path):
     assert said.splitlines()[-1] == "evaluate it with: wamrl eval --base point"
 
 
+def test_what_an_earlier_push_has_left_is_deleted(hub, run):
+    done("push", run, ID)
+    done("push", run / "checkpoints" / "base", ID)  # of which no curve tells
+    there = hub.repos[f"models/{ID}"]
+    left = set(there.commits[there.branches["main"]]) - {".gitattributes"}  # the hub's own
+    assert left == {*MODEL, "README.md"}
+
+
 def test_the_next_command_works_as_printed(hub, run, tmp_path):
     stored(hub, run)
     said = done("pull", ID, "--out", tmp_path / "away")

@@ -10,8 +10,8 @@ from wamrl.page import RunFolder, compare_page, comparison, run_page, study_page
 from wamrl.page.blocks import Folded, Plots, Table, Text, Videos
 from wamrl.page.facts import read_run
 from wamrl.page.folder import flat, number
-from wamrl.page.study import on_one_axis
 from wamrl.stats.paired import paired_difference, wilson
+from wamrl.study.results import on_one_axis
 
 
 def blocks(page, kind):

@@ -68,6 +68,17 @@ def test_a_name_is_no_path(alone):
         wamrl.load(alone)
 
 
+def test_a_run_imports_nothing_that_came_with_it(tmp_path, monkeypatch):
+    run = saved_run(tmp_path)
+    (run / "evil.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(run)
+    content = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(content | {"env": GYM | {"module": "evil"}}))
+    for place in (run, run / "checkpoints" / "final"):
+        with pytest.raises(ValueError, match="imports evil, which lies in the run itself"):
+            wamrl.load(place)
+
+
 def test_in_its_own_run_it_is_believed(tmp_path):
     run = saved_run(tmp_path, pool__backend="ray")
     assert read_config(run / "checkpoints" / "final").pool.backend == "ray"

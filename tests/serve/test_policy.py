@@ -45,6 +45,14 @@ def seen(env) -> dict:
     return {"observation.images.top": env.render()[0], "observation.state": env.proprio()}
 
 
+def test_a_model_of_several_tasks_must_be_told_which(tmp_path):
+    spec = replace(SPEC, instruction="go; stop", instructions=("go", "stop"))
+    seen = {"front": FRONT, "wrist": WRIST, "state": STATE}
+    with pytest.raises(ValueError, match="made for 2 tasks: say which by task, one of: go; stop"):
+        ObservationReader(spec).read(seen)
+    assert ObservationReader(spec).read(seen | {"task": "stop"})[2] == "stop"
+
+
 @pytest.mark.parametrize("index", [0, 3])
 def test_it_plays_an_episode_as_evaluate_does(saved, index):
     """With exploration noise, so that a number drawn in another order shows."""

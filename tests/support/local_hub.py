@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -29,8 +29,9 @@ class Stored:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, branch: str, files: dict[str, bytes]) -> str:
+    def commit(self, branch: str, files: dict[str, bytes], deleted: Sequence[str] = ()) -> str:
         whole = self.commits.get(self.branches.get(branch, ""), {}) | files
+        whole = {name: data for name, data in whole.items() if name not in deleted}
         content = f"{len(self.commits)} {branch} {sorted(whole)}"
         sha = hashlib.sha1(content.encode()).hexdigest()
         self.commits[sha] = whole
@@ -221,6 +222,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self._found(repo, revision):
             return None
         files = {}
+        deleted = []
         for line in self.body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
@@ -228,7 +230,9 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.hub.blobs[value["oid"]]
-        sha = self.hub.repos[repo].commit(revision, files)
+            elif entry["key"] == "deletedFile":
+                deleted.append(value["path"])
+        sha = self.hub.repos[repo].commit(revision, files, deleted)
         name = repo.partition("/")[2]
         self._send(200, {"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha})
 

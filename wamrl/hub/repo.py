@@ -111,8 +111,8 @@ def fetch(repo: Repo) -> Path:
 
 
 def publish(repo: Repo, files: Mapping[str, Path | bytes], *, private: bool, message: str) -> str:
-    """One commit of these files to a model's repository, which is made if it is not there; the
-    address of its page. HubError of one sentence.
+    """One commit of these files to a model's repository, which is made if it is not there; what an
+    earlier one has left of `FILES` is deleted. The address of its page. HubError of one sentence.
     """
     hub = client(repo)
     api = _api(hub)
@@ -129,8 +129,11 @@ def publish(repo: Repo, files: Mapping[str, Path | bytes], *, private: bool, mes
             )
         if repo.revision and repo.revision != "main":
             api.create_branch(repo.id, branch=repo.revision, exist_ok=True)
-        added = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
-        api.create_commit(repo.id, added, commit_message=message, revision=repo.revision)
+        there = {file.rfilename for file in api.repo_info(repo.id, revision=repo.revision).siblings}
+        old = [name for name in FILES["model"] if name in there and name not in files]
+        steps = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+        steps += [hub.CommitOperationDelete(name) for name in old]
+        api.create_commit(repo.id, steps, commit_message=message, revision=repo.revision)
     return f"{api.endpoint}/{repo.id}"
 
 

@@ -17,7 +17,7 @@ from wamrl.runtime.log import duration
 from wamrl.stats.nested import Estimate
 from wamrl.study.claims import KINDS, MIN_SEEDS, Claim, plural, points, verdict
 from wamrl.study.report import ABOUT
-from wamrl.study.results import CellResult, Results, cell_curves
+from wamrl.study.results import CellResult, Results, cell_curves, on_one_axis
 from wamrl.study.tables import REFERENCES, comparison_rows, mean_ratios
 
 BASE = "base"
@@ -320,17 +320,6 @@ def _learning_plot(
     title = "Learning curves"
     note = f"On {states} initial states; mean over seeds, band: their range."
     return Plot(title=title, figure=drawn, keys=tuple(keys), note=note, wide=True)
-
-
-def on_one_axis(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """x (n,) and y (seeds, n) of curves, (points, 2) each, where all of them have been."""
-    low = max(points[0, 0] for points in curves)
-    high = min(points[-1, 0] for points in curves)
-    if len(curves) == 1 or low >= high:
-        x, y = curves[0].T
-        return x, y[None]
-    x = np.linspace(low, high, max(map(len, curves)))
-    return x, np.stack([np.interp(x, *points.T) for points in curves])
 
 
 def _task_table(results: Results, task: str, arms: list[str]) -> Table:

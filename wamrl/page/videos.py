@@ -76,8 +76,7 @@ def _listed(names: list[str]) -> str:
 
 def _order(name: str) -> tuple[bool, int, str]:
     """Failures, then by what the folder is called."""
-    outcome, group = _outcome(name), _group(name)
-    return outcome != "failure", _FOLDERS.get(group, 9), name
+    return _outcome(name) != "failure", _FOLDERS.get(_group(name), 9), name
 
 
 def _group(name: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import os
 import pkgutil
 import sys
@@ -105,16 +104,14 @@ def build_recorded(record: RunRecord, run: Path, recipe: str = "") -> Config:
     who is given a run shall not execute what came with it.
     """
     from wamrl.config import Config
-    from wamrl.runtime.restore import restored
+    from wamrl.runs.carried import own_config
 
     name = record.recipe or recipe
     if ":" in name and not recipe:
         _require_harmless(name, run)
     try:
         kind = type(build(name)) if name else Config
-        config = restored(kind, record.config, "config")
-        _require_no_own_modules(config.env.imports, run)
-        return config
+        return own_config(kind, record.config, run)
     except ValueError as error:
         raise ValueError(
             f"cannot go on with {run}: {error}{'' if name else '; or name its recipe'}"
@@ -156,14 +153,6 @@ def _require_harmless(name: str, run: Path) -> None:
             f"{run} was made from {name}, which does not say that it returns a Config "
             "(`-> Config`): name it yourself, if you trust it"
         )
-
-
-def _require_no_own_modules(modules: tuple[str, ...], run: Path) -> None:
-    """ValueError where a module that the run's environment imports came with the run."""
-    for module in modules:
-        found = importlib.util.find_spec(module.partition(".")[0])
-        if found is not None and Path(found.origin or "").resolve().is_relative_to(run.resolve()):
-            raise ValueError(f"its environment imports {module}, which lies in the run itself")
 
 
 def _name(kind: type | None) -> str:

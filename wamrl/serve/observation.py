@@ -75,6 +75,12 @@ class ObservationReader:
 
     def _text(self, found: dict[str, Any]) -> str:
         key = _one_of(found, _TEXT)
+        if key is None and self._spec.instructions:
+            told = "; ".join(self._spec.instructions[:5])
+            raise ValueError(
+                f"this model was made for {len(self._spec.instructions)} tasks: say which by task, "
+                f"one of: {told}"
+            )
         if key is None:
             return self._spec.instruction
         text = found[key]

@@ -13,7 +13,7 @@ from wamrl.envs.base import EnvSpec
 from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
 from wamrl.models.saved import about_model, load_wam, model_folder
 from wamrl.models.wam import WAM
-from wamrl.runs.carried import carried_config
+from wamrl.runs.carried import carried_config, own_config
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runtime.cores import device
 from wamrl.runtime.files import read_json
@@ -79,20 +79,26 @@ def read_config(path: Path) -> Config:
     No module but wamrl's is imported because a file names it. ValueError of one sentence where what
     is there does not give what was saved.
     """
-    whole = path.resolve()
-    folder = whole.parents[1] if whole.parent.name == "checkpoints" else path
-    own = folder != path and (folder / _CONFIG).is_file()  # it lies in its run
+    run = _run_folder(path)
     about = about_model(path)
-    if "run" in about:
-        folder = path
-    elif about and folder == path:
-        raise ValueError(f"{path} does not say how its run was made: give its recipe")
-    if not (folder / _CONFIG).is_file():
+    if run is None and not about:
         raise ValueError(f"{path} is not in a run folder (there is no {_CONFIG}): {_ADVICE}")
-    saved = about["run"] if "run" in about else read_json(folder / _CONFIG, "run folder", _ADVICE)
+    if run is None and "run" not in about:
+        raise ValueError(f"{path} does not say how its run was made: give its recipe")
     try:
-        return restored(Config, saved, "config") if own or not about else carried_config(saved)
+        if run is None:
+            return carried_config(about["run"])
+        return own_config(Config, read_json(run / _CONFIG, "run folder", _ADVICE), run)
     except ValueError as error:
+        place = (run or path) / _CONFIG
         raise ValueError(
-            f"{folder / _CONFIG} does not say how the run was made ({error}): give its recipe"
+            f"{place} does not say how the run was made ({error}): give its recipe"
         ) from error
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The run folder that `path` is or lies in, if any."""
+    whole = path.resolve()
+    place = whole.parents[1] if whole.parent.name == "checkpoints" else path
+    found = (place / _CONFIG).is_file() and not about_model(place)
+    return place if found else None

@@ -119,7 +119,7 @@ class PolicyServer:
         return {
             "server": "wamrl",
             "environment": spec.name,
-            "instruction": spec.instruction,
+            "instructions": list(spec.instructions or (spec.instruction,)),
             "images": [f"observation.images.{view}" for view in spec.views],
             "image_hw": list(spec.image_hw),
             "state_dim": spec.proprio_dim,

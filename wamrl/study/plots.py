@@ -10,7 +10,7 @@ import numpy as np
 
 from wamrl.report.style import GUIDE, PER_CENT, legend_beside, saved_figure
 from wamrl.stats.nested import Estimate
-from wamrl.study.results import Results
+from wamrl.study.results import Results, on_one_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,7 +155,7 @@ def draw_learning(axes: Axes, results: Results, task: str, looks: Looks) -> None
         curves = [c.evaluated if during else c.curve for c in results.of(task, arm)]
         curves = [np.array(points) for points in curves if points]
         if curves:
-            x, y = _on_one_axis(curves)
+            x, y = on_one_axis(curves)
             axes.plot(x, 100 * y.mean(0), **looks[arm], label=arm)
             edges = 100 * y.min(0), 100 * y.max(0)
             axes.fill_between(x, *edges, color=looks[arm]["color"], alpha=_FAINT, linewidth=0)
@@ -168,17 +168,3 @@ def draw_learning(axes: Axes, results: Results, task: str, looks: Looks) -> None
     axes.set_ylim(PER_CENT)
     axes.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if v >= 1000 else f"{v:g}")
     legend_beside(axes)
-
-
-def _on_one_axis(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """x (n,) and y (seeds, n) of curves, (points, 2) each, where all of them have been.
-
-    Seeds take different numbers of steps per iteration, so all but a single one are interpolated.
-    """
-    low = max(curve[0, 0] for curve in curves)
-    high = min(curve[-1, 0] for curve in curves)
-    if len(curves) == 1 or low >= high:
-        x, y = curves[0].T
-        return x, y[None]
-    x = np.linspace(low, high, max(map(len, curves)))
-    return x, np.stack([np.interp(x, *curve.T) for curve in curves])

@@ -109,6 +109,20 @@ def cell_curves(
     return curve, [(episodes, row["eval/success"]) for episodes, row in evaluations(rows)]
 
 
+def on_one_axis(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """x (n,) and y (seeds, n) of curves, (points, 2) each, where all of them have been.
+
+    Seeds take different numbers of steps per iteration, so all but a single one are interpolated.
+    """
+    low = max(curve[0, 0] for curve in curves)
+    high = min(curve[-1, 0] for curve in curves)
+    if len(curves) == 1 or low >= high:
+        x, y = curves[0].T
+        return x, y[None]
+    x = np.linspace(low, high, max(map(len, curves)))
+    return x, np.stack([np.interp(x, *curve.T) for curve in curves])
+
+
 def unique(items: Iterable) -> list:
     """Distinct items in the order of their first appearance."""
     return list(dict.fromkeys(items))
