@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import websockets
 from websockets.sync.client import connect
 
 from tests.support.command_line import refused
 from tests.support.saved_runs import saved_run
+from wamrl.commands.serve import ServeOptions, serve
 from wamrl.serve.client import AsyncChunkBroker
 from wamrl.serve.policy import Policy
 from wamrl.serve.saved import open_saved
@@ -282,6 +284,33 @@ def test_signals_end_it_cleanly(run, obs, number):
         server.kill()
     assert server.returncode == 0 and not err, (server.returncode, err)
     assert "served 1 clients: 1 answers" in out
+
+
+def test_only_one_thread_of_the_server_computes(saved, obs, run, monkeypatch):
+    """Two with OpenMP threads each would keep one another from spinning."""
+    seen = []
+    monkeypatch.setattr(Policy, "act", lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    with PolicyServer(saved, ServerConfig(port=0), threads=3).in_background() as port:
+        with pytest.raises(RuntimeError):
+            client(port).infer(obs[0])
+    assert seen == [3] and torch.get_num_threads() == before
+    made = []
+
+    class Server:
+        def __init__(self, saved, config, threads):
+            made.append((threads, torch.get_num_threads()))
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr("wamrl.serve.server.PolicyServer", Server)
+    torch.set_num_threads(2)
+    try:
+        serve(ServeOptions(run=run))
+    finally:
+        torch.set_num_threads(before)
+    assert made == [(1, 1)], "the run of these tests asks for one thread"
 
 
 def test_impossible_options_are_one_sentence(run, tmp_path):

@@ -32,10 +32,16 @@ def serve(o: ServeOptions) -> None:
         raise ValueError(
             f"serve needs the package {error.name}: pip install websockets msgpack"
         ) from error
+    import torch
+
     from wamrl.hub.repo import local
     from wamrl.recipes.find import find_recipe
     from wamrl.serve.saved import open_saved
 
+    # Only the server's own thread computes: a second pool of OpenMP's threads, of this one, would
+    # keep both from spinning, and a decision takes four times as long (LOG.md, 2026-11-27).
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
     config = find_recipe(o.recipe)() if o.recipe else None
     saved = open_saved(local(o.run), config, None if o.sampler == "saved" else o.sampler)
-    PolicyServer(saved, o).run()
+    PolicyServer(saved, o, threads=saved.config.threads or usual).run()

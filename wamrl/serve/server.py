@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -99,8 +100,8 @@ class PolicyServer:
     Example: `PolicyServer(open_saved(path), ServerConfig(port=8000)).run()`
     """
 
-    def __init__(self, saved: Saved, config: ServerConfig) -> None:
-        """ValueError of one sentence for an impossible configuration."""
+    def __init__(self, saved: Saved, config: ServerConfig, threads: int = 1) -> None:
+        """threads: of torch. ValueError of one sentence for an impossible configuration."""
         check_ranges(config)
         config.require_chunk(saved.wam.spec.chunk)
         self._saved = saved
@@ -109,7 +110,10 @@ class PolicyServer:
         self._sessions: dict[ServerConnection, _Session] = {}
         self._count = 0  # of clients so far
         self._all = _Latencies()
-        self._model = ThreadPoolExecutor(1, "model")  # so that pings are answered meanwhile
+        # a thread of its own, so that pings are answered meanwhile; torch counts threads by thread
+        self._model = ThreadPoolExecutor(
+            1, "model", initializer=torch.set_num_threads, initargs=(threads,)
+        )
 
     @property
     def metadata(self) -> dict[str, Any]:
