@@ -162,7 +162,7 @@ def test_the_card_says_what_was_measured(hub, run):
     assert {"library_name: wamrl", "license: mit", "- robotics"} <= set(header)
     assert "| before online training | 3/10 = 30.0% | 10.8% to 60.3% | 10 | zero |" in text
     assert "| this model | 8/10 = 80.0% | 49.0% to 94.3% | 10 | ode |" in text
-    assert "on the same 10 initial states: +50.0 points, 95 % interval" in text
+    assert "on the same 10 initial states, in points with the 95 % interval: +50.0 [" in text
     assert "| cameras | top: 32 x 32 pixels" in text and "| recipe | point |" in text
     assert f"| wamrl | {wamrl.__version__} |" in text and "| commit | " in text
     assert 'run = wamrl.load("hf://lab/point")' in text and "sampler=" not in text

@@ -50,6 +50,7 @@ def test_degenerate_and_impossible_pairs():
         pair = paired_difference(np.full(5, change[0]), np.full(5, change[1]))
         assert (
             pair.method == "degenerate"
+            and "[" not in pair.points
             and pair.low == pair.high == pair.difference == change[1] - change[0]
         )
         assert pair.p_value == (1 if change == (0, 0) else 2 / 32)

@@ -14,6 +14,7 @@ from wamrl.runs.record import read_record
 from wamrl.runtime.files import MANIFEST
 from wamrl.runtime.log import read_metrics
 from wamrl.runtime.restore import restored
+from wamrl.stats.paired import Paired
 
 TAGS = ["robotics", "world-model", "world-action-model", "reinforcement-learning"]
 CURVE = "learning_curve.png"
@@ -105,8 +106,7 @@ def _success(model: Described) -> str:
     if pair:
         lines.append(
             f"This model less the one before online training, on the same {pair['episodes']} "
-            f"initial states: {_points(pair['difference'])} points, 95 % interval "
-            f"{_points(pair['low'])} to {_points(pair['high'])}."
+            f"initial states, in points with the 95 % interval: {Paired(**pair).points}."
         )
     if "choose_success" in model.about:
         lines += ["", f"Kept after iteration {model.about['iteration']}, where its success on "]
@@ -151,10 +151,6 @@ def _row(name: str, arm: dict) -> str:
     low, high = arm["wilson95"]
     rate = f"{arm['successes']}/{arm['episodes']} = {arm['rate']:.1%}"
     return f"| {name} | {rate} | {low:.1%} to {high:.1%} | {arm['episodes']} | {arm['sampler']} |"
-
-
-def _points(rate: float) -> str:
-    return f"{100 * rate:+.1f}"
 
 
 def _picture(model: Described) -> str:

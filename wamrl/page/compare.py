@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wamrl.page.blocks import Page, Plots, Section, Table, Text
-from wamrl.page.facts import Arm, Run, interval_text, p_text, pair, percent, points_text, read_run
+from wamrl.page.facts import Arm, Run, interval_text, p_text, pair, percent, read_run
 from wamrl.page.folder import RunFolder, flat
 from wamrl.page.plots import ORDER, dots, success_curves
 from wamrl.page.run import state
@@ -96,7 +96,7 @@ def _pairs(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Table, tuple[str
         rows.append(
             [
                 label,
-                points_text(found),
+                found.points,
                 str(found.episodes),
                 f"{found.gained}, {found.lost}",
                 p_text(found.p_value).removeprefix("p ").removeprefix("= "),

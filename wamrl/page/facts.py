@@ -198,12 +198,6 @@ def interval_text(ends: tuple[float, float]) -> str:
     return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
 
 
-def points_text(pair: Paired) -> str:
-    """A difference in points: "+39.0 [+32.5, +46.0]"."""
-    ends = f" [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-    return f"{100 * pair.difference:+.1f}{'' if pair.method == 'degenerate' else ends}"
-
-
 def p_text(p: float) -> str:
     """A p-value: "p = 0.031", "p < 0.0001"."""
     return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"

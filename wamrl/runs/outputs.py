@@ -61,7 +61,7 @@ def print_table(cfg: Config, arms: dict[str, dict], pair: Paired, run: Path, sec
         )
     console.print(table)
     console.print(
-        f"difference {pair.difference:+.1%}, 95 % interval {pair.low:+.1%} to {pair.high:+.1%} "
+        f"difference in points, 95 % interval: {pair.points} "
         f"({pair.gained} states gained, {pair.lost} lost, McNemar p = {pair.p_value:.3g})",
         markup=False,
     )
@@ -82,6 +82,5 @@ def print_tasks(arms: dict[str, dict], pairs: dict[str, Paired]) -> None:
         for arm in arms.values():
             found = arm["tasks"][task]
             rates.append(f"{found['successes']}/{found['episodes']} = {found['rate']:.1%}")
-        difference = f"{100 * pair.difference:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]"
-        table.add_row(task, *rates, difference)
+        table.add_row(task, *rates, pair.points)
     console.print(table)

@@ -59,6 +59,12 @@ class Paired:
     lost: int  # solved before, failed after
     p_value: float  # `mcnemar`
 
+    @property
+    def points(self) -> str:
+        """In points with the 95 % interval, "+39.0 [+32.5, +46.0]"; without where there is none."""
+        ends = f" [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        return f"{100 * self.difference:+.1f}{'' if self.method == 'degenerate' else ends}"
+
 
 def paired_difference(
     before: np.ndarray, after: np.ndarray, seed: int = 0, strata: np.ndarray | None = None
