@@ -83,7 +83,7 @@ def frames(m: int = 70, seed: int = 0) -> tuple[torch.Tensor, ...]:
 
 def test_raw_rewards_are_what_the_reward_is_made_of():
     u, w, w0, real = frames()
-    found = raw_rewards(PixelMSE(), u, w, w0, real, batch=32)
+    found = raw_rewards(PixelMSE(), u, w, w0, real)
     copied = w0[:, None].expand_as(w)
     known = real.any(1)
     assert torch.allclose(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wamrl.rewards.base import (
+    ROWS,
     RewardInputs,
     RunningNorm,
     Similarity,
@@ -18,7 +19,7 @@ from wamrl.rewards.base import (
 )
 from wamrl.rewards.check import check_reward
 from wamrl.rewards.pixels import PixelConfig, PixelMSE
-from wamrl.rewards.reward import ROWS, Reward, RewardConfig
+from wamrl.rewards.reward import Reward, RewardConfig
 
 
 def scored(m: int = 6, f: int = 2, seed: int = 0, **changes) -> RewardInputs:

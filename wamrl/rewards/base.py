@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from wamrl.runtime import dist
 
+ROWS = 64  # chunks compared at a time
+
 
 class Similarity(ABC):
     """A distance between frames. Stateless, deterministic, batched, on the device of the frames."""
@@ -93,6 +95,34 @@ def reconstruction(
     assert last.shape == (len(a), *a.shape[2:]), (last.shape, a.shape)
     distance = similarity.distance(a.float(), b.float(), last.float())
     return -(distance * verifiable).sum(1) / verifiable.sum(1).clamp(min=1)
+
+
+def reconstructions(
+    similarity: Similarity,
+    imagined: Tensor,
+    executed: Tensor,
+    last: Tensor,
+    verifiable: Tensor,
+    *,
+    device: torch.device | str,
+    copy: bool = True,
+) -> Tensor:
+    """float32 (2, M), on the CPU: of the imagined frames, and of the copied last one.
+
+    Shapes as in `RewardInputs`; ROWS chunks at a time are compared on `device`.
+    copy: False leaves the second row 0; it imagines nothing, so it is what is to be beaten.
+    """
+    found = []
+    for parts in zip(*(x.split(ROWS) for x in (imagined, executed, last, verifiable)), strict=True):
+        ours, there, before, real = (part.to(device) for part in parts)
+        rewards = [reconstruction(similarity, ours, there, before, real)]
+        if copy:
+            still = before[:, None].expand_as(there)
+            rewards.append(reconstruction(similarity, still, there, before, real))
+        else:
+            rewards.append(torch.zeros_like(rewards[0]))
+        found.append(torch.stack(rewards).cpu())
+    return torch.cat(found, 1)
 
 
 def resized(images: Tensor, hw: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from wamrl.rewards.base import Similarity, reconstruction
+from wamrl.rewards.base import Similarity, reconstructions
 
 
 @torch.no_grad()
@@ -25,30 +25,16 @@ def raw_rewards(
     verifiable: Tensor,
     *,
     device: torch.device | str = "cpu",
-    batch: int = 64,
 ) -> dict[str, Tensor]:
     """Chunk rewards before normalisation, float32 (M,), NaN where no frame is verifiable.
 
-    Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F); `batch`
-    chunks at a time are compared on `device`.
+    Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F); they are
+    compared on `device`, some at a time.
     reconstruction  the paper's: imagined against executed
     gain            reconstruction less copy, what the composite reward is made of
     copy            the last frame against executed, a control that imagines nothing
     """
-    imagination = []
-    copies = []
-    for i in range(0, len(imagined), batch):
-        rows = slice(i, i + batch)
-        there = executed[rows].to(device)
-        before = last[rows].to(device)
-        real = verifiable[rows].to(device)
-        still = before[:, None].expand_as(there)
-        ours = reconstruction(similarity, imagined[rows].to(device), there, before, real)
-        copied = reconstruction(similarity, still, there, before, real)
-        imagination.append(ours.cpu())
-        copies.append(copied.cpu())
-    ours = torch.cat(imagination)
-    copied = torch.cat(copies)
+    ours, copied = reconstructions(similarity, imagined, executed, last, verifiable, device=device)
     rewards = {"reconstruction": ours, "gain": ours - copied, "copy": copied}
     nothing = ~verifiable.any(1)
     return {name: reward.masked_fill(nothing, math.nan) for name, reward in rewards.items()}

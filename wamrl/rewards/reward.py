@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from wamrl.rewards.base import RewardInputs, RunningNorm, SimilarityConfig, reconstruction
+from wamrl.rewards.base import RewardInputs, RunningNorm, SimilarityConfig, reconstructions
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.runtime.ranges import Steps, check_ranges
 
 CLIP = 3.0  # standard deviations of shaping that count
-ROWS = 64  # chunks compared at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ class Reward(nn.Module):
     """Chunk rewards, with the running statistics that normalise them.
 
     A module, so that these are checkpointed. `.to(device)` says where frames are compared; they are
-    brought there ROWS chunks at a time.
+    brought there `base.ROWS` chunks at a time.
     """
 
     def __init__(self, cfg: RewardConfig, max_chunks: int):
@@ -139,22 +137,18 @@ class Reward(nn.Module):
 
         FloatingPointError, before any statistic has seen it, where one is not finite.
         """
-        parts = (scored.imagined, scored.executed, scored.last, scored.verifiable)
-        device = self.norm.mean.device
-        pairs = []
-        for rows in zip(*(part.split(ROWS) for part in parts), strict=True):
-            pairs.append(self._pair(*(row.to(device) for row in rows)))
-        found = torch.cat(pairs, 1).to(scored.executed.device)
+        found = reconstructions(
+            self.similarity,
+            scored.imagined,
+            scored.executed,
+            scored.last,
+            scored.verifiable,
+            device=self.norm.mean.device,
+            copy=self.cfg.needs_copy,
+        ).to(scored.executed.device)
         if bad := int((~found.isfinite()).any(0).sum()):
             raise FloatingPointError(
                 f"reward: the similarity {self.cfg.similarity.name} is not finite at {bad} of "
                 f"{found.shape[1]} chunks: try it with `wamrl check RECIPE`"
             )
         return found
-
-    def _pair(self, imagined: Tensor, executed: Tensor, last: Tensor, verifiable: Tensor) -> Tensor:
-        r = reconstruction(self.similarity, imagined, executed, last, verifiable)
-        if not self.cfg.needs_copy:
-            return torch.stack([r, torch.zeros_like(r)])
-        still = last[:, None].expand_as(executed)
-        return torch.stack([r, reconstruction(self.similarity, still, executed, last, verifiable)])
