@@ -136,9 +136,8 @@ def _raw(
     similarity: Similarity, rollout: Rollout, imagined: Tensor, device: torch.device
 ) -> dict[str, Tensor]:
     chunks = rollout.decisions
-    executed = chunks.frames.float() / 255
-    last = chunks.obs.frames[:, -1].float() / 255
-    return raw_rewards(similarity, imagined, executed, last, chunks.verifiable, device=device)
+    last = chunks.obs.frames[:, -1]
+    return raw_rewards(similarity, imagined, chunks.frames, last, chunks.verifiable, device=device)
 
 
 def judge(name: str, variant: str, reward: Tensor, rollout: Rollout) -> tuple[Row, np.ndarray]:

@@ -364,6 +364,14 @@ def test_many_chunks_are_compared_in_parts():
     assert len(reward.raw(s)) == len(s.success)
 
 
+def test_bytes_are_compared_as_the_frames_that_they_are():
+    s = scored(5)
+    as_bytes = {k: (getattr(s, k) * 255).byte() for k in ("imagined", "executed", "last")}
+    as_floats = {k: v.float() / 255 for k, v in as_bytes.items()}
+    reward = RewardConfig(mode="composite").build(4)
+    assert torch.equal(reward.raw(replace(s, **as_bytes)), reward.raw(replace(s, **as_floats)))
+
+
 def replace_rows(s: RewardInputs, rows: slice) -> RewardInputs:
     return replace(s, **{k: v[rows] for k, v in vars(s).items() if isinstance(v, torch.Tensor)})
 

@@ -52,9 +52,10 @@ class RewardInputs:
     AssertionError where imagined and executed frames are not of the same control steps.
     """
 
-    imagined: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
-    executed: Tensor  # float32 [0, 1] (M, F, V, H, W, 3)
-    last: Tensor  # float32 [0, 1] (M, V, H, W, 3) the frame before the chunk
+    # frames float32 in [0, 1] or uint8, which is a quarter of it
+    imagined: Tensor  # (M, F, V, H, W, 3)
+    executed: Tensor  # (M, F, V, H, W, 3)
+    last: Tensor  # (M, V, H, W, 3) the frame before the chunk
     verifiable: Tensor  # bool (M, F)
     success: Tensor  # bool (M,) solved in this chunk
     offsets: tuple[int, ...]  # F control steps after `last` at which the executed frames were taken
@@ -109,12 +110,13 @@ def reconstructions(
 ) -> Tensor:
     """float32 (2, M), on the CPU: of the imagined frames, and of the copied last one.
 
-    Shapes as in `RewardInputs`; ROWS chunks at a time are compared on `device`.
+    Shapes as in `RewardInputs`; ROWS chunks at a time are compared on `device`, as float32.
     copy: False leaves the second row 0; it imagines nothing, so it is what is to be beaten.
     """
     found = []
     for parts in zip(*(x.split(ROWS) for x in (imagined, executed, last, verifiable)), strict=True):
         ours, there, before, real = (part.to(device) for part in parts)
+        ours, there, before = (unit_range(frames) for frames in (ours, there, before))
         rewards = [reconstruction(similarity, ours, there, before, real)]
         if copy:
             still = before[:, None].expand_as(there)
@@ -123,6 +125,11 @@ def reconstructions(
             rewards.append(torch.zeros_like(rewards[0]))
         found.append(torch.stack(rewards).cpu())
     return torch.cat(found, 1)
+
+
+def unit_range(frames: Tensor) -> Tensor:
+    """uint8 frames as float32 in [0, 1]; others as they are."""
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
 
 
 def resized(images: Tensor, hw: tuple[int, int]) -> Tensor:

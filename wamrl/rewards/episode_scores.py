@@ -28,8 +28,8 @@ def raw_rewards(
 ) -> dict[str, Tensor]:
     """Chunk rewards before normalisation, float32 (M,), NaN where no frame is verifiable.
 
-    Frames float32 [0, 1] (M, F, V, H, W, 3), last (M, V, H, W, 3), verifiable bool (M, F); they are
-    compared on `device`, some at a time.
+    Frames (M, F, V, H, W, 3), last (M, V, H, W, 3), float32 in [0, 1] or uint8; verifiable bool
+    (M, F). They are compared on `device`, some at a time.
     reconstruction  the paper's: imagined against executed
     gain            reconstruction less copy, what the composite reward is made of
     copy            the last frame against executed, a control that imagines nothing

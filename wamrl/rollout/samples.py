@@ -39,17 +39,16 @@ def imagine(
 def reward_inputs(
     rollout: Rollout, imagined: Tensor | None, imagined_offsets: tuple[int, ...]
 ) -> RewardInputs:
-    """The M chunks as a reward reads them: frames float32 [0, 1], see `RewardInputs`.
+    """The M chunks as a reward reads them; executed frames stay bytes, see `RewardInputs`.
 
     imagined: float32 (M, F', V, H, W, 3), at `imagined_offsets` control steps after the
     observation; None for a reward that does without: the executed frames stand in.
     """
     chunks = rollout.decisions
-    executed = chunks.frames.float() / 255
     return RewardInputs(
-        imagined=executed if imagined is None else imagined,
-        executed=executed,
-        last=chunks.obs.frames[:, -1].float() / 255,
+        imagined=chunks.frames if imagined is None else imagined,
+        executed=chunks.frames,
+        last=chunks.obs.frames[:, -1],
         verifiable=chunks.verifiable,
         success=chunks.success,
         offsets=rollout.frame_offsets,
