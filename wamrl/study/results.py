@@ -38,6 +38,8 @@ class CellResult:
     curve: tuple[tuple[float, float], ...]
     # (episodes so far, success on held-out states), deployed sampler
     evaluated: tuple[tuple[float, float], ...] = ()
+    # sampler -> success on the same states, where all were played
+    rates: dict[str, float] = field(default_factory=dict)
     # K -> success, bool (E,), of the same model on the task with K sub-goals; without its own K
     lengths: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ class CellResult:
                 recovery=recovered_in(after),
                 curve=tuple(curve),
                 evaluated=tuple(evaluated),
+                rates=dict(after.get("rates", {})),
                 lengths={int(k): np.array(v["success"], bool) for k, v in lengths.items()},
             )
         except (KeyError, TypeError) as error:

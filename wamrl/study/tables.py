@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wamrl.models.flow import SAMPLERS
 from wamrl.report.summary import ratio_text
 from wamrl.runtime.files import atomic_file
 from wamrl.runtime.log import duration
@@ -210,6 +211,24 @@ def task_table(results: Results, task: str, comparisons: list[dict]) -> str:
 
 def _difference(row: dict) -> str:
     return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+
+
+def sampler_table(results: Results, task: str) -> str:
+    """Success (%) by each sampler: the mean over seeds, and seed by seed.
+
+    Empty where not all were played. Policy gradients train `explore`; what is deployed may be
+    another one, so two arms can differ by their samplers alone.
+    """
+    rows = []
+    for arm in results.arms:
+        cells = [c for c in results.of(task, arm) if set(SAMPLERS) <= c.rates.keys()]
+        if not cells:
+            continue
+        found = [[100 * c.rates[sampler] for c in cells] for sampler in SAMPLERS]
+        found.append([100 * c.rate for c in cells])
+        shown = [f"{np.mean(r):.1f} ({', '.join(f'{x:.1f}' for x in r)})" for r in found]
+        rows.append([f"`{arm}`", *shown])
+    return markdown(["arm", *(f"`{s}`" for s in SAMPLERS), "deployed"], rows) if rows else ""
 
 
 def cost_table(results: Results, task: str) -> str:
