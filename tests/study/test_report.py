@@ -19,7 +19,7 @@ from wamrl.study.tables import (
     mean_ratios,
     recovery_table,
     result_row,
-    sampler_table,
+    sampler_rows,
     task_table,
 )
 
@@ -247,11 +247,15 @@ def at_lengths(arms=("base", "wamrl"), seeds=(0, 1)) -> list[CellResult]:
 def test_success_by_sampler_is_of_the_cells_that_played_all():
     rates = {"explore": 0.5, "ode": 0.25, "zero": 0.75}
     cells = [replace(c, rates=rates if c.arm == "wamrl" else {"ode": 0.5}) for c in CELLS]
-    table = sampler_table(Results(cells, list(ARMS), ("reach",)), "reach")
-    head, _, wamrl = table.splitlines()
-    assert head == "| arm | `explore` | `ode` | `zero` | deployed |"
-    assert wamrl.startswith("| `wamrl` | 50.0 (50.0, 50.0, 50.0) | 25.0 (") and "80.0 (" in wamrl
-    assert not sampler_table(RESULTS, "reach")
+    (row,) = sampler_rows(Results(cells, list(ARMS), ("reach",)), "reach")
+    seeds = "({0}, {0}, {0})"
+    assert row[:4] == [
+        "wamrl",
+        "50.0 " + seeds.format("50.0"),
+        "25.0 " + seeds.format("25.0"),
+        "75.0 " + seeds.format("75.0"),
+    ]
+    assert row[4].startswith("80.0 (") and not sampler_rows(RESULTS, "reach")
 
 
 def test_success_at_other_lengths_is_that_of_the_seeds_evaluated_there():

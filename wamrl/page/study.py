@@ -18,7 +18,13 @@ from wamrl.stats.nested import Estimate
 from wamrl.study.claims import KINDS, MIN_SEEDS, Claim, plural, points, verdict
 from wamrl.study.report import ABOUT
 from wamrl.study.results import CellResult, Results, cell_curves, on_one_axis
-from wamrl.study.tables import REFERENCES, comparison_rows, mean_ratios
+from wamrl.study.tables import (
+    BY_SAMPLER,
+    REFERENCES,
+    comparison_rows,
+    mean_ratios,
+    sampler_rows,
+)
 
 BASE = "base"
 _HOW = (
@@ -214,6 +220,7 @@ def _task(study: Study, task: str) -> Section:
     blocks = [
         Plots(items=tuple(plots)),
         _task_table(results, task, arms),
+        *_sampler_table(results, task),
         *([Plots(items=(learning,))] if learning else ()),
         _cost_table(results, task, arms),
     ]
@@ -347,6 +354,12 @@ def _task_table(results: Results, task: str, arms: list[str]) -> Table:
         rows.append(row)
     caption = "Brackets: 95 %. Differences are paired, over the initial states of both."
     return Table(head=head, rows=rows, caption=caption)
+
+
+def _sampler_table(results: Results, task: str) -> list[Table]:
+    rows = sampler_rows(results, task)
+    caption = "Success of the same models by each sampler, %: mean (seed by seed)."
+    return [Table(head=BY_SAMPLER, rows=rows, caption=caption)] if rows else []
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -104,9 +104,9 @@ def _task(results: Results, task: str, comparisons: list[dict]) -> list[str]:
         f"![success per arm](arms_{task}.png)",
         tables.cost_table(results, task),
     ]
-    if by_sampler := tables.sampler_table(results, task):
+    if by_sampler := tables.sampler_rows(results, task):
         parts.append("Success (%) of the same models by each sampler, mean (seed by seed):")
-        parts.append(by_sampler)
+        parts.append(tables.markdown(tables.BY_SAMPLER, by_sampler))
     if goals > 1:  # else it is the success once more
         parts.append("Episodes (%) that completed at least k sub-goals:")
         parts.append(tables.horizon_table(results, task))

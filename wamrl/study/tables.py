@@ -213,11 +213,14 @@ def _difference(row: dict) -> str:
     return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
-def sampler_table(results: Results, task: str) -> str:
-    """Success (%) by each sampler: the mean over seeds, and seed by seed.
+BY_SAMPLER = ("arm", *SAMPLERS, "deployed")
 
-    Empty where not all were played. Policy gradients train `explore`; what is deployed may be
-    another one, so two arms can differ by their samplers alone.
+
+def sampler_rows(results: Results, task: str) -> list[list[str]]:
+    """Rows under BY_SAMPLER: success (%) by each sampler, mean over seeds and seed by seed.
+
+    Of the cells in which all were played. Policy gradients train `explore`; what is deployed may
+    be another one, so two arms can differ by their samplers alone.
     """
     rows = []
     for arm in results.arms:
@@ -227,8 +230,8 @@ def sampler_table(results: Results, task: str) -> str:
         found = [[100 * c.rates[sampler] for c in cells] for sampler in SAMPLERS]
         found.append([100 * c.rate for c in cells])
         shown = [f"{np.mean(r):.1f} ({', '.join(f'{x:.1f}' for x in r)})" for r in found]
-        rows.append([f"`{arm}`", *shown])
-    return markdown(["arm", *(f"`{s}`" for s in SAMPLERS), "deployed"], rows) if rows else ""
+        rows.append([arm, *shown])
+    return rows
 
 
 def cost_table(results: Results, task: str) -> str:
