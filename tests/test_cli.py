@@ -23,13 +23,13 @@ from wamrl import __version__ as wamrl_version
 from wamrl.cli import VERBS, main
 from wamrl.commands.options import CONFIG
 from wamrl.config import Config
-from wamrl.models.flow import SAMPLERS
 from wamrl.models.saved import load_state
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
 from wamrl.runtime import checkpoint, ranges
 from wamrl.runtime.log import read_metrics
 from wamrl.stats.paired import wilson
+from wamrl.types import SAMPLERS
 
 ARM = {
     "task",
@@ -231,7 +231,7 @@ def test_check_and_list():
     )
 
 
-BLOCKED = """
+BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -239,7 +239,9 @@ class Blocker:
             raise ImportError(f"slow to import: {name}")
 sys.meta_path.insert(0, Blocker())
 from wamrl.cli import VERBS, main
-for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS if v != "data")):
+"""
+BLOCKED = f"""{BLOCKER}
+for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS)):
     print("#", *words)
     try:
         main(words)
@@ -257,6 +259,23 @@ def test_help_and_list_import_neither_torch_nor_a_simulator():
     assert "--base PATH" in told["train --help"] and "--base PATH" not in told["sft --help"]
     assert "--report-only" in told["study --help"] and "--train.*" in told["eval --help"]
     assert told["--version"].strip() == f"wamrl {wamrl_version}"
+
+
+def test_what_only_reads_and_converts_imports_no_torch(point_run, tmp_path):
+    other = shutil.copytree(point_run, tmp_path / "other")
+    commands = (
+        ("data", "inspect", point_run),
+        ("data", "convert", point_run, tmp_path / "set", "--fps", "10", "--image"),
+        ("data", "stats", tmp_path / "set"),
+        ("report", point_run, "--html", tmp_path / "run.html"),
+        ("compare", point_run, other),
+    )
+    calls = "".join(f"main({[str(word) for word in words]})\n" for words in commands)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKER + calls], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run.html").is_file()
 
 
 def test_the_short_help_names_every_part_of_a_config():

@@ -63,9 +63,9 @@ SMALLER = (  # pattern -> replacement, in turn
     (r"^(wamrl (?:sft|train|eval|quickstart)\b.*)$", r"\1 --ranks 1"),
     (r"^(wamrl data (?:inspect|stats))$", r"\1 PLACE"),
     (r"^(wamrl data convert .*)$", r"rm -rf DST && \1"),
-    (r" \.\.\.$", ""),
+    (r" RUN RUN \.\.\.$", " RUN runs/NAME"),
     (r"^(wamrl sft my_lab.push:my_recipe)(?!.*--data)", r"\1 --data demos"),
-    (r"--data PLACE (--state-keys)", r"--data openpi \1"),
+    (r"--data PLACE (--state-keys.*)=front", r"--data openpi \1=top"),  # as `point` calls it
     (r" --threads 1(?=.* --threads 1)", ""),
     (r" --ranks 1(?=.* --ranks 1)", ""),
     (r" --jobs 2 --only '(\w[\w-]*)/.*'", rf" {ONE_CELL} '\1/base/*'"),
@@ -149,12 +149,12 @@ def make_sets(root: Path) -> None:
 
     robomimic(root / "FILE.hdf5", lengths=(40,) * 8)
     episodes = list(open_dataset(root / "PLACE").episodes())
-    write_v21(root / "LEROBOT21", episodes, views=("front",))
+    write_v21(root / "LEROBOT21", episodes, views=("top",))
     shutil.copytree(root / "PLACE", root / "openpi")
     make_foreign(root / "openpi")
     rename_features(
         root / "openpi",
-        observation__images__front="image",
+        observation__images__top="image",
         observation__state="state",
         action="actions",
     )

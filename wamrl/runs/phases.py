@@ -10,7 +10,6 @@ from pathlib import Path
 
 from wamrl.config import Config
 from wamrl.evaluate import deploy, heldout_ratio, measure
-from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
 from wamrl.models.wam import WAM
 from wamrl.online.lines import base_warning
@@ -27,6 +26,7 @@ from wamrl.runtime.cores import device
 from wamrl.runtime.log import Logger, console, summary_line
 from wamrl.runtime.trackers import DEFAULT
 from wamrl.sft import SFT, fine_tune
+from wamrl.types import Sampler
 
 
 def fresh_model(cfg: Config) -> WAM:
