@@ -143,11 +143,12 @@ def make_encoder(root: Path) -> None:
 
 def make_sets(root: Path) -> None:
     """Sets as other people have them, from PLACE."""
-    from tests.support.hdf5_files import robomimic
+    from tests.support.hdf5_files import aloha, robomimic
     from tests.support.lerobot_made import make_foreign, rename_features, write_v21
     from wamrl.data.sources import open_dataset
 
     robomimic(root / "FILE.hdf5", lengths=(40,) * 8)
+    aloha(root / "ALOHA", lengths=(40,) * 4, jpeg=True)
     episodes = list(open_dataset(root / "PLACE").episodes())
     write_v21(root / "LEROBOT21", episodes, views=("top",))
     shutil.copytree(root / "PLACE", root / "openpi")
@@ -175,6 +176,7 @@ NAMES = {  # as a page calls it -> what it is, below the folder of `everything`
     "LEROBOT21": "LEROBOT21",
     "FILE": "FILE.hdf5",
     "lift/ph/image_v15.hdf5": "FILE.hdf5",
+    "ALOHA": "ALOHA",
     "openpi": "openpi",
 }
 
