@@ -455,6 +455,36 @@ def test_a_number_outside_its_range_is_refused_by_its_option_before_anything_is_
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sft", "point", "--ranks", "100000"), "ranks=100000 is not possible"),
+        (("eval", "point", "--base", "RUN", "--ranks", "-1"), "ranks=-1 is not possible"),
+        (("report", "RUN", "--video-mb", "nan"), "video_mb=nan is not possible"),
+        (("serve", "RUN", "--port", "99999"), "port=99999 is not possible"),
+        (("serve", "RUN", "--log-every-s", "0"), "log_every_s=0.0 is not possible"),
+        (("embed", "point", "--encoder", "E", "--tokens", "-1"), "tokens=-1 is not possible"),
+        (("data", "convert", "A", "B", "--fps", "0"), "fps=0 is not possible"),
+        (("data", "convert", "A", "B", "--crf", "500"), "crf=500 is not possible"),
+        (("data", "convert", "A", "B", "--image-hw", "-3", "5"), "image_hw=-3 is not possible"),
+        (("data", "nonsense"), "which one? wamrl data convert | inspect | stats"),
+    ],
+)
+def test_so_is_one_of_a_verb(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in refused(*words, code=2)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_imagines_something_and_a_set_is_not_converted_into_itself(point_run, tmp_path):
+    words = ("sft", *POINT, "--model.frame-offsets", "--out", tmp_path / "runs")
+    assert "model.frame_offsets is empty" in refused(*words)
+    set_ = tmp_path / "set"
+    assert wamrl("data", "convert", point_run, set_, "--fps", "10", "--image")[0] == 0
+    assert f"lies in {set_}" in refused("data", "convert", set_, set_ / "inside")
+    assert not (tmp_path / "runs").exists() and not (set_ / "inside").exists()
+
+
 @pytest.mark.parametrize("name", ["../away", "a/b", "", ".", "..", "/tmp/x", "two words"])
 def test_the_name_of_a_run_is_one_path_component(name, tmp_path):
     out = tmp_path / "runs"

@@ -136,7 +136,7 @@ def understood(name: str, args: list[str]) -> Callable[[], None]:
     if verb is None:
         raise ValueError(f"unknown verb {name!r}: choose one of {', '.join(VERBS)}")
     if verb.options is None:
-        return partial(_entry(verb), args)
+        return _entry(verb)(args)
     if verb.recipe:
         asked = chosen(name, args)
         return partial(_on_ranks, verb, asked, number_of_ranks(name, asked), [name, *args])
@@ -302,10 +302,6 @@ def number_of_ranks(name: str, asked: Options) -> int:
     from wamrl.runs.folder import usual_ranks
     from wamrl.runtime import dist
 
-    if asked.ranks < 0:
-        raise ValueError(
-            f"ranks={asked.ranks} is not possible: give the number of processes, or 0 for the usual"
-        )
     n = asked.ranks or (usual_ranks(asked.config) if name in SHARED else 1)
     started = max(1, dist.place_from_environment()["world_size"])
     if max(n, started) > 1 and name not in SHARED:

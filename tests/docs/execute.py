@@ -51,7 +51,13 @@ ELSEWHERE = {  # how a command begins -> why it is not executed here
     "python -m benchmarks.gpu_day": "a measurement of minutes; tests/benchmarks/test_gpu_day.py",
 }
 STUDY = "tests.support.tiny_study:study"
-WORDS = {"RECIPE": "point", "S": "0", "VERB": "sft", "study NAME": f"study {STUDY}"}
+WORDS = {
+    "RECIPE": "point",
+    "S": "0",
+    "VERB": "sft",
+    "study NAME": f"study {STUDY}",
+    "FILE": "lift/ph/image_v15.hdf5",
+}
 ON_PAGE = {  # words that mean something else there
     "bring-your-own.md": {"RUN": "runs/push"},
     "data-hdf5.md": {"RECIPE": "lift"},
@@ -174,7 +180,6 @@ NAMES = {  # as a page calls it -> what it is, below the folder of `everything`
     "SRC": "PLACE",
     "LEROBOT": "PLACE",
     "LEROBOT21": "LEROBOT21",
-    "FILE": "FILE.hdf5",
     "lift/ph/image_v15.hdf5": "FILE.hdf5",
     "ALOHA": "ALOHA",
     "openpi": "openpi",
