@@ -22,6 +22,7 @@ from wamrl.data import episodes as store
 from wamrl.data import lerobot
 from wamrl.data.hdf5.summary import contents
 from wamrl.data.keys import DataKeys
+from wamrl.data.lerobot.files import Films
 from wamrl.data.lerobot.schema import MAX_FPS, V30
 from wamrl.data.lerobot.stats import stats as stats_of
 from wamrl.data.lerobot.summary import count_successes, size_of, spread
@@ -126,11 +127,14 @@ def convert(o: Convert) -> None:
         )
         store.save_recording(recording, spec, o.dst)
     else:
+        films = _films(o, recording)
+        done = "wrote (videos copied as they are)" if films else done
         lerobot.write(
             o.dst,
             recording.episodes(),
             views=recording.views,
             fps=_fps(o, recording),
+            films=films,
             video=not o.image,
             codec=o.codec,
             crf=o.crf,
@@ -142,7 +146,7 @@ def convert(o: Convert) -> None:
     console.print(
         f"{done} {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False
     )
-    _print_notes(recording, kept=done != "wrote")
+    _print_notes(recording, kept=not done.startswith("wrote"))
 
 
 def _needs_no_change(
@@ -164,6 +168,14 @@ def _needs_no_change(
         and recording.info.version == V30
         and {camera.dtype for camera in recording.cameras} == wanted
     )
+
+
+def _films(o: Convert, recording: Recording) -> list[Films]:
+    """The videos that need not be encoded again."""
+    same = not o.image and (o.codec, o.crf) == (Convert.codec, Convert.crf)
+    if not isinstance(recording, lerobot.LeRobotRecording) or not same:
+        return []
+    return recording.films() if o.fps in (None, recording.origin.fps) else []
 
 
 def spec_of(recording: Recording, name: str) -> dict:

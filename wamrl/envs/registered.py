@@ -10,8 +10,9 @@ are those of the environment's config: `gymnasium.make("wamrl/Point-v0", stages=
 
 Observation: a dictionary with one picture per view, uint8 (H, W, 3), and `state`, float32 (P,), the
 robot's own. Action: float32 (A,) within the environment's bounds. Reward: 1 in the step that solves
-the task, else 0. `metadata["render_fps"]`: control steps per second. `info` says `success`, `stages` completed so far, and what is counted. An episode
+the task, else 0. `info` says `success`, `stages` completed so far, and what is counted. An episode
 is a function of the seed given to `reset` and the actions; without a seed the next one is drawn.
+`metadata["render_fps"]`: control steps per second of the simulated world, 12 where that is unknown.
 """
 
 from __future__ import annotations
