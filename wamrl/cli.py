@@ -264,8 +264,10 @@ def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecor
     if resume is None and (recipe or base is None):
         recipe = recipe or "quickstart"
         return recipe, build(recipe), None
-    from wamrl.runs.record import read_record, record_of
+    from wamrl.runs.record import read_record, record_of, require_run
 
+    if resume is not None:
+        require_run(resume)
     record = record_of(base) if resume is None else read_record(resume)
     if record is None:  # a model folder, or of before there was run.json
         config = None if recipe or base is None else build_saved(base)

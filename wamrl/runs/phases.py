@@ -39,8 +39,15 @@ def check_parts(cfg: Config, *, online: bool) -> None:
     it would come after hours. online: the loop's parts too.
     """
     fresh_model(cfg)
+    horizon = env_spec(cfg).horizon
+    model = cfg.model
+    for name, steps in (("frame", model.frame_offsets), ("history", model.history_offsets)):
+        if max(map(abs, steps)) > horizon:
+            raise ValueError(
+                f"model.{name}_offsets={steps} reach beyond an episode, which has {horizon} "
+                "control steps at most: choose smaller ones"
+            )
     if online:
-        horizon = env_spec(cfg).horizon
         cfg.train.check_budget(horizon, dist.world())
         cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
 
