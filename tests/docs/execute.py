@@ -67,7 +67,6 @@ ONE_CELL = "--smoke --jobs 1 --only"
 SMALLER = (  # pattern -> replacement, in turn
     (r"^(wamrl (demos|sft|train|eval|quickstart|compare-rewards)\b.*)$", r"\1 --smoke"),
     (r"^(wamrl (?:sft|train|eval|quickstart)\b.*)$", r"\1 --ranks 1"),
-    (r"^(wamrl data (?:inspect|stats))$", r"\1 PLACE"),
     (r"^(wamrl data convert .*)$", r"rm -rf DST && \1"),
     (r" RUN RUN \.\.\.$", " RUN runs/NAME"),
     (r"^(wamrl sft my_lab.push:my_recipe)(?!.*--data)", r"\1 --data demos"),

@@ -41,11 +41,12 @@ def check_parts(cfg: Config, *, online: bool) -> None:
     fresh_model(cfg)
     horizon = env_spec(cfg).horizon
     model = cfg.model
-    for name, steps in (("frame", model.frame_offsets), ("history", model.history_offsets)):
-        if max(map(abs, steps)) > horizon:
+    past = [step for step in model.history_offsets if step]
+    for name, steps in (("frame", model.frame_offsets), ("history", past)):
+        if steps and min(map(abs, steps)) > horizon:
             raise ValueError(
-                f"model.{name}_offsets={steps} reach beyond an episode, which has {horizon} "
-                "control steps at most: choose smaller ones"
+                f"model.{name}_offsets: all of {tuple(steps)} lie beyond an episode, which has "
+                f"{horizon} control steps at most: choose smaller ones"
             )
     if online:
         cfg.train.check_budget(horizon, dist.world())
