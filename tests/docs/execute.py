@@ -77,6 +77,7 @@ SMALLER = (  # pattern -> replacement, in turn
     (r"^(wamrl study metaworld)$", rf"\1 {ONE_CELL} 'hammer/base/*'"),
     (r"^(wamrl study robosuite)$", rf"\1 {ONE_CELL} 'lift/base/*'"),
     (rf"^(wamrl study {STUDY})$", rf"\1 {ONE_CELL} 'near/wamrl/*'"),
+    (rf"^(wamrl study {STUDY} .*--report-only)$", r"\1 --smoke"),
     (r"nproc-per-node 8(.*)", r"nproc-per-node 2\1 --smoke"),
     (r"^(python benchmarks/exploration.py .*)", r"\1 2"),
     (r"^(python -m benchmarks.language .*)", r"\1 --episodes 4"),
