@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wamrl import report
-from wamrl.models.flow import SAMPLERS
 from wamrl.report.style import (
     BAND,
     BLUE,
@@ -39,6 +38,7 @@ from wamrl.report.style import (
 from wamrl.report.video import compose_films, panel, text_image
 from wamrl.runtime.log import read_metrics, resolved
 from wamrl.stats.paired import wilson
+from wamrl.types import SAMPLERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

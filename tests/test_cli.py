@@ -23,13 +23,13 @@ from wamrl import __version__ as wamrl_version
 from wamrl.cli import VERBS, main
 from wamrl.commands.options import CONFIG
 from wamrl.config import Config
-from wamrl.models.flow import SAMPLERS
 from wamrl.models.saved import load_state
 from wamrl.recipes.point import point
 from wamrl.runs.folder import Options, next_command
 from wamrl.runtime import checkpoint, ranges
 from wamrl.runtime.log import read_metrics
 from wamrl.stats.paired import wilson
+from wamrl.types import SAMPLERS
 
 ARM = {
     "task",
@@ -231,7 +231,7 @@ def test_check_and_list():
     )
 
 
-BLOCKED = """
+BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -239,7 +239,9 @@ class Blocker:
             raise ImportError(f"slow to import: {name}")
 sys.meta_path.insert(0, Blocker())
 from wamrl.cli import VERBS, main
-for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS if v != "data")):
+"""
+BLOCKED = f"""{BLOCKER}
+for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS)):
     print("#", *words)
     try:
         main(words)
@@ -257,6 +259,23 @@ def test_help_and_list_import_neither_torch_nor_a_simulator():
     assert "--base PATH" in told["train --help"] and "--base PATH" not in told["sft --help"]
     assert "--report-only" in told["study --help"] and "--train.*" in told["eval --help"]
     assert told["--version"].strip() == f"wamrl {wamrl_version}"
+
+
+def test_what_only_reads_and_converts_imports_no_torch(point_run, tmp_path):
+    other = shutil.copytree(point_run, tmp_path / "other")
+    commands = (
+        ("data", "inspect", point_run),
+        ("data", "convert", point_run, tmp_path / "set", "--fps", "10", "--image"),
+        ("data", "stats", tmp_path / "set"),
+        ("report", point_run, "--html", tmp_path / "run.html"),
+        ("compare", point_run, other),
+    )
+    calls = "".join(f"main({[str(word) for word in words]})\n" for words in commands)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKER + calls], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run.html").is_file()
 
 
 def test_the_short_help_names_every_part_of_a_config():
@@ -386,7 +405,20 @@ def test_an_interrupted_run_goes_on_to_the_same_end(point_run, tmp_path, when, w
         (("train", *POINT, "--base", "/nowhere"), 1, ("/nowhere",)),
         (("eval", *POINT, "--base", "/nowhere"), 1, ("/nowhere",)),
         (("sft", *POINT, "--data", "/nowhere"), 1, ("/nowhere", "wamrl demos")),
-        (("quickstart", *POINT, "--resume", "/nowhere"), 1, ("/nowhere is not a run folder",)),
+        (("quickstart", *POINT, "--resume", "/nowhere"), 2, ("/nowhere is not a run folder",)),
+        (("train", "--resume", "/nowhere"), 2, ("/nowhere is not a run folder",)),
+        (
+            ("sft", *POINT, "--model.frame-offsets", "99"),
+            1,
+            ("all of (99,) lie beyond",),
+        ),
+        (
+            ("sft", *POINT, "--model.history-offsets", "-99", "0"),
+            1,
+            ("all of (-99,) lie",),
+        ),
+        (("study", "metaworld", "--only", "no/such/cell"), 1, ("no cell of metaworld matches",)),
+        (("study", "metaworld", "--report-only"), 1, ("there is no study at",)),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
 )
@@ -434,6 +466,36 @@ def test_a_number_outside_its_range_is_refused_by_its_option_before_anything_is_
     sentence = refused(*words, "--out", tmp_path, code=2)
     assert sentence.startswith(f"{option.replace('-', '_')}=") and "is not possible" in sentence
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sft", "point", "--ranks", "100000"), "ranks=100000 is not possible"),
+        (("eval", "point", "--base", "RUN", "--ranks", "-1"), "ranks=-1 is not possible"),
+        (("report", "RUN", "--video-mb", "nan"), "video_mb=nan is not possible"),
+        (("serve", "RUN", "--port", "99999"), "port=99999 is not possible"),
+        (("serve", "RUN", "--log-every-s", "0"), "log_every_s=0.0 is not possible"),
+        (("embed", "point", "--encoder", "E", "--tokens", "-1"), "tokens=-1 is not possible"),
+        (("data", "convert", "A", "B", "--fps", "0"), "fps=0 is not possible"),
+        (("data", "convert", "A", "B", "--crf", "500"), "crf=500 is not possible"),
+        (("data", "convert", "A", "B", "--image-hw", "-3", "5"), "image_hw=-3 is not possible"),
+        (("data", "nonsense"), "which one? wamrl data convert | inspect | stats"),
+    ],
+)
+def test_so_is_one_of_a_verb(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in refused(*words, code=2)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_imagines_something_and_a_set_is_not_converted_into_itself(point_run, tmp_path):
+    words = ("sft", *POINT, "--model.frame-offsets", "--out", tmp_path / "runs")
+    assert "model.frame_offsets is empty" in refused(*words)
+    set_ = tmp_path / "set"
+    assert wamrl("data", "convert", point_run, set_, "--fps", "10", "--image")[0] == 0
+    assert f"lies in {set_}" in refused("data", "convert", set_, set_ / "inside")
+    assert not (tmp_path / "runs").exists() and not (set_ / "inside").exists()
 
 
 @pytest.mark.parametrize("name", ["../away", "a/b", "", ".", "..", "/tmp/x", "two words"])

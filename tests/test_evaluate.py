@@ -18,10 +18,9 @@ from wamrl.evaluate import (
     glance,
     rollout_clip,
 )
-from wamrl.models.flow import SAMPLERS
 from wamrl.rollout.collect import collect
 from wamrl.stats.paired import wilson
-from wamrl.types import SPLITS, InitialState
+from wamrl.types import SAMPLERS, SPLITS, InitialState
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ RULES: dict[str, set[str]] = {
     "runs": EVALUATED | {"sft", "online"},
     "study": EVALUATED | {"runs", "train"},
     "serve": EVALUATED | {"runs"},
-    "page": {"types", "runtime", "stats", "report", "models.flow"}
+    "page": {"types", "runtime", "stats", "report"}
     | {"study.claims", "study.report", "study.results", "study.tables"},
     "hub": EVALUATED | {"runs"},
     "commands": EVALUATED

@@ -136,7 +136,7 @@ def understood(name: str, args: list[str]) -> Callable[[], None]:
     if verb is None:
         raise ValueError(f"unknown verb {name!r}: choose one of {', '.join(VERBS)}")
     if verb.options is None:
-        return partial(_entry(verb), args)
+        return _entry(verb)(args)
     if verb.recipe:
         asked = chosen(name, args)
         return partial(_on_ranks, verb, asked, number_of_ranks(name, asked), [name, *args])
@@ -264,8 +264,10 @@ def _defaults(name: str, recipe: str, asked: Any) -> tuple[str, Config, RunRecor
     if resume is None and (recipe or base is None):
         recipe = recipe or "quickstart"
         return recipe, build(recipe), None
-    from wamrl.runs.record import read_record, record_of
+    from wamrl.runs.record import read_record, record_of, require_run
 
+    if resume is not None:
+        require_run(resume)
     record = record_of(base) if resume is None else read_record(resume)
     if record is None:  # a model folder, or of before there was run.json
         config = None if recipe or base is None else build_saved(base)
@@ -302,10 +304,6 @@ def number_of_ranks(name: str, asked: Options) -> int:
     from wamrl.runs.folder import usual_ranks
     from wamrl.runtime import dist
 
-    if asked.ranks < 0:
-        raise ValueError(
-            f"ranks={asked.ranks} is not possible: give the number of processes, or 0 for the usual"
-        )
     n = asked.ranks or (usual_ranks(asked.config) if name in SHARED else 1)
     started = max(1, dist.place_from_environment()["world_size"])
     if max(n, started) > 1 and name not in SHARED:

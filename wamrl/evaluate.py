@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.report.results import EvalResult, success_line
@@ -22,7 +22,7 @@ from wamrl.runtime import dist
 from wamrl.runtime.log import bar, console
 from wamrl.runtime.ranges import Count, CountOrZero, Steps, check_ranges
 from wamrl.stats.paired import wilson
-from wamrl.types import Clip, InitialState
+from wamrl.types import SAMPLERS, Clip, InitialState, Sampler
 
 CHOOSE_FROM = 50_000_000  # beyond any state that a run reaches
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from wamrl.diagnostics import alarm_line
 from wamrl.evaluate import deploy
-from wamrl.models.flow import Sampler
 from wamrl.models.saved import save_wam
 from wamrl.models.wam import ema_update
 from wamrl.online.lines import HEADER, iteration_line, iteration_warning
@@ -27,6 +26,7 @@ from wamrl.rollout.samples import rare_success_weight, success_clips
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import checkpoint, sharding
 from wamrl.runtime.log import Logger, Timer, bar, console
+from wamrl.types import Sampler
 
 
 def improve(

@@ -12,15 +12,22 @@ A *chunk* is N actions of which the first `n_exec` are executed.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # recordings are read without torch, which takes seconds to import
+    import torch
+    from torch import Tensor
 
 Split = Literal["demo", "heldout", "train", "eval"]
 SPLITS: tuple[Split, ...] = ("demo", "heldout", "train", "eval")
 _SPLIT_SIZE = 100_000_000
+# Three policies from one network, up to 30 points of success apart (LOG.md, 2026-11-27):
+# `explore`: Flow-SDE, what the policy gradient trains;
+# `ode`: from a random draw; `zero`: from x = 0.
+Sampler = Literal["explore", "ode", "zero"]
+SAMPLERS: tuple[Sampler, ...] = ("explore", "ode", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +87,12 @@ class Batch:
 
 
 def _take(value, index):
+    import torch
+
     if isinstance(index, slice):
         return value[index]
     rows = index.nonzero().flatten() if index.dtype == torch.bool else index
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         return rows_of(value, rows)
     return tuple(value[i] for i in rows.tolist()) if isinstance(value, tuple) else value[rows]
 
@@ -97,7 +106,9 @@ def rows_of(value: Tensor, rows: Tensor) -> Tensor:
 
 
 def _cat(values: list):
-    if isinstance(values[0], Tensor):
+    import torch
+
+    if isinstance(values[0], torch.Tensor):
         return torch.cat(values)
     return sum(values, ()) if isinstance(values[0], tuple) else type(values[0]).cat(values)
 

@@ -27,12 +27,21 @@ def test_every_task_has_an_id():
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_gymnasium_s_checker_passes(name):
-    env = gymnasium.make(name)
+    env = gymnasium.make(name, render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # positions have no bounds; that we would like them is not a fault
         warnings.filterwarnings("ignore", message=".*(infinity|not within|Box observation).*")
-        check_env(env.unwrapped, skip_render_check=True)
+        check_env(env.unwrapped)
+    env.close()
+
+
+@pytest.mark.parametrize(("name", "fps"), [("Point", 12), ("MetaWorld-button-press", 80)])
+def test_films_have_the_pace_of_the_world(name, fps):
+    env = gymnasium.make(f"wamrl/{name}-v0", render_mode="rgb_array")
+    assert env.metadata == {"render_modes": ["rgb_array"], "render_fps": fps}
+    env.reset(seed=0)
+    assert env.render().dtype == np.uint8
     env.close()
 
 

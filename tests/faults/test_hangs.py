@@ -14,6 +14,7 @@ from tests.runtime.test_launch import rank
 from tests.support.faulty import WalkConfig
 from tests.support.pools import begin, step
 from tests.support.processes import wait_for_end, written
+from wamrl.pool import group
 from wamrl.runtime import dist, heartbeat, launch
 from wamrl.runtime.log import console
 
@@ -40,6 +41,28 @@ def test_a_hung_worker_is_named_with_its_setting():
         assert pool.pids[1] != pid
     expected = f"worker {pid} hangs: no control step for 1 s (pool.timeout_s): it is replaced"
     assert expected in said.get() and time.monotonic() - before < 10
+
+
+def test_a_worker_that_builds_for_long_is_waited_for(monkeypatch):
+    """Five environments of 0.4 s."""
+    monkeypatch.setattr(group, "_IDLE_BUILD_S", 1.0)
+    with build(WalkConfig(fault="slow build"), n_workers=1) as pool:
+        assert not begin(pool, starts(5)).lost.any()
+
+
+def test_a_worker_that_hangs_while_it_builds_is_named(monkeypatch):
+    monkeypatch.setattr(group, "_IDLE_BUILD_S", 1.5)
+    before = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"hangs: idle for .* while it built the environments"):
+        build(WalkConfig(fault="hung build"), n_workers=1)
+    assert time.monotonic() - before < 60
+
+
+def test_a_worker_that_never_ends_to_build_is_named(monkeypatch):
+    monkeypatch.setattr(group, "_IDLE_BUILD_S", 0.5)
+    monkeypatch.setattr(group, "_BUILD_AT_MOST_S", 0.5)
+    with pytest.raises(RuntimeError, match="while it built the environments"):
+        build(WalkConfig(fault="slow build"), n_workers=1)
 
 
 def test_a_hung_rank_is_named_with_its_setting(monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ import torch
 from tests.support import tiny
 from wamrl.config import Config
 from wamrl.evaluate import deploy
-from wamrl.models.flow import SAMPLERS
 from wamrl.models.saved import load_state, save_wam
 from wamrl.online.look import log_result, look
 from wamrl.online.state import TrainingState
@@ -20,7 +19,7 @@ from wamrl.rollout.collect import collect
 from wamrl.runs.folder import open_model
 from wamrl.runtime.log import Logger, new_run, read_metrics
 from wamrl.train import improve, iterate
-from wamrl.types import InitialState
+from wamrl.types import SAMPLERS, InitialState
 
 BEFORE = {"successes": 1, "episodes": 4, "sampler": "ode", "rates": {"ode": 0.25, "zero": 0.5}}
 

@@ -27,6 +27,12 @@ class WalkConfig(EnvConfig):
     def build(self) -> "WalkEnv":
         if self.fault == "build":
             raise ValueError("no such scene: choose another")
+        if self.fault == "slow build":
+            end = time.process_time() + 0.4
+            while time.process_time() < end:
+                pass
+        if self.fault == "hung build":
+            time.sleep(1000)
         return WalkEnv(self)
 
 

@@ -1,10 +1,12 @@
 """Small HDF5 files as robomimic and LIBERO write them, with contents that one can recognise."""
 
+import io
 import json
 from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import Image
 
 ENV_ARGS = {"env_name": "PickPlaceCan", "type": 1, "env_kwargs": {"robots": ["Panda"]}}
 PROBLEM = {
@@ -98,3 +100,46 @@ def renamed(path: Path) -> Path:
                 for camera in ("agentview", "robot0_eye_in_hand"):
                     demo[part].move(f"{camera}_image", camera)
     return path
+
+
+def aloha(folder: Path, lengths=(4, 3, 5), *, jpeg=False) -> Path:
+    """An episode a file. Row r: qpos is (episode, r, 0, ...), actions are 10 e + r, pictures
+    `smooth(episode, r, camera)`; as JPEGs, filled up with zeros, as act-plus-plus does.
+    """
+    folder.mkdir()
+    for number, n in enumerate(lengths):
+        with h5py.File(folder / f"episode_{number}.hdf5", "w") as file:
+            file.attrs["sim"] = True
+            rows = np.arange(float(n))
+            qpos = np.zeros((n, 14))
+            qpos[:, 0] = number
+            qpos[:, 1] = rows
+            file["observations/qpos"] = qpos
+            file["observations/qvel"] = -qpos
+            file["action"] = np.repeat(10 * number + rows[:, None], 14, 1)
+            file["won"] = np.eye(1, n, n - 1)[0] * (number != 1)
+            for camera in (0, 1):
+                shown = [smooth(number, row, camera) for row in range(n)]
+                name = f"observations/images/{('cam_high', 'cam_left_wrist')[camera]}"
+                file[name] = padded(shown) if jpeg else np.stack(shown)
+    return folder
+
+
+def smooth(episode: int, row: int, camera: int) -> np.ndarray:
+    """uint8 (48, 64, 3): red grows downwards, green is the row, blue the camera."""
+    picture = np.empty((48, 64, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 200, 48)[:, None]
+    picture[..., 1] = (20 * row + 40 * episode) % 256
+    picture[..., 2] = 100 * camera
+    return picture
+
+
+def padded(shown: list[np.ndarray]) -> np.ndarray:
+    """uint8 (n, L): JPEGs in the colours that they show, of one length."""
+    coded = []
+    for picture in shown:
+        out = io.BytesIO()
+        Image.fromarray(picture).save(out, "JPEG", quality=95)
+        coded.append(np.frombuffer(out.getvalue(), np.uint8))
+    longest = max(map(len, coded))
+    return np.stack([np.pad(code, (0, longest - len(code))) for code in coded])

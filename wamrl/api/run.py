@@ -18,12 +18,12 @@ from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.evaluate import evaluate
 from wamrl.hub.repo import local
-from wamrl.models.flow import SAMPLERS, Sampler
 from wamrl.models.wam import WAM
 from wamrl.runtime.log import read_metrics
 from wamrl.serve.policy import Policy
 from wamrl.serve.saved import open_saved
 from wamrl.stats.paired import wilson
+from wamrl.types import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

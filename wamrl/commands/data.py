@@ -5,12 +5,15 @@ recordings from one format to another, and what is in them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from annotated_types import Ge, Le
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -19,7 +22,8 @@ from wamrl.data import episodes as store
 from wamrl.data import lerobot
 from wamrl.data.hdf5.summary import contents
 from wamrl.data.keys import DataKeys
-from wamrl.data.lerobot.schema import V30
+from wamrl.data.lerobot.files import Films
+from wamrl.data.lerobot.schema import MAX_FPS, V30
 from wamrl.data.lerobot.stats import stats as stats_of
 from wamrl.data.lerobot.summary import count_successes, size_of, spread
 from wamrl.data.recording import Recording
@@ -27,6 +31,7 @@ from wamrl.data.sources import kind, open_dataset
 from wamrl.hub.repo import local
 from wamrl.runtime.files import copy_folder
 from wamrl.runtime.log import console
+from wamrl.runtime.ranges import Pixels, check_ranges
 
 _Keys = Annotated[DataKeys, tyro.conf.arg(name="")]  # its fields are options of their own
 
@@ -40,16 +45,16 @@ class Convert:
     dst: tyro.conf.Positional[Path]
     format: Literal["auto", "lerobot", "wamrl"] = "auto"
     """auto: wamrl from LeRobot, else LeRobot v3.0."""
-    fps: int | None = None
+    fps: Annotated[int, Ge(1), Le(MAX_FPS)] | None = None
     """Control steps per second; needed unless SRC knows."""
     image: bool = False
     """PNG, without loss, instead of video. Small images lose much as video."""
     codec: Literal["auto", "av1", "h264"] = "auto"
-    crf: int = 30
+    crf: Annotated[int, Ge(0), Le(63)] = 30
     """Quality of the video; lower is better."""
     robot_type: str = ""
     keys: _Keys = DataKeys()
-    image_hw: tuple[int, int] | None = None
+    image_hw: tuple[Pixels, Pixels] | None = None
     """Resize the images of SRC, unless it is our own; height and width in pixels."""
 
 
@@ -71,27 +76,30 @@ class Stats:
     """Of the cameras too, from 100 frames."""
 
 
-def run(args: list[str]) -> None:
-    """`wamrl data ARGS`."""
+def understood(args: list[str]) -> Callable[[], None]:
+    """What `wamrl data ARGS` asks for, ready to be called; ValueError of one sentence if nothing
+    does.
+    """
     verbs = {"convert": (Convert, convert), "inspect": (Inspect, inspect), "stats": (Stats, stats)}
     if args[:1] in (["-h"], ["--help"]):
-        for name, (options, _) in verbs.items():
-            print(f"wamrl data {name:<8} {(options.__doc__ or '').partition(chr(10))[0]}")
-        print("\nwamrl data VERB --help shows the options of each.")
-        return
+        lines = [
+            f"wamrl data {name:<8} {(options.__doc__ or '').partition(chr(10))[0]}"
+            for name, (options, _) in verbs.items()
+        ]
+        return partial(print, "\n".join(lines), "\nwamrl data VERB --help shows the options.")
     if not args or args[0] not in verbs:
         raise ValueError(
             f"which one? wamrl data {' | '.join(verbs)}; --help shows the options of each"
         )
     options, action = verbs[args[0]]
-    action(
-        tyro.cli(
-            options,
-            args=args[1:],
-            prog=f"wamrl data {args[0]}",
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+    found = tyro.cli(
+        options,
+        args=args[1:],
+        prog=f"wamrl data {args[0]}",
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
+    check_ranges(found)
+    return partial(action, found)
 
 
 def place(path: Path) -> Path:
@@ -106,6 +114,8 @@ def convert(o: Convert) -> None:
     target = o.format if o.format != "auto" else "wamrl" if kind(src) == "lerobot" else "lerobot"
     if kind(src) == "wamrl" and o.image_hw:
         raise ValueError(f"{src} is our own: its image size stays as it is, leave --image-hw out")
+    if o.dst.resolve().is_relative_to(src.resolve()):
+        raise ValueError(f"{o.dst} lies in {src}: name a folder outside of what is converted")
     recording = open_dataset(src, image_hw=o.image_hw, keys=o.keys)
     done = "wrote"
     if _needs_no_change(o, recording, target, kind(src)):
@@ -117,11 +127,14 @@ def convert(o: Convert) -> None:
         )
         store.save_recording(recording, spec, o.dst)
     else:
+        films = _films(o, recording)
+        done = "wrote (videos copied as they are)" if films else done
         lerobot.write(
             o.dst,
             recording.episodes(),
             views=recording.views,
             fps=_fps(o, recording),
+            films=films,
             video=not o.image,
             codec=o.codec,
             crf=o.crf,
@@ -133,7 +146,7 @@ def convert(o: Convert) -> None:
     console.print(
         f"{done} {o.dst}: {len(recording)} episodes of {steps} control steps", markup=False
     )
-    _print_notes(recording, kept=done != "wrote")
+    _print_notes(recording, kept=not done.startswith("wrote"))
 
 
 def _needs_no_change(
@@ -155,6 +168,14 @@ def _needs_no_change(
         and recording.info.version == V30
         and {camera.dtype for camera in recording.cameras} == wanted
     )
+
+
+def _films(o: Convert, recording: Recording) -> list[Films]:
+    """The videos that need not be encoded again."""
+    same = not o.image and (o.codec, o.crf) == (Convert.codec, Convert.crf)
+    if not isinstance(recording, lerobot.LeRobotRecording) or not same:
+        return []
+    return recording.films() if o.fps in (None, recording.origin.fps) else []
 
 
 def spec_of(recording: Recording, name: str) -> dict:

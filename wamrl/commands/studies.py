@@ -11,7 +11,7 @@ from wamrl.recipes.find import build, smoke
 from wamrl.runtime.log import console
 from wamrl.study import Cell, StudyConfig
 from wamrl.study.cells import BUSY, run_cell
-from wamrl.study.runner import open_study, run_study, write_report
+from wamrl.study.runner import matching_cells, open_study, run_study, write_report
 
 
 def study(o: StudyOptions) -> None:
@@ -19,6 +19,9 @@ def study(o: StudyOptions) -> None:
     cfg = _asked(o)
     out = o.out or Path("runs") / f"study-{cfg.name}"
     shown = " ".join(("wamrl study", *o.words))
+    matching_cells(cfg, o.only)  # before anything is made
+    if o.report_only and not out.is_dir():
+        raise ValueError(f"there is no study at {out}: run it first, without --report-only")
     open_study(cfg, out)
     if o.cell is not None:
         task, arm, seed = (o.cell.split("/") + ["", ""])[:3]

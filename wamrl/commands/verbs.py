@@ -16,7 +16,8 @@ class Verb:
 
     summary: str
     entry: str  # module:function, imported when the verb is called
-    options: type | None = None  # what `entry` is given; None: the words as they were typed
+    # what `entry` is given; None: `entry` understands the words itself and returns what to call
+    options: type | None = None
     recipe: bool = False  # a recipe comes first, and its config is options too: gives `Options`
 
 
@@ -89,7 +90,7 @@ VERBS = {
     ),
     "data": Verb(
         "convert, inspect and count recordings: our own, LeRobot, HDF5",
-        "wamrl.commands.data:run",
+        "wamrl.commands.data:understood",
     ),
     "embed": Verb(
         "an environment's instructions, read by a text encoder, for --model.world.text",

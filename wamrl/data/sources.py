@@ -12,7 +12,7 @@ from wamrl.data.recording import Recording
 Kind = Literal["wamrl", "lerobot", "hdf5"]
 KINDS = (
     "a folder of episodes (index.json), a LeRobotDataset (meta/info.json), an HDF5 file of "
-    "robomimic or LIBERO"
+    "robomimic or LIBERO, a folder of ALOHA's (one for each episode)"
 )
 
 
@@ -22,7 +22,10 @@ def kind(path: Path) -> Kind | None:
         return "wamrl"
     if (path / "meta" / "info.json").is_file():
         return "lerobot"
-    return "hdf5" if path.is_file() and path.suffix in (".hdf5", ".h5") else None
+    suffixes = (".hdf5", ".h5")
+    if path.is_dir():  # as ALOHA records them, a file for each episode
+        return "hdf5" if any(child.suffix in suffixes for child in path.iterdir()) else None
+    return "hdf5" if path.is_file() and path.suffix in suffixes else None
 
 
 def open_dataset(
@@ -62,9 +65,10 @@ def _open_lerobot(path: Path, options: dict) -> Recording:
 
 
 def _open_hdf5(path: Path, options: dict) -> Recording:
+    from wamrl.data.hdf5.aloha import is_aloha, open_aloha
     from wamrl.data.hdf5.reader import open_hdf5
 
-    return open_hdf5(path, **options)
+    return open_aloha(path, **options) if is_aloha(path) else open_hdf5(path, **options)
 
 
 _OPENERS = {"lerobot": _open_lerobot, "hdf5": _open_hdf5}

@@ -12,6 +12,7 @@ Observation: a dictionary with one picture per view, uint8 (H, W, 3), and `state
 robot's own. Action: float32 (A,) within the environment's bounds. Reward: 1 in the step that solves
 the task, else 0. `info` says `success`, `stages` completed so far, and what is counted. An episode
 is a function of the seed given to `reset` and the actions; without a seed the next one is drawn.
+`metadata["render_fps"]`: control steps per second of the simulated world, 12 where that is unknown.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ from gymnasium import spaces
 from wamrl.envs.base import EnvConfig
 
 NAMESPACE = "wamrl"
+FPS = 12  # of films where the world's pace is not known, as in a run's videos
 SEEDS = 2**31  # how many initial states `reset` draws from where no seed is given
 
 
 class OurEnv(gymnasium.Env):
     """One of our environments behind gymnasium's interface."""
 
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
     def __init__(self, config: EnvConfig, render_mode: str | None = None) -> None:
         self._env = config.build()
         self.render_mode = render_mode
         spec = self._env.spec
+        self.metadata = {**self.metadata, "render_fps": round(spec.control_hz or FPS)}
         low, high = spec.bounds
         self.action_space = spaces.Box(low, high, dtype=np.float32)
         pixels = spaces.Box(0, 255, (*spec.image_hw, 3), np.uint8)

@@ -27,12 +27,6 @@ from wamrl.types import Batch
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), sigma (B,)) -> v (B, ...)
 
-# Three policies from one network, up to 30 points of success apart (LOG.md, 2026-11-27):
-# `explore`: Flow-SDE, what the policy gradient trains;
-# `ode`: from a random draw; `zero`: from x = 0.
-Sampler = Literal["explore", "ode", "zero"]
-SAMPLERS: tuple[Sampler, ...] = ("explore", "ode", "zero")
-
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:

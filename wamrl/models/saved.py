@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from wamrl.envs.base import EnvSpec
-from wamrl.models.flow import SAMPLERS
 from wamrl.models.wam import WAM
 from wamrl.models.wam_config import WAMConfig
 from wamrl.runtime import checkpoint, dist, sharding
@@ -29,6 +28,7 @@ from wamrl.runtime.cores import fast_bfloat16
 from wamrl.runtime.files import check_folder, read_json, shared_folder
 from wamrl.runtime.log import read_config, resolved
 from wamrl.runtime.restore import config_difference, restored
+from wamrl.types import SAMPLERS
 
 FORMAT = "wamrl-model"
 VERSION = 1

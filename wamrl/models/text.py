@@ -116,6 +116,11 @@ def embed(texts: Sequence[str], folder: str, tokens: int = 0) -> dict[str, Tenso
 
 
 def _pretrained(folder: Path) -> tuple[Any, Any]:
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"--encoder {folder} holds no text encoder (no config.json): give a local folder with "
+            "config.json, *.safetensors and a tokenizer"
+        )
     try:
         import transformers
     except ImportError as error:

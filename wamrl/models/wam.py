@@ -16,7 +16,6 @@ from wamrl.models.base import Actor, WorldModel
 from wamrl.models.flow import (
     Chain,
     FlowConfig,
-    Sampler,
     chain_log_prob,
     draws,
     noisy_steps,
@@ -26,7 +25,7 @@ from wamrl.models.flow import (
     without_noise,
 )
 from wamrl.models.normalize import Normalization, NormalizeConfig
-from wamrl.types import Batch, Clip, Obs
+from wamrl.types import Batch, Clip, Obs, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,8 @@ class WAMConfig:
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
         check_ranges(self, "model")
+        if not self.frame_offsets:
+            raise ValueError("model.frame_offsets is empty: name the control steps to imagine")
         self.world.validate()
         self.actor.validate()
         self.normalize.validate()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from wamrl import report
 from wamrl.evaluate import choose_sampler, curve_point, deploy, glance
-from wamrl.models.flow import SAMPLERS, Sampler
 from wamrl.models.saved import save_wam
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
 from wamrl.runtime import dist, sharding
 from wamrl.runtime.log import Logger, Timer, bar, decorative, read_metrics
+from wamrl.types import SAMPLERS, Sampler
 
 
 def look(

@@ -8,11 +8,19 @@ render   blocks as HTML: page.html.j2, page.css, page.js and the plotting librar
          package, all inline
 """
 
+from wamrl.page.blocks import Page
 from wamrl.page.compare import compare_page, comparison
 from wamrl.page.folder import RunFolder, is_study
 from wamrl.page.render import write_page
 from wamrl.page.run import run_page
-from wamrl.page.study import study_page
+
+
+def study_page(folder: RunFolder) -> Page:
+    """What `wamrl.page.study` makes of a study; ValueError of one sentence if it is none."""
+    from wamrl.page.study import study_page  # and torch with it: the others do without
+
+    return study_page(folder)
+
 
 __all__ = [
     "RunFolder",

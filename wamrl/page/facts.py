@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from wamrl.models.flow import SAMPLERS
 from wamrl.page.folder import RunFolder, number
 from wamrl.report import Point, ratio_text, run_curves
 from wamrl.stats.paired import Paired, paired_difference, wilson
+from wamrl.types import SAMPLERS
 
 PHASES = {
     "rollout": "simulation and acting",

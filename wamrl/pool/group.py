@@ -17,8 +17,11 @@ from wamrl.runtime import heartbeat
 from wamrl.runtime.log import console
 from wamrl.runtime.processes import WorkerLate, WorkerLost, WorkerProcess, stop
 
-_BUILD_TIMEOUT_S = 300.0  # importing a simulator on a busy machine takes its time
-_LOOKS = 4  # within the time limit of a control step
+# Importing a simulator takes minutes on a busy machine: what counts is whether it is at it.
+_IDLE_BUILD_S = 300.0  # with less than _AT_WORK of a processor, a worker that builds hangs
+_AT_WORK = 1 / 300
+_BUILD_AT_MOST_S = 3600.0
+_LOOKS = 4  # within a time limit
 _MAX_LOSSES = 5  # in a row, of one worker: then something is wrong for good
 # (worker's number, the worker then, does it execute chunks?) for each that is sent to
 Order = list[tuple[int, WorkerProcess, bool]]
@@ -152,7 +155,7 @@ class WorkerGroup:
         for i in indices:
             self._workers[i].send("build", self._env, self._shares[i], self._sizes)
         try:
-            layouts = [self._workers[i].receive(_BUILD_TIMEOUT_S) for i in indices]
+            layouts = [_built(self._workers[i]) for i in indices]
         except WorkerLost as loss:
             raise RuntimeError(
                 f"{loss} while it built the environments: look at its stderr and the free memory"
@@ -161,6 +164,25 @@ class WorkerGroup:
         if any(layout != self.layout for layout in layouts):
             name = self.layout.spec.name
             raise ValueError(f"{name}: build() makes different specs: make it deterministic")
+
+
+def _built(worker: WorkerProcess) -> object:
+    """Its answer, waited for as long as it is seen to work; WorkerLost."""
+    begin = since = time.monotonic()
+    used = worker.cpu_s()
+    while True:
+        try:
+            return worker.receive(_IDLE_BUILD_S / _LOOKS)
+        except WorkerLate:
+            now = time.monotonic()
+            if worker.cpu_s() - used > _AT_WORK * _IDLE_BUILD_S:
+                used = worker.cpu_s()
+                since = now
+                heartbeat.tick()
+            if now - since >= _IDLE_BUILD_S or now - begin >= _BUILD_AT_MOST_S:
+                raise WorkerLost(
+                    f"{worker.name} hangs: idle for {now - since:.0f} of {now - begin:.0f} s"
+                ) from None
 
 
 def _shut_down(workers: list[WorkerProcess], memory_fd: int) -> None:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wamrl.models.flow import FlowConfig, Sampler
+from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
 from wamrl.rollout.recorder import Pending, Recorder
 from wamrl.rollout.schedule import EpisodeSchedule
 from wamrl.rollout.types import Rollout
 from wamrl.runtime.cores import threads_beside
-from wamrl.types import InitialState, Obs, Outcome
+from wamrl.types import InitialState, Obs, Outcome, Sampler
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from annotated_types import Ge, Le
 
 from wamrl.data.keys import DataKeys
 from wamrl.runtime.ranges import CountOrZero
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from wamrl.config import Config
     from wamrl.runs.record import RunRecord
 
+Ranks = Annotated[int, Ge(0), Le(256)]  # of one machine; torchrun starts those of several
 Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
@@ -63,14 +65,14 @@ class Shares:
     """A verb that several processes can share."""
 
     # processes that share the run; 0: on CPUs one per core where nothing speaks against it, else 1
-    ranks: int = 0
+    ranks: Ranks = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alone:
     """A verb that runs in one process."""
 
-    ranks: int = 0  # always one: taken from whoever gives `--ranks 1` to every verb
+    ranks: Ranks = 0  # always one: taken from whoever gives `--ranks 1` to every verb
 
 
 @dataclass(frozen=True, kw_only=True)

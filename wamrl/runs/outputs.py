@@ -8,9 +8,9 @@ from rich.table import Table
 
 from wamrl import report
 from wamrl.config import Config
-from wamrl.models.flow import SAMPLERS
 from wamrl.runtime.log import console, decorative, duration, read_metrics
 from wamrl.stats.paired import Paired
+from wamrl.types import SAMPLERS
 
 COLUMNS = (
     "",

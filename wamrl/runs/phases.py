@@ -10,7 +10,6 @@ from pathlib import Path
 
 from wamrl.config import Config
 from wamrl.evaluate import deploy, heldout_ratio, measure
-from wamrl.models.flow import Sampler
 from wamrl.models.saved import build_wam, save_wam
 from wamrl.models.wam import WAM
 from wamrl.online.lines import base_warning
@@ -27,6 +26,7 @@ from wamrl.runtime.cores import device
 from wamrl.runtime.log import Logger, console, summary_line
 from wamrl.runtime.trackers import DEFAULT
 from wamrl.sft import SFT, fine_tune
+from wamrl.types import Sampler
 
 
 def fresh_model(cfg: Config) -> WAM:
@@ -39,8 +39,16 @@ def check_parts(cfg: Config, *, online: bool) -> None:
     it would come after hours. online: the loop's parts too.
     """
     fresh_model(cfg)
+    horizon = env_spec(cfg).horizon
+    model = cfg.model
+    past = [step for step in model.history_offsets if step]
+    for name, steps in (("frame", model.frame_offsets), ("history", past)):
+        if steps and min(map(abs, steps)) > horizon:
+            raise ValueError(
+                f"model.{name}_offsets: all of {tuple(steps)} lie beyond an episode, which has "
+                f"{horizon} control steps at most: choose smaller ones"
+            )
     if online:
-        horizon = env_spec(cfg).horizon
         cfg.train.check_budget(horizon, dist.world())
         cfg.train.reward.build(max_chunks=math.ceil(horizon / cfg.model.chunk))
 

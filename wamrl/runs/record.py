@@ -147,6 +147,14 @@ def record_text(record: RunRecord) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
+def require_run(run: Path) -> None:
+    """ValueError of one sentence unless it is a run folder."""
+    if not (run / "config.json").is_file():
+        raise ValueError(
+            f"{run} is not a run folder (no config.json): name one that `wamrl` has made"
+        )
+
+
 def read_record(run: Path) -> RunRecord | None:
     """What the run says of itself; None of runs of before there was run.json.
     ValueError of one sentence if it is not readable.

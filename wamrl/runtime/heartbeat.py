@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
 
-import torch.distributed as td
+if TYPE_CHECKING:
+    import torch.distributed as td
 
 LIMIT = "WAMRL_RANK_TIMEOUT_S"  # an environment variable
 _LIMIT_S = 3600.0  # its default: the largest models take long to score and to save
@@ -52,6 +54,8 @@ def limit_s() -> float:
 
 def begin(store: td.Store, rank: int, world_size: int) -> None:
     """Start telling the other ranks of our progress."""
+    import torch.distributed as td  # here: whoever only ticks needs no torch
+
     global _watch, _arrivals
     _arrivals = 0  # as on the other ranks
     _watch = _Watch(td.PrefixStore("heartbeat", store), rank, world_size, limit_s())

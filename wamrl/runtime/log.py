@@ -35,7 +35,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from wamrl.runtime import dist, heartbeat
+from wamrl.runtime import heartbeat
 from wamrl.runtime.files import read_json, write_text, writing
 from wamrl.runtime.trackers import DEFAULT, open_trackers
 
@@ -133,7 +133,10 @@ class Logger:
         self._before = 0.0
         self._begin = time.monotonic()
         self._files = contextlib.ExitStack()
-        if not dist.is_main():
+        from wamrl.runtime import dist  # torch, which those who only print do without
+
+        self._writes = dist.is_main()
+        if not self._writes:
             return
         if resume_step is not None:
             self._before = _rewind(self.path / _METRICS, resume_step)
@@ -152,7 +155,7 @@ class Logger:
         """Write numbers (0-dim tensors too) of one step;
         NaN and infinity become null. `line` goes to the console.
         """
-        if not dist.is_main():
+        if not self._writes:
             return
         numbers = {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
-from wamrl.models.flow import SAMPLERS, FlowConfig, Sampler
+from wamrl.models.flow import FlowConfig
 from wamrl.models.saved import about_model, load_wam, model_folder
 from wamrl.models.wam import WAM
 from wamrl.runs.carried import carried_config, own_config
@@ -19,6 +19,7 @@ from wamrl.runtime.cores import device
 from wamrl.runtime.files import read_json
 from wamrl.runtime.log import console
 from wamrl.runtime.restore import restored
+from wamrl.types import SAMPLERS, Sampler
 
 _CONFIG = "config.json"
 _ADVICE = "name a run folder, its checkpoints/base, best or final, or hf://OWNER/NAME"

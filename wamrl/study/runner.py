@@ -54,6 +54,17 @@ def open_study(study: StudyConfig, out: Path) -> None:
     write_text(out / ABOUT, json.dumps(_about(study), indent=1) + "\n")
 
 
+def matching_cells(study: StudyConfig, only: str) -> list[Cell]:
+    """Never none: ValueError of one sentence. only: a glob of TASK/ARM/SEED."""
+    found = study.cells(only)
+    if not found:
+        raise ValueError(
+            f"no cell of {study.name} matches {only!r}: give a glob of TASK/ARM/SEED, as "
+            "'reach/*/0'"
+        )
+    return found
+
+
 def _about(study: StudyConfig) -> dict:
     """What `wamrl report` tells of a study beside numbers; it decides none of them."""
     return {
@@ -89,12 +100,7 @@ class Runner:
         self.study = study
         self.out = Path(out)
         self.command = list(command)
-        self.cells = study.cells(only)
-        if not self.cells:
-            raise ValueError(
-                f"no cell of {study.name} matches {only!r}: "
-                "give a glob of TASK/ARM/SEED, as 'reach/*/0'"
-            )
+        self.cells = matching_cells(study, only)
         self.todo = [c for c in self.cells if not finished(self.out, c)]
         self.jobs = study.jobs or max(1, cores() // study.threads)
         self.slots: dict[int, _Slot] = {}

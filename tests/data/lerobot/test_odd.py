@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.command_line import wamrl
 from tests.support.lerobot_made import (
     DATA,
     META,
@@ -198,3 +199,29 @@ def test_a_nan_names_its_row(foreign: Path):
     edit_parquet(foreign / DATA, action=lambda rows: [*rows[:7], [np.nan, 0.0], *rows[8:]])
     with pytest.raises(ValueError, match=r"file-000.parquet: action .* row 7 of the dataset"):
         open_lerobot(foreign)
+
+
+def videos(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.rglob("*.mp4"))]
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_a_film_is_not_encoded_again(version, tmp_path: Path):
+    made = [episode(6, n) for n in range(3)]
+    if version == "v2.1":
+        write_v21(tmp_path / "set", made, ("top",))
+    else:  # three episodes in one file
+        write(tmp_path / "set", made, views=("top",), fps=10)
+    words = ("--format", "lerobot", "--rename", "top=front")
+    code, out, err = wamrl("data", "convert", tmp_path / "set", tmp_path / "new", *words)
+    assert code == 0 and "videos copied as they are" in out, err
+    assert videos(tmp_path / "new") == videos(tmp_path / "set") != []
+    old = open_lerobot(tmp_path / "set")
+    new = open_lerobot(tmp_path / "new")
+    assert new.views == ("front",) and new.info.version == "v3.0" and same(old, new)
+    assert [fact.length for fact in new.facts] == [fact.length for fact in old.facts]
+    assert new.cameras[0].info == old.cameras[0].info
+    words = (*words, "--crf", "40")
+    code, out, err = wamrl("data", "convert", tmp_path / "set", tmp_path / "other", *words)
+    assert code == 0 and "copied" not in out, err
+    assert videos(tmp_path / "other") != videos(tmp_path / "set")

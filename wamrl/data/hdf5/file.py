@@ -7,7 +7,8 @@ h5py is imported inside functions only: it comes with `pip install -e '.[data]'`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil, prod
 from pathlib import Path
@@ -25,6 +26,7 @@ MAX_ROWS = 1_000_000  # of an episode
 MAX_SIDE = 4096  # pixels
 MAX_NUMBERS = 1 << 29  # of all columns that are kept in memory
 MAX_CHUNK = 1 << 29  # bytes
+MAX_JPEG = 1 << 24  # bytes
 MAX_TEXT = 1 << 22  # bytes
 _BROKEN = (OSError, RuntimeError, KeyError, TypeError, IndexError, OverflowError, MemoryError)
 
@@ -94,8 +96,35 @@ def subgroup(group: h5py.Group, name: str) -> h5py.Group:
     return found
 
 
-def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Dataset:
-    """A dataset whose declared size is sane and really there; `rows`: how many it must have."""
+def by_number(found: Iterable[str]) -> list[str]:
+    """In the order of the numbers that they end in, before an ending such as .hdf5."""
+    ends = {name: re.search(r"(\d{1,18})(\.[a-z]\w*)?$", name) for name in found}
+    return sorted(ends, key=lambda name: (int(ends[name][1]) if ends[name] else -1, name))
+
+
+def datasets(group: h5py.Group, depth: int = 3, prefix: str = "") -> dict[str, h5py.Dataset]:
+    """By their paths in the group; links to elsewhere are left out."""
+    import h5py
+
+    found = {}
+    for key in names(group):
+        try:
+            part = member(group, key)
+        except ValueError:  # what nobody asks for is in nobody's way
+            continue
+        if isinstance(part, h5py.Dataset):
+            found[prefix + key] = part
+        elif depth > 1:
+            found |= datasets(part, depth - 1, f"{prefix}{key}/")
+    return found
+
+
+def column(
+    group: h5py.Group, name: str, rows: int | None = None, widest: int = MAX_SIDE
+) -> h5py.Dataset:
+    """A dataset whose declared size is sane and really there; `rows`: how many it must have;
+    widest: of what comes after the rows.
+    """
     import h5py
 
     found = member(group, name)
@@ -111,7 +140,7 @@ def column(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Datase
     if (
         not 1 <= found.ndim <= 4
         or not 1 <= found.shape[0] <= MAX_ROWS
-        or max(found.shape[1:], default=1) > MAX_SIDE
+        or max(found.shape[1:], default=1) > widest
     ):
         raise ValueError(
             f"{where} declares the impossible shape {found.shape}: write the file again"
@@ -157,6 +186,20 @@ def pictures(group: h5py.Group, name: str, rows: int) -> h5py.Dataset:
         raise ValueError(
             f"{_place(group)}/{name} is {found.dtype} {found.shape}: pictures uint8 (n, H, W, 3) "
             "are needed"
+        )
+    return found
+
+
+def jpegs_or_pictures(group: h5py.Group, name: str, rows: int | None = None) -> h5py.Dataset:
+    """A `column` of pictures, uint8 (n, H, W, 3), or of JPEGs, uint8 (n, L) or bytes (n,)."""
+    found = column(group, name, rows, MAX_JPEG)
+    pictures = found.dtype == np.uint8 and found.ndim == 4 and found.shape[3] == 3
+    jpegs = found.dtype == np.uint8 and found.ndim == 2
+    texts = found.dtype.kind == "S" and found.ndim == 1
+    if not (pictures or jpegs or texts) or 0 in found.shape or found.dtype.itemsize > MAX_JPEG:
+        raise ValueError(
+            f"{_place(group)}/{name} is {found.dtype} {found.shape}: pictures uint8 (n, H, W, 3), "
+            "or JPEGs uint8 (n, L) are needed"
         )
     return found
 

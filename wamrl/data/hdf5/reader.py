@@ -8,7 +8,6 @@ Example:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,8 +214,7 @@ def _demo_names(file: h5py.File, data: h5py.Group, mask: str, path: Path) -> lis
         raise ValueError(
             f"{path} holds no episodes: give a file of robomimic or LIBERO with at least one"
         )
-    digits = {name: re.search(r"\d{1,18}$", name) for name in found}
-    return sorted(found, key=lambda name: (int(digits[name][0]) if digits[name] else -1, name))
+    return h5.by_number(found)
 
 
 def _others(demo: h5py.Group, used: set[str]) -> tuple[str, ...]:

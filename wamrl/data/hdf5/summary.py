@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wamrl.data.hdf5 import file as h5
+from wamrl.data.hdf5.aloha import episode_files, is_aloha
 
 if TYPE_CHECKING:
     import h5py
@@ -15,6 +16,10 @@ def contents(path: Path) -> dict:
     """episodes, and features: dtype and shape of every dataset of the first episode.
     ValueError of one sentence where there are no episodes, or the file is broken.
     """
+    if is_aloha(path):
+        episodes = episode_files(path)
+        with h5.sentences(episodes[0]), h5.open_file(episodes[0]) as file:
+            return {"episodes": len(episodes), "features": _described(h5.datasets(file))}
     file = h5.open_file(path)
     try:
         with h5.sentences(path):
@@ -22,20 +27,13 @@ def contents(path: Path) -> dict:
             demos = h5.names(data, h5.MAX_DEMOS)
             if not demos:
                 raise ValueError(f"{path} holds no episodes: give a file with at least one")
-            return {"episodes": len(demos), "features": _datasets(h5.subgroup(data, demos[0]))}
+            first = h5.subgroup(data, demos[0])
+            return {"episodes": len(demos), "features": _described(h5.datasets(first, depth=2))}
     finally:
         file.close()
 
 
-def _datasets(demo: h5py.Group, prefix: str = "") -> dict[str, dict]:
-    """By their paths in the episode; links are not followed."""
-    import h5py
-
-    found = {}
-    for key in h5.names(demo):
-        part = h5.member(demo, key)
-        if isinstance(part, h5py.Dataset):
-            found[prefix + key] = {"dtype": str(part.dtype), "shape": list(part.shape)}
-        elif not prefix:  # obs and next_obs, no deeper
-            found |= _datasets(part, f"{key}/")
-    return found
+def _described(found: dict[str, h5py.Dataset]) -> dict[str, dict]:
+    return {
+        key: {"dtype": str(part.dtype), "shape": list(part.shape)} for key, part in found.items()
+    }

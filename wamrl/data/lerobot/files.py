@@ -4,6 +4,9 @@ parquet and mp4, a new one where the old is big enough.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +107,33 @@ class Mp4:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Films:
+    """The videos of one camera of another dataset, to be taken as they are."""
+
+    about: dict  # codec, pixel format, ..., as info.json has it
+    places: list[tuple[Path, float]]  # of every episode: file, second of its first frame
+
+
+class CopiedMp4:
+    """As `Mp4`, but nothing is encoded: every file is copied when its first episode comes."""
+
+    def __init__(self, place: Place, films: Films) -> None:
+        self.place = place
+        self._places: Iterator[tuple[Path, float]] = iter(films.places)
+        self._now: Path | None = None
+
+    def add(self, frames: np.ndarray) -> float:
+        """The second at which the next episode begins; `frames` are known to be in its file."""
+        path, begin = next(self._places)
+        if path != self._now:
+            if self._now is not None:
+                self.place.next()
+            shutil.copyfile(path, self.place.path)
+            self._now = path
+        return begin
+
+    def close(self) -> None:
+        """Nothing is open."""

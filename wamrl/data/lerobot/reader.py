@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from wamrl.data.lerobot import images, video
 from wamrl.data.lerobot.columns import read_columns
 from wamrl.data.lerobot.episodes import LAST_FRAME, missing_numbers, read_spans, read_tasks
+from wamrl.data.lerobot.files import Films
 from wamrl.data.lerobot.schema import WRONG, Feature, Info, read_info
 from wamrl.data.recording import EpisodeInfo, Origin, Recording, unknown_note
 from wamrl.runtime.images import resize
@@ -139,6 +141,25 @@ class LeRobotRecording(Recording):
         self.origin = _origin(info, state_keys, action_key, used | _OWN)
         self._videos = video.Videos()
         self._cells = images.Cells()
+
+    def films(self) -> list[Films]:
+        """Its videos, camera by camera, if they can be taken as they are: all cameras have some,
+        none is resized, the episodes of a file follow each other, and row r is shown at r / fps.
+        Else none.
+        """
+        row = np.concatenate([np.arange(rows) for rows in self._lengths])
+        in_time = np.abs(self._time - row / self.info.fps).max() < 0.25 / self.info.fps
+        as_stored = all(c.dtype == "video" and c.image_hw == self.image_hw for c in self.cameras)
+        if not in_time or not as_stored:
+            return []
+        found = []
+        for camera in self.cameras:
+            places = [span.videos[camera.key] for span in self._spans]
+            changes = 1 + sum(a[0] != b[0] for a, b in pairwise(places))
+            if changes > len({path for path, _ in places}):  # a file comes twice
+                return []
+            found.append(Films(about=camera.info, places=places))
+        return found
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows, dtype=np.int64)

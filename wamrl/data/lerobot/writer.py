@@ -12,7 +12,7 @@ import numpy as np
 
 from wamrl.data.lerobot import images, layout, stats
 from wamrl.data.lerobot.episodes import EXTRA_VERSION, LAST_FRAME
-from wamrl.data.lerobot.files import Mp4, Parquet, Place
+from wamrl.data.lerobot.files import CopiedMp4, Films, Mp4, Parquet, Place
 from wamrl.data.lerobot.schema import DATA_PATH, MAX_FPS, V30, VIDEO_PATH
 from wamrl.data.lerobot.tables import arrow
 from wamrl.data.lerobot.video import pick_codec
@@ -44,6 +44,7 @@ class Options:
     data_files_size_in_mb: float
     video_files_size_in_mb: float
     chunks_size: int
+    films: Sequence[Films]
 
     def __post_init__(self) -> None:
         if not self.views or len(set(self.views)) < len(self.views):
@@ -78,6 +79,7 @@ def write(
     data_files_size_in_mb: float = 100,
     video_files_size_in_mb: float = 200,
     chunks_size: int = 1000,
+    films: Sequence[Films] = (),
 ) -> None:
     """Write the new folder `path`; one episode is in memory at a time.
 
@@ -88,7 +90,8 @@ def write(
 
     views: names of the V cameras. fps: control steps per second, a whole number.
     codec: "libsvtav1" (or "av1"), "h264" or "auto" (the first of them that is there). gop: frames
-    per key frame. crf: quality, lower is better.
+    per key frame. crf: quality, lower is better. films: of each view, videos that hold the
+    episodes' frames already (`LeRobotRecording.films`): copied, nothing is encoded.
 
     ValueError of one sentence if the path exists, an episode is malformed or holds NaN, or writing
     fails; nothing is left behind then.
@@ -106,6 +109,7 @@ def write(
         data_files_size_in_mb=data_files_size_in_mb,
         video_files_size_in_mb=video_files_size_in_mb,
         chunks_size=chunks_size,
+        films=tuple(films),
     )
     arrow()
     with atomic_folder(path) as draft:
@@ -140,10 +144,12 @@ class _Dataset:
             options.gop,
             options.crf,
         )
-        names = (VIDEO_PATH.replace("{video_key}", key) for key in self.keys)
-        self.videos = (
-            [Mp4(Place(root, name, size), *how) for name in names] if options.video else []
-        )
+        places = [Place(root, VIDEO_PATH.replace("{video_key}", key), size) for key in self.keys]
+        self.videos: list[Mp4 | CopiedMp4] = []
+        if options.films:
+            self.videos += map(CopiedMp4, places, options.films)
+        elif options.video:
+            self.videos += [Mp4(place, *how) for place in places]
         self.tasks: dict[str, int] = {}
         self.rows: list[dict] = []
         self.stats: dict[str, stats.Stats] = {}
@@ -279,6 +285,8 @@ class _Dataset:
         features |= {
             key: layout.camera(self.shape["frames"][1:3], int(self.o.fps), how) for key in self.keys
         }
+        for key, films in zip(self.keys, self.o.films, strict=False):
+            features[key]["info"] = films.about
         scalars = {k: v for k, v in layout.SCALARS.items() if k != SUCCESS or self.tells_success}
         features |= {key: layout.vector(dtype, 1, None) for key, dtype in scalars.items()}
         return {
