@@ -32,6 +32,7 @@ class WAMSpec:
     taps: tuple[str, ...]  # features the actor reads and the latent KL holds
     feature_sigma: float  # noise level of the imagined frames when the features are read
     feature_steps: int = 2  # Euler steps from pure noise down to feature_sigma, where that is < 1
+    present: slice | None = None  # told to the actor that is built: see `WorldModel.present`
 
     @property
     def imagine_causes_action(self) -> bool:
@@ -73,6 +74,7 @@ class WorldModel(nn.Module, ABC):
 
     spec: WAMSpec
     feature_dim: int  # D
+    present: slice | None = None  # which of the L tokens are the present frame's, if that is known
 
     @abstractmethod
     def encode(self, obs: Obs) -> Any:
