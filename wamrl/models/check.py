@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wamrl.models.base import ReentrantActor
 from wamrl.models.flow import FlowConfig
 from wamrl.models.flow_world import FlowWorldModel
 from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
@@ -274,7 +275,7 @@ def _check_float32(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     """
     features = wam.features(wam.encode(obs), seeds)
     state = wam.normalize.state(obs.proprio)
-    condition = wam.actor.condition(features, state)
+    condition = wam.condition(features, state)
     shape = (B, wam.spec.chunk, wam.spec.action_dim)
     g = torch.Generator().manual_seed(0)
     a = torch.randn(shape, generator=g).to(state.device)
@@ -338,30 +339,41 @@ def _check_gradients(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     generators = [torch.Generator().manual_seed(i) for i in range(B)]
     plan = wam.act(clip.obs, seeds, flow, generators, sampler="explore")
     context = wam.encode(clip.obs)
-    losses = {
-        "the policy gradient": (wam.log_prob(plan, flow), wam.actor, wam.world),
-        "the world loss": (wam.video_loss(clip, context, seeds), wam.world, wam.actor),
-        "the latent KL": (wam.features(context, seeds), wam.world, wam.actor),
-    }
-    for name, (loss, own, other) in losses.items():
-        trained = "actor" if own is wam.actor else "world model"
+    policy = wam.log_prob(plan, flow)
+    video = wam.video_loss(clip, context, seeds)
+    features = wam.features(context, seeds)
+    actor = list(wam.actor.parameters())
+    world = list(wam.world.parameters())
+    lent: set[int] = set()
+    if isinstance(wam.actor, ReentrantActor):
+        lent = {id(p) for p in wam.actor.shared(wam.world).parameters()}
+    kept = [p for p in world if id(p) not in lent]
+    for name, loss, parameters, half in (
+        ("the policy gradient", policy, actor, "actor"),
+        ("the world loss", video, world, "world model"),
+        ("the latent KL", features, world, "world model"),
+    ):
         _require(
-            _reaches(loss, own),
-            f"{name} does not reach the {trained}: it would learn nothing",
+            _reaches(loss, parameters),
+            f"{name} does not reach the {half}: it would learn nothing",
         )
-        left = "actor" if other is wam.actor else "world model"
+    for name, loss, parameters, half in (
+        ("the policy gradient", policy, kept, "world model"),
+        ("the world loss", video, actor, "actor"),
+        ("the latent KL", features, actor, "actor"),
+    ):
         _require(
-            not _reaches(loss, other),
-            f"{name} reaches weights of the {left}, which it must leave alone",
+            not _reaches(loss, parameters),
+            f"{name} reaches weights of the {half}, which it must leave alone",
         )
 
 
-def _reaches(loss: Tensor, module: nn.Module) -> bool:
-    """Does a gradient flow from the loss to any parameter of the module?"""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    if not loss.requires_grad or not parameters:
+def _reaches(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
+    """Does a gradient flow from the loss to any of these?"""
+    learned = [p for p in parameters if p.requires_grad]
+    if not loss.requires_grad or not learned:
         return False
-    found = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(loss.sum(), learned, retain_graph=True, allow_unused=True)
     return any(g is not None for g in found)
 
 

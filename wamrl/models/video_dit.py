@@ -136,7 +136,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (B, L, D) attends to `past` and itself. Returns x and its own keys and values.
 
-        modulation: (B, 6, D) or (1, 6, D). past: keys and values, (B, heads, L', D / heads) each.
+        modulation: (B, 6, D) or (1, 6, D), or of each token (B, 6, L, D).
+        past: keys and values, (B, heads, L', D / heads) each.
         """
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(
@@ -147,7 +148,9 @@ class Block(nn.Module):
     def _forward(
         self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        s1, c1, g1, s2, c2, g2 = (modulation.unsqueeze(2) + self.offset).unbind(1)
+        if modulation.dim() == 3:
+            modulation = modulation.unsqueeze(2)
+        s1, c1, g1, s2, c2, g2 = (modulation + self.offset).unbind(1)
         h = modulate(self.norm(x), s1, c1)
         own = self.attention.keys_values(h)
         k, v = own

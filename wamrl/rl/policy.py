@@ -85,7 +85,7 @@ class ClippedPolicy:
     def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
         self.cfg = cfg
         adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0, "option": "learner.lr"}
-        self.optimizer = RankedAdamW(wam.actor, grad_norm=cfg.grad_norm, **adam)
+        self.optimizer = RankedAdamW(*wam.policy, grad_norm=cfg.grad_norm, **adam)
         self.rate = 1.0  # scales the learning rate
         self.steps = 0  # of the optimiser, so far
 
@@ -160,8 +160,7 @@ class ClippedPolicy:
         kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
         found = dist.all_sum(torch.stack([loss.detach(), kl, outside.sum() / transitions]).double())
         require_finite(found[0], "actor update", "lower learner.lr or learner.epochs")
-        wam.actor.zero_grad()
-        loss.backward()
+        self.optimizer.backward(loss)
         return dict(zip(("loss", "kl", "clip_fraction"), found.tolist(), strict=True))
 
     def _rate(self) -> float:
