@@ -7,10 +7,13 @@ import torch
 
 from tests.support import tiny
 from wamrl import cli
+from wamrl.config import Config
 from wamrl.models.check import check_wam, probe
 from wamrl.models.experts import BridgeConfig, PrefixConfig, heads_of
 from wamrl.recipes.actors import ACTORS, with_actor
 from wamrl.recipes.point import point
+from wamrl.runtime.log import resolved
+from wamrl.runtime.restore import restored
 
 CONFIGS = {"bridge": BridgeConfig(head_width=8), "prefix": PrefixConfig(head_width=8)}
 
@@ -106,6 +109,13 @@ def test_the_command_line_chooses_it(name):
         assert type(asked.config.model.actor) is ACTORS[name]
         assert 8 in vars(asked.config.model.actor).values()
         assert asked.config.seed == 3
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_a_run_knows_its_actor(name):
+    """What `run.json` and a model folder say is the same configuration when it is read back."""
+    cfg = with_actor(point(), name)
+    assert restored(Config, resolved(cfg), "config") == cfg
 
 
 def test_a_recipe_keeps_the_actor_that_it_has():
