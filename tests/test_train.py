@@ -34,7 +34,7 @@ LATE = replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=0.5))
 ONE_TRANSFORMER = replace(
     tiny.MODEL,
     world=JointConfig(width=32, depth=2, heads=2, patch=8),
-    actor=JointActorConfig(hidden=32, trains_trunk=True),
+    actor=JointActorConfig(hidden=32),
 )
 
 
@@ -70,7 +70,9 @@ VARIANTS = {
     ),
     "bridge": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=BridgeConfig())),
     "prefix": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=PrefixConfig())),
-    "joint, whose policy trains the trunk": replace(tiny.CONFIG, model=ONE_TRANSFORMER),
+    "joint, whose policy trains the trunk": replace(
+        tiny.train_config(learner=replace(PPO, shared=True)), model=ONE_TRANSFORMER
+    ),
 }
 
 

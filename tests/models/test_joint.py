@@ -33,12 +33,6 @@ def joint(*, actor=None, **world) -> WAM:
     return wam
 
 
-def trains_trunk(**world) -> WAM:
-    wam = joint(**world)
-    wam.actor.trains_shared = True
-    return wam
-
-
 @pytest.mark.parametrize("sigma", [1.0, 0.5])
 def test_it_keeps_the_contract(sigma):
     check_wam(joint(feature_sigma=sigma))
@@ -126,7 +120,7 @@ def rest_of_the_world(wam: WAM) -> nn.ModuleList:
     return nn.ModuleList(m for m in wam.world.children() if m is not wam.world.trunk)
 
 
-def policy_step(wam: WAM) -> ClippedPolicy:
+def policy_step(wam: WAM, shared: bool = False) -> ClippedPolicy:
     """One update of the policy on random decisions."""
     clip = probe(wam)
     flow = tiny.CONFIG.flow
@@ -134,7 +128,7 @@ def policy_step(wam: WAM) -> ClippedPolicy:
     plan = wam.act(clip.obs, SEEDS, flow, generators, sampler="explore")
     advantage = torch.tensor([1.0, -1.0, 0.5])
     batch = PolicyBatch(obs=clip.obs, plan=plan, mask=clip.action_mask, advantage=advantage)
-    policy = ClippedPolicy(PPOConfig(epochs=1, batch=3, warmup=0, lr=1e-3), wam)
+    policy = ClippedPolicy(PPOConfig(epochs=1, batch=3, warmup=0, lr=1e-3, shared=shared), wam)
     assert policy.first_ratio(wam, batch, flow) < 1e-4
     policy.improve(wam, batch, flow, torch.Generator().manual_seed(0))
     return policy
@@ -161,9 +155,9 @@ def test_the_policy_gradient_trains_the_actors_own_part():
 
 
 def test_the_policy_gradient_trains_the_trunk_where_it_is_told_to():
-    wam = trains_trunk()
+    wam = joint()
     before = tiny.snapshot(wam)
-    policy = policy_step(wam)
+    policy = policy_step(wam, shared=True)
     changed = tiny.changed(wam, before)
     of_trunk = {name for name in changed if name.startswith("world.trunk.")}
     assert "world.trunk.blocks.0.attention.q.weight" in of_trunk
@@ -173,6 +167,11 @@ def test_the_policy_gradient_trains_the_trunk_where_it_is_told_to():
     other.load_state_dict(policy.state_dict())
     saved = policy.state_dict()["optimizer"]["state"]
     assert len(saved) == len(list(wam.actor.parameters())) + len(list(wam.world.trunk.parameters()))
+
+
+def test_an_actor_that_shares_nothing_is_not_asked_to():
+    with pytest.raises(ValueError, match="train.learner.shared.*leave it False"):
+        ClippedPolicy(PPOConfig(shared=True), tiny.fresh())
 
 
 def mixed(wam: WAM) -> MixedBatch:

@@ -128,10 +128,9 @@ class ReentrantActor(Actor):
 
     That module stays the world model's: it is registered there only, and given where it is needed.
     Learning from demonstrations trains it with both losses. Online the video loss and the latent KL
-    train it, and the policy gradient and cloning leave it alone, unless `trains_shared`.
+    train it, and the policy gradient and cloning leave it alone, unless a run says otherwise
+    (`train.learner.shared`, `train.world.shared`).
     """
-
-    trains_shared: bool = False  # whether the policy gradient trains the shared module too
 
     @abstractmethod
     def shared(self, world: WorldModel) -> nn.Module:

@@ -16,11 +16,11 @@ Who owns what. Everything that both passes run through, the `Trunk`, belongs to 
 the actor belongs what makes a velocity of the last block's tokens. Learning from demonstrations
 trains all of it with the sum of both losses. Online, the world model's video loss and latent KL
 train the world model, trunk included. The policy gradient and cloning train the actor's own part,
-though they run through the trunk. With `trains_trunk` the policy gradient trains the trunk too,
-through the actions' pass alone: features count as given. The KL holds the keys and values that the
-actor reads, which is all that a trunk can do to the actions by way of the video. It does not hold
-the actions' own pass; nor does it act while the policy gradient trains, only in the world update
-that follows.
+though they run through the trunk. With `train.learner.shared` the policy gradient trains the trunk
+too, through the actions' pass alone: features count as given. The KL holds the keys and values that
+the actor reads, which is all that a trunk can do to the actions by way of the video. It does not
+hold the actions' own pass; nor does it act while the policy gradient trains, only in the world
+update that follows.
 """
 
 from __future__ import annotations
@@ -82,7 +82,6 @@ class JointActorConfig(ActorConfig):
     """The actor of a `JointConfig`: a decoder of its own, behind the world model's trunk."""
 
     hidden: Size = 128  # of the decoder
-    trains_trunk: bool = False  # whether the policy gradient trains the shared trunk too
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
@@ -246,7 +245,6 @@ class JointActor(ReentrantActor):
     def __init__(self, cfg: JointActorConfig, spec: WAMSpec, feature_dim: int):
         super().__init__()
         d = feature_dim // 2
-        self.trains_shared = cfg.trains_trunk
         self.norm = nn.LayerNorm(d)
         self.decoder = mlp(d, cfg.hidden, spec.action_dim)
         zero_(self.decoder[2])

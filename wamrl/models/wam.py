@@ -120,14 +120,18 @@ class WAM(nn.Module):
             [-x for x in one], one, self.spec.proprio_dim
         )
 
-    @property
-    def policy(self) -> tuple[nn.Module, ...]:
-        """What the policy gradient trains: the actor; and what it runs through of the world model,
-        if it says so.
+    def policy(self, shared: bool) -> tuple[nn.Module, ...]:
+        """What the policy gradient trains: the actor; and, if `shared`, what it runs through of the
+        world model. ValueError where there is no such thing.
         """
-        if isinstance(self.actor, ReentrantActor) and self.actor.trains_shared:
-            return self.actor, self.actor.shared(self.world)
-        return (self.actor,)
+        if not shared:
+            return (self.actor,)
+        if not isinstance(self.actor, ReentrantActor):
+            raise ValueError(
+                "train.learner.shared: this actor runs through nothing of the world model; leave "
+                "it False"
+            )
+        return self.actor, self.actor.shared(self.world)
 
     def condition(self, features: Tensor, proprio: Tensor) -> Any:
         """What all denoising steps of the actor share.
