@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from wamrl.models.base import ActorConfig, ReentrantActor, WAMSpec, WorldModel, WorldModelConfig
@@ -53,6 +53,9 @@ class JointConfig(WorldModelConfig):
     depth: Annotated[int, Ge(1), Le(256)] = 6  # each block is a tap
     heads: Size = 4
     patch: Annotated[int, Ge(1), Le(256)] = 16
+    # typical size of the change between frames, of pixels in [-1, 1]: latents shall be about 1, or
+    # the actions' loss drowns the video's
+    change: Annotated[float, Gt(0), Le(2)] = 0.1
     feature_sigma: Fraction = 1.0
     noise_fraction: Fraction = 0.3  # of the video's training noise levels are exactly 1
     # of the actions' too, while the video is trained: imaginations do not know the actions
@@ -214,13 +217,13 @@ class Joint(FlowWorldModel):
 
     def to_latents(self, future: Tensor, context: Past) -> Tensor:
         """See `FlowWorldModel`."""
-        return self._patches(future) - context.last
+        return (self._patches(future) - context.last) / self.cfg.change
 
     def to_frames(self, z: Tensor, context: Past) -> Tensor:
         """See `FlowWorldModel`."""
         p = self.cfg.patch
         h, w = self.spec.image_hw
-        x = ((context.last + z + 1) / 2).clamp(0, 1)
+        x = ((context.last + self.cfg.change * z + 1) / 2).clamp(0, 1)
         x = x.unflatten(3, (p, p, 3)).unflatten(2, (self.spec.views, h // p, w // p))
         return x.transpose(4, 5).flatten(5, 6).flatten(3, 4)
 
