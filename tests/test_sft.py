@@ -8,6 +8,7 @@ import torch
 
 from tests.support import tiny
 from wamrl.evaluate import copy_ratio
+from wamrl.models.joint import JointActorConfig, JointConfig
 from wamrl.runtime import checkpoint
 from wamrl.sft import SFT, SFTConfig, joint_loss, learning_rate
 
@@ -15,9 +16,20 @@ CFG = SFTConfig(steps=8, batch=8, warmup=2, ema=0.9)
 SEEDS = torch.arange(24).view(3, 8)
 
 
-@pytest.mark.parametrize("sigma", [1.0, 0.5])
-def test_a_resumed_run_is_bitwise_the_uninterrupted_one(sigma, tmp_path):
-    model = replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=sigma))
+MODELS = {
+    "features at pure noise": tiny.MODEL,
+    "half denoised": replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=0.5)),
+    "one transformer": replace(
+        tiny.MODEL,
+        world=JointConfig(width=32, depth=2, heads=2, patch=8),
+        actor=JointActorConfig(hidden=32),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(name, tmp_path):
+    model = MODELS[name]
     straight, sample = SFT(tiny.lively(model=model), CFG, seed=3), tiny.demos().sample
     for _ in range(4):
         straight.step(sample)

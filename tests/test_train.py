@@ -12,7 +12,9 @@ import torch
 from tests.support import tiny
 from wamrl.config import Config, TrainConfig
 from wamrl.diagnostics import DiagnosticsConfig
+from wamrl.models.experts import BridgeConfig, PrefixConfig
 from wamrl.models.flow import ode_sample, time_grid
+from wamrl.models.joint import JointActorConfig, JointConfig
 from wamrl.online.state import TrainingState
 from wamrl.pool.pool import Pool
 from wamrl.rewards.reward import RewardConfig
@@ -29,6 +31,11 @@ GRPO = GRPOConfig(epochs=PPO.epochs, batch=PPO.batch)
 WORLD = tiny.CONFIG.train.world
 JOINT = ("policy", "world")
 LATE = replace(tiny.MODEL, world=replace(tiny.MODEL.world, feature_sigma=0.5))
+ONE_TRANSFORMER = replace(
+    tiny.MODEL,
+    world=JointConfig(width=32, depth=2, heads=2, patch=8),
+    actor=JointActorConfig(hidden=32),
+)
 
 
 def begun(cfg: Config = tiny.CONFIG, seed: int = 0) -> TrainingState:
@@ -60,6 +67,11 @@ VARIANTS = {
         tiny.train_config(world=replace(WORLD, capacity=10), reward=RewardConfig(scorer="frozen")),
         model=LATE,
         flow=replace(tiny.CONFIG.flow, noisy="all", shift=2.0),
+    ),
+    "bridge": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=BridgeConfig())),
+    "prefix": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=PrefixConfig())),
+    "joint, whose policy trains the trunk": replace(
+        tiny.train_config(learner=replace(PPO, shared=True)), model=ONE_TRANSFORMER
     ),
 }
 

@@ -192,6 +192,7 @@ def chosen(name: str, args: list[str]) -> Options:
     if not named and not set(rest) & set(HELP):
         asked = _with_places(asked, here)
     recipe, config, record = _defaults(name, args[0] if named else "", asked)
+    config, rest = _with_actor(config, rest)
     asked, config = _parsed(verb, config, rest, f"wamrl {name} {recipe}")
     _validate(asked)
     asked = _with_places(asked, here)
@@ -221,6 +222,22 @@ def _with_dataset(config: Config, here: Callable[..., Path]) -> Config:
     if not path.startswith("hf://"):
         return config
     return replace(config, env=replace(config.env, path=str(here(path, "dataset"))))
+
+
+def _with_actor(config: Config, args: list[str]) -> tuple[Config, list[str]]:
+    """The configuration with the actor that `--model.actor NAME` chooses, and the other words."""
+    from wamrl.recipes.actors import with_actor
+
+    option = "--model.actor"
+    rest = []
+    words = iter(args)
+    for word in words:
+        given, _, name = word.partition("=")
+        if given != option:
+            rest.append(word)
+        else:
+            config = with_actor(config, name or next(words, ""))
+    return config, rest
 
 
 def _short_help(name: str, verb: Verb) -> None:

@@ -135,6 +135,90 @@ def chunk_too_short(wam):
     wam.act = lambda *args, **more: replace(p := plain(*args, **more), actions=p.actions[:, :2])
 
 
+def partial_mask_ignored(wam):
+    """A sample counts whole where any of its frames is real."""
+    plain = wam.world.loss
+    wam.world.loss = lambda clip, *args: (
+        plain(replace(clip, future_mask=torch.ones_like(clip.future_mask)), *args)
+        * clip.future_mask.any(1)
+    )
+
+
+def actor_in_bfloat16(wam):
+    plain = wam.actor.velocity
+
+    def velocity(*args, **more):
+        with torch.autocast("cpu", torch.bfloat16):
+            return plain(*args, **more).float()
+
+    wam.actor.velocity = velocity
+
+
+def actor_returns_bfloat16(wam):
+    plain = wam.actor.velocity
+    wam.actor.velocity = lambda *args, **more: plain(*args, **more).bfloat16()
+
+
+def features_drift_with_the_batch(wam):
+    """By less than anyone sees in the features, and enough to move a log-probability."""
+    plain = wam.world.features
+    direction = torch.arange(wam.world.feature_dim).sin()
+
+    def features(*args):
+        found = plain(*args)
+        return found + 4e-4 * len(found) * direction
+
+    wam.world.features = features
+    wam.world.imagine_from_features = lambda features, obs: None
+
+
+def weights_in_both_halves(wam):
+    wam.actor.eyes = wam.world.blocks
+
+
+def policy_trains_the_world(wam):
+    plain = wam.actor.velocity
+    borrowed = wam.world.head.bias
+    wam.actor.velocity = lambda *args, **more: plain(*args, **more) + borrowed.mean()
+
+
+def actor_that_cannot_learn(wam):
+    plain = wam.actor.velocity
+    wam.actor.velocity = lambda *args, **more: plain(*args, **more).detach()
+
+
+def features_without_gradient(wam):
+    plain = wam.world.features
+    wam.world.features = lambda *args: plain(*args).detach()
+
+
+def world_loss_trains_the_actor(wam):
+    plain = wam.world.loss
+    borrowed = wam.actor.head.bias
+    wam.world.loss = lambda *args: plain(*args) + 0 * borrowed.mean()
+
+
+def copy_reads_other_features(wam):
+    """What the features are scaled by is kept outside of the weights, and no copy has it."""
+
+    class Scale(list):
+        def __deepcopy__(self, memo):
+            return Scale([1.0])
+
+    kind = type(wam.world)
+    plain = kind.features
+    wam.world.scale = Scale([2.0])
+    changed = {"features": lambda self, *args: plain(self, *args) * self.scale[0]}
+    changed["imagine_from_features"] = lambda self, features, obs: None
+    wam.world.__class__ = type("Scaled", (kind,), changed)
+
+
+def copy_shares_weights(wam):
+    plain = wam.world.head
+    kind = type("Shared", (type(plain),), {"__deepcopy__": lambda self, memo: self})
+    plain.__class__ = kind
+
+
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [
@@ -153,6 +237,17 @@ def chunk_too_short(wam):
         (loss_without_mask, "use future_mask"),
         (action_loss_without_mask, "use action_mask"),
         (chunk_too_short, "action chunks are"),
+        (partial_mask_ignored, "use future_mask frame by frame"),
+        (actor_in_bfloat16, "more coarsely than float32"),
+        (actor_returns_bfloat16, "actors compute in float32"),
+        (features_drift_with_the_batch, "computed again in other batches the log-probability"),
+        (weights_in_both_halves, "belongs to the world model and to the actor"),
+        (policy_trains_the_world, "the policy gradient reaches weights of the world model"),
+        (actor_that_cannot_learn, "the policy gradient does not reach the actor"),
+        (features_without_gradient, "the latent KL does not reach the world model"),
+        (world_loss_trains_the_actor, "the world loss reaches weights of the actor"),
+        (copy_reads_other_features, "the latent KL would not begin at 0"),
+        (copy_shares_weights, "a copy of the model shares .*head"),
     ],
 )
 def test_a_broken_model_is_named(break_it, sentence):
@@ -160,3 +255,10 @@ def test_a_broken_model_is_named(break_it, sentence):
     break_it(wam)
     with pytest.raises(ValueError, match=sentence):
         check_wam(wam)
+
+
+def test_a_model_in_bfloat16_passes():
+    """Its features are coarse; the actor and its log-probabilities are not."""
+    torch.manual_seed(0)
+    cfg = replace(tiny.MODEL, compute="bfloat16", feature_dtype="bfloat16")
+    check_wam(cfg.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4))

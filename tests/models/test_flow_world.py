@@ -100,6 +100,35 @@ def test_parts_of_another_shape_are_named(name, broken, sentence):
         check_wam(wam)
 
 
+def decodes_without_the_past(world):
+    plain = world.to_frames
+    world.to_frames = lambda z, context: plain(z, torch.zeros_like(context))
+
+
+def counts_what_was_cut(world):
+    """As groups of two frames of which one is enough."""
+    world.latent_mask = lambda mask: mask.any(1, keepdim=True).expand(-1, mask.shape[1])
+
+
+def counts_nothing(world):
+    world.latent_mask = lambda mask: mask & False
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (decodes_without_the_past, "to_latents depends on the past and to_frames does not"),
+        (counts_what_was_cut, "latents that hold frame 2 of 2 where the episode"),
+        (counts_nothing, "latent_mask drops latents though all frames are real"),
+    ],
+)
+def test_the_way_into_latents_and_back_is_checked(break_it, sentence):
+    wam = pooled()
+    break_it(wam.world)
+    with pytest.raises(ValueError, match=sentence):
+        check_wam(wam)
+
+
 def test_one_step_ends_at_the_prediction_and_the_loss_measures_it():
     """At sigma = 1 every sample's loss is |x_hat - x|^2, and x_hat is what is imagined."""
     wam = pooled()

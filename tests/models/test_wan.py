@@ -412,3 +412,15 @@ def test_a_number_out_of_range_is_refused():
     )
     with torch.device("meta"), pytest.raises(ValueError, match="no whole number of the VAE's 8 x"):
         WanConfig(taps=(1,), depth=1).build(spec)
+
+
+def test_the_present_is_the_last_latent_of_the_past():
+    """8 tokens a latent, of two past and four future ones."""
+    cfg = replace(tiny(patch=4), history_offsets=(-2, 0))
+    wam = build(cfg)
+    obs = probe(wam).obs
+    features = wam.features(wam.encode(obs), torch.arange(3))
+    tokens = range(features.shape[2])
+    cells = 16 * 8 // 4**2
+    assert len(tokens) == 6 * cells
+    assert tokens[wam.world.present] == range(cells, 2 * cells)

@@ -17,7 +17,7 @@ from wamrl.data.demos import DemoConfig, collect
 from wamrl.data.recording import InMemory
 from wamrl.envs.base import EnvConfig
 from wamrl.evaluate import EvalConfig
-from wamrl.models.action_head import ActionHeadConfig
+from wamrl.models.action_head import ActionHead, ActionHeadConfig
 from wamrl.models.flow import FlowConfig
 from wamrl.models.video_dit import VideoDiTConfig
 from wamrl.models.wam import WAM
@@ -93,11 +93,13 @@ def lively(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
     features, imaginations and noise levels matter.
     """
     wam, g = fresh(seed, model), torch.Generator().manual_seed(seed)
-    for layer in (
-        wam.world.head,
-        wam.actor.head,
-        *(block.modulation for block in wam.actor.blocks),
-    ):
+    if isinstance(wam.actor, ActionHead):
+        modulations = (block.modulation for block in wam.actor.blocks)
+        layers = [wam.world.head, wam.actor.head, *modulations]
+    else:
+        linear = [m for m in wam.modules() if isinstance(m, nn.Linear)]
+        layers = [layer for layer in linear if not layer.weight.any()]
+    for layer in layers:
         layer.weight.data.normal_(0, 0.05, generator=g)
     wam.normalize.fit(*demos().statistics())
     return wam

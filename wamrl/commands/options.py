@@ -15,7 +15,8 @@ CONFIG = {
     "name": "of the run folder",
     "env.*": "the environment: task, cameras, horizon",
     "seed": "of everything that is drawn",
-    "model.*": "world model and actor: size, frames, chunk, normalisation",
+    "model.*": "world model and actor: size, frames, chunk, normalisation; "
+    "--model.actor head, bridge or prefix puts another actor into the recipe",
     "flow.*": "samplers and exploration noise",
     "data.*": "how many demonstrations are recorded, and how",
     "sft.*": "learning from demonstrations",

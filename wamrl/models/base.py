@@ -32,6 +32,7 @@ class WAMSpec:
     taps: tuple[str, ...]  # features the actor reads and the latent KL holds
     feature_sigma: float  # noise level of the imagined frames when the features are read
     feature_steps: int = 2  # Euler steps from pure noise down to feature_sigma, where that is < 1
+    present: slice | None = None  # told to the actor that is built: see `WorldModel.present`
 
     @property
     def imagine_causes_action(self) -> bool:
@@ -73,6 +74,7 @@ class WorldModel(nn.Module, ABC):
 
     spec: WAMSpec
     feature_dim: int  # D
+    present: slice | None = None  # which of the L tokens are the present frame's, if that is known
 
     @abstractmethod
     def encode(self, obs: Obs) -> Any:
@@ -97,6 +99,7 @@ class WorldModel(nn.Module, ABC):
     def loss(self, clip: Clip, context: Any, seeds: Tensor) -> Tensor:
         """How badly the future frames are predicted, one value per sample, (B,).
 
+        The clip's state and actions are normalised, for models that condition on them.
         Frames beyond the episode's end (`clip.future_mask`) count for nothing.
         seeds: int64 (B,) of the noise levels and the noise.
         """
@@ -118,6 +121,24 @@ class Actor(nn.Module, ABC):
 
         Each row of the condition serves `repeat` consecutive rows of `a`.
         """
+
+
+class ReentrantActor(Actor):
+    """An actor that runs its actions through a module of the world model, beside its own weights.
+
+    That module stays the world model's: it is registered there only, and given where it is needed.
+    Learning from demonstrations trains it with both losses. Online the video loss and the latent KL
+    train it, and the policy gradient and cloning leave it alone, unless a run says otherwise
+    (`train.learner.shared`, `train.world.shared`).
+    """
+
+    @abstractmethod
+    def shared(self, world: WorldModel) -> nn.Module:
+        """What of the world model the actions run through; ValueError if it has no such thing."""
+
+    @abstractmethod
+    def condition(self, features: Tensor, proprio: Tensor, world: WorldModel) -> Any:
+        """See `Actor`; world: whose features these are."""
 
 
 class WorldModelConfig(ABC):

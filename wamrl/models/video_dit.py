@@ -108,6 +108,15 @@ class Context:
         )
 
 
+def modulations(width: int) -> nn.Sequential:
+    """Shift, scale and gate of a `Block`'s two halves from a vector (B, D): (B, 6 D)."""
+    made = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6 * width))
+    _, _, gate1, _, _, gate2 = made[2].bias.data.chunk(6)
+    gate1.fill_(1.0)  # gates start open
+    gate2.fill_(1.0)
+    return made
+
+
 class Block(nn.Module):
     """Pre-norm transformer block with AdaLN.
 
@@ -127,7 +136,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (B, L, D) attends to `past` and itself. Returns x and its own keys and values.
 
-        modulation: (B, 6, D) or (1, 6, D). past: keys and values, (B, heads, L', D / heads) each.
+        modulation: (B, 6, D) or (1, 6, D), or of each token (B, 6, L, D).
+        past: keys and values, (B, heads, L', D / heads) each.
         """
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(
@@ -138,7 +148,9 @@ class Block(nn.Module):
     def _forward(
         self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        s1, c1, g1, s2, c2, g2 = (modulation.unsqueeze(2) + self.offset).unbind(1)
+        if modulation.dim() == 3:
+            modulation = modulation.unsqueeze(2)
+        s1, c1, g1, s2, c2, g2 = (modulation + self.offset).unbind(1)
         h = modulate(self.norm(x), s1, c1)
         own = self.attention.keys_values(h)
         k, v = own
@@ -164,8 +176,10 @@ class VideoDiT(WorldModel):
         self.cfg = cfg
         self.spec = spec
         self.feature_dim = cfg.width
+        future = len(spec.frame_offsets)
         frames = len(spec.history_offsets) + len(spec.frame_offsets)
         patches = spec.views * (h // p) * (w // p)
+        self.present = slice(-(future + 1) * patches, -future * patches)
         d = cfg.width
         pixels = 3 * p * p
         self.text = EmbeddedText(cfg.text, d) if cfg.text else TextEmbedding(d)
@@ -175,10 +189,7 @@ class VideoDiT(WorldModel):
         self.patch_noisy = nn.Linear(pixels, d, bias=False)
         self.position = nn.Parameter(torch.randn(1, 1, patches, d) * 0.02)
         self.frame_position = nn.Parameter(torch.randn(1, frames, 1, d) * 0.02)
-        self.condition = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, 6 * d))
-        _, _, gate1, _, _, gate2 = self.condition[2].bias.data.chunk(6)
-        gate1.fill_(1.0)  # gates start open
-        gate2.fill_(1.0)
+        self.condition = modulations(d)
         self.blocks = nn.ModuleList(Block(d, cfg.heads, cfg.recompute) for _ in range(cfg.depth))
         self.norm = nn.LayerNorm(d)
         self.head = zero_(nn.Linear(d, pixels))

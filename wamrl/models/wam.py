@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.base import Actor, WorldModel
+from wamrl.models.base import Actor, ReentrantActor, WorldModel
 from wamrl.models.flow import (
     Chain,
     FlowConfig,
@@ -106,6 +106,8 @@ class WAM(nn.Module):
         """
         super().__init__()
         world.spec.validate()
+        if isinstance(actor, ReentrantActor):
+            actor.shared(world)  # refuses a world model that has no such thing
         self.world = world
         self.actor = actor
         self.spec = world.spec
@@ -116,6 +118,28 @@ class WAM(nn.Module):
         self.normalize = normalize or NormalizeConfig().build(
             [-x for x in one], one, self.spec.proprio_dim
         )
+
+    def policy(self, shared: bool) -> tuple[nn.Module, ...]:
+        """What the policy gradient trains: the actor; and, if `shared`, what it runs through of the
+        world model. ValueError where there is no such thing.
+        """
+        if not shared:
+            return (self.actor,)
+        if not isinstance(self.actor, ReentrantActor):
+            raise ValueError(
+                "train.learner.shared: this actor runs through nothing of the world model; leave "
+                "it False"
+            )
+        return self.actor, self.actor.shared(self.world)
+
+    def condition(self, features: Tensor, proprio: Tensor) -> Any:
+        """What all denoising steps of the actor share.
+
+        features: float32 (B, taps, L, D). proprio: float32 (B, P), normalised.
+        """
+        if isinstance(self.actor, ReentrantActor):
+            return self.actor.condition(features, proprio, self.world)
+        return self.actor.condition(features, proprio)
 
     def precision(self) -> torch.autocast:
         """The block in which the world model is called: autocast to `compute`."""
@@ -138,6 +162,9 @@ class WAM(nn.Module):
 
     def video_loss(self, clip: Clip, context: Any, seeds: Tensor) -> Tensor:
         """The world model's loss per sample, float32 (B,)."""
+        state = self.normalize.state(clip.proprio)
+        actions = self.normalize.actions(clip.actions, clip.proprio)
+        clip = replace(clip, proprio=state, actions=actions)
         with self.precision():
             return self.world.loss(clip, context, seeds).float()
 
@@ -187,7 +214,7 @@ class WAM(nn.Module):
         """
         features = self.features(self.encode(obs), seeds)
         state = self.normalize.state(obs.proprio)
-        condition = self.actor.condition(features, state)
+        condition = self.condition(features, state)
         shape = (self.spec.chunk, self.spec.action_dim)
         device = obs.proprio.device
 
@@ -223,7 +250,7 @@ class WAM(nn.Module):
 
         On the features that `plan` holds (`with_features`).
         """
-        condition = self.actor.condition(plan.features.float(), plan.proprio)
+        condition = self.condition(plan.features.float(), plan.proprio)
         j = plan.chain_step.shape[1]
         return chain_log_prob(
             lambda a, s: self.actor.velocity(a, s, condition, repeat=j), plan.chain, flow
@@ -238,7 +265,7 @@ class WAM(nn.Module):
         """
         if not plan.chain_step.shape[1]:
             return plan.actions
-        condition = self.actor.condition(self.with_features(plan, obs).features, plan.proprio)
+        condition = self.condition(self.with_features(plan, obs).features, plan.proprio)
         chunks = without_noise(lambda a, s: self.actor.velocity(a, s, condition), plan.chain, flow)
         return self.normalize.raw_actions(chunks, obs.proprio)
 
@@ -253,7 +280,7 @@ class WAM(nn.Module):
         sigma, eps = draws(seeds, 1, a.shape[1:], a.device)
         sigma = sigma.squeeze(1).to(a.device)
         x = a + (eps - a) * sigma.view(-1, 1, 1)
-        v = self.actor.velocity(x, sigma, self.actor.condition(features, state))
+        v = self.actor.velocity(x, sigma, self.condition(features, state))
         error = (v - (eps - a)).square().mean(-1) * clip.action_mask
         return error.sum(-1) / clip.action_mask.sum(-1).clamp(min=1)
 

@@ -6,7 +6,7 @@ The built-in one is `VideoDiT` and `ActionHead`, at any size. Either half may be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import torch
@@ -77,7 +77,7 @@ class WAMConfig:
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)
         world = self.world.build(spec)
-        actor = self.actor.build(spec, world.feature_dim)
+        actor = self.actor.build(replace(spec, present=world.present), world.feature_dim)
         normalize = self.normalize.build(low, high, proprio_dim)
         kept = getattr(torch, self.feature_dtype)
         compute = getattr(torch, self.compute)

@@ -133,6 +133,9 @@ class Wan(FlowWorldModel):
         self.shift = cfg.shift
         self.latents = cfg.latent.build()
         self.latent_shape = self._latent_shape()
+        n, _, h, w = self.latent_shape
+        cells = h * w // cfg.patch**2
+        self.present = slice(-(n + 1) * cells, -n * cells)  # of the tokens; the last past latents
         self.transformer, of_network = _transformer(cfg)
         if cfg.recompute:
             self.transformer.enable_gradient_checkpointing()

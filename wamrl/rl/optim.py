@@ -23,10 +23,18 @@ class RankedAdamW:
         gradient that is not finite. adam: further options of AdamW.
         """
         self.modules = modules
+        self.parameters = [p for module in modules for p in module.parameters()]
         self.grad_norm = grad_norm
         self.option = option
         groups = [{"params": list(module.parameters())} for module in modules]
         self.adam = torch.optim.AdamW(groups, lr, fused=True, **adam)
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of what is trained here, afresh; other weights keep theirs, though the loss
+        may depend on them too.
+        """
+        self.adam.zero_grad()
+        loss.backward(inputs=[p for p in self.parameters if p.requires_grad])
 
     def step(self, lr: float) -> float:
         """One step at this rate; the gradients' norm before it was clipped. FloatingPointError
@@ -36,8 +44,7 @@ class RankedAdamW:
             group["lr"] = lr
         for module in self.modules:
             sharding.sum_gradients(module)
-        parameters = [p for module in self.modules for p in module.parameters()]
-        norm = sharding.clip_gradients(parameters, self.grad_norm)
+        norm = sharding.clip_gradients(self.parameters, self.grad_norm)
         if not math.isfinite(norm):
             raise FloatingPointError(f"{self.option}: the gradient is not finite; lower it")
         self.adam.step()

@@ -36,6 +36,8 @@ class ClippedPolicyConfig(LearnerConfig):
     batch: Count = 512  # chunks, of all ranks together
     transitions: CountOrZero = 0  # noisy steps of each chunk that an epoch looks at; 0: all of them
     lr: LearningRate = 1e-4
+    # a joint model's trunk learns by the policy gradient too, not only by the world model's losses
+    shared: bool = False
     # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
     eps: Annotated[float, Gt(0), Le(1)] = 1e-8
 
@@ -85,7 +87,7 @@ class ClippedPolicy:
     def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
         self.cfg = cfg
         adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0, "option": "learner.lr"}
-        self.optimizer = RankedAdamW(wam.actor, grad_norm=cfg.grad_norm, **adam)
+        self.optimizer = RankedAdamW(*wam.policy(cfg.shared), grad_norm=cfg.grad_norm, **adam)
         self.rate = 1.0  # scales the learning rate
         self.steps = 0  # of the optimiser, so far
 
@@ -160,8 +162,7 @@ class ClippedPolicy:
         kl = (ratio - 1 - log_ratio.detach()).sum() / transitions  # Schulman's k3 estimator, >= 0
         found = dist.all_sum(torch.stack([loss.detach(), kl, outside.sum() / transitions]).double())
         require_finite(found[0], "actor update", "lower learner.lr or learner.epochs")
-        wam.actor.zero_grad()
-        loss.backward()
+        self.optimizer.backward(loss)
         return dict(zip(("loss", "kl", "clip_fraction"), found.tolist(), strict=True))
 
     def _rate(self) -> float:

@@ -211,8 +211,12 @@ class WorldUpdate:
             weighted = wam.action_loss(clip, read, of_actions) * clip.weight / max(weight, 1e-6)
             losses["action"] = weighted.sum()
             losses["own_action"] = weighted[batch.own].sum()
-            loss = loss + losses["action"]
-        loss.backward()
+            if cfg.shared:
+                loss = loss + losses["action"]
+            else:  # whatever else the actions ran through
+                losses["action"].backward(inputs=list(wam.actor.parameters()))
+        if loss.requires_grad:
+            loss.backward()
         losses = {name: part.detach() for name, part in losses.items()}
         return losses, self.kl.moments(features)
 
