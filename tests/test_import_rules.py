@@ -46,6 +46,7 @@ RULES: dict[str, set[str]] = {
     "online": EVALUATED,
     "train": EVALUATED | {"diagnostics", "online"},
     "runs": EVALUATED | {"sft", "online"},
+    "runs.plan": EVALUATED | {"sft", "online", "models.check", "models.latent"},
     "study": EVALUATED | {"runs", "train"},
     "serve": EVALUATED | {"runs"},
     "page": {"types", "runtime", "stats", "report", "models.flow"}
