@@ -234,9 +234,10 @@ def pretrained_folder(
     return folder, config
 
 
-def load_pretrained(folder: Path, name: str) -> nn.Module:
+def load_pretrained(folder: Path, name: str, **config: Any) -> nn.Module:
     """The class `name` of diffusers from a local folder: safetensors only, float32, no download.
 
+    config: what is to be otherwise than in its config.json.
     ValueError of one sentence where a weight is missing, unexpected or of another shape.
     """
     import diffusers
@@ -247,6 +248,7 @@ def load_pretrained(folder: Path, name: str) -> nn.Module:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **config,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
