@@ -10,6 +10,7 @@ from wamrl.runs.plan import Needs, Phase, Planner, alternatives, sharded
 from wamrl.runtime.log import console
 
 GIB = 2**30
+MIB = 2**20
 MORE_GPUS = (2, 4, 8, 16, 32, 64)
 ROWS = ("weights", "copies", "VAE", "optimiser", "gradients", "activations", "features", "gathered")
 
@@ -38,19 +39,21 @@ def told(cfg: Config, needs: Needs, tflops: float) -> list[str]:
         lines.append(
             "  VAE: in no number here, its folder is not given (model.world.latent.folder)"
         )
-    lines += ["", f"memory of a GPU at its peak, GiB ({needs.gpus} GPUs, one rank each)"]
+    unit = GIB if needs.worst.total >= GIB else MIB
+    of = "GiB" if unit == GIB else "MiB"
+    lines += ["", f"memory of a GPU at its peak, {of} ({needs.gpus} GPUs, one rank each)"]
     lines.append(" " * 14 + "".join(f"{phase.name:>9}" for phase in needs.phases))
     for row in ROWS:
         if any(phase.held.get(row) for phase in needs.phases):
-            cells = "".join(f"{phase.held.get(row, 0.0) / GIB:>9.2f}" for phase in needs.phases)
+            cells = "".join(f"{phase.held.get(row, 0.0) / unit:>9.2f}" for phase in needs.phases)
             lines.append(f"  {row:<12}{cells}")
-    cells = "".join(f"{phase.total / GIB:>9.2f}" for phase in needs.phases)
+    cells = "".join(f"{phase.total / unit:>9.2f}" for phase in needs.phases)
     lines.append(f"  {'sum':<12}{cells}")
-    lines += ["", "main memory of a rank beside its simulators, and disk, GiB"]
+    lines += ["", f"main memory of a rank beside its simulators, and disk, {of}"]
     for name, size in needs.host.items():
-        lines.append(f"  {name:<24}{size / GIB:>15.2f}")
+        lines.append(f"  {name:<24}{size / unit:>15.2f}")
     for name, size in needs.disk.items():
-        lines.append(f"  checkpoint: {name:<12}{size / GIB:>15.2f}")
+        lines.append(f"  checkpoint: {name:<12}{size / unit:>15.2f}")
     return [*lines, "", *_arithmetic(cfg, needs, tflops)]
 
 
