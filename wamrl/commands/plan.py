@@ -5,8 +5,10 @@ from __future__ import annotations
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.runs.demonstrations import env_spec
+from wamrl.runs.needs import Needs, Phase
 from wamrl.runs.options import Options
-from wamrl.runs.plan import Needs, Phase, Planner, alternatives, sharded
+from wamrl.runs.plan import Planner
+from wamrl.runs.savings import alternatives, sharded
 from wamrl.runtime.log import console
 
 GIB = 2**30
@@ -104,7 +106,7 @@ def _fitting(o: Options, env: EnvSpec, limit: float) -> list[str]:
         together = option.count("--model.world") + option.count("--sft") > 1
         if together and found:
             break
-        if Planner(cfg, env).needs(o.gpus).worst.total <= limit:
+        if Planner(cfg, env).fits(o.gpus, limit):
             found.append(option)
     return found
 
@@ -115,6 +117,6 @@ def _with_more(planner: Planner, o: Options, limit: float) -> list[str]:
     for gpus in MORE_GPUS:
         if gpus <= o.gpus or gpus > o.config.train.groups:
             continue
-        if more.needs(gpus).worst.total <= limit:
+        if more.fits(gpus, limit):
             return [f"{gpus} GPUs and --sft.shard True --train.world.shard True"]
     return []

@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import is_dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.models.check import probe
 from wamrl.models.latent import frozen_vae
-from wamrl.models.wam import WAM
+from wamrl.models.wam import WAM, ActionChunk
 from wamrl.rl.world_update import MixedBatch, WorldUpdate, frozen_copy
+from wamrl.runs.needs import Needs, Part, Phase, bytes_of, part_of, trained_bytes
 from wamrl.runtime import sharding
 from wamrl.runtime.shapes import Used, measure, on_fake_device, shapes_only
 from wamrl.sft import joint_loss
@@ -36,47 +38,6 @@ IMAGINED = 64  # decisions whose imagination is computed at once (`rollout.sampl
 FITTED = 256  # clips on which the latent KL's variances are taken (`online.state`)
 JOINED = 3  # a rollout's features as it ends: kept, joined, sorted (`rollout.recorder`)
 GATHERED = 2  # blocks that are whole at once while sharded weights train: this one and the next
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What the model is made of."""
-
-    name: str
-    weights: int  # how many
-    trained: int  # of these
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """What is in a GPU's memory at the peak of a phase of the run, bytes."""
-
-    name: str
-    held: dict[str, float]
-    flops: float  # of the whole phase, all GPUs: all of `sft`, else one iteration's
-
-    @property
-    def total(self) -> float:
-        """Bytes on one GPU."""
-        return sum(self.held.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """Of a run on `gpus` GPUs, one rank each."""
-
-    gpus: int
-    parts: tuple[Part, ...]
-    phases: tuple[Phase, ...]
-    host: dict[str, float]  # bytes of main memory a rank
-    disk: dict[str, float]  # bytes of each kind of checkpoint
-    decisions: int  # of an iteration, all ranks together, if every episode lasts to the horizon
-    without_vae: bool  # the model has one whose folder was not given: it is in no number
-
-    @property
-    def worst(self) -> Phase:
-        """The phase that needs most."""
-        return max(self.phases, key=lambda phase: phase.total)
 
 
 class Planner:
@@ -130,22 +91,27 @@ class Planner:
         other.cfg = cfg
         return other
 
+    def fits(self, gpus: int, limit: float) -> bool:
+        """Whether no phase needs more bytes on a GPU; what is there anyway is looked at first."""
+        least = sum(self._tuning(gpus).values())
+        return least <= limit and self.needs(gpus).worst.total <= limit
+
     # --- sizes
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The world model by its own parts, VAE, actor, value head."""
         world = self.wam.world
-        found = [_part(f"world: {name}", child) for name, child in world.named_children()]
+        found = [part_of(f"world: {name}", child) for name, child in world.named_children()]
         own = sum(p.numel() for p in world.parameters(recurse=False))
         if own:
             trained = sum(p.numel() for p in world.parameters(recurse=False) if p.requires_grad)
             found.append(Part(name="world: its own", weights=own, trained=trained))
         if self.vae is not None:
-            found.append(_part("VAE", self.vae))
-        found.append(_part("actor", self.wam.actor))
+            found.append(part_of("VAE", self.vae))
+        found.append(part_of("actor", self.wam.actor))
         if self._critic is not None:
-            found.append(_part("value head", self._critic))
+            found.append(part_of("value head", self._critic))
         return tuple(part for part in found if part.weights)
 
     @property
@@ -170,31 +136,31 @@ class Planner:
     def _models(self, copies: Iterable[WAM], gpus: int, shard: bool) -> dict[str, float]:
         """The weights of the model and of its copies on one GPU; what they share counts once."""
         seen: set[int] = set()
-        world = _bytes(self.wam.world, seen)
-        actor = _bytes(self.wam.actor, seen) + _bytes(self.wam.normalize, seen)
+        world = bytes_of(self.wam.world, seen)
+        actor = bytes_of(self.wam.actor, seen) + bytes_of(self.wam.normalize, seen)
         worlds = 0.0
         actors = 0.0
         for other in copies:
-            worlds += _bytes(other.world, seen)
-            actors += _bytes(other.actor, seen) + _bytes(other.normalize, seen)
+            worlds += bytes_of(other.world, seen)
+            actors += bytes_of(other.actor, seen) + bytes_of(other.normalize, seen)
         share = gpus if shard else 1
         held = {"weights": world / share + actor, "copies": worlds / share + actors}
-        held["VAE"] = 0.0 if self.vae is None else _bytes(self.vae, seen)
+        held["VAE"] = 0.0 if self.vae is None else bytes_of(self.vae, seen)
         return held
 
     def _moments(self, world: bool, actors: int, gpus: int, shard: bool) -> float:
         share = gpus if shard else 1
-        of_world = _trained(self.wam.world) / share if world else 0.0
-        critic = 0.0 if self._critic is None else _trained(self._critic)
-        return MOMENTS * (of_world + actors * _trained(self.wam.actor) + critic)
+        of_world = trained_bytes(self.wam.world) / share if world else 0.0
+        critic = 0.0 if self._critic is None else trained_bytes(self._critic)
+        return MOMENTS * (of_world + actors * trained_bytes(self.wam.actor) + critic)
 
     def _whole(self, worlds: int) -> float:
         """Sharded world models that were gathered to act."""
-        return worlds * _bytes(self.wam.world, set())
+        return worlds * bytes_of(self.wam.world, set())
 
     def _gathered(self, worlds: int) -> float:
         """What of sharded world models is whole while they train: GATHERED blocks, and the rest."""
-        blocks = [_bytes(block, set()) for block in sharding.blocks_of(self.wam.world)]
+        blocks = [bytes_of(block, set()) for block in sharding.blocks_of(self.wam.world)]
         rest = self._whole(1) - sum(blocks)
         return worlds * (rest + GATHERED * max(blocks, default=0.0))
 
@@ -224,8 +190,7 @@ class Planner:
         cfg = self.cfg.sft
         shard = cfg.shard and gpus > 1
         rows = -(-cfg.batch // gpus)
-        held = self._models([self.average], gpus, shard)
-        held["optimiser"] = self._moments(True, 1, gpus, shard)
+        held = self._tuning(gpus)
 
         def step(clip: Clip, seeds: Tensor) -> None:
             part = joint_loss(self.wam, clip, seeds, cfg.batch, float(cfg.batch))
@@ -233,17 +198,23 @@ class Planner:
 
         held |= self._training("sft", step, rows, cfg.microbatch, gpus, shard, actor=True)
         held |= {"gathered": self._gathered(1)} if shard else {}
-        flops = self._per_row("sft", step) * cfg.batch * cfg.steps
+        flops = self._per_row("sft") * cfg.batch * cfg.steps
         return Phase(name="sft", held=held, flops=flops)
 
-    def _after_sft(self, gpus: int) -> Phase:
-        """The average becomes a model of its own, while what trained is still there."""
+    def _tuning(self, gpus: int) -> dict[str, float]:
+        """What fine-tuning has there without any activation."""
         shard = self.cfg.sft.shard and gpus > 1
         held = self._models([self.average], gpus, shard)
         held["optimiser"] = self._moments(True, 1, gpus, shard)
         held["gradients"] = self._gradients(True, True, gpus, shard)
+        return held
+
+    def _after_sft(self, gpus: int) -> Phase:
+        """The average becomes a model of its own, while what trained is still there."""
+        shard = self.cfg.sft.shard and gpus > 1
+        held = self._tuning(gpus)
         state = sum(value.nbytes for value in self.wam.state_dict().values())
-        held["copies"] += _bytes(self.wam, set()) + (state if shard else 0.0)
+        held["copies"] += bytes_of(self.wam, set()) + (state if shard else 0.0)
         held["activations"] = self._imagining().peak
         return Phase(name="base", held=held, flops=0.0)
 
@@ -263,7 +234,7 @@ class Planner:
         used = self._free("act", self._decide, -(-pool.n_envs // min(pool.num_splits, pool.n_envs)))
         held |= {"features": self._kept(gpus)[0], "activations": used.peak}
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
-        flops = self._per_row("act", self._decide, free=True) * self.decisions
+        flops = self._per_row("act") * self.decisions
         return Phase(name="act", held=held, flops=flops)
 
     def _decide(self, clip: Clip, seeds: Tensor) -> object:
@@ -288,24 +259,27 @@ class Planner:
         held = self._online(gpus)
         kept = self._kept(gpus)[1]
 
-        def step(clip: Clip, seeds: Tensor) -> None:
+        def decided(clip: Clip, seeds: Tensor) -> ActionChunk:
             plan = self._decide(clip, seeds)
-            plan = plan if kept else plan.drop_features()
-            scored = learner.transitions if hasattr(learner, "transitions") else 0
-            if 0 < scored < plan.chain_step.shape[1]:
-                plan = plan.some(torch.zeros(len(clip), scored, dtype=torch.long))
-            plan = self.wam.with_features(plan, clip.obs)
-            self.wam.log_prob(plan, self.cfg.flow).sum().backward()
+            return plan if kept else plan.drop_features()
+
+        def step(clip: Clip, plan: ActionChunk) -> None:
+            rows = plan[torch.arange(len(plan))]
+            scored = getattr(learner, "transitions", 0)
+            if 0 < scored < rows.chain_step.shape[1]:
+                rows = rows.some(torch.zeros(len(rows), scored, dtype=torch.long))
+            rows = self.wam.with_features(rows, clip.obs)
+            self.wam.log_prob(rows, self.cfg.flow).sum().backward()
 
         rows = -(-min(batch, self.decisions) // gpus)
         name = f"actor, {'kept' if kept else 'again'}"
-        held |= self._training(name, step, rows, 0, gpus, shard=False, actor=True, world=False)
+        held["gradients"] = self._gradients(False, True, gpus, False)
+        used = self._used((name, rows), step, rows, first=decided)
+        held["activations"] = max(0.0, used.peak - held["gradients"])
         held["features"] = kept
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
-        epochs = getattr(learner, "epochs", 1)
-        acting = self._per_row("act", self._decide, free=True)
-        flops = self._per_row(name, step) - (acting if kept else 0.0)
-        return Phase(name="actor", held=held, flops=flops * self.decisions * epochs)
+        flops = self._per_row(name) * self.decisions * getattr(learner, "epochs", 1)
+        return Phase(name="actor", held=held, flops=flops)
 
     def _world(self, gpus: int) -> Phase:
         cfg = self.cfg.train.world
@@ -323,7 +297,7 @@ class Planner:
         held |= self._training("world", step, rows, cfg.microbatch, gpus, shard, **which)
         held["features"] = self._kept(gpus)[1]  # the rollout is still at hand
         held |= {"gathered": self._gathered(2)} if shard else {}
-        flops = self._per_row("world", step) * cfg.batch * cfg.steps
+        flops = self._per_row("world") * cfg.batch * cfg.steps
         return Phase(name="world", held=held, flops=flops)
 
     @cached_property
@@ -359,48 +333,57 @@ class Planner:
         """Gradients, and what else is there at the peak of the backward passes over `rows`."""
         size = min(microbatch or rows, rows)
         gradients = self._gradients(world, actor, gpus, shard)
-        passes = min(2, -(-rows // size))  # from the second on, gradients are there from the start
-        used = self._used((name, size, passes, shard), step, size, passes, drop=shard)
+        used = self._used((name, size), step, size, again=size < rows, drop=shard)
         beside = used.peak if shard else max(0.0, used.peak - gradients)
         return {"gradients": gradients, "activations": beside}
 
     def _gradients(self, world: bool, actor: bool, gpus: int, shard: bool) -> float:
-        of_world = _trained(self.wam.world) / (gpus if shard else 1)
-        return world * of_world + actor * _trained(self.wam.actor)
+        of_world = trained_bytes(self.wam.world) / (gpus if shard else 1)
+        return world * of_world + actor * trained_bytes(self.wam.actor)
 
     def _free(self, name: str, run: Callable[[Clip, Tensor], object], rows: int) -> Used:
         """Without gradients."""
-        return self._used((name, rows), torch.no_grad()(run), rows, 1, drop=False)
+        return self._used((name, rows), torch.no_grad()(run), rows)
 
-    def _per_row(self, name: str, run: Callable, free: bool = False) -> float:
-        """FLOPs of a pass over one row."""
-        if free:
-            return self._free(name, run, 1).flops
-        return self._used((name, 1, 1, False), run, 1, 1, drop=False).flops
+    def _per_row(self, name: str) -> float:
+        """FLOPs of a row of the pass of this name, which was measured before."""
+        key = next(key for key in self._measured if key[0] == name)
+        return self._measured[key].flops / key[1]
 
-    def _used(self, key: tuple, run: Callable, rows: int, passes: int, drop: bool) -> Used:
-        """Of `passes` passes over `rows` rows each. drop: gradients go as soon as they come."""
-        if key not in self._measured:
-            modules = [self.wam, self.frozen, self.average]
-            known = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-            known += [] if self.vae is None else [*self.vae.parameters(), *self.vae.buffers()]
-            self.wam.zero_grad()
+    def _used(
+        self,
+        key: tuple[str, int],
+        run: Callable[[Clip, Any], object],
+        rows: int,
+        again: bool = False,
+        drop: bool = False,
+        first: Callable[[Clip, Tensor], Any] = lambda clip, seeds: seeds,
+    ) -> Used:
+        """Of a pass over `rows` rows. again: as the second of several, with the gradients of the
+        first; drop: gradients go as soon as they come; first: what the pass is given, made before.
+        """
+        whole = (*key, again, drop)
+        if whole not in self._measured:
+            modules = [self.wam, self.frozen, self.average, self.vae or nn.Module()]
+            modules += [self._update.kl] if key[0] == "world" else []
             hooks = _dropping(self.wam) if drop else []
             with shapes_only():
                 clip = self._clip(rows)
-                seeds = torch.arange(3 * rows).view(3, rows)
-                if key[0] == "world":
-                    known += [*self._update.kl.buffers()]
+                given = first(clip, torch.arange(3 * rows).view(3, rows))
 
-                def several() -> None:
-                    for _ in range(passes):
-                        run(clip, seeds)
+                def once() -> None:
+                    if again and not drop:
+                        _with_gradients(self.wam)
+                    run(clip, given)
 
-                self._measured[key] = measure(several, known)
+                known = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+                known += tree_leaves([vars(clip), vars(given) if is_dataclass(given) else given])
+                known = [t for t in known if isinstance(t, Tensor)]
+                self._measured[whole] = measure(once, known)
             for hook in hooks:
                 hook.remove()
             self.wam.zero_grad()
-        return self._measured[key]
+        return self._measured[whole]
 
     def _clip(self, rows: int) -> Clip:
         """Of the model's shapes; call it where tensors have shapes only."""
@@ -435,70 +418,10 @@ class Planner:
         }
 
 
-def alternatives(cfg: Config) -> dict[str, Config]:
-    """The same run with less memory, by the options that make it so; what it has already is left
-    out, all of them together come last."""
-    world = cfg.model.world
-    changes: dict[str, Callable[[Config], Config]] = {}
-    if getattr(world, "recompute", None) is False:
-        changes["--model.world.recompute True"] = lambda c: _with_world(c, recompute=True)
-    if cfg.sft.microbatch != 1 or cfg.train.world.microbatch != 1:
-        changes["--sft.microbatch 1 --train.world.microbatch 1"] = _in_small_passes
-    batch = getattr(cfg.train.learner, "batch", 0)
-    if batch > 32:
-        changes["--train.learner.batch 32"] = _in_small_batches
-    lora = getattr(world, "lora", None)
-    if lora is not None and not lora.rank:
-        adapters = replace(lora, rank=16)
-        changes["--model.world.lora.rank 16"] = lambda c: _with_world(c, lora=adapters)
-    found = {option: change(cfg) for option, change in changes.items()}
-    if len(changes) > 1:
-        together = cfg
-        for change in changes.values():
-            together = change(together)
-        found[" ".join(changes)] = together
-    return found
-
-
-def sharded(cfg: Config) -> Config:
-    """With weights over the ranks."""
-    update = replace(cfg.train.world, shard=True)
-    return replace(cfg, sft=replace(cfg.sft, shard=True), train=replace(cfg.train, world=update))
-
-
-def _with_world(cfg: Config, **world: Any) -> Config:
-    return replace(cfg, model=replace(cfg.model, world=replace(cfg.model.world, **world)))
-
-
-def _in_small_passes(cfg: Config) -> Config:
-    update = replace(cfg.train.world, microbatch=1)
-    return replace(cfg, sft=replace(cfg.sft, microbatch=1), train=replace(cfg.train, world=update))
-
-
-def _in_small_batches(cfg: Config) -> Config:
-    learner = replace(cfg.train.learner, batch=32)
-    return replace(cfg, train=replace(cfg.train, learner=learner))
-
-
-def _part(name: str, module: nn.Module) -> Part:
-    weights = sum(p.numel() for p in module.parameters())
-    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return Part(name=name, weights=weights, trained=trained)
-
-
-def _bytes(module: nn.Module, seen: set[int]) -> float:
-    """Of weights and buffers that are not in `seen`, where they are put."""
-    total = 0
-    for tensor in (*module.parameters(), *module.buffers()):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            total += tensor.nbytes
-    return float(total)
-
-
-def _trained(module: nn.Module) -> float:
-    """Bytes of the weights that learn."""
-    return float(sum(p.nbytes for p in module.parameters() if p.requires_grad))
+def _with_gradients(module: nn.Module) -> None:
+    for weight in module.parameters():
+        if weight.requires_grad:
+            weight.grad = torch.empty_like(weight)
 
 
 def _dropping(module: nn.Module) -> list[Any]:
