@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import is_dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
-from wamrl.models.check import probe
 from wamrl.models.latent import frozen_vae
 from wamrl.models.wam import WAM, ActionChunk
 from wamrl.rl.world_update import MixedBatch, WorldUpdate, frozen_copy
 from wamrl.runs.needs import Needs, Part, Phase, bytes_of, part_of, trained_bytes
+from wamrl.runs.passes import Passes
 from wamrl.runtime import sharding
-from wamrl.runtime.shapes import Used, measure, on_fake_device, shapes_only
+from wamrl.runtime.shapes import Used, shapes_only
 from wamrl.sft import joint_loss
 from wamrl.types import Clip
 
@@ -57,12 +55,10 @@ class Planner:
                 bounds=env.bounds,
             )
         self.vae = frozen_vae(self.wam.world)
-        with shapes_only():
-            for module in filter(None, (self.wam, self.vae)):
-                on_fake_device(module)
-            self.frozen = frozen_copy(self.wam)
-            self.average = copy.deepcopy(self.frozen)
-        self._measured: dict[tuple, Used] = {}
+        self.frozen = frozen_copy(self.wam)
+        self.average = frozen_copy(self.wam)
+        beside = [m for m in (self.frozen, self.average, self.vae) if m is not None]
+        self.passes = Passes(self.wam, *beside)
 
     def needs(self, gpus: int) -> Needs:
         """ValueError where so many ranks cannot share the work."""
@@ -93,8 +89,11 @@ class Planner:
 
     def fits(self, gpus: int, limit: float) -> bool:
         """Whether no phase needs more bytes on a GPU; what is there anyway is looked at first."""
-        least = sum(self._tuning(gpus).values())
-        return least <= limit and self.needs(gpus).worst.total <= limit
+        return self.least(gpus) <= limit and self.needs(gpus).worst.total <= limit
+
+    def least(self, gpus: int) -> float:
+        """Bytes of fine-tuning on a GPU without any activation."""
+        return sum(self._tuning(gpus).values())
 
     # --- sizes
 
@@ -172,7 +171,7 @@ class Planner:
     @cached_property
     def _features(self) -> Tensor:
         with shapes_only(), torch.no_grad():
-            obs = self._clip(1).obs
+            obs = self.passes.clip(1).obs
             features = self.wam.features(self.wam.encode(obs), torch.arange(1))
             return features.to(self.wam.feature_dtype)
 
@@ -196,9 +195,9 @@ class Planner:
             part = joint_loss(self.wam, clip, seeds, cfg.batch, float(cfg.batch))
             (cfg.video_weight * part[0] + part[1]).backward()
 
-        held |= self._training("sft", step, rows, cfg.microbatch, gpus, shard, actor=True)
+        held |= self._training("sft", step, rows, cfg.microbatch, gpus, shard)
         held |= {"gathered": self._gathered(1)} if shard else {}
-        flops = self._per_row("sft") * cfg.batch * cfg.steps
+        flops = self.passes.flops("sft") * cfg.batch * cfg.steps
         return Phase(name="sft", held=held, flops=flops)
 
     def _tuning(self, gpus: int) -> dict[str, float]:
@@ -234,7 +233,7 @@ class Planner:
         used = self._free("act", self._decide, -(-pool.n_envs // min(pool.num_splits, pool.n_envs)))
         held |= {"features": self._kept(gpus)[0], "activations": used.peak}
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
-        flops = self._per_row("act") * self.decisions
+        flops = self.passes.flops("act") * self.decisions
         return Phase(name="act", held=held, flops=flops)
 
     def _decide(self, clip: Clip, seeds: Tensor) -> object:
@@ -274,11 +273,11 @@ class Planner:
         rows = -(-min(batch, self.decisions) // gpus)
         name = f"actor, {'kept' if kept else 'again'}"
         held["gradients"] = self._gradients(False, True, gpus, False)
-        used = self._used((name, rows), step, rows, first=decided)
+        used = self.passes.used(name, step, rows, first=decided)
         held["activations"] = max(0.0, used.peak - held["gradients"])
         held["features"] = kept
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
-        flops = self._per_row(name) * self.decisions * getattr(learner, "epochs", 1)
+        flops = self.passes.flops(name) * self.decisions * getattr(learner, "epochs", 1)
         return Phase(name="actor", held=held, flops=flops)
 
     def _world(self, gpus: int) -> Phase:
@@ -293,11 +292,15 @@ class Planner:
             batch = MixedBatch(clip=clip, own=own, seeds=seeds)
             self._update.gradients(self.wam, batch, float(cfg.batch))
 
+        def first(clip: Clip, seeds: Tensor) -> Tensor:
+            assert self._update  # made before the pass, else it would count as a part of it
+            return seeds
+
         which = {"world": "world" in learn, "actor": "clone" in learn}
-        held |= self._training("world", step, rows, cfg.microbatch, gpus, shard, **which)
+        held |= self._training("world", step, rows, cfg.microbatch, gpus, shard, first, **which)
         held["features"] = self._kept(gpus)[1]  # the rollout is still at hand
         held |= {"gathered": self._gathered(2)} if shard else {}
-        flops = self._per_row("world") * cfg.batch * cfg.steps
+        flops = self.passes.flops("world") * cfg.batch * cfg.steps
         return Phase(name="world", held=held, flops=flops)
 
     @cached_property
@@ -327,13 +330,14 @@ class Planner:
         microbatch: int,
         gpus: int,
         shard: bool,
+        first: Callable[[Clip, Tensor], Any] = lambda clip, seeds: seeds,
         actor: bool = True,
         world: bool = True,
     ) -> dict[str, float]:
         """Gradients, and what else is there at the peak of the backward passes over `rows`."""
         size = min(microbatch or rows, rows)
         gradients = self._gradients(world, actor, gpus, shard)
-        used = self._used((name, size), step, size, again=size < rows, drop=shard)
+        used = self.passes.used(name, step, size, size < rows, shard, first)
         beside = used.peak if shard else max(0.0, used.peak - gradients)
         return {"gradients": gradients, "activations": beside}
 
@@ -343,51 +347,7 @@ class Planner:
 
     def _free(self, name: str, run: Callable[[Clip, Tensor], object], rows: int) -> Used:
         """Without gradients."""
-        return self._used((name, rows), torch.no_grad()(run), rows)
-
-    def _per_row(self, name: str) -> float:
-        """FLOPs of a row of the pass of this name, which was measured before."""
-        key = next(key for key in self._measured if key[0] == name)
-        return self._measured[key].flops / key[1]
-
-    def _used(
-        self,
-        key: tuple[str, int],
-        run: Callable[[Clip, Any], object],
-        rows: int,
-        again: bool = False,
-        drop: bool = False,
-        first: Callable[[Clip, Tensor], Any] = lambda clip, seeds: seeds,
-    ) -> Used:
-        """Of a pass over `rows` rows. again: as the second of several, with the gradients of the
-        first; drop: gradients go as soon as they come; first: what the pass is given, made before.
-        """
-        whole = (*key, again, drop)
-        if whole not in self._measured:
-            modules = [self.wam, self.frozen, self.average, self.vae or nn.Module()]
-            modules += [self._update.kl] if key[0] == "world" else []
-            hooks = _dropping(self.wam) if drop else []
-            with shapes_only():
-                clip = self._clip(rows)
-                given = first(clip, torch.arange(3 * rows).view(3, rows))
-
-                def once() -> None:
-                    if again and not drop:
-                        _with_gradients(self.wam)
-                    run(clip, given)
-
-                known = [t for m in modules for t in (*m.parameters(), *m.buffers())]
-                known += tree_leaves([vars(clip), vars(given) if is_dataclass(given) else given])
-                known = [t for t in known if isinstance(t, Tensor)]
-                self._measured[whole] = measure(once, known)
-            for hook in hooks:
-                hook.remove()
-            self.wam.zero_grad()
-        return self._measured[whole]
-
-    def _clip(self, rows: int) -> Clip:
-        """Of the model's shapes; call it where tensors have shapes only."""
-        return probe(self.wam)[torch.zeros(rows, dtype=torch.long)]
+        return self.passes.used(name, torch.no_grad()(run), rows)
 
     # --- elsewhere
 
@@ -416,17 +376,3 @@ class Planner:
             "sft-resume": 2 * model + self._moments(True, 1, 1, False),
             "a step": 3 * model + online + clips,
         }
-
-
-def _with_gradients(module: nn.Module) -> None:
-    for weight in module.parameters():
-        if weight.requires_grad:
-            weight.grad = torch.empty_like(weight)
-
-
-def _dropping(module: nn.Module) -> list[Any]:
-    def drop(weight: Tensor) -> None:
-        weight.grad = None
-
-    learning = [p for p in module.parameters() if p.requires_grad]
-    return [p.register_post_accumulate_grad_hook(drop) for p in learning]

@@ -84,16 +84,32 @@ def shapes_only() -> Iterator[None]:
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     with warnings.catch_warnings():
-        # of copies, and of kernels for other types than a GPU would take
-        for message in ("Accessing the data pointer", "Mismatch dtype between input and weight"):
-            warnings.filterwarnings("ignore", message=message)
+        # a CPU has no kernel for it, a GPU has
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
         with FakeTensorMode(allow_non_fake_inputs=True), _WithoutValues():
             yield
 
 
-def on_fake_device(module: nn.Module) -> None:
-    """Move a module from the meta device to where `shapes_only` computes; its buffers too."""
-    module.to_empty(device="cpu")
+def on_fake_device(*modules: nn.Module) -> None:
+    """Move modules from the meta device to where `shapes_only` computes; what they share, they
+    share afterwards. Call it within that block.
+    """
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # with the original, whose id is then its own
+    for module in (m for root in modules for m in root.modules()):
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    made[id(tensor)] = (tensor, _fake(tensor))
+                table[name] = made[id(tensor)][1]
+
+
+def _fake(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="cpu")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty.detach(), requires_grad=tensor.requires_grad)
+    return empty
 
 
 _ANSWERS = {
