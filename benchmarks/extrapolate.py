@@ -124,7 +124,7 @@ def passes(
 
 
 def train(wam: WAM, clip: Clip, seeds: torch.Tensor) -> None:
-    """As `WorldUpdate._gradients`: video loss, latent KL against a frozen model, co-training."""
+    """As `WorldUpdate.gradients`: video loss, latent KL against a frozen model, co-training."""
     with torch.no_grad():
         old = wam.features(wam.encode(clip.obs), seeds)
     context = wam.encode(clip.obs)

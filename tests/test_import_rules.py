@@ -46,6 +46,8 @@ RULES: dict[str, set[str]] = {
     "online": EVALUATED,
     "train": EVALUATED | {"diagnostics", "online"},
     "runs": EVALUATED | {"sft", "online"},
+    "runs.plan": EVALUATED | {"sft", "online", "models.latent"},
+    "runs.passes": EVALUATED | {"models.check"},
     "study": EVALUATED | {"runs", "train"},
     "serve": EVALUATED | {"runs"},
     "page": {"types", "runtime", "stats", "report"}

@@ -8,7 +8,18 @@ from pathlib import Path
 import tyro
 
 from wamrl.recipes.find import listed
-from wamrl.runs.options import Alone, Embeds, Keeps, Learns, Makes, Resumes, Shares, Starts, Tells
+from wamrl.runs.options import (
+    Alone,
+    Embeds,
+    Fits,
+    Keeps,
+    Learns,
+    Makes,
+    Resumes,
+    Shares,
+    Starts,
+    Tells,
+)
 
 # The fields of a recipe's Config, in a line each; a test holds them to be all.
 CONFIG = {
@@ -31,6 +42,13 @@ CONFIG = {
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(Alone):
     """Options of `check`."""
+
+    smoke: bool = False  # the recipe's smallest version
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(Alone, Fits):
+    """Options of `plan`."""
 
     smoke: bool = False  # the recipe's smallest version
 

@@ -98,6 +98,12 @@ VERBS = {
         o.EmbedOptions,
         recipe=True,
     ),
+    "plan": Verb(
+        "what a run needs of GPUs, memory and disk; refuses what cannot fit",
+        "wamrl.commands.plan:plan",
+        o.PlanOptions,
+        recipe=True,
+    ),
     "list": Verb(
         "recipes, studies and tasks",
         "wamrl.commands.listing:show",

@@ -85,9 +85,9 @@ class VAEConfig(LatentConfig):
         check_ranges(self, "model.world.latent")
 
     def build(self) -> Latents:
-        """See `LatentConfig`; on the meta device the shape only, which needs no folder."""
-        if torch.get_default_device().type == "meta":
-            return Latents(self)
+        """See `LatentConfig`; on the meta device shapes only, which needs no folder."""
+        if torch.get_default_device().type == "meta" and not self.folder:
+            return UnknownVAE(self)
         return FrozenVAE(self)
 
 
@@ -159,14 +159,33 @@ class Pixels(Latents):
         return torch.cat([first, z[:, :, 1:] * self.cfg.change], 2).cumsum(2)
 
 
+class UnknownVAE(Latents):
+    """One of which only the shape is known: what `wamrl plan` takes where no folder is given."""
+
+    def _encode(self, x: Tensor) -> Tensor:
+        b, _, t, h, w = x.shape
+        cell = self.cfg.cell
+        return x.new_zeros(b, self.cfg.channels, self.count(t), h // cell, w // cell)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        b, _, n, h, w = z.shape
+        cell = self.cfg.cell
+        return z.new_zeros(b, 3, 1 + (n - 1) * self.cfg.group, h * cell, w * cell)
+
+
 class FrozenVAE(Latents):
     def __init__(self, cfg: VAEConfig):
-        """ValueError of one sentence where the folder holds no VAE of this shape."""
+        """ValueError of one sentence where the folder holds no VAE of this shape. On the meta
+        device its weights are not read.
+        """
         super().__init__(cfg)
         folder, config = pretrained_folder(cfg.folder, "VAE", "model.world.latent.folder", VAES)
         _require_shape(cfg, config)
-        self.digest = folder_digest(folder, config)
-        vae = load_pretrained(folder, config["_class_name"])
+        if torch.get_default_device().type == "meta":
+            vae = _without_weights(config)
+        else:
+            self.digest = folder_digest(folder, config)
+            vae = load_pretrained(folder, config["_class_name"])
         self.vae = vae.requires_grad_(False).eval()
         self.mean, self.std = _moments(vae)
 
@@ -215,9 +234,10 @@ def pretrained_folder(
     return folder, config
 
 
-def load_pretrained(folder: Path, name: str) -> nn.Module:
+def load_pretrained(folder: Path, name: str, **config: Any) -> nn.Module:
     """The class `name` of diffusers from a local folder: safetensors only, float32, no download.
 
+    config: what is to be otherwise than in its config.json.
     ValueError of one sentence where a weight is missing, unexpected or of another shape.
     """
     import diffusers
@@ -228,6 +248,7 @@ def load_pretrained(folder: Path, name: str) -> nn.Module:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **config,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
@@ -237,6 +258,18 @@ def load_pretrained(folder: Path, name: str) -> nn.Module:
     if odd:
         raise ValueError(f"{folder} is no whole {name} ({len(odd)} keys differ: {odd[0]}, ...)")
     return model.float()
+
+
+def _without_weights(config: dict[str, Any]) -> nn.Module:
+    """The class of diffusers that a config.json names, as it is made on the present device."""
+    import diffusers
+
+    return getattr(diffusers, config["_class_name"]).from_config(config)
+
+
+def frozen_vae(world: nn.Module) -> nn.Module | None:
+    """The VAE beside a world model, which is no part of it, if it has one."""
+    return getattr(getattr(world, "latents", None), "vae", None)
 
 
 def folder_digest(folder: Path, config: dict[str, Any]) -> bytes:

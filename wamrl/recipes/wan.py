@@ -8,6 +8,7 @@ from wamrl.config import Config
 from wamrl.envs.point import PointConfig
 from wamrl.evaluate import EvalConfig
 from wamrl.models.action_head import ActionHeadConfig
+from wamrl.models.diffusers_world import DiffusersWorldConfig
 from wamrl.models.latent import PixelsConfig, VAEConfig
 from wamrl.models.wam_config import WAMConfig
 from wamrl.models.wan import WanConfig
@@ -15,12 +16,14 @@ from wamrl.recipes.metaworld import online, quickstart
 from wamrl.recipes.point import point
 from wamrl.sft import SFTConfig
 
+# the board of the point mass: the mean and spread of its pixels, and of their differences
+BOARD = PixelsConfig(mean=0.24, std=0.2, change=0.1)
+
 
 def wan_point() -> Config:
     """Wan's network at toy size on the point mass, on pixels: no VAE, nothing to download."""
-    cfg = point()
     world = WanConfig(
-        latent=PixelsConfig(mean=0.24, std=0.2, change=0.1),  # as on this board
+        latent=BOARD,
         heads=3,
         head_width=24,
         depth=3,
@@ -29,6 +32,12 @@ def wan_point() -> Config:
         patch=4,
         taps=(1, 3),
     )
+    return on_point("wan-point", world)
+
+
+def on_point(name: str, world: DiffusersWorldConfig) -> Config:
+    """A world model at toy size on the point mass."""
+    cfg = point()
     model = WAMConfig(
         world=world,
         actor=ActionHeadConfig(width=64),
@@ -37,7 +46,7 @@ def wan_point() -> Config:
     )
     return replace(
         cfg,
-        name="wan-point",
+        name=name,
         env=PointConfig(image_size=16),  # 32 pixels take four times as long
         model=model,
         data=replace(cfg.data, episodes=100),
@@ -49,24 +58,29 @@ def wan_point() -> Config:
 
 def wan21_1b() -> Config:
     """Wan2.1-T2V-1.3B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
-    return _metaworld("wan21-1b", WanConfig(recompute=True, shift=3.0))
+    return on_metaworld("wan21-1b", WanConfig(recompute=True, shift=3.0))
 
 
 def wan22_5b() -> Config:
     """Wan2.2-TI2V-5B on MetaWorld; untrained so far. Its folders: docs/backbones.md."""
     latent = VAEConfig(channels=48, cell=16)
     world = WanConfig(latent=latent, heads=24, hidden=14336, recompute=True, shift=5.0)
-    return _metaworld("wan22-5b", world)
+    return on_metaworld("wan22-5b", world)
 
 
-def _metaworld(name: str, world: WanConfig) -> Config:
-    """One latent of four imagined frames after the present one; weights over the GPUs."""
+def on_metaworld(
+    name: str,
+    world: DiffusersWorldConfig,
+    frame_offsets: tuple[int, ...] = (3, 6, 9, 12),
+    chunk: int = 12,
+) -> Config:
+    """One latent of imagined frames after the present one; weights over the GPUs."""
     cfg = quickstart()
     model = WAMConfig(
         world=world,
         actor=ActionHeadConfig(width=768, heads=12, blocks_per_tap=2),
-        frame_offsets=(3, 6, 9, 12),
-        chunk=12,
+        frame_offsets=frame_offsets,
+        chunk=chunk,
         compute="bfloat16",
         feature_dtype="bfloat16",
     )

@@ -163,7 +163,7 @@ class WorldUpdate:
         return metrics
 
     def _step(self, wam: WAM, batch: MixedBatch, decay: float) -> dict[str, Tensor]:
-        """One step on the batch; the losses of all ranks, float64, see `_gradients`."""
+        """One step on the batch; the losses of all ranks, float64, see `gradients`."""
         cfg = self.cfg
         weight = dist.all_sum(batch.clip.weight.sum()).item()
         wam.eval()
@@ -171,7 +171,7 @@ class WorldUpdate:
         losses: dict[str, Tensor] = {}
         moments = 0.0
         for rows in sharding.microbatches(len(batch.clip), cfg.microbatch):
-            part, more = self._gradients(wam, batch.rows(rows), weight)
+            part, more = self.gradients(wam, batch.rows(rows), weight)
             moments = moments + more
             for name, loss in part.items():
                 losses[name] = losses.get(name, 0.0) + loss
@@ -185,7 +185,7 @@ class WorldUpdate:
             self.actor_optimizer.step(cfg.actor_lr * decay)
         return {name: loss.double().cpu() for name, loss in losses.items()}
 
-    def _gradients(
+    def gradients(
         self, wam: WAM, batch: MixedBatch, weight: float
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of some clips; their part of the batch's losses, features' moments.

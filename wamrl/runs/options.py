@@ -12,7 +12,7 @@ import tyro
 from annotated_types import Ge, Le
 
 from wamrl.data.keys import DataKeys
-from wamrl.runtime.ranges import CountOrZero
+from wamrl.runtime.ranges import Count, CountOrZero, NotNegative, Positive
 from wamrl.runtime.trackers import DEFAULT, TrackerName
 
 if TYPE_CHECKING:
@@ -103,7 +103,17 @@ class Embeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Embeds, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
+class Fits:
+    """A verb that reckons with GPUs which need not be here."""
+
+    gpus: Count = 1  # that share the run, a rank on each
+    gpu_memory_gib: Positive = 80.0  # of each
+    # 10^12 operations a second that one of them reaches, to make seconds of them; 0: unknown
+    tflops: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Embeds, Fits, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
     """One run: what any verb may ask, and its configuration."""
 
     config: Config

@@ -1,0 +1,69 @@
+"""What a run needs, as numbers; `runs.plan` finds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What the model is made of."""
+
+    name: str
+    weights: int  # how many
+    trained: int  # of these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What is in a GPU's memory at the peak of a phase of the run, bytes."""
+
+    name: str
+    held: dict[str, float]
+    flops: float  # of the whole phase, all GPUs: all of `sft`, else one iteration's
+
+    @property
+    def total(self) -> float:
+        """Bytes on one GPU."""
+        return sum(self.held.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Of a run on `gpus` GPUs, one rank each."""
+
+    gpus: int
+    parts: tuple[Part, ...]
+    phases: tuple[Phase, ...]
+    host: dict[str, float]  # bytes of main memory a rank
+    disk: dict[str, float]  # bytes of each kind of checkpoint
+    decisions: int  # of an iteration, all ranks together, if every episode lasts to the horizon
+    without_vae: bool  # the model has one whose folder was not given: it is in no number
+
+    @property
+    def worst(self) -> Phase:
+        """The phase that needs most."""
+        return max(self.phases, key=lambda phase: phase.total)
+
+
+def part_of(name: str, module: nn.Module) -> Part:
+    weights = sum(p.numel() for p in module.parameters())
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return Part(name=name, weights=weights, trained=trained)
+
+
+def bytes_of(module: nn.Module, seen: set[int]) -> float:
+    """Of weights and buffers that are not in `seen`, where they are put."""
+    total = 0
+    for tensor in (*module.parameters(), *module.buffers()):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            total += tensor.nbytes
+    return float(total)
+
+
+def trained_bytes(module: nn.Module) -> float:
+    """Bytes of the weights that learn."""
+    return float(sum(p.nbytes for p in module.parameters() if p.requires_grad))
