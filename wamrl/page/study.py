@@ -9,22 +9,14 @@ from typing import Any
 import numpy as np
 
 from wamrl.page.blocks import Folded, Key, Number, Numbers, Page, Plot, Plots, Section, Table, Text
-from wamrl.page.facts import p_text
 from wamrl.page.folder import STUDY, RunFolder, flat, number
 from wamrl.page.plots import COUNTS, ORDER, PER_CENT, SYMBOLS, Traces, band, curve, dots, figure
-from wamrl.report import ratio_text
+from wamrl.page.study_tables import cost_table, sampler_table, task_table
 from wamrl.runtime.log import duration
 from wamrl.stats.nested import Estimate
 from wamrl.study.claims import KINDS, MIN_SEEDS, Claim, plural, points, verdict
 from wamrl.study.report import ABOUT
 from wamrl.study.results import CellResult, Results, cell_curves, on_one_axis
-from wamrl.study.tables import (
-    BY_SAMPLER,
-    REFERENCES,
-    comparison_rows,
-    mean_ratios,
-    sampler_rows,
-)
 
 BASE = "base"
 _HOW = (
@@ -219,10 +211,10 @@ def _task(study: Study, task: str) -> Section:
     learning = _learning_plot(results, task, arms, looks)
     blocks = [
         Plots(items=tuple(plots)),
-        _task_table(results, task, arms),
-        *_sampler_table(results, task),
+        task_table(results, task, arms),
+        *sampler_table(results, task),
         *([Plots(items=(learning,))] if learning else ()),
-        _cost_table(results, task, arms),
+        cost_table(results, task, arms),
     ]
     absent = [name for name in study.missing if name.startswith(f"{task}/")]
     if absent:
@@ -327,66 +319,6 @@ def _learning_plot(
     title = "Learning curves"
     note = f"On {states} initial states; mean over seeds, band: their range."
     return Plot(title=title, figure=drawn, keys=tuple(keys), note=note, wide=True)
-
-
-def _task_table(results: Results, task: str, arms: list[str]) -> Table:
-    one = Results([c for c in results.cells if c.task == task], results.arms, [task])
-    pooled = [row for row in comparison_rows(one) if row["seed"] == "all"]
-    against = {(row["arm"], row["against"]): row for row in pooled}
-    references = [name for name in REFERENCES if name in arms]
-    head = ["arm", "seeds x states", "success, %", "per seed, %", "sampler"]
-    for name in references:
-        head += [f"minus {name}, points", "p (Holm)"]
-    rows = []
-    for arm in arms:
-        cells = results.of(task, arm)
-        value, low, high = _ends(results.rate(task, arm))
-        row = [
-            arm,
-            f"{len(cells)} x {len(cells[0].success)}",
-            f"{value:.1f} [{low:.1f}, {high:.1f}]",
-            ", ".join(f"{100 * c.rate:.1f}" for c in cells),
-            ", ".join(dict.fromkeys(c.sampler for c in cells)),
-        ]
-        for name in references:
-            found = against.get((arm, name))
-            row += ["-", "-"] if found is None else [_difference(found), _p(found["p_holm"])]
-        rows.append(row)
-    caption = "Brackets: 95 %. Differences are paired, over the initial states of both."
-    return Table(head=head, rows=rows, caption=caption)
-
-
-def _sampler_table(results: Results, task: str) -> list[Table]:
-    rows = sampler_rows(results, task)
-    caption = "Success of the same models by each sampler, %: mean (seed by seed)."
-    return [Table(head=BY_SAMPLER, rows=rows, caption=caption)] if rows else []
-
-
-def _difference(row: dict[str, Any]) -> str:
-    low, high = (100 * row[end] for end in ("low", "high"))
-    return f"{100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _p(value: float) -> str:
-    return p_text(value).removeprefix("p ").removeprefix("= ")
-
-
-def _cost_table(results: Results, task: str, arms: list[str]) -> Table:
-    rows = []
-    for arm in arms:
-        cells = results.of(task, arm)
-        lengths = [c.mean_length for c in cells]
-        rows.append(
-            [
-                arm,
-                f"{np.mean([c.control_steps for c in cells]):,.0f}",
-                f"{np.mean(lengths):.1f}",
-                ratio_text(mean_ratios(cells)) or "not measured",
-                duration(float(np.mean([c.seconds for c in cells]))),
-            ]
-        )
-    head = ("arm", "control steps online", "episode length", "world-model error / copy", "time")
-    return Table(head=head, rows=rows, caption="Cost: means over seeds.")
 
 
 def _about(study: Study) -> Sequence[Text | Table | Folded]:

@@ -214,7 +214,8 @@ class WorldUpdate:
             if cfg.shared:
                 loss = loss + losses["action"]
             else:  # whatever else the actions ran through
-                losses["action"].backward(inputs=list(wam.actor.parameters()))
+                own = [p for p in wam.actor.parameters() if p.requires_grad]
+                losses["action"].backward(inputs=own)
         if loss.requires_grad:
             loss.backward()
         losses = {name: part.detach() for name, part in losses.items()}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from wamrl.models.flow import SAMPLERS
 from wamrl.report.summary import ratio_text
 from wamrl.runtime.files import atomic_file
 from wamrl.runtime.log import duration
@@ -20,6 +19,7 @@ from wamrl.stats.nested import Estimate, holm, iqm
 from wamrl.stats.paired import mcnemar, paired_difference, wilson
 from wamrl.study.claims import KINDS, LONG, Claim, sentence
 from wamrl.study.results import CellResult, Results, unique
+from wamrl.types import SAMPLERS
 
 REFERENCES = ("base", "actor_success")
 RESULT_COLUMNS = (
