@@ -83,6 +83,7 @@ SMALLER = (  # pattern -> replacement, in turn
     (r"^(python -m benchmarks.language .*)", r"\1 --episodes 4"),
     (r"^(wamrl serve .*)(?<!--help)$", r"\1 --port 8791"),
 )
+MAKES = re.compile(r"wamrl (demos|sft|quickstart|embed) ")
 FIRST = {  # what a command needs that the page does not show
     "wamrl compare-rewards press-once": (
         f"wamrl study metaworld --out STUDY {ONE_CELL} 'press-once/base/*'"
@@ -261,8 +262,12 @@ def _environment() -> dict[str, str]:
     return os.environ | {"MUJOCO_GL": "egl", "PYTHONUNBUFFERED": "1"} | more
 
 
-def outcomes(page: Path, root: Path, here: Path, **env: str) -> Iterator[Outcome]:
-    """Of every command of the page, in turn."""
+def outcomes(
+    page: Path, root: Path, here: Path, before: dict[str, str], **env: str
+) -> Iterator[Outcome]:
+    """Of every command of the page, in turn. before: what was executed, and on which page; what
+    makes no run that the page goes on with is not executed again.
+    """
     here.mkdir(parents=True)
     furnish(page, root, here)
     for command in commands_of(page):
@@ -274,6 +279,10 @@ def outcomes(page: Path, root: Path, here: Path, **env: str) -> Iterator[Outcome
             if command.startswith(begin):
                 bash(as_run(before, page.name, here), here, **env)
         words = as_run(command, page.name, here)
+        if words in before and "runs/" not in words and not MAKES.match(words):
+            yield Outcome(page.name, command, why_not=f"executed for {before[words]}")
+            continue
+        before[words] = page.name
         began = time.monotonic()
         said = ""
         try:
@@ -302,9 +311,10 @@ def main(argv: list[str] | None = None) -> int:
         hub.add("models/owner/name", _files(made / "RUN" / "checkpoints" / "final"))
         hub.add("datasets/lerobot/pusht", _files(made / "PLACE"))
         results = []
+        before: dict[str, str] = {}
         for page in pages:
             shutil.rmtree(root / page.stem, ignore_errors=True)
-            for outcome in outcomes(page, made, root / page.stem, **env):
+            for outcome in outcomes(page, made, root / page.stem, before, **env):
                 results.append(outcome)
                 _print(outcome)
     failed = [outcome for outcome in results if outcome.said]
