@@ -150,8 +150,14 @@ class Planner:
     def _moments(self, world: bool, actors: int, gpus: int, shard: bool) -> float:
         share = gpus if shard else 1
         of_world = trained_bytes(self.wam.world) / share if world else 0.0
-        critic = 0.0 if self._critic is None else trained_bytes(self._critic)
-        return MOMENTS * (of_world + actors * trained_bytes(self.wam.actor) + critic)
+        return MOMENTS * (of_world + actors * trained_bytes(self.wam.actor))
+
+    def _online_moments(self, gpus: int, shard: bool) -> float:
+        """Of the world model, the actor once for each way it learns, and the value head."""
+        learn = self.cfg.train.learn
+        actors = ("policy" in learn) + ("clone" in learn)
+        head = 0.0 if self._critic is None else trained_bytes(self._critic)
+        return self._moments("world" in learn, actors, gpus, shard) + MOMENTS * head
 
     def _whole(self, worlds: int) -> float:
         """Sharded world models that were gathered to act."""
@@ -310,11 +316,9 @@ class Planner:
 
     def _online(self, gpus: int) -> dict[str, float]:
         """What the loop carries from iteration to iteration."""
-        learn = self.cfg.train.learn
         shard = self._shards(gpus)
         held = self._models([self.frozen, self.average], gpus, shard)
-        actors = ("policy" in learn) + ("clone" in learn)
-        held["optimiser"] = self._moments("world" in learn, actors, gpus, shard)
+        held["optimiser"] = self._online_moments(gpus, shard)
         return held
 
     def _shards(self, gpus: int) -> bool:
@@ -367,12 +371,9 @@ class Planner:
 
     def _disk(self) -> dict[str, float]:
         model = float(sum(value.nbytes for value in self.wam.state_dict().values()))
-        learn = self.cfg.train.learn
-        actors = ("policy" in learn) + ("clone" in learn)
-        online = self._moments("world" in learn, actors, 1, False)
         clips = self._host(1)["clips"]
         return {
             "a model": model,
             "sft-resume": 2 * model + self._moments(True, 1, 1, False),
-            "a step": 3 * model + online + clips,
+            "a step": 3 * model + self._online_moments(1, False) + clips,
         }

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import (
-    FlopCounterMode,
+    flop_registry,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
@@ -39,27 +39,50 @@ class Used:
 
 def measure(run: Callable[[], object], known: Iterable[Tensor]) -> Used:
     """What `run` takes beside the tensors that are there already, of which some are written to."""
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    attention = {flash: _attention, backward: _attention_backward}
-    with FlopCounterMode(display=False, custom_mapping=attention) as flops, Held(known) as held:
+    with Held(known) as held:
         run()
-    return Used(peak=held.peak, flops=flops.get_total_flops())
+    return Used(peak=held.peak, flops=held.flops)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args, **kwargs) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _attention_backward(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *args, **kwargs
+) -> int:
+    return sdpa_backward_flop_count(gradient.shape, query.shape, key.shape, value.shape)
+
+
+_ATEN = torch.ops.aten
+_FORMULAS = {
+    **flop_registry,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
 
 
 class Held(TorchDispatchMode):
-    """Bytes of the tensors that live, from the operator that made them to their end."""
+    """Bytes of the tensors that live, from the operator that made them to their end; and FLOPs.
+
+    Not by torch's FlopCounterMode: its hooks on modules keep alive what `recompute` lets go.
+    """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
+        self.flops = 0
         self._seen = weakref.WeakKeyDictionary()
         for tensor in known:
             self._seen[tensor.untyped_storage()] = True
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None) -> Any:
-        made = function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        made = function(*args, **kwargs)
+        formula = _FORMULAS.get(function._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
@@ -149,11 +172,3 @@ def _zeros(shape: torch.Size) -> Any:
     if not shape:
         return 0
     return [_zeros(shape[1:]) for _ in range(shape[0])]
-
-
-def _attention(query, key, value, *args, out_val=None, **kwargs) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(gradient, query, key, value, *args, out_val=None, **kwargs) -> int:
-    return sdpa_backward_flop_count(gradient, query, key, value)
