@@ -7,10 +7,14 @@ import torch
 from torch import nn
 
 from tests.support import tiny
+from wamrl.data.clips import ClipDataset
+from wamrl.data.demos import DemoConfig, collect
+from wamrl.data.recording import InMemory
 from wamrl.models.action_head import ActionHeadConfig
 from wamrl.models.check import check_wam, probe
 from wamrl.models.joint import JointActorConfig, JointConfig
 from wamrl.models.wam import WAM
+from wamrl.recipes.joint import joint_point
 from wamrl.rl.batch import PolicyBatch
 from wamrl.rl.policy import ClippedPolicy
 from wamrl.rl.ppo import PPOConfig
@@ -56,6 +60,19 @@ def test_patches_and_back():
     context = wam.encode(clip.obs)
     again = wam.world.to_frames(wam.world.to_latents(clip.future, context), context)
     assert torch.allclose(again, clip.future / 255, atol=1e-5)
+
+
+def test_the_recipes_latents_are_of_unit_size():
+    """With smaller ones the actions' loss drowned the video's, and nothing was imagined."""
+    cfg = joint_point()
+    episodes = collect(DemoConfig(env=cfg.env, episodes=4, n_workers=0))
+    model = cfg.model
+    offsets = (model.history_offsets, model.frame_offsets)
+    demos = ClipDataset(InMemory(episodes), *offsets, model.chunk, only_success=True)
+    clip = demos.sample(64, torch.Generator().manual_seed(0))
+    wam = model.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4)
+    z = wam.world.to_latents(clip.future, wam.encode(clip.obs))
+    assert 0.5 < z[clip.future_mask].square().mean().sqrt() < 2
 
 
 def test_actions_in_their_own_pass_are_those_of_the_joint_one():

@@ -23,6 +23,7 @@ def joint_point() -> Config:
         frame_offsets=cfg.model.frame_offsets,
         chunk=cfg.model.chunk,
     )
+    train = online(iterations=16)
     return replace(
         cfg,
         name="joint-point",
@@ -30,6 +31,7 @@ def joint_point() -> Config:
         model=model,
         data=replace(cfg.data, episodes=100),
         sft=SFTConfig(steps=600),
-        train=online(iterations=8),
+        # by the decoder alone the policy hardly moves (docs/backbones.md)
+        train=replace(train, learner=replace(train.learner, shared=True)),
         eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
     )
