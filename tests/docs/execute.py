@@ -275,9 +275,9 @@ def outcomes(
         if why:
             yield Outcome(page.name, command, why_not=why)
             continue
-        for begin, before in FIRST.items():
+        for begin, needed in FIRST.items():
             if command.startswith(begin):
-                bash(as_run(before, page.name, here), here, **env)
+                bash(as_run(needed, page.name, here), here, **env)
         words = as_run(command, page.name, here)
         if words in before and "runs/" not in words and not MAKES.match(words):
             yield Outcome(page.name, command, why_not=f"executed for {before[words]}")
