@@ -99,12 +99,11 @@ def refusal(o: Options, planner: Planner, needs: Needs, env: EnvSpec) -> str:
 
 
 def _fitting(o: Options, env: EnvSpec, limit: float) -> list[str]:
-    """Options that make it fit on as many GPUs; those that need others too come only if none does
-    alone."""
+    """Options that make it fit on as many GPUs; all of them together only if none does alone."""
     found = []
-    for option, cfg in alternatives(o.config).items():
-        together = option.count("--model.world") + option.count("--sft") > 1
-        if together and found:
+    options = alternatives(o.config)
+    for number, (option, cfg) in enumerate(options.items(), 1):
+        if found and number == len(options) > 1:  # all of them together
             break
         if Planner(cfg, env).fits(o.gpus, limit):
             found.append(option)
