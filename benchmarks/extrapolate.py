@@ -92,7 +92,7 @@ def passes(
     gradients and of the features of a decision."""
     with torch.device("meta"):
         wam = config.build(views=views, image_hw=(pixels, pixels), action_dim=7, proprio_dim=9)
-    wam._precision = lambda: contextlib.nullcontext()  # autocast does not know the meta device
+    wam.precision = contextlib.nullcontext  # autocast does not know the meta device
     clip, flow = probe(wam).to("meta"), FlowConfig()
     n, seeds = len(clip), torch.arange(len(clip))
     generators = [torch.Generator().manual_seed(i) for i in range(n)]

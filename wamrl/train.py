@@ -55,6 +55,7 @@ def improve(
                 metrics, rollout = iterate(state, pool, tell)
             state.require_finite()
             keep(rollout, state.iteration)
+            del rollout  # its features go before the next one has any
             metrics |= look(state, pool, run)
             logger.log(state.iteration, metrics, iteration_line(state.iteration, last, metrics))
             for warning in filter(None, (iteration_warning(metrics), alarm_line(metrics))):

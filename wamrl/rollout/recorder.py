@@ -82,7 +82,8 @@ class Recorder:
 
     def decisions(self) -> tuple[Decisions, list[int]]:
         """Those of all episodes that were not lost, sorted by (episode, step), with the episodes
-        numbered anew; and the old numbers. RuntimeError if every episode was lost.
+        numbered anew; and the old numbers. Nothing is kept, so it can be called once.
+        RuntimeError if every episode was lost.
         """
         kept = [e for e in range(len(self.length)) if e not in self.lost]
         if not kept:
@@ -90,6 +91,7 @@ class Recorder:
                 "every episode was lost with its worker: look at the workers' errors and the memory"
             )
         rows = Decisions.cat(self._rows)
+        self._rows.clear()  # features may fill a GPU: not a third copy beside the sorted one
         number = torch.full((len(self.length),), -1)
         number[kept] = torch.arange(len(kept))
         order = (rows.episode * (max(self.length) + 1) + rows.step).argsort(stable=True)

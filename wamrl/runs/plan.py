@@ -34,7 +34,7 @@ from wamrl.types import Clip
 MOMENTS = 2  # AdamW's, float32, of every weight that learns
 IMAGINED = 64  # decisions whose imagination is computed at once (`rollout.samples.imagine`)
 FITTED = 256  # clips on which the latent KL's variances are taken (`online.state`)
-JOINED = 3  # a rollout's features as it ends: kept, joined, sorted (`rollout.recorder`)
+JOINED = 2  # a rollout's features as it ends: kept and joined, then joined and sorted
 GATHERED = 2  # blocks that are whole at once while sharded weights train: this one and the next
 
 
