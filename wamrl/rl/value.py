@@ -15,6 +15,7 @@ from wamrl.rl.batch import minibatches
 from wamrl.rl.optim import RankedAdamW, require_finite
 from wamrl.rollout.types import Rollout
 from wamrl.runtime import dist
+from wamrl.runtime.log import tracked
 from wamrl.runtime.ranges import Size
 
 PATIENCE = 5  # epochs without a gain on unseen initial states
@@ -125,7 +126,7 @@ class Critic:
         kept = None
         since = 0  # epochs since the best one
         done = 0
-        while done < epochs and since < PATIENCE:
+        for _ in tracked("  value head", range(epochs)):
             losses = []
             for own, count in minibatches(len(returns), self.batch, generator):
                 rows = own.to(self.device)
@@ -141,6 +142,8 @@ class Critic:
                 best = error
                 kept = copy.deepcopy(self.head.state_dict())
                 since = 0
+            if since == PATIENCE:
+                break
         if kept is not None:
             self.head.load_state_dict(kept)
         return {"actor/value_loss": loss, "actor/value_epochs": float(done)}
