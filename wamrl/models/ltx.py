@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
@@ -46,6 +47,10 @@ class LTXConfig(DiffusersWorldConfig):
             "num_layers": self.depth,
             "caption_channels": self.text_width,
         }
+
+    def fresh(self, network: nn.Module) -> None:
+        """Let attention begin with what is near."""
+        _look_near(network, self.latent.cell)
 
     def build(self, spec: WAMSpec) -> LTX:
         """See `WorldModelConfig`; ValueError where a folder or the spec does not fit."""
@@ -97,3 +102,24 @@ def from_tokens(tokens: Tensor, shape: tuple[int, ...], patch: int) -> Tensor:
     x = tokens.unflatten(2, (channels, patch, patch))
     x = x.unflatten(1, (n, h // patch, w // patch))  # (B, n, h/p, w/p, C, p, p)
     return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+
+
+@torch.no_grad()
+def _look_near(network: nn.Module, cell: int) -> None:
+    """Let the attention of a fresh network begin with what is close in the picture.
+
+    As in Wan (`wan.py`), positions are rotations only. Queries and keys get a constant where a step
+    of a token in height or width turns them by a third of a radian to two and a half: slower
+    rotations tell neighbours hardly apart, faster ones come round again within the picture.
+    """
+    rope = network.rope
+    steps = torch.linspace(0, 1, rope.dim // 6)
+    turned = torch.pi * rope.theta**steps * rope.patch_size * cell / rope.base_height
+    near = ((turned > 0.3) & (turned < 2.5)).nonzero().flatten()
+    # pairs of channels: of each rotation time, height, width; before them those without a place
+    height = rope.dim % 6 + 2 * (3 * near + 1)
+    chosen = torch.cat([height, height + 1, height + 2, height + 3])
+    for block in network.transformer_blocks:
+        for layer in (block.attn1.to_q, block.attn1.to_k):
+            layer.bias.zero_()
+            layer.bias[chosen] = 2.0

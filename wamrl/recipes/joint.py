@@ -23,15 +23,19 @@ def joint_point() -> Config:
         frame_offsets=cfg.model.frame_offsets,
         chunk=cfg.model.chunk,
     )
-    train = online(iterations=16)
+    train = online(iterations=32)
     return replace(
         cfg,
         name="joint-point",
         env=PointConfig(image_size=16),
         model=model,
         data=replace(cfg.data, episodes=100),
-        sft=SFTConfig(steps=600),
+        sft=SFTConfig(steps=1500),
         # by the decoder alone the policy hardly moves (docs/backbones.md)
-        train=replace(train, learner=replace(train.learner, shared=True)),
+        train=replace(
+            train,
+            learner=replace(train.learner, shared=True),
+            world=replace(train.world, shared=True),
+        ),
         eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
     )
