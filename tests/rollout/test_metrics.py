@@ -44,6 +44,9 @@ def logged(tmp_path_factory) -> set[str]:
             for _ in range(2):
                 logger.log(state.iteration, iterate(state, pool)[0])
             cfg = replace(tiny.CONFIG, eval=replace(tiny.CONFIG.eval, every=1, during=2, choose=2))
+            cfg = tiny.train_config(
+                cfg, learner=replace(cfg.train.learner, old_log_prob="recomputed")
+            )
             state = TrainingState(cfg, tiny.lively(), tiny.demos(), 40)
             before = {"successes": 1, "episodes": 2, "sampler": "ode", "rates": {"ode": 0.5}}
             before["tasks"] = {"green": {"rate": 1.0}, "red": {"rate": 0.0}}

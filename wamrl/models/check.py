@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wamrl.models.base import ReentrantActor
 from wamrl.models.flow import FlowConfig
 from wamrl.models.flow_world import FlowWorldModel
-from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
+from wamrl.models.rounding import drift, largest
 from wamrl.models.wam import WAM, ActionChunk, ImaginesFromFeatures
 from wamrl.types import Clip, Obs
 
@@ -257,14 +257,12 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
 
 def _drift(wam: WAM, plan: ActionChunk, read: ActionChunk, flow: FlowConfig) -> tuple[float, float]:
     """How far the log-probability of `plan` on the features of `read` is from that it was sampled
-    with, nats; and how far that is beyond rounding.
+    with, nats; and how far that is beyond rounding, of features in bfloat16 that of their own.
     """
     mask = torch.ones(plan.actions.shape[:2], dtype=torch.bool, device=plan.actions.device)
-    off = log_prob_change(wam.log_prob(read, flow), plan.chain_log_prob, mask).abs()
-    tolerance = rounding_tolerance(plan, mask, flow, feature_unit(wam, plan))
+    off, excess = drift(wam, plan, read, mask, flow, coarse=True)
     # NaN is no drift that rounding explains
-    excess = (off - tolerance).nan_to_num(nan=float("inf"))
-    return largest(off), largest(excess)
+    return largest(off), largest(excess.nan_to_num(nan=float("inf")))
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,31 @@ def rounding_tolerance(
     return MARGIN * unit * (square * mask[:, None, :, None]).sum((-1, -2)).sqrt()
 
 
+def read_coarsely(wam: WAM, plan: ActionChunk) -> bool:
+    """Whether the features are computed again by a world model that runs in bfloat16. Its rounding
+    depends on the kernels, so on how many rows there are: no two batches need agree.
+    """
+    return wam.compute == torch.bfloat16 and not plan.features.shape[1]
+
+
+@torch.no_grad()
+def coarse_unit(wam: WAM, plan: ActionChunk, new: Tensor, mask: Tensor, flow: FlowConfig) -> float:
+    """The relative rounding that stands for features of a network in bfloat16: it is measured.
+
+    plan: with float32 features. new: its log-density under them, float32 (M, J, N, A).
+    Every feature gets noise of 2^-8 of its token's size, one step of bfloat16. How far that moves
+    the log-probability, in units of what `rounding_tolerance` says of a rounding of 1.
+    NaN in the chain gives NaN.
+    """
+    size = plan.features.square().mean(-1, keepdim=True).sqrt()
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(plan.features.shape, generator=draw).to(size.device)
+    other = replace(plan, features=plan.features + 2.0**-8 * size * noise)
+    moved = log_prob_change(wam.log_prob(other, flow), new, mask)
+    whole = rounding_tolerance(plan, mask, flow, unit=1 / MARGIN)
+    return (moved.norm() / whole.norm()).item()
+
+
 def feature_unit(wam: WAM, plan: ActionChunk) -> float:
     """The relative rounding of what the actor reads: float32's, if the features were kept.
 
@@ -58,6 +85,30 @@ def feature_unit(wam: WAM, plan: ActionChunk) -> float:
     coarse = torch.bfloat16 in (wam.feature_dtype, wam.compute)
     kept = plan.features.shape[1] > 0
     return 2.0**-16 if coarse and not kept else 2.0**-24
+
+
+@torch.no_grad()
+def drift(
+    wam: WAM,
+    plan: ActionChunk,
+    read: ActionChunk,
+    mask: Tensor,
+    flow: FlowConfig,
+    *,
+    coarse: bool,
+) -> tuple[Tensor, Tensor]:
+    """How far the log-probability of `plan` under `wam` is from the one it was sampled with,
+    |log ratio| in nats, float64 (M, J); and how far that is beyond rounding.
+
+    read: `plan` with float32 features. coarse: features that were computed again in bfloat16 may
+    differ by its rounding.
+    """
+    new = wam.log_prob(read, flow)
+    off = log_prob_change(new, plan.chain_log_prob, mask).abs()
+    unit = feature_unit(wam, plan)
+    if coarse and read_coarsely(wam, plan):
+        unit = coarse_unit(wam, read, new, mask, flow)
+    return off, off - rounding_tolerance(plan, mask, flow, unit)
 
 
 def largest(x: Tensor) -> float:

@@ -6,15 +6,15 @@ What PPO and GRPO share: they differ in the advantages.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt, Le, Lt
 from torch import Tensor
 
 from wamrl.models.flow import FlowConfig
-from wamrl.models.rounding import feature_unit, largest, log_prob_change, rounding_tolerance
-from wamrl.models.wam import WAM
+from wamrl.models.rounding import drift, largest, log_prob_change, read_coarsely
+from wamrl.models.wam import WAM, ActionChunk
 from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.optim import RankedAdamW, require_finite
@@ -41,6 +41,11 @@ class ClippedPolicyConfig(LearnerConfig):
     # of Adam; 1e-5, usual in PPO, keeps weights with hardly any gradient where they are
     eps: Annotated[float, Gt(0), Le(1)] = 1e-8
 
+    # what ratios are taken against: the log-probabilities of the rollout's batches, or the same
+    # computed again, before the first step, in the update's own; "auto": again only where the two
+    # drift apart, in a world model in bfloat16 whose features were not kept
+    old_log_prob: Literal["auto", "rollout", "recomputed"] = "auto"
+
     clip: Annotated[float, Gt(0), Lt(1)] = 0.2
     # asymmetric: rare good actions may grow faster (SimpleVLA-RL, DAPO)
     clip_high: Annotated[float, Gt(0), Le(100)] = 0.28
@@ -55,6 +60,12 @@ class ClippedPolicyConfig(LearnerConfig):
 
     def small(self) -> ClippedPolicyConfig:
         return replace(self, epochs=1)
+
+    def recomputes(self, wam: WAM, plan: ActionChunk) -> bool:
+        """Whether the old log-probabilities of this plan are computed again."""
+        if self.old_log_prob == "auto":
+            return read_coarsely(wam, plan)
+        return self.old_log_prob == "recomputed"
 
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
@@ -95,14 +106,15 @@ class ClippedPolicy:
     def first_ratio(self, wam: WAM, batch: PolicyBatch, flow: FlowConfig) -> float:
         """Before any update the ratio must be 1 to rounding, or no later number counts.
 
-        Returns the largest |log ratio| of a transition on any rank, nats; RuntimeError if rounding
-        does not explain it.
+        Returns the largest |log ratio| to the rollout of a transition on any rank, nats;
+        RuntimeError if rounding does not explain it. Where old log-probabilities are recomputed
+        because of bfloat16, that is its rounding.
         """
         wam.eval()
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
-        new = wam.log_prob(wam.with_features(rows.plan, rows.obs), flow)
-        off = log_prob_change(new, rows.plan.chain_log_prob, rows.mask).abs()
-        excess = off - rounding_tolerance(rows.plan, rows.mask, flow, feature_unit(wam, rows.plan))
+        plan = wam.with_features(rows.plan, rows.obs)
+        coarse = self.cfg.recomputes(wam, rows.plan)
+        off, excess = drift(wam, rows.plan, plan, rows.mask, flow, coarse=coarse)
         worst = dist.all_max(largest(off))
         if not dist.all_max(largest(excess)) <= 0:
             raise RuntimeError(
@@ -120,9 +132,12 @@ class ClippedPolicy:
         sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "grad_norm": 0.0}
         updates = 0
         kl = 0.0
+        moved = {}
         for epoch in range(1, cfg.epochs + 1):
             parts = minibatches(len(batch), cfg.batch, generator)
             chosen = self._transitions(batch, generator)
+            if epoch == 1 and cfg.recomputes(wam, batch.plan):
+                batch, moved["drift"] = self._recomputed(wam, batch, flow, parts, chosen)
             for own, count in tracked(f"  actor, epoch {epoch}", parts):
                 rows = batch[own]
                 rows = replace(rows, plan=rows.plan.some(chosen[own]))
@@ -142,7 +157,43 @@ class ClippedPolicy:
         metrics["stopped_early"] = float(kl > cfg.target_kl)
         metrics["rate"] = self.rate
         metrics["updates"] = float(updates)
-        return {f"actor/{name}": value for name, value in metrics.items()}
+        return {f"actor/{name}": value for name, value in (metrics | moved).items()}
+
+    def _recomputed(
+        self,
+        wam: WAM,
+        batch: PolicyBatch,
+        flow: FlowConfig,
+        parts: list[tuple[Tensor, int]],
+        chosen: Tensor,
+    ) -> tuple[PolicyBatch, float]:
+        """The batch with the log-probabilities of `wam` as it is, and how far they are from those
+        of the rollout: mean of ratio - 1 - log ratio over the transitions of all ranks.
+
+        parts, chosen: the minibatches of the first epoch and the transitions, int64 (M, C), that it
+        looks at. Other transitions are computed after these, C at a time: every batch has the shape
+        of the update's, and the ratios of its first step are 1 to the last bit where kernels are
+        deterministic.
+        """
+        device = next(wam.parameters()).device
+        old = batch.plan.chain_log_prob.clone()
+        every = old.shape[1]
+        some = chosen.shape[1]
+        unseen = torch.ones(len(batch), every, dtype=torch.bool).scatter(1, chosen, False)
+        others = unseen.nonzero()[:, 1].view(len(batch), every - some)
+        groups = [chosen, *(others.split(some, 1) if some < every else [])]
+        for own, _ in tracked("  actor, old log-probabilities", parts):
+            rows = batch[own].to(device)
+            plan = wam.with_features(rows.plan, rows.obs)
+            for group in groups:
+                # with a graph, as the update has one: some kernels differ without
+                found = wam.log_prob(plan.some(group[own]), flow).detach()
+                old[own[:, None], group[own]] = found.to(old.device)
+        moved = log_prob_change(old, batch.plan.chain_log_prob, batch.mask)
+        apart = (moved.exp() - 1 - moved).sum()
+        total, count = dist.all_sum(torch.stack([apart, apart.new_tensor(moved.numel())])).tolist()
+        plan = replace(batch.plan, chain_log_prob=old)
+        return replace(batch, plan=plan), total / count
 
     def _gradients(
         self, wam: WAM, rows: PolicyBatch, flow: FlowConfig, count: int
