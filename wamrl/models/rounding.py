@@ -63,3 +63,15 @@ def feature_unit(wam: WAM, plan: ActionChunk) -> float:
 def largest(x: Tensor) -> float:
     """The largest entry, NaN if there is one, 0 of none."""
     return x.max().item() if x.numel() else 0.0
+
+
+def drift(wam: WAM, plan: ActionChunk, read: ActionChunk, flow: FlowConfig) -> tuple[float, float]:
+    """How far the log-probability of `plan` on the features of `read` is from that it was sampled
+    with, nats; and how far that is beyond rounding.
+    """
+    mask = torch.ones(plan.actions.shape[:2], dtype=torch.bool, device=plan.actions.device)
+    off = log_prob_change(wam.log_prob(read, flow), plan.chain_log_prob, mask).abs()
+    tolerance = rounding_tolerance(plan, mask, flow, feature_unit(wam, plan))
+    # NaN is no drift that rounding explains
+    excess = (off - tolerance).nan_to_num(nan=float("inf"))
+    return largest(off), largest(excess)
