@@ -146,7 +146,7 @@ class Past(Batch):
     """What was seen and done at the last R decisions of an episode, oldest first.
 
     Recorded, not computed: no weight of a model is in it. Where the episode had fewer decisions,
-    the first places are empty: all of them is zero.
+    the first places are empty: all of them is zero. The instruction is that of the `Obs`.
     """
 
     frames: Tensor  # uint8 (B, R, T, V, H, W, 3), as each decision saw them

@@ -129,7 +129,7 @@ class EpisodicWorldModel(WorldModel):
 
     @abstractmethod
     def observe(self, state: Batch, obs: Obs, actions: Tensor, executed: Tensor) -> Batch:
-        """The state after one more decision; `state` itself stays as it is.
+        """The state after one more decision; `state` itself, of fewer than R, stays as it is.
 
         obs: what was seen at it. actions: float32 (B, N, A), executed in its first `executed`
         control steps, int64 (B,), and 0 after them. Rows with executed = 0 are given for nothing:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,16 +59,16 @@ def check_memory(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     obs: with a past. seeds: int64 (B,).
     """
     _check_begin(wam, len(obs))
-    states = _observed(wam, obs)
-    _check_functional(wam, obs, states, seeds)
+    _check_functional(wam, obs, seeds)
     _check_rows(wam, obs, seeds)
-    _check_recall(wam, obs, states[-1], seeds)
+    _check_recall(wam, obs, seeds)
 
 
 def _check_begin(wam: WAM, rows: int) -> None:
     state = wam.world.begin(rows)
     require(
-        isinstance(state, Batch) and all(len(part) == rows for part in _parts(state)),
+        isinstance(state, Batch)
+        and all(isinstance(part, Tensor) and len(part) == rows for part in _parts(state)),
         f"begin({rows}) must give a Batch of tensors with {rows} rows each",
     )
     for other in (wam.world.begin(rows), wam.world.begin(1)):
@@ -77,28 +80,32 @@ def _check_begin(wam: WAM, rows: int) -> None:
         )
 
 
-def _check_functional(wam: WAM, obs: Obs, states: list[Batch], seeds: Tensor) -> None:
-    """Whatever is done with a state leaves it as it is; states: before each decision, and now."""
-    before = [[part.clone() for part in _parts(state)] for state in states]
-    _observed(wam, obs)
-    for place, state in enumerate(states[:-1]):
-        wam.observe(state, obs.past.place(place), obs.text)
-    wam.features(wam.encode(obs, states[-1]), seeds)
-    for state, was in zip(states, before, strict=True):
-        same = [torch.equal(a, b) for a, b in zip(_parts(state), was, strict=True)]
+def _check_functional(wam: WAM, obs: Obs, seeds: Tensor) -> None:
+    """Whatever is done with a state leaves it as it is."""
+
+    def check(state: Batch, use: Callable[[], Any]) -> Any:
+        before = [part.clone() for part in _parts(state)]
+        made = use()
         require(
-            all(same),
+            all(torch.equal(a, b) for a, b in zip(_parts(state), before, strict=True)),
             "observe or encode changes the state that it is given: return a new one, and leave the "
             "old one as it is",
         )
+        return made
+
+    state = wam.world.begin(len(obs))
+    for place in range(wam.spec.past):
+        step = obs.past.place(place)
+        state = check(state, partial(wam.observe, state, step, obs.text))
+    check(state, lambda: wam.features(wam.encode(obs, state), seeds))
 
 
 def _check_rows(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     """A row that is observed alone is what it is among others."""
-    every = wam.features(wam.encode(obs, _observed(wam, obs)[-1]), seeds)
+    every = wam.features(wam.encode(obs, _observed(wam, obs)), seeds)
     for row in range(len(obs)):
         one = obs[slice(row, row + 1)]
-        state = _observed(wam, one)[-1]
+        state = _observed(wam, one)
         alone = wam.features(wam.encode(one, state), seeds[row : row + 1])
         require(
             near(alone, every[row : row + 1]),
@@ -106,12 +113,13 @@ def _check_rows(wam: WAM, obs: Obs, seeds: Tensor) -> None:
         )
 
 
-def _check_recall(wam: WAM, obs: Obs, state: Batch, seeds: Tensor) -> None:
+def _check_recall(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     """What acts is scored on features of a state that is recalled."""
     sentence = (
         "recall gives another state than begin and one observe per decision: features that are "
         "computed again would not be those that acted"
     )
+    state = _observed(wam, obs)
     kept = wam.features(wam.encode(obs, state), seeds)
     require(near(wam.features(wam.encode(obs), seeds), kept), sentence)
     flow = FlowConfig(steps=3, noisy="all")
@@ -121,12 +129,12 @@ def _check_recall(wam: WAM, obs: Obs, state: Batch, seeds: Tensor) -> None:
     require(excess <= 0, f"{sentence} (the log-probability drifts by {off:.1e})")
 
 
-def _observed(wam: WAM, obs: Obs) -> list[Batch]:
-    """The state before each decision of the past, and after the last one."""
-    states = [wam.world.begin(len(obs))]
+def _observed(wam: WAM, obs: Obs) -> Batch:
+    """The state after the past, by one `observe` per decision."""
+    state = wam.world.begin(len(obs))
     for place in range(wam.spec.past):
-        states.append(wam.observe(states[-1], obs.past.place(place), obs.text))
-    return states
+        state = wam.observe(state, obs.past.place(place), obs.text)
+    return state
 
 
 def _parts(state: Batch) -> list[Tensor]:

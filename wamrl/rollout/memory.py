@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wamrl.models.wam import WAM
-from wamrl.types import Batch, Obs, Past, where
+from wamrl.types import Batch, Obs, Past
 
 
 class Memory:
@@ -68,11 +68,11 @@ class Memory:
             return
         step = Past.of(obs, actions, executed)
         past = obs.past.then(step)
-        state = self._wam.observe(self.state(episodes), step.to(self._device), obs.text)
-        gone = obs.past.executed[:, 0] > 0  # a decision fell out of the window: begin after it
-        if gone.any():
-            recalled = self._wam.recall(past.to(self._device), obs.text)
-            state = where(gone, recalled, state)
+        full = obs.past.executed[:, 0] > 0
+        if full.any():  # the first decision falls out of the window: the state begins after it
+            state = self._wam.recall(past.to(self._device), obs.text)
+        else:
+            state = self._wam.observe(self.state(episodes), step.to(self._device), obs.text)
         for row, episode in enumerate(episodes):
             self._past[episode] = past[slice(row, row + 1)]
             self._state[episode] = state[slice(row, row + 1)]

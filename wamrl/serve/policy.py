@@ -126,7 +126,7 @@ class Policy:
         plan = saved.wam.act(seen, seeds, saved.flow, [self._generator], saved.sampler, of_model)
         self._last = (obs, seeds)
         chunk = np.clip(plan.actions[0].float().cpu().numpy(), self._low, self._high)
-        self._decided = (obs, torch.from_numpy(chunk[None]), self._age)
+        self._decided = (obs, torch.tensor(chunk[None]), self._age)
         return chunk
 
     def _remembered(self, age: int) -> Memory:
