@@ -28,13 +28,16 @@ ROOT = Path(__file__).parents[1]
     ],
 )
 def test_the_code_on_the_page_is_that_of_the_file(page, file):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    walk, *_ = (ROOT / "docs" / page).read_text().split("\n## A model that remembers\n")
+    blocks = re.findall(r"```python\n(.*?)```", walk, re.DOTALL)
     shown = [line for line in "".join(blocks).splitlines() if line]
     written = [line for line in (ROOT / "examples" / file).read_text().splitlines() if line]
     assert shown == written
 
 
-@pytest.mark.parametrize("file", ["own_model/unet.py", "own_reward/edges.py"])
+@pytest.mark.parametrize(
+    "file", ["own_model/unet.py", "own_memory/causal.py", "own_reward/edges.py"]
+)
 def test_an_example_uses_public_names_only(file):
     text = (ROOT / "examples" / file).read_text()
     assert not re.search(r"wamrl[\w.]*\._|import _", text)
@@ -112,7 +115,12 @@ def test_the_similarity_keeps_the_contract_and_looks_at_edges():
 
 
 @pytest.mark.parametrize(
-    "recipe", ["examples.own_model.unet:unet", "examples.own_reward.edges:edges"]
+    "recipe",
+    [
+        "examples.own_model.unet:unet",
+        "examples.own_memory.causal:causal",
+        "examples.own_reward.edges:edges",
+    ],
 )
 def test_the_recipe_runs(recipe, tmp_path):
     run = run_of(tmp_path, "quickstart", recipe, "--smoke", "--ranks", 1, *SMALL)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support import tiny
+from tests.support import remembering, tiny
 from wamrl.config import Config, TrainConfig
 from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.models.experts import BridgeConfig, PrefixConfig
@@ -39,7 +39,8 @@ ONE_TRANSFORMER = replace(
 
 
 def begun(cfg: Config = tiny.CONFIG, seed: int = 0) -> TrainingState:
-    return TrainingState(cfg, tiny.lively(seed, cfg.model), tiny.demos(), HORIZON)
+    demos = tiny.demos(cfg.model.world.past)
+    return TrainingState(cfg, tiny.lively(seed, cfg.model), demos, HORIZON)
 
 
 def iterated(state: TrainingState, pool: Pool) -> dict[str, float]:
@@ -70,6 +71,10 @@ VARIANTS = {
     ),
     "bridge": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=BridgeConfig())),
     "prefix": replace(tiny.CONFIG, model=replace(tiny.MODEL, actor=PrefixConfig())),
+    "remembers, features again, ema": replace(
+        tiny.train_config(cache_mb=0.0, reward=RewardConfig(mode="paper", scorer="ema")),
+        model=remembering.MODEL,
+    ),
     "joint, whose policy trains the trunk": replace(
         tiny.train_config(learner=replace(PPO, shared=True)), model=ONE_TRANSFORMER
     ),

@@ -230,6 +230,7 @@ def rollout_clip(rollout: Rollout, limit: int = 256) -> Clip:
         action_mask=chunks.mask,
         weight=torch.ones(len(chunks)),
         text=chunks.obs.text,
+        past=chunks.obs.past,
     )
 
 

@@ -4,6 +4,7 @@ Shape letters, used as suffixes everywhere (`actions_BNA`):
     B batch   T history frames   F imagined frames   V views   H W pixels   3 RGB
     P proprioception   N actions of a chunk   A action dims   K denoising steps
     D feature width   L tokens
+    R remembered decisions
 Noise level sigma is in [0, 1]: **1 = noise, 0 = data** (the paper writes t = 1 - sigma).
 A *control step* is one call of `Env.step`.
 A *chunk* is N actions of which the first `n_exec` are executed.
@@ -64,7 +65,10 @@ class InitialState:
 
 
 class Batch:
-    """Frozen dataclass of tensors (and tuples of str) that share their first dimension."""
+    """Frozen dataclass of tensors (and tuples of str) that share their first dimension.
+
+    A field may be a `Batch` itself, or None where there is nothing.
+    """
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
@@ -76,8 +80,9 @@ class Batch:
     def to(self, device: torch.device | str):
         """The same with all tensors on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        stay = tuple | None
         return type(self)(
-            **{k: v if isinstance(v, tuple) else v.to(device) for k, v in values.items()}
+            **{k: v if isinstance(v, stay) else v.to(device) for k, v in values.items()}
         )
 
     @classmethod
@@ -89,6 +94,8 @@ class Batch:
 def _take(value, index):
     import torch
 
+    if value is None:
+        return None
     if isinstance(index, slice):
         return value[index]
     rows = index.nonzero().flatten() if index.dtype == torch.bool else index
@@ -108,9 +115,89 @@ def rows_of(value: Tensor, rows: Tensor) -> Tensor:
 def _cat(values: list):
     import torch
 
+    if all(value is None for value in values):
+        return None
     if isinstance(values[0], torch.Tensor):
         return torch.cat(values)
     return sum(values, ()) if isinstance(values[0], tuple) else type(values[0]).cat(values)
+
+
+def where(rows: Tensor, yes: Batch, no: Batch):
+    """Of each row that of `yes` where `rows`, bool (B,), says so, else that of `no`.
+
+    Both of one class, of tensors only.
+    """
+    import torch
+
+    chosen = {}
+    for f in fields(yes):
+        a = getattr(yes, f.name)
+        chosen[f.name] = torch.where(_along(rows, a), a, getattr(no, f.name))
+    return type(yes)(**chosen)
+
+
+def _along(rows: Tensor, value: Tensor) -> Tensor:
+    """bool (B,) as (B, 1, ..., 1), with as many dimensions as `value` has."""
+    return rows.to(value.device).reshape(-1, *[1] * (value.dim() - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past(Batch):
+    """What was seen and done at the last R decisions of an episode, oldest first.
+
+    Recorded, not computed: no weight of a model is in it. Where the episode had fewer decisions,
+    the first places are empty: all of them is zero. The instruction is that of the `Obs`.
+    """
+
+    frames: Tensor  # uint8 (B, R, T, V, H, W, 3), as each decision saw them
+    proprio: Tensor  # float32 (B, R, P)
+    actions: Tensor  # float32 (B, R, N, A) that were executed, then zeros
+    executed: Tensor  # int64 (B, R) control steps; 0: an empty place
+
+    @classmethod
+    def of(cls, obs: Obs, actions: Tensor, executed: Tensor) -> Past:
+        """One decision, R = 1: seen `obs`, of the chunk (B, N, A) so many steps were executed."""
+        import torch
+
+        done = torch.arange(actions.shape[1], device=executed.device) < executed[:, None]
+        step = cls(
+            frames=obs.frames[:, None],
+            proprio=obs.proprio[:, None],
+            actions=actions.masked_fill(~done[..., None], 0.0)[:, None],
+            executed=executed[:, None],
+        )
+        return where(executed > 0, step, step.emptied(1))
+
+    def emptied(self, places: int) -> Past:
+        """So many empty places, of the shapes of this."""
+        rows = len(self)
+        empty = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            empty[f.name] = value.new_zeros(rows, places, *value.shape[2:])
+        return Past(**empty)
+
+    def then(self, step: Past) -> Past:
+        """With one more decision (R = 1), the newest; the oldest goes.
+
+        Rows whose step is empty stay as they are.
+        """
+        import torch
+
+        moved = {}
+        for f in fields(self):
+            mine = getattr(self, f.name)
+            moved[f.name] = torch.cat([mine[:, 1:], getattr(step, f.name)], 1)
+        return where(step.executed[:, 0] > 0, Past(**moved), self)
+
+    def place(self, place: int) -> Past:
+        """One of the R decisions, as a past of its own."""
+        return Past(**{f.name: getattr(self, f.name)[:, place : place + 1] for f in fields(self)})
+
+    def decision(self, place: int, text: tuple[str, ...]) -> tuple[Obs, Tensor, Tensor]:
+        """What was seen, done (B, N, A), and for how many steps (B,) at one of the R places."""
+        seen = Obs(frames=self.frames[:, place], proprio=self.proprio[:, place], text=text)
+        return seen, self.actions[:, place], self.executed[:, place]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +207,7 @@ class Obs(Batch):
     frames: Tensor  # uint8 (B, T, V, H, W, 3), oldest first, the last is now
     proprio: Tensor  # float32 (B, P), raw units of the environment
     text: tuple[str, ...]  # B instructions
+    past: Past | None = None  # earlier decisions of the episode, for a model that remembers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +250,12 @@ class Clip(Batch):
     action_mask: Tensor  # bool (B, N) False: beyond the end of the episode or not executed
     weight: Tensor  # float32 (B,) relative weight of the action loss
     text: tuple[str, ...]
+    past: Past | None = None  # see `Obs`
 
     @property
     def obs(self) -> Obs:
         """What was known before the actions."""
-        return Obs(frames=self.frames, proprio=self.proprio, text=self.text)
+        return Obs(frames=self.frames, proprio=self.proprio, text=self.text, past=self.past)
 
 
 @dataclass(frozen=True, kw_only=True)

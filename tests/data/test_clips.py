@@ -84,8 +84,36 @@ def test_sampling_is_fast():
     assert min(took) < 0.003, took
 
 
-def clips(first: int, count: int) -> Clip:
-    data = ClipDataset(InMemory([episode(50, 0)]), HISTORY, FUTURE, CHUNK)
+@pytest.mark.parametrize("success", [False, True])
+def test_the_past_of_every_clip_against_a_plain_loop(success):
+    """A decision per whole chunk that lies between the start and now, what was sent being done."""
+    places = 2
+    options = {"past": places, "only_success": success}
+    data = ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK, **options)
+    used = [e for e in EPISODES if e.success or not success]
+    steps = [(e, s) for e in used for s in range(len(e.actions))]
+    past = data.at(torch.arange(len(steps))).past
+    assert past.frames.dtype == torch.uint8 and past.frames.shape[1:3] == (places, len(HISTORY))
+    found = set()
+    for row, (e, s) in enumerate(steps):
+        for place in range(places):
+            then = s - CHUNK * (places - place)
+            seen = past.frames[row, place, :, 0, 0, 0, 0].tolist()
+            if then < 0:
+                assert past.executed[row, place] == 0 and seen == [0, 0]
+                assert not past.actions[row, place].any() and not past.proprio[row, place].any()
+                continue
+            assert past.executed[row, place] == CHUNK
+            assert seen == [e.frames[max(0, then + h), 0, 0, 0, 0] for h in HISTORY]
+            assert past.proprio[row, place].tolist() == e.proprio[then].tolist()
+            assert past.actions[row, place].tolist() == e.executed[then : then + CHUNK].tolist()
+            found.add(place)
+    assert found == {0, 1}
+    assert ClipDataset(InMemory(EPISODES), HISTORY, FUTURE, CHUNK).at(torch.arange(2)).past is None
+
+
+def clips(first: int, count: int, past: int = 0) -> Clip:
+    data = ClipDataset(InMemory([episode(50, 0)]), HISTORY, FUTURE, CHUNK, past=past)
     part = data.at(torch.arange(first, first + count))
     return Clip(**{**vars(part), "text": tuple(f"t{first + i}" for i in range(count))})
 
@@ -113,18 +141,23 @@ def test_buffer_keeps_the_latest():
     assert set(drawn.text) == {f"t{i}" for i in range(14, 19)} and len(drawn) == 400
 
 
+@pytest.mark.parametrize("past", [0, 2])
 @pytest.mark.parametrize("filled", [3, 8])
-def test_buffer_resumes_bitwise(filled):
+def test_buffer_resumes_bitwise(filled, past):
     one, other = ClipBuffer(5), ClipBuffer(5)
-    one.append(clips(0, filled))
+    one.append(clips(0, filled, past))
     other.load_state_dict(one.state_dict(), [one.own_state()])
     for buffer in (one, other):
-        buffer.append(clips(20, 4))
+        buffer.append(clips(20, 4, past))
     left, right = (b.sample(64, torch.Generator().manual_seed(1)) for b in (one, other))
-    for name, value in vars(left).items():
-        assert (
-            value == right.text if name == "text" else torch.equal(value, getattr(right, name))
-        ), name
+    for a, b in ((left, right), (left.past, right.past))[: 1 + bool(past)]:
+        for name, value in vars(a).items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, getattr(b, name)), name
+    assert left.text == right.text
+    if past:  # the rows of the past belong to the others
+        seen = left.past.proprio[:, -1, 0]
+        assert seen.tolist() == (left.proprio[:, 0] - CHUNK).clamp(min=0).tolist()
     empty = ClipBuffer(5)
     empty.load_state_dict(ClipBuffer(5).state_dict(), [ClipBuffer(5).own_state()])
     assert len(empty) == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support import tiny
+from tests.support import remembering, tiny
 from wamrl.models.check import check_wam
 from wamrl.models.wam_config import WAMConfig
 from wamrl.recipes.point import point
@@ -257,8 +257,101 @@ def test_a_broken_model_is_named(break_it, sentence):
         check_wam(wam)
 
 
+def begins_at_random(wam):
+    plain = wam.world.begin
+
+    def begin(batch):
+        state = plain(batch)
+        return replace(state, keys=torch.randn_like(state.keys))
+
+    wam.world.begin = begin
+
+
+def begins_with_one_row(wam):
+    plain = wam.world.begin
+    wam.world.begin = lambda batch: plain(1)
+
+
+def observes_in_place(wam):
+    plain = wam.world.observe
+
+    def observe(state, *seen):
+        after = plain(state, *seen)
+        state.keys.copy_(after.keys)
+        return replace(after, keys=state.keys)
+
+    wam.world.observe = observe
+
+
+def encodes_in_place(wam):
+    plain = wam.world.encode
+
+    def encode(obs, state):
+        found = plain(obs, state)
+        state.values.mul_(0.5)
+        return found
+
+    wam.world.encode = encode
+
+
+def observes_rows_mixed(wam):
+    plain = wam.world.observe
+
+    def observe(*seen):
+        after = plain(*seen)
+        return replace(after, values=after.values + after.values.mean(0, keepdim=True))
+
+    wam.world.observe = observe
+
+
+def recalls_what_was_not_there(wam):
+    """Places that are empty count as decisions."""
+    plain = wam.world.recall
+    wam.world.recall = lambda past, text: plain(
+        replace(past, executed=past.executed.clamp(min=1)), text
+    )
+
+
+def recalls_without_what_was_done(wam):
+    plain = wam.world.recall
+    wam.world.recall = lambda past, text: plain(replace(past, actions=0 * past.actions), text)
+
+
+def recalls_a_little_else(wam):
+    """By less than anyone sees in the features, and enough to move a log-probability."""
+    plain = wam.world.recall
+
+    def recall(*past):
+        state = plain(*past)
+        return replace(state, values=state.values * (1 + 3e-4))
+
+    wam.world.recall = recall
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (begins_at_random, "begin: episodes begin with different states"),
+        (begins_with_one_row, "must give a Batch of tensors with 3 rows"),
+        (observes_in_place, "observe or encode changes the state"),
+        (encodes_in_place, "observe or encode changes the state"),
+        (observes_rows_mixed, "observe: the state of a row depends on the other rows"),
+        (recalls_what_was_not_there, "recall gives another state"),
+        (recalls_without_what_was_done, "recall gives another state"),
+        (recalls_a_little_else, "recall gives another state .*the log-probability drifts by"),
+    ],
+)
+def test_a_broken_memory_is_named(break_it, sentence):
+    wam = tiny.lively(model=remembering.MODEL)
+    check_wam(wam)
+    break_it(wam)
+    with pytest.raises(ValueError, match=sentence):
+        check_wam(wam)
+
+
 def test_a_model_in_bfloat16_passes():
     """Its features are coarse; the actor and its log-probabilities are not."""
     torch.manual_seed(0)
-    cfg = replace(tiny.MODEL, compute="bfloat16", feature_dtype="bfloat16")
-    check_wam(cfg.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4))
+    for model in (tiny.MODEL, remembering.MODEL):
+        cfg = replace(model, compute="bfloat16", feature_dtype="bfloat16")
+        check_wam(cfg.build(views=1, image_hw=(16, 16), action_dim=2, proprio_dim=4))

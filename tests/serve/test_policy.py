@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.support import tiny
+from tests.support import remembering, tiny
 from tests.support.saved_runs import saved_run
 from wamrl.envs.base import EnvSpec
 from wamrl.evaluate import EvalConfig, evaluate
 from wamrl.models.saved import save_wam
+from wamrl.runs.demonstrations import env_spec
 from wamrl.serve.observation import ObservationReader
 from wamrl.serve.policy import Policy
-from wamrl.serve.saved import open_saved, read_config
-from wamrl.types import InitialState
+from wamrl.serve.saved import Saved, open_saved, read_config
+from wamrl.types import InitialState, Past
 
 SPEC = EnvSpec(
     name="two cameras",
@@ -41,6 +43,16 @@ def saved(tmp_path_factory):
     return open_saved(saved_run(root, model__history_offsets=(-3, 0), flow__deploy="explore"))
 
 
+@pytest.fixture(scope="module")
+def remembers():
+    """Of an episode's five decisions the last two."""
+    model = replace(remembering.SHORT, history_offsets=(-3, 0))
+    cfg = replace(tiny.CONFIG, model=model)
+    wam = tiny.lively(model=model).eval()
+    spec = env_spec(cfg)
+    return Saved(path=Path("nowhere"), config=cfg, spec=spec, wam=wam, sampler="explore")
+
+
 def seen(env) -> dict:
     return {"observation.images.top": env.render()[0], "observation.state": env.proprio()}
 
@@ -53,9 +65,10 @@ def test_a_model_of_several_tasks_must_be_told_which(tmp_path):
     assert ObservationReader(spec).read(seen | {"task": "stop"})[2] == "stop"
 
 
-@pytest.mark.parametrize("index", [0, 3])
-def test_it_plays_an_episode_as_evaluate_does(saved, index):
+@pytest.mark.parametrize(("kind", "index"), [("saved", 0), ("saved", 3), ("remembers", 3)])
+def test_it_plays_an_episode_as_evaluate_does(kind, index, request):
     """With exploration noise, so that a number drawn in another order shows."""
+    saved = request.getfixturevalue(kind)
     cfg = saved.config
     flow = cfg.flow.at(1.0)
     with cfg.build_pool() as pool:
@@ -105,6 +118,41 @@ def test_history_is_kept_by_the_clock_of_control_steps(saved):
     assert not np.array_equal(second(after), moved)
     assert np.array_equal(second(after, 4, between=first), moved)  # the latest three back
     assert np.array_equal(second(first, 2, between=after), moved)  # two back is not three
+
+
+def test_what_is_remembered_goes_by_what_was_executed(remembers):
+    """Looking ahead changes nothing; a chunk of which nothing was executed is not remembered."""
+    env = remembers.config.env.build()
+    env.reset(0)
+    first = seen(env)
+    policy = Policy(remembers)
+
+    def second(executed: int | None, ahead: bool = False) -> Past:
+        policy.reset(0)
+        policy.act(first)
+        if ahead:
+            policy.imagine(first)
+        policy.act(first, executed)
+        return policy._last[0].past
+
+    whole = second(None)
+    assert whole.executed.tolist() == [[0, 8]]
+    assert torch.equal(second(None, ahead=True).actions, whole.actions)
+    assert second(3).executed.tolist() == [[0, 3]]
+    assert torch.equal(second(3).actions[:, 1, :3], whole.actions[:, 1, :3])
+    assert not second(3).actions[:, 1, 3:].any()
+    assert second(0).executed.tolist() == [[0, 0]]
+    policy.reset(0)
+    policy.act(first)
+    imagined = policy.imagine(first)
+    policy.act(first)
+    assert np.array_equal(policy.imagine(), imagined)  # of the decision that came then
+    policy.act(first)
+    policy.act(first)
+    assert policy._last[0].past.executed.tolist() == [[8, 8]]
+    policy.reset(0)
+    policy.act(first)
+    assert not policy._last[0].past.executed.any()
 
 
 def test_the_bounds_are_those_of_the_environment(tmp_path):

@@ -77,13 +77,19 @@ def fresh(seed: int = 0, model: WAMConfig = MODEL) -> WAM:
 
 
 @cache
-def demos() -> ClipDataset:
-    episodes = collect(DemoConfig(env=ENV, episodes=12, n_workers=0))
+def recorded() -> InMemory:
+    return InMemory(collect(DemoConfig(env=ENV, episodes=12, n_workers=0)))
+
+
+@cache
+def demos(past: int = 0) -> ClipDataset:
+    """past: decisions that a clip comes with."""
     return ClipDataset(
-        InMemory(episodes),
+        recorded(),
         MODEL.history_offsets,
         MODEL.frame_offsets,
         MODEL.chunk,
+        past=past,
         only_success=True,
     )
 

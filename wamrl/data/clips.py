@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wamrl.data.recording import Recording
 from wamrl.runtime import dist
-from wamrl.types import Clip
+from wamrl.types import Clip, Past
 
-_TENSORS = tuple(f.name for f in fields(Clip) if f.name != "text")
+_TENSORS = tuple(f.name for f in fields(Clip) if f.name not in ("text", "past"))
+_OF_PAST = "past."  # before the names of its columns
 
 
 class ClipDataset:
@@ -37,10 +38,13 @@ class ClipDataset:
         frame_offsets: tuple[int, ...],
         chunk: int,
         *,
+        past: int = 0,
         only_success: bool = False,
         numbers: Sequence[int] | None = None,
     ) -> None:
-        """numbers: of the episodes to use, ascending; None: all."""
+        """past: earlier decisions that a clip comes with, see `Clip.past`. numbers: of the episodes
+        to use, ascending; None: all.
+        """
         asked = range(len(recording)) if numbers is None else numbers
         used = [
             number
@@ -56,6 +60,7 @@ class ClipDataset:
         self._history = torch.tensor(history_offsets)
         self._future = torch.tensor(frame_offsets, dtype=torch.int64)
         self._ahead = torch.arange(chunk)
+        self._back = torch.arange(past, 0, -1) * chunk  # control steps since earlier decisions
         self._proprio = torch.from_numpy(recording.proprio)
         self._actions = torch.from_numpy(recording.actions)
         self._text = [recording.facts[number].text for number in used]
@@ -92,6 +97,7 @@ class ClipDataset:
         )
         past, future = frames.split([len(self._history), len(self._future)], 1)
         actions, action_mask = self._chunks(steps_B)
+        before = self._past(steps_B) if len(self._back) else None
         return Clip(
             frames=past,
             future=future,
@@ -101,6 +107,28 @@ class ClipDataset:
             action_mask=action_mask,
             weight=torch.ones(len(steps_B)),
             text=tuple(self._text[i] for i in self._episode[steps_B].tolist()),
+            past=before,
+        )
+
+    def _past(self, steps_B: Tensor) -> Past:
+        """The decisions before these control steps: one per whole chunk that lies between the
+        episode's start and now, of which what was sent to the simulator was executed.
+        """
+        time = self._time[steps_B][:, None]
+        there = self._back <= time  # (B, R)
+        since = self._back * there
+        rows = self._frame_row[steps_B][:, None] - since
+        window = torch.maximum(self._history, (since - time)[..., None])
+        seen = (rows[..., None] + window).flatten().numpy()
+        frames = torch.from_numpy(self._recording.frames(seen)).unflatten(0, window.shape)
+        acts = (self._action_row[steps_B][:, None] - since)[..., None] + self._ahead
+        sent = torch.from_numpy(self._recording.executed)
+        acts = acts.clamp(max=len(sent) - 1)  # of places that are empty
+        return Past(
+            frames=frames * there[..., None, None, None, None, None],
+            proprio=self._proprio[rows] * there[..., None],
+            actions=sent[acts] * there[..., None, None],
+            executed=there * len(self._ahead),
         )
 
     def statistics(self, most: int = 200_000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -128,6 +156,22 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
     return torch.from_numpy(table.numpy().take(index.numpy(), axis=0))
 
 
+def _columns(clip: Clip) -> dict[str, Tensor]:
+    """Its tensors by name, on the CPU."""
+    columns = {name: getattr(clip, name).cpu() for name in _TENSORS}
+    if clip.past is not None:
+        columns |= {_OF_PAST + name: column.cpu() for name, column in vars(clip.past).items()}
+    return columns
+
+
+def _clip(columns: dict[str, Tensor], text: tuple[str, ...]) -> Clip:
+    """The inverse of `_columns`."""
+    own = {name: columns[name] for name in _TENSORS}
+    rest = columns.keys() - own.keys()
+    past = Past(**{name.removeprefix(_OF_PAST): columns[name] for name in rest}) if rest else None
+    return Clip(**own, text=text, past=past)
+
+
 class ClipBuffer:
     """The latest `capacity` clips, first in, first out.
     After a restore the same calls give bitwise the same clips.
@@ -135,7 +179,8 @@ class ClipBuffer:
     Every rank holds the clips that it has appended, and knows the places of all: those of one
     `append` follow each other in the order of the ranks. `append` and `sample` are called by all
     ranks alike.
-    Memory: own clips * (T + F) * V * H * W * 3 bytes, taken as the buffer fills.
+    Memory: own clips * (T + F) * V * H * W * 3 bytes, taken as the buffer fills; with a past of R
+    decisions R * T frames more.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -154,7 +199,7 @@ class ClipBuffer:
         """Add the rows of `clip` in order, dropping the oldest ones;
         shapes must be those of the first append.
         """
-        data = {name: getattr(clip, name).cpu() for name in _TENSORS}
+        data = _columns(clip)
         if not self._data:
             self._data = {
                 k: torch.empty(self.capacity, *v.shape[1:], dtype=v.dtype) for k, v in data.items()
@@ -184,7 +229,7 @@ class ClipBuffer:
             )
         index = torch.randint(len(self), (batch,), generator=generator)
         columns = {name: self._fetch(column, index)[part] for name, column in self._data.items()}
-        return Clip(**columns, text=tuple(self._text[i] for i in index[part].tolist()))
+        return _clip(columns, tuple(self._text[i] for i in index[part].tolist()))
 
     def _fetch(self, column: Tensor, index: Tensor) -> Tensor:
         """Rows that may lie on other ranks: each sends its own, and zeros for the others."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wamrl.types import Clip, Obs
+from wamrl.types import Batch, Clip, Obs, Past, where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class WAMSpec:
     feature_sigma: float  # noise level of the imagined frames when the features are read
     feature_steps: int = 2  # Euler steps from pure noise down to feature_sigma, where that is < 1
     present: slice | None = None  # told to the actor that is built: see `WorldModel.present`
+    past: int = 0  # R, earlier decisions that an `EpisodicWorldModel` remembers
 
     @property
     def imagine_causes_action(self) -> bool:
@@ -60,6 +61,8 @@ class WAMSpec:
                 f"feature_sigma={self.feature_sigma} must lie in [0, 1] (1 = one pass at pure "
                 "noise)"
             )
+        if self.past < 0:
+            raise ValueError(f"past={self.past} must be a number of decisions, 0 or more")
 
 
 class WorldModel(nn.Module, ABC):
@@ -105,6 +108,49 @@ class WorldModel(nn.Module, ABC):
         """
 
 
+class EpisodicWorldModel(WorldModel):
+    """A world model that remembers what it saw and did at earlier decisions of the episode.
+
+    What it remembers is its *state*: a `Batch` of tensors, one row per episode, such as keys and
+    values of every block. The state is no record, it is computed: from the last `spec.past`
+    decisions (`Obs.past`), oldest first,
+        state = begin(B);  for each decision: state = observe(state, obs, actions, executed)
+    and that is its definition everywhere. So the same state is there again wherever a decision is
+    looked at again, every model (frozen, average) reads one of its own weights, none is ever stale,
+    and losses train what is remembered. Only while an episode is played is its state kept and
+    observed into, decision by decision; once decisions fall out of the window, it is recalled.
+
+    Units are normalised, as in `encode`. `obs.past` is None here: all of the past is in the state.
+    """
+
+    @abstractmethod
+    def begin(self, batch: int) -> Batch:
+        """The state before the first decision; all rows alike."""
+
+    @abstractmethod
+    def observe(self, state: Batch, obs: Obs, actions: Tensor, executed: Tensor) -> Batch:
+        """The state after one more decision; `state` itself, of fewer than R, stays as it is.
+
+        obs: what was seen at it. actions: float32 (B, N, A), executed in its first `executed`
+        control steps, int64 (B,), and 0 after them. Rows with executed = 0 are given for nothing:
+        what is returned for them is dropped.
+        """
+
+    @abstractmethod
+    def encode(self, obs: Obs, state: Batch) -> Any:
+        """See `WorldModel`; the state goes into the context as the history frames do."""
+
+    def recall(self, past: Past, text: tuple[str, ...]) -> Batch:
+        """The state after the R decisions of `past`. Override it if one pass can do what R
+        `observe` do; `check_wam` compares.
+        """
+        state = self.begin(len(past))
+        for place in range(past.executed.shape[1]):
+            obs, actions, executed = past.decision(place, text)
+            state = where(executed > 0, self.observe(state, obs, actions, executed), state)
+        return state
+
+
 class Actor(nn.Module, ABC):
     """Reads features, emits a chunk of actions by flow matching."""
 
@@ -145,6 +191,7 @@ class WorldModelConfig(ABC):
     """Subclass per world model, a frozen dataclass: `WAMConfig(world=MyWorldConfig())`."""
 
     feature_sigma: float = 1.0  # see `WAMSpec`
+    past: int = 0  # see `WAMSpec`
 
     @property
     @abstractmethod

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.base import ReentrantActor
+from wamrl.models.base import EpisodicWorldModel, ReentrantActor
+from wamrl.models.check_memory import check_memory, near, probe_past, require
 from wamrl.models.flow import FlowConfig
 from wamrl.models.flow_world import FlowWorldModel
-from wamrl.models.rounding import drift, largest
+from wamrl.models.rounding import worst_drift
 from wamrl.models.wam import WAM, ActionChunk, ImaginesFromFeatures
 from wamrl.types import Clip, Obs
 
@@ -42,6 +43,7 @@ def probe(wam: WAM, seed: int = 0) -> Clip:
         action_mask=torch.ones(B, s.chunk, dtype=torch.bool),
         weight=torch.ones(B),
         text=("probe",) * B,
+        past=probe_past(wam, B, g) if s.past else None,
     )
 
 
@@ -53,7 +55,8 @@ def check_wam(wam: WAM) -> None:
     decoded with their own past); that scoring an action gives the log-probability it was sampled
     with, also on features that were computed again in other batches; that the actor is float32;
     that losses are per sample and masked, frame by frame; that each gradient reaches the half that
-    it belongs to; that the latent KL begins at 0.
+    it belongs to; that the latent KL begins at 0. Of a model that remembers, also that its state
+    can be had again (`check_memory`).
     """
     wam.spec.validate()
     device = next(wam.parameters()).device
@@ -62,6 +65,8 @@ def check_wam(wam: WAM) -> None:
     wam.eval()
     if isinstance(wam.world, FlowWorldModel):
         _check_flow(wam, wam.world, clip, seeds)
+    if isinstance(wam.world, EpisodicWorldModel):
+        check_memory(wam, clip.obs, seeds)
     _check_shapes(wam, clip, seeds)
     _check_contexts(wam, clip, seeds)
     _check_rows(wam, clip, seeds)
@@ -74,16 +79,6 @@ def check_wam(wam: WAM) -> None:
     _check_copy(wam, probe(wam).obs.to(device), seeds)
 
 
-def _require(fine: bool, sentence: str) -> None:
-    if not fine:
-        raise ValueError(sentence)
-
-
-def _near(a: Tensor, b: Tensor) -> bool:
-    """Equal but for kernels that add in another order."""
-    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-3, rtol=1e-3)
-
-
 @torch.no_grad()
 def _check_shapes(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     """Of features and imagined frames, and the frames' range."""
@@ -91,22 +86,22 @@ def _check_shapes(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     width = wam.world.feature_dim
     context = wam.encode(clip.obs)
     features = wam.features(context, seeds)
-    _require(
+    require(
         features.dim() == 4 and features.shape[:2] == (B, taps) and features.shape[3] == width,
         f"features are {tuple(features.shape)}; (B, taps, L, D) = ({B}, {taps}, L, {width}) is "
         "needed",
     )
     frames = wam.imagine(clip.obs, seeds)
-    _require(
+    require(
         frames.shape == clip.future.shape,
         f"imagined frames are {tuple(frames.shape)}, not {tuple(clip.future.shape)}",
     )
-    _require(
+    require(
         frames.dtype == torch.float32 and bool(((frames >= 0) & (frames <= 1)).all()),
         "imagined frames leave [0, 1], or are not float32: clamp them in imagine",
     )
     loss = wam.video_loss(clip, context, seeds)
-    _require(
+    require(
         loss.shape == (B,),
         f"world loss has shape {tuple(loss.shape)}: one value per sample is needed",
     )
@@ -122,12 +117,12 @@ def _check_contexts(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     again = _uses(wam, clip, context, seeds)
     afresh = _uses(wam, clip, wam.encode(clip.obs), seeds)
     for name, value in first.items():
-        _require(
-            _near(value, afresh[name]),
+        require(
+            near(value, afresh[name]),
             f"{name} differs between two calls: its randomness must come from the seeds alone",
         )
-        _require(
-            _near(value, again[name]),
+        require(
+            near(value, again[name]),
             f"{name} changes once another context was encoded and used: all that is needed of the "
             "past must be in the context, and stay as it is",
         )
@@ -140,8 +135,8 @@ def _check_rows(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     one = clip[slice(1, 2)]
     alone = _uses(wam, one, wam.encode(one.obs), seeds[1:2])
     for name, value in alone.items():
-        _require(
-            _near(value, every[name][1:2]),
+        require(
+            near(value, every[name][1:2]),
             f"{name}: a row depends on the other rows of the batch",
         )
 
@@ -163,11 +158,11 @@ def _check_flow(wam: WAM, world: FlowWorldModel, clip: Clip, seeds: Tensor) -> N
     with wam.precision():
         x = world.to_latents(clip.future, context)
         velocity, _ = world.predict(world.noise(seeds), torch.ones(B, device=x.device), context)
-    _require(
+    require(
         x.shape == wanted,
         f"to_latents gives {tuple(x.shape)}; (B, *latent_shape) = {wanted} is needed",
     )
-    _require(
+    require(
         velocity.shape == wanted,
         f"the velocity is {tuple(velocity.shape)}; the shape of the latents, {wanted}, is needed",
     )
@@ -186,7 +181,7 @@ def _check_decoding(wam: WAM, world: FlowWorldModel, clip: Clip, x: Tensor) -> N
         encoded = world.to_latents(clip.future, other)
         own = world.to_frames(x, context)
         decoded = world.to_frames(x, other)
-    _require(
+    require(
         torch.equal(encoded, x) or not torch.equal(decoded, own),
         "to_latents depends on the past and to_frames does not: latents that follow a context must "
         "be decoded with it",
@@ -197,7 +192,7 @@ def _check_groups(wam: WAM, world: FlowWorldModel, clip: Clip, x: Tensor) -> Non
     """A latent counts only where all frames that it holds are real. x: see `_check_decoding`."""
     context = wam.encode(clip.obs)
     count = clip.future.shape[1]
-    _require(
+    require(
         bool(world.latent_mask(clip.future_mask).all()),
         "latent_mask drops latents though all frames are real: nothing would be learned from them",
     )
@@ -208,7 +203,7 @@ def _check_groups(wam: WAM, world: FlowWorldModel, clip: Clip, x: Tensor) -> Non
         real[:, first:] = False
         with wam.precision():
             changed = (world.to_latents(future, context) != x).flatten(2).any(2)
-        _require(
+        require(
             not bool((changed & world.latent_mask(real)).any()),
             f"latent_mask counts latents that hold frame {first + 1} of {count} where the episode "
             "ended before it",
@@ -221,8 +216,8 @@ def _check_saving(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     if wam.feature_dtype != torch.float32:
         return  # only exact features are asked
     features = wam.features(wam.encode(obs), seeds)
-    _require(
-        _near(wam.imagine(obs, seeds, 1, features), wam.imagine(obs, seeds, 1)),
+    require(
+        near(wam.imagine(obs, seeds, 1, features), wam.imagine(obs, seeds, 1)),
         "imagine_from_features gives other frames than a one-step imagination: return None where "
         "the features do not hold them",
     )
@@ -234,11 +229,11 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     generators = [torch.Generator().manual_seed(i) for i in range(B)]
     plan = wam.act(obs, seeds, flow, generators, sampler="explore")
     shape = (B, wam.spec.chunk, wam.spec.action_dim)
-    _require(
+    require(
         plan.actions.shape == shape, f"action chunks are {tuple(plan.actions.shape)}, not {shape}"
     )
-    off, excess = _drift(wam, plan, plan, flow)
-    _require(
+    off, excess = worst_drift(wam, plan, plan, flow)
+    require(
         excess <= 0,
         f"sampling and scoring disagree by {off:.1e} in log-probability: "
         "is the model deterministic?",
@@ -246,23 +241,13 @@ def _check_acting(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     forgotten = plan.drop_features()
     rows = [slice(i, i + 1) for i in range(B)]
     alone = ActionChunk.cat([wam.with_features(forgotten[i], obs[i]) for i in rows])
-    off, excess = _drift(wam, forgotten, alone, flow)
-    _require(
+    off, excess = worst_drift(wam, forgotten, alone, flow)
+    require(
         excess <= 0,
         f"on features that are computed again in other batches the log-probability drifts by "
         f"{off:.1e}: compute={str(wam.compute).removeprefix('torch.')} is too coarse for this "
         "world model",
     )
-
-
-def _drift(wam: WAM, plan: ActionChunk, read: ActionChunk, flow: FlowConfig) -> tuple[float, float]:
-    """How far the log-probability of `plan` on the features of `read` is from that it was sampled
-    with, nats; and how far that is beyond rounding, of features in bfloat16 that of their own.
-    """
-    mask = torch.ones(plan.actions.shape[:2], dtype=torch.bool, device=plan.actions.device)
-    off, excess = drift(wam, plan, read, mask, flow, coarse=True)
-    # NaN is no drift that rounding explains
-    return largest(off), largest(excess.nan_to_num(nan=float("inf")))
 
 
 @torch.no_grad()
@@ -280,12 +265,12 @@ def _check_float32(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     step = 1e-3 * torch.randn(shape, generator=g).to(state.device)
     level = a.new_full((B,), 0.5)
     below, middle, above = (wam.actor.velocity(a + i * step, level, condition) for i in (-1, 0, 1))
-    _require(
+    require(
         middle.dtype == torch.float32,
         f"the actor's velocity is {middle.dtype}: actors compute in float32",
     )
     rough = (above - 2 * middle + below).norm() / middle.norm().clamp(min=1e-6)
-    _require(
+    require(
         bool(rough <= ROUGHEST),
         f"the actor's velocity is rounded to {rough:.1e} of its size, more coarsely than float32: "
         "its log-probability would drift",
@@ -303,11 +288,11 @@ def _check_masks(wam: WAM, clip: Clip) -> None:
     seeds = torch.arange(B)
     video = wam.video_loss(clip, context, seeds)
     action = wam.action_loss(clip, wam.features(context, seeds), seeds)
-    _require(
+    require(
         video[0].item() == 0,
         "frames beyond the episode's end count in the world loss: use future_mask",
     )
-    _require(
+    require(
         action[0].item() == 0,
         "actions beyond the episode's end count in the action loss: use action_mask",
     )
@@ -317,7 +302,7 @@ def _check_masks(wam: WAM, clip: Clip) -> None:
     cut[:, -1] = False
     with torch.no_grad():
         partly = wam.video_loss(replace(clip, future_mask=cut), context, seeds)
-    _require(
+    require(
         bool((partly[1:] != video[1:]).all()),
         "the world loss is the same where the last frame is beyond the episode's end: use "
         "future_mask frame by frame",
@@ -328,7 +313,7 @@ def _check_gradients(wam: WAM, clip: Clip, seeds: Tensor) -> None:
     """Each parameter belongs to one half, and each loss reaches the half that it trains."""
     owned = {id(p) for p in wam.world.parameters()}
     twice = [name for name, p in wam.actor.named_parameters() if id(p) in owned]
-    _require(
+    require(
         not twice,
         f"{twice[:1]} belongs to the world model and to the actor, and both optimisers would step "
         "it: register shared weights in one of them",
@@ -351,7 +336,7 @@ def _check_gradients(wam: WAM, clip: Clip, seeds: Tensor) -> None:
         ("the world loss", video, world, "world model"),
         ("the latent KL", features, world, "world model"),
     ):
-        _require(
+        require(
             _reaches(loss, parameters),
             f"{name} does not reach the {half}: it would learn nothing",
         )
@@ -360,7 +345,7 @@ def _check_gradients(wam: WAM, clip: Clip, seeds: Tensor) -> None:
         ("the world loss", video, actor, "actor"),
         ("the latent KL", features, actor, "actor"),
     ):
-        _require(
+        require(
             not _reaches(loss, parameters),
             f"{name} reaches weights of the {half}, which it must leave alone",
         )
@@ -381,14 +366,14 @@ def _check_copy(wam: WAM, obs: Obs, seeds: Tensor) -> None:
     before = wam.features(wam.encode(obs), seeds)
     other = copy.deepcopy(wam).eval()
     reference = other.features(other.encode(obs), seeds)
-    _require(
-        _near(reference, before),
+    require(
+        near(reference, before),
         "a copy of the model reads other features: the latent KL would not begin at 0 (does the "
         "model keep a hook or a method of the original?)",
     )
     learned = {p.data_ptr() for p in wam.parameters() if p.requires_grad}
     shared = [n for n, p in other.named_parameters() if p.requires_grad and p.data_ptr() in learned]
-    _require(
+    require(
         not shared,
         f"a copy of the model shares {shared[:1]}, which learns: the reference of the latent KL "
         "would move with it",

@@ -114,3 +114,16 @@ def drift(
 def largest(x: Tensor) -> float:
     """The largest entry, NaN if there is one, 0 of none."""
     return x.max().item() if x.numel() else 0.0
+
+
+def worst_drift(
+    wam: WAM, plan: ActionChunk, read: ActionChunk, flow: FlowConfig
+) -> tuple[float, float]:
+    """The largest of `drift` where all actions are real, and how far it is beyond rounding.
+
+    Features that were computed again in bfloat16 may differ by its rounding.
+    """
+    mask = torch.ones(plan.actions.shape[:2], dtype=torch.bool, device=plan.actions.device)
+    off, excess = drift(wam, plan, read, mask, flow, coarse=True)
+    # NaN is no drift that rounding explains
+    return largest(off), largest(excess.nan_to_num(nan=float("inf")))

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from wamrl.models.base import Actor, ReentrantActor, WorldModel
+from wamrl.models.base import Actor, EpisodicWorldModel, ReentrantActor, WorldModel
 from wamrl.models.flow import (
     Chain,
     FlowConfig,
@@ -25,7 +25,7 @@ from wamrl.models.flow import (
     without_noise,
 )
 from wamrl.models.normalize import Normalization, NormalizeConfig
-from wamrl.types import Batch, Clip, Obs, Sampler
+from wamrl.types import Batch, Clip, Obs, Past, Sampler, where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,11 @@ class WAM(nn.Module):
         world.spec.validate()
         if isinstance(actor, ReentrantActor):
             actor.shared(world)  # refuses a world model that has no such thing
+        if isinstance(world, EpisodicWorldModel) != (world.spec.past > 0):
+            raise ValueError(
+                f"past={world.spec.past}: an EpisodicWorldModel remembers 1 decision or more, any "
+                "other world model 0; set `past` of its configuration"
+            )
         self.world = world
         self.actor = actor
         self.spec = world.spec
@@ -146,10 +151,48 @@ class WAM(nn.Module):
         device = self.normalize.state_shift.device
         return torch.autocast(device.type, self.compute, enabled=self.compute != torch.float32)
 
-    def encode(self, obs: Obs) -> Any:
-        """The world model's context of B observations, raw units."""
+    def encode(self, obs: Obs, state: Batch | None = None) -> Any:
+        """The world model's context of B observations, raw units.
+
+        state: of a model that remembers, after `obs.past`; None: it is recalled.
+        """
+        seen = replace(obs, proprio=self.normalize.state(obs.proprio), past=None)
+        if isinstance(self.world, EpisodicWorldModel):
+            state = self.recall(obs.past, obs.text) if state is None else state
+            with self.precision():
+                return self.world.encode(seen, state)
         with self.precision():
-            return self.world.encode(replace(obs, proprio=self.normalize.state(obs.proprio)))
+            return self.world.encode(seen)
+
+    def recall(self, past: Past | None, text: tuple[str, ...]) -> Batch:
+        """The state of a model that remembers, after a past in raw units."""
+        if past is None:
+            raise ValueError(
+                "this world model remembers: its observations need their `past` (see Memory in "
+                "wamrl/rollout/memory.py)"
+            )
+        with self.precision():
+            return self.world.recall(self._normalized(past), text)
+
+    @torch.no_grad()
+    def observe(self, state: Batch, step: Past, text: tuple[str, ...]) -> Batch:
+        """The state after one more decision, raw units (R = 1); a row whose step is empty stays."""
+        obs, actions, executed = self._normalized(step).decision(0, text)
+        with self.precision():
+            after = self.world.observe(state, obs, actions, executed)
+        return where(executed > 0, after, state)
+
+    def _normalized(self, past: Past) -> Past:
+        """As the world model sees it; actions that were not executed stay 0."""
+        places = past.executed.shape
+        done = torch.arange(past.actions.shape[2], device=past.executed.device)
+        done = (done < past.executed[..., None])[..., None]
+        actions = self.normalize.actions(past.actions.flatten(0, 1), past.proprio.flatten(0, 1))
+        return replace(
+            past,
+            proprio=self.normalize.state(past.proprio),
+            actions=actions.unflatten(0, places).masked_fill(~done, 0.0),
+        )
 
     def features(self, context: Any, seeds: Tensor) -> Tensor:
         """What the actor reads, float32 (B, taps, L, D), rounded to `feature_dtype`.
@@ -205,14 +248,15 @@ class WAM(nn.Module):
         flow: FlowConfig,
         generators: list[torch.Generator],
         sampler: Sampler,
+        state: Batch | None = None,
     ) -> ActionChunk:
         """Decide one chunk for each of B observations.
 
         seeds: int64 (B,) of the video noise. generators: one per row, so that an episode's noise
         does not depend on which other episodes share the batch. `ode` and `zero` integrate the ODE
-        (the chain is then empty, J = 0).
+        (the chain is then empty, J = 0). state: see `encode`.
         """
-        features = self.features(self.encode(obs), seeds)
+        features = self.features(self.encode(obs, state), seeds)
         state = self.normalize.state(obs.proprio)
         condition = self.condition(features, state)
         shape = (self.spec.chunk, self.spec.action_dim)

@@ -73,6 +73,7 @@ class WAMConfig:
             taps=self.world.tap_names,
             feature_sigma=self.world.feature_sigma,
             feature_steps=self.feature_steps,
+            past=self.world.past,
         )
         spec.validate()
         low, high = bounds or ([-1.0] * action_dim, [1.0] * action_dim)

@@ -17,6 +17,7 @@ from torch import Tensor
 from wamrl.models.flow import FlowConfig
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
+from wamrl.rollout.memory import Memory
 from wamrl.rollout.recorder import Pending, Recorder
 from wamrl.rollout.schedule import EpisodeSchedule
 from wamrl.rollout.types import Rollout
@@ -91,6 +92,8 @@ class _Player:
         self.device = next(wam.parameters()).device
         self.running: dict[int, int] = {}  # slot -> episode
         self.generators: dict[int, torch.Generator] = {}  # slot -> the noise of its episode
+        self.memory = Memory(wam)
+        self.bounds = tuple(torch.from_numpy(bound) for bound in pool.spec.bounds)
 
     def play(self, on_done: Callable[[int], None]) -> Rollout:
         """The splits in turn, always in the same order,
@@ -128,11 +131,22 @@ class _Player:
         ended = []
         if split.pending is not None:
             ended = self.recorder.record(split.pending, out)
+            self._remember(split.pending, out)
         for slot in ended:
-            self.schedule.ended(self.recorder.length[self.running.pop(slot)])
+            episode = self.running.pop(slot)
+            self.memory.forget(episode)
+            self.schedule.ended(self.recorder.length[episode])
         split.pending = None
         split.fresh = ()
         return len(ended)
+
+    def _remember(self, pending: Pending, out: Outcome) -> None:
+        """What was seen and done, of the episodes that go on."""
+        on = ~out.done[pending.slots]
+        if on.any():
+            actions = pending.plan.actions[on].clamp(*self.bounds)
+            executed = out.executed[pending.slots][on]
+            self.memory.observe(pending.episodes[on].tolist(), pending.obs[on], actions, executed)
 
     def _send(self, split: Split) -> None:
         """Decide for the split's running episodes,
@@ -155,11 +169,14 @@ class _Player:
     def _decide(self, slots: Tensor, obs: Obs) -> Pending:
         generators = [self.generators[s] for s in slots.tolist()]
         seeds = torch.stack([torch.randint(2**62, (), generator=g) for g in generators])
-        plan = self.wam.act(obs.to(self.device), seeds, self.flow, generators, self.sampler)
+        episodes = [self.running[s] for s in slots.tolist()]
+        seen = obs.to(self.device)
+        state = self.memory.state(episodes)
+        plan = self.wam.act(seen, seeds, self.flow, generators, self.sampler, state)
         # features stay where the update reads them
         plan = replace(plan.drop_features().to("cpu"), features=plan.features)
-        episodes = torch.tensor([self.running[s] for s in slots.tolist()])
-        return Pending(slots=slots, episodes=episodes, obs=obs, plan=plan)
+        obs = replace(obs, past=self.memory.past(episodes, obs))
+        return Pending(slots=slots, episodes=torch.tensor(episodes), obs=obs, plan=plan)
 
     def _begin(self, idle: list[int]) -> dict[int, InitialState]:
         """The starts of the episodes that begin in idle slots."""
@@ -169,6 +186,7 @@ class _Player:
             if episode is None:
                 break
             self.recorder.begin(episode)
+            self.memory.forget(episode)
             self.running[slot] = episode
             self.generators[slot] = self.schedule.generator(episode, self.seed)
             starts[slot] = self.schedule.starts[episode]
@@ -194,7 +212,7 @@ class _Player:
             steps=sum(self.recorder.length),
             horizon=self.pool.spec.horizon,
             frame_offsets=self.pool.frame_offsets,
-            bounds=tuple(torch.from_numpy(bound) for bound in self.pool.spec.bounds),
+            bounds=self.bounds,
             model_idle_s=model_idle_s,
             env_idle_s=env_idle_s,
         )

@@ -74,6 +74,7 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
         action_mask=chunks.mask,
         weight=weight[chunks.episode],
         text=chunks.obs.text,
+        past=chunks.obs.past,
     )
 
 

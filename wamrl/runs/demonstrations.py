@@ -130,9 +130,9 @@ def keep_rollout(cfg: Config, rollout: Rollout, folder: Path) -> None:
 
 def _clips(cfg: Config, episodes: Recording, numbers: list[int] | None = None) -> ClipDataset:
     m = cfg.model
-    return ClipDataset(
-        episodes, m.history_offsets, m.frame_offsets, m.chunk, only_success=True, numbers=numbers
-    )
+    offsets = (m.history_offsets, m.frame_offsets)
+    options = {"past": m.world.past, "only_success": True, "numbers": numbers}
+    return ClipDataset(episodes, *offsets, m.chunk, **options)
 
 
 def _measured(heldout: ClipDataset) -> Clip:

@@ -74,7 +74,8 @@ class Passes:
             self._ready = True
 
     def _known(self, clip: Clip, given: Any) -> list[Tensor]:
-        leaves = tree_leaves([vars(clip), vars(given) if is_dataclass(given) else given])
+        past = {} if clip.past is None else vars(clip.past)
+        leaves = tree_leaves([vars(clip), past, vars(given) if is_dataclass(given) else given])
         known = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         for module in self.modules:
             known += [*module.parameters(), *module.buffers()]

@@ -359,7 +359,7 @@ class Planner:
         """Main memory of a rank, beside its simulators: frames of a rollout and of clips."""
         model = self.cfg.model
         pixels = len(self.env.views) * self.env.image_hw[0] * self.env.image_hw[1] * 3
-        past = len(model.history_offsets)
+        past = len(model.history_offsets) * (1 + model.world.past)
         future = len(model.frame_offsets)
         rows = -(-self.decisions // gpus)
         compared = 4 * (2 * future + 1)  # imagined, executed, last: float32

@@ -24,7 +24,7 @@ from torch.nn.utils import get_total_norm
 from wamrl.runtime import dist
 
 # what is called of a world model, instead of `forward`; none of these may call another
-METHODS = ("encode", "features", "imagine", "loss")
+METHODS = ("recall", "encode", "features", "imagine", "loss")
 
 
 def shard(*worlds: nn.Module) -> None:
@@ -55,7 +55,8 @@ def _shard(world: nn.Module) -> None:
         fully_shard(block)
     fully_shard(world)
     for name in METHODS:
-        register_fsdp_forward_method(world, name)
+        if hasattr(world, name):  # not every model remembers
+            register_fsdp_forward_method(world, name)
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:

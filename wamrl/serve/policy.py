@@ -5,26 +5,30 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wamrl.rollout.memory import Memory
 from wamrl.rollout.schedule import episode_generator
 from wamrl.serve.observation import ObservationReader
 from wamrl.serve.saved import Saved
 from wamrl.types import InitialState, Obs
 
 _LONGEST = 1_000_000  # control steps between two observations
+_ONE = (0,)  # the episode that is played, as `Memory` counts them
 
 
 class Policy:
     """Observations in, actions out: float32, in the environment's units and within its bounds.
 
-    The history that the model looks back to is kept here: call `reset` when an episode begins. All
-    noise comes from the run's seed and the episode's number, so an episode can be repeated. Several
-    policies may share one `Saved`; a policy is for one thread.
+    What the model looks back to and remembers is kept here: call `reset` when an episode begins.
+    It remembers that of each chunk the first actions were executed, as many as control steps went
+    by. All noise comes from the run's seed and the episode's number, so an episode can be repeated.
+    Several policies may share one `Saved`; a policy is for one thread.
     """
 
     def __init__(self, saved: Saved) -> None:
@@ -52,6 +56,8 @@ class Policy:
         self._since = 0  # of these since the last observation
         self._left: deque[np.ndarray] = deque()  # actions that `select_action` has not given yet
         self._last: tuple[Obs, Tensor] | None = None  # what the last decision was made from
+        self._decided: tuple[Obs, Tensor, int] | None = None  # seen, chunk and age of it
+        self._memory = Memory(self.saved.wam)
 
     def act(self, obs: Mapping[str, Any], executed: int | None = None) -> np.ndarray:
         """Decide a chunk from a new observation, float32 (N, A).
@@ -91,15 +97,17 @@ class Policy:
             raise ValueError(f"steps={steps} is not possible: give 1 or more")
         if obs is not None:
             frames, state, text = self._reader.read(obs)
-            past = [*self._past, (self._age + self._since, frames)]
+            age = self._age + self._since
+            window = [*self._past, (age, frames)]
             generator = torch.Generator()
             generator.set_state(self._generator.get_state())
-            seen = (self._obs(past, state, text), _next_seed(generator))
+            seen = (self._obs(window, state, text, self._remembered(age)), _next_seed(generator))
         elif self._last is not None:
             seen = self._last
         else:
             raise ValueError("nothing was decided in this episode yet: give an observation")
-        imagined = self.saved.wam.imagine(*seen, steps)[0]
+        obs, seeds = seen
+        imagined = self.saved.wam.imagine(obs.to(self._device), seeds, steps)[0]
         return (imagined.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
     def _observe(self, frames: np.ndarray, steps: int) -> None:
@@ -109,14 +117,30 @@ class Policy:
 
     def _decide(self, state: np.ndarray, text: str) -> np.ndarray:
         """A chunk, float32 (N, A), from what is in the past."""
-        obs = self._obs(self._past, state, text)
+        self._memory = self._remembered(self._age)
+        obs = self._obs(self._past, state, text, self._memory)
         seeds = _next_seed(self._generator)
         saved = self.saved
-        plan = saved.wam.act(obs, seeds, saved.flow, [self._generator], saved.sampler)
+        seen = obs.to(self._device)
+        of_model = self._memory.state(_ONE)
+        plan = saved.wam.act(seen, seeds, saved.flow, [self._generator], saved.sampler, of_model)
         self._last = (obs, seeds)
-        return np.clip(plan.actions[0].float().cpu().numpy(), self._low, self._high)
+        chunk = np.clip(plan.actions[0].float().cpu().numpy(), self._low, self._high)
+        self._decided = (obs, torch.tensor(chunk[None]), self._age)
+        return chunk
 
-    def _obs(self, past: Sequence[tuple[int, np.ndarray]], state: np.ndarray, text: str) -> Obs:
+    def _remembered(self, age: int) -> Memory:
+        """What the model remembers of this episode when it decides at that age."""
+        memory = self._memory.copy()
+        if self._decided is not None:
+            obs, chunk, before = self._decided
+            executed = torch.tensor([min(age - before, chunk.shape[1])])
+            memory.observe(_ONE, obs, chunk, executed)
+        return memory
+
+    def _obs(
+        self, past: Sequence[tuple[int, np.ndarray]], state: np.ndarray, text: str, memory: Memory
+    ) -> Obs:
         """As a simulator's worker makes it: of older frames, the latest that were there by then."""
         ages = [age for age, _ in past]
         window = []
@@ -128,7 +152,7 @@ class Policy:
             proprio=torch.from_numpy(state[None]),
             text=(text,),
         )
-        return obs.to(self._device)
+        return replace(obs, past=memory.past(_ONE, obs))
 
 
 def _next_seed(generator: torch.Generator) -> Tensor:
