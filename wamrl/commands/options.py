@@ -11,6 +11,7 @@ from wamrl.recipes.find import listed
 from wamrl.runs.options import (
     Alone,
     Embeds,
+    Films,
     Fits,
     Keeps,
     Learns,
@@ -93,7 +94,7 @@ class TrainOptions(Makes, Tells, Keeps, Shares, Resumes, Learns, Starts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(Makes, Keeps, Shares, Learns, Starts):
+class EvalOptions(Makes, Films, Keeps, Shares, Learns, Starts):
     """Options of `eval`."""
 
     def validate(self) -> None:

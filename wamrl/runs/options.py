@@ -84,6 +84,14 @@ class Keeps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Films:
+    """A verb that shows episodes."""
+
+    # also write the episodes of its videos as recordings for rerun: FILE.rrd
+    rerun: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tells:
     """A verb whose numbers go to services too."""
 
@@ -113,7 +121,7 @@ class Fits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Embeds, Fits, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
+class Options(Embeds, Fits, Films, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
     """One run: what any verb may ask, and its configuration."""
 
     config: Config
