@@ -253,7 +253,7 @@ for words in (["--help"], ["--version"], ["list"], *helps):
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, str]:
+def printed() -> dict[str, str]:
     """What these words print where neither torch nor a simulator can be imported."""
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120
@@ -262,14 +262,14 @@ def told() -> dict[str, str]:
     return dict(part.split("\n", 1) for part in done.stdout.split("# ")[1:])
 
 
-def test_help_and_list_import_neither_torch_nor_a_simulator(told):
-    assert "--base PATH" in told["train --help"] and "--base PATH" not in told["sft --help"]
-    assert "--report-only" in told["study --help"] and "--train.*" in told["eval --help"]
-    assert told["--version"].strip() == f"wamrl {wamrl_version}"
+def test_help_and_list_import_neither_torch_nor_a_simulator(printed):
+    assert "--base PATH" in printed["train --help"] and "--base PATH" not in printed["sft --help"]
+    assert "--report-only" in printed["study --help"] and "--train.*" in printed["eval --help"]
+    assert printed["--version"].strip() == f"wamrl {wamrl_version}"
 
 
-def test_every_option_says_what_it_is_and_no_default_that_means_nothing(told):
-    for words, text in told.items():
+def test_every_option_says_what_it_is_and_no_default_that_means_nothing(printed):
+    for words, text in printed.items():
         if not words.endswith("--help"):
             continue
         plain = " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())

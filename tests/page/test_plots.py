@@ -41,3 +41,9 @@ def test_a_figure_without_a_number_says_so():
     some = [*rows, {"step": 3, "diag/mean/reconstruction": -0.1, "diag/auc/gain": 0.7}]
     found = {plot.title: plot.note for plot in reward_plots(some)}
     assert "Gaps" in found["Does the reward tell success from failure?"]
+
+
+def test_one_of_two_outcomes_is_named():
+    rows = [{"step": 1, "diag/mean/reconstruction": -0.1, "diag/mean_failure/gain": -0.2}]
+    found = {plot.title: plot.keys for plot in reward_plots(rows)}
+    assert [key.label for key in found["Mean score by outcome: gain"]] == ["failures"]

@@ -289,7 +289,7 @@ def _lines(
     return Plot(
         title=title,
         figure=drawn,
-        keys=tuple(keys) if len(keys) > 1 else (),
+        keys=tuple(keys) if len(curves) > 1 else (),
         note=_gaps(traces, note),
     )
 
