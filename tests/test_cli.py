@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -241,7 +242,8 @@ sys.meta_path.insert(0, Blocker())
 from wamrl.cli import VERBS, main
 """
 BLOCKED = f"""{BLOCKER}
-for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERBS)):
+helps = [*([v, "--help"] for v in VERBS), *(["data", v, "--help"] for v in ("convert", "stats"))]
+for words in (["--help"], ["--version"], ["list"], *helps):
     print("#", *words)
     try:
         main(words)
@@ -250,15 +252,31 @@ for words in (["--help"], ["--version"], ["list"], *([v, "--help"] for v in VERB
 """
 
 
-def test_help_and_list_import_neither_torch_nor_a_simulator():
+@pytest.fixture(scope="module")
+def printed() -> dict[str, str]:
+    """What these words print where neither torch nor a simulator can be imported."""
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stderr) == (0, "")
-    told = dict(part.split("\n", 1) for part in done.stdout.split("# ")[1:])
-    assert "--base PATH" in told["train --help"] and "--base PATH" not in told["sft --help"]
-    assert "--report-only" in told["study --help"] and "--train.*" in told["eval --help"]
-    assert told["--version"].strip() == f"wamrl {wamrl_version}"
+    return dict(part.split("\n", 1) for part in done.stdout.split("# ")[1:])
+
+
+def test_help_and_list_import_neither_torch_nor_a_simulator(printed):
+    assert "--base PATH" in printed["train --help"] and "--base PATH" not in printed["sft --help"]
+    assert "--report-only" in printed["study --help"] and "--train.*" in printed["eval --help"]
+    assert printed["--version"].strip() == f"wamrl {wamrl_version}"
+
+
+def test_every_option_says_what_it_is_and_no_default_that_means_nothing(printed):
+    for words, text in printed.items():
+        if not words.endswith("--help"):
+            continue
+        plain = " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+        assert not re.search(r"\{None\}|\(default: (None|''|)\)", plain), words
+        options = re.split(r" (?=--[a-z])", plain)
+        bare = [option for option in options if re.fullmatch(r"--\S+ \S+ \(default: .*\)", option)]
+        assert not bare, (words, bare)
 
 
 def test_what_only_reads_and_converts_imports_no_torch(point_run, tmp_path):

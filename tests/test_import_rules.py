@@ -79,7 +79,7 @@ EXTRAS = (
 EXTRAS += ("openpi_client",)
 EXTRAS += ("cv2", "gym_pusht", "h5py", "pyarrow", "PIL")
 CHECKED = {"TYPE_CHECKING"}
-EXTRAS += ("jinja2", "plotly", "wandb", "trackio", "huggingface_hub")
+EXTRAS += ("jinja2", "plotly", "wandb", "trackio", "huggingface_hub", "rerun")
 MAX_FUNCTION, MAX_FILE, MAX_TRAIN = 70, 400, 149
 
 

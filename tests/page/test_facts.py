@@ -152,3 +152,13 @@ def test_only_finite_numbers_are_numbers():
         "c": "none",
     }
     assert rows(1)[0]["step"] == 0
+
+
+def test_what_a_run_was_not_given_is_no_list_of_names(tmp_path):
+    run = write_run(tmp_path / "run")
+    record = {"keys": {"views": [], "rename": ["a=b"], "action_key": ""}}
+    (run / "run.json").write_text(json.dumps(record))
+    table = next(
+        t for t in blocks(run_page(RunFolder(run)), Table) if ["keys", "rename a=b"] in t.rows
+    )
+    assert table.code

@@ -110,6 +110,8 @@ def test_an_episode_is_played_again_as_it_was(tmp_path):
     assert len(videos) == 2 and min(map(len, videos)) > 8
     chunks = rollout.decisions[rollout.decisions.episode == 0]
     stopped = replace(chunks, executed=chunks.executed.clamp(max=1))
-    assert len(played_again(env, rollout.starts[0], stopped)) == len(chunks) + 1
+    frames, states = played_again(env, rollout.starts[0], stopped)
+    assert len(frames) == len(states) == len(chunks) + 1
     rollout.decisions.plan.actions.neg_()  # no longer what was executed
-    assert film(tiny.CONFIG, wam, rollout, 0, env).every is None
+    other = film(tiny.CONFIG, wam, rollout, 0, env)
+    assert other.every is None and other.state is None

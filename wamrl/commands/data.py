@@ -32,6 +32,7 @@ from wamrl.hub.repo import local
 from wamrl.runtime.files import copy_folder
 from wamrl.runtime.log import console
 from wamrl.runtime.ranges import Pixels, check_ranges
+from wamrl.runtime.shown import Word
 
 _Keys = Annotated[DataKeys, tyro.conf.arg(name="")]  # its fields are options of their own
 
@@ -40,21 +41,30 @@ _Keys = Annotated[DataKeys, tyro.conf.arg(name="")]  # its fields are options of
 class Convert:
     """Write a recording in another format. DST must not exist yet."""
 
-    src: tyro.conf.Positional[Path]
+    src: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SRC")]]
     """Our own folder, a run with demos, a LeRobotDataset (v3.0, v2.1) or an HDF5 file."""
-    dst: tyro.conf.Positional[Path]
+    dst: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DST")]]
+    """The folder to make."""
     format: Literal["auto", "lerobot", "wamrl"] = "auto"
     """auto: wamrl from LeRobot, else LeRobot v3.0."""
-    fps: Annotated[int, Ge(1), Le(MAX_FPS)] | None = None
+    fps: Annotated[
+        Annotated[int, Ge(1), Le(MAX_FPS)] | None,
+        tyro.conf.arg(metavar="INT", help_behavior_hint=""),
+    ] = None
     """Control steps per second; needed unless SRC knows."""
     image: bool = False
     """PNG, without loss, instead of video. Small images lose much as video."""
     codec: Literal["auto", "av1", "h264"] = "auto"
+    """Of the video; auto: av1 where it can be encoded here."""
     crf: Annotated[int, Ge(0), Le(63)] = 30
     """Quality of the video; lower is better."""
-    robot_type: str = ""
+    robot_type: Word = ""
+    """What LeRobot's info.json calls the robot."""
     keys: _Keys = DataKeys()
-    image_hw: tuple[Pixels, Pixels] | None = None
+    image_hw: Annotated[
+        tuple[Pixels, Pixels] | None,
+        tyro.conf.arg(metavar="INT INT", help_behavior_hint=""),
+    ] = None
     """Resize the images of SRC, unless it is our own; height and width in pixels."""
 
 
@@ -63,6 +73,7 @@ class Inspect:
     """Episodes, features, tasks, sizes."""
 
     path: tyro.conf.Positional[Path]
+    """A dataset, a run with demos, or hf://owner/name."""
     keys: _Keys = DataKeys()
 
 
@@ -71,6 +82,7 @@ class Stats:
     """min, max, mean, std and quantiles of every number."""
 
     path: tyro.conf.Positional[Path]
+    """A dataset, a run with demos, or hf://owner/name."""
     keys: _Keys = DataKeys()
     images: bool = True
     """Of the cameras too, from 100 frames."""

@@ -9,11 +9,15 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from wamrl.hub.repo import FILES, Repo, fetch, parse_repo, publish
 from wamrl.runtime.files import atomic_folder
+from wamrl.runtime.shown import Place, Word
+
+RepoName = Annotated[str, tyro.conf.arg(metavar="REPO")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +25,10 @@ class PushOptions:
     """Options of `push`."""
 
     path: tyro.conf.Positional[Path]  # a run folder, or a model folder such as its checkpoints/best
-    repo: tyro.conf.Positional[str]  # owner/name on the hub; it is made if it is not there
+    repo: tyro.conf.Positional[RepoName]  # owner/name on the hub; it is made if it is not there
     private: bool = False  # only you can read it; a public one that is there already is refused
-    revision: str = ""  # a branch; it is made if it is not there (default: main)
-    license: str = ""  # of the weights, as the hub names it, such as mit (default: none is named)
+    revision: Word = ""  # a branch; it is made if it is not there (default: main)
+    license: Word = ""  # of the weights, as the hub names it, such as mit (default: none is named)
 
     def validate(self) -> None:
         """ValueError where the name is none."""
@@ -35,9 +39,9 @@ class PushOptions:
 class PullOptions:
     """Options of `pull`."""
 
-    repo: tyro.conf.Positional[str]  # owner/name on the hub
-    out: Path | None = None  # the folder to make (default: NAME, in the current folder)
-    revision: str = ""  # a branch, tag or commit (default: main)
+    repo: tyro.conf.Positional[RepoName]  # owner/name on the hub
+    out: Place = None  # the folder to make (default: NAME, in the current folder)
+    revision: Word = ""  # a branch, tag or commit (default: main)
 
     def validate(self) -> None:
         """ValueError where the name is none."""

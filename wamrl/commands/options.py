@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -11,6 +11,7 @@ from wamrl.recipes.find import listed
 from wamrl.runs.options import (
     Alone,
     Embeds,
+    Films,
     Fits,
     Keeps,
     Learns,
@@ -20,6 +21,7 @@ from wamrl.runs.options import (
     Starts,
     Tells,
 )
+from wamrl.runtime.shown import Place, Whole
 
 # The fields of a recipe's Config, in a line each; a test holds them to be all.
 CONFIG = {
@@ -37,6 +39,8 @@ CONFIG = {
     "pool.*": "the simulators: how many, in how many processes",
     "threads": "of torch",
 }
+
+StudyName = Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ class TrainOptions(Makes, Tells, Keeps, Shares, Resumes, Learns, Starts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(Makes, Keeps, Shares, Learns, Starts):
+class EvalOptions(Makes, Films, Keeps, Shares, Learns, Starts):
     """Options of `eval`."""
 
     def validate(self) -> None:
@@ -126,13 +130,14 @@ class ListOptions:
 class StudyOptions:
     """Options of `study`: where and how it runs; what it is stands in its recipe."""
 
-    name: tyro.conf.Positional[str] = ""  # one of `wamrl list`, or module:function
-    out: Path | None = None  # its folder, to which one returns to go on (default: runs/study-NAME)
-    jobs: int | None = None  # cells at once (default: the study's own; 0: cores / threads)
+    name: tyro.conf.Positional[StudyName] = ""  # one of `wamrl list`, or module:function
+    out: Place = None  # its folder, to which one returns to go on (default: runs/study-NAME)
+    jobs: Whole = None  # cells at once (default: the study's own; 0: cores / threads)
     only: str = "*"  # run the cells that match this glob of TASK/ARM/SEED, and the bases they need
     report_only: bool = False  # run nothing: tables and figures of what is finished
     smoke: bool = False  # everything, but tiny, and one seed: does it run here?
-    cell: str | None = None  # for the runner's own use: this one cell, in this process
+    # for the runner's own use: this one cell, in this process
+    cell: Annotated[str | None, tyro.conf.arg(metavar="CELL", help_behavior_hint="")] = None
     words: tyro.conf.Suppress[tuple[str, ...]] = ()  # as they were typed
 
     def validate(self) -> None:

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from annotated_types import Ge, Le
 
+from wamrl.runtime.shown import Place
+
 if TYPE_CHECKING:
     from wamrl.page.blocks import Table
 
 PAGE = "report.html"
 SHOWN = 40  # rows of a table on the terminal
+
+Runs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN RUN ...", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class ReportOptions:
     """Options of `report`."""
 
     path: tyro.conf.Positional[Path]  # a run folder, or the folder of a study; finished or not
-    html: Path | None = None  # where the page is written (default: report.html in that folder)
+    html: Place = None  # where the page is written (default: report.html in that folder)
     # megabytes of videos that the page may carry
     video_mb: Annotated[float, Ge(0), Le(1000)] = 24.0
 
@@ -33,8 +37,8 @@ class ReportOptions:
 class CompareRunsOptions:
     """Options of `compare`."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]  # two or more; the first is the reference
-    html: Path | None = None  # also write a page, with learning curves
+    runs: tyro.conf.Positional[Runs]  # two or more; the first is the reference
+    html: Place = None  # also write a page, with learning curves
 
     def validate(self) -> None:
         """ValueError where there is nothing to compare."""

@@ -121,6 +121,8 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
     """Closed-loop success of a model."""
     cfg = o.config
     require_playable(cfg)
+    if o.rerun:
+        report.require_rerun()
     wam = open_model(cfg, o.base)
     data = _known_data(o)
     with open_run(o, data) as run:
@@ -135,7 +137,7 @@ def eval(o: Options) -> None:  # noqa: A001 the verb's name
         if not dist.is_main():
             return
         report.write_summary(run / "summary.json", {"model": result.summary()}, {})
-        write_videos(cfg, wam, rollout, run / "videos")
+        write_videos(cfg, wam, rollout, run / "videos", recordings=o.rerun)
         console.print(f"summary, videos -> {run}", markup=False)
 
 

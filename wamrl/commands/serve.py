@@ -11,6 +11,7 @@ from typing import Literal
 
 import tyro
 
+from wamrl.runtime.shown import Word
 from wamrl.serve.config import ServerConfig
 
 
@@ -21,7 +22,7 @@ class ServeOptions(ServerConfig):
     run: tyro.conf.Positional[Path]  # a run folder, a model folder, or hf://owner/name
     # how actions are denoised; saved: as the model is best deployed
     sampler: Literal["saved", "explore", "ode", "zero"] = "saved"
-    recipe: str = ""  # only where the run cannot say how it was made
+    recipe: Word = ""  # only where the run cannot say how it was made
 
 
 def serve(o: ServeOptions) -> None:

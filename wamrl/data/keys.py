@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wamrl.runtime.shown import Word, Words
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataKeys:
     """What a dataset calls its columns. What is left open goes by the conventions of its format."""
 
-    views: tuple[str, ...] = ()  # cameras, in this order, by their old or new names; none: all
-    rename: tuple[str, ...] = ()  # cameras, OLD=NEW, such as cam_high=front
-    state_keys: tuple[str, ...] = ()  # joined into the proprioception
-    action_key: str = ""
+    views: Words = ()  # cameras, in this order, by their old or new names; none: all
+    rename: Words = ()  # cameras, OLD=NEW, such as cam_high=front
+    state_keys: Words = ()  # columns, joined into the proprioception
+    action_key: Word = ""  # the column of the actions
     # a column that reaches 1 in the episodes that succeeded
-    success_key: str = ""
+    success_key: Word = ""
 
     @classmethod
     def of(cls, saved: dict) -> DataKeys:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from wamrl.page.blocks import Key, Plot
 from wamrl.page.facts import PHASES, Rows, Run
 from wamrl.page.plots import (
+    FEW,
     FROM_ZERO,
     ORDER,
     PER_CENT,
@@ -83,12 +85,12 @@ def _auc(rows: Rows) -> Plot:
         low = series(rows, f"diag/auc_low/{name}")
         high = series(rows, f"diag/auc_high/{name}")
         early = series(rows, f"diag/auc_early/{name}")
-        more = bars(x, whole, low, high) if known(whole) < 3 else {}
+        more = bars(x, whole, low, high) if known(whole) < FEW else {}
         traces = band(x, low, high, colour) + traces
         traces += curve(x, whole, colour, name, **more)
         traces += curve(x, early, colour, f"{name}, early chunks", dash="dot")
         keys += [
-            Key(label=f"{name} (band: 95 %)", colour=colour),
+            Key(label=f"{name} (band: 95 %)", colour=colour, mark=_mark(whole)),
             Key(label=f"{name}, early chunks", colour=colour, mark="dashed"),
         ]
     drawn = figure(
@@ -280,20 +282,28 @@ def _lines(
         values: Values = series(rows, key)
         if known(values):
             traces += curve(steps, values, colour, label)
-            keys.append(Key(label=label, colour=colour))
+            keys.append(Key(label=label, colour=colour, mark=_mark(values)))
     shapes = [] if at is None else [guide(at)]
     axis = FROM_ZERO if from_zero else {}
     drawn = figure(traces, x=x, y=unit, yaxis=axis, shapes=shapes)
     return Plot(
         title=title,
         figure=drawn,
-        keys=tuple(keys) if len(keys) > 1 else (),
+        keys=tuple(keys) if len(curves) > 1 else (),
         note=_gaps(traces, note),
     )
 
 
+def _mark(values: Values) -> Literal["line", "dot"]:
+    """As `curve` draws them: marks alone where they are too few for a line."""
+    return "line" if known(values) >= FEW else "dot"
+
+
 def _gaps(traces: Traces, note: str) -> str:
     """The note, and that numbers are missing where they are."""
-    missing = any(None in t["y"] for t in traces)
-    gap = "Gaps: iterations in which the number is not defined."
-    return " ".join(part for part in (note, gap if missing else "") if part)
+    gap = ""
+    if any(None in trace["y"] for trace in traces):
+        gap = "Gaps: iterations in which the number is not defined."
+    if not any(known(trace["y"]) for trace in traces):
+        gap = "Empty: the number is defined in no iteration."
+    return " ".join(part for part in (note, gap) if part)

@@ -23,24 +23,33 @@ PALETTE = {
 ORDER = tuple(PALETTE)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "pentagon", "star")
 FEW = 3  # points that a line needs: two are a before and an after, and no curve
+MOST_TICKS = 8  # that fit on a phone
 Values = Sequence[float | None]
 Traces = list[dict[str, Any]]
 
 
 def figure(traces: Traces, *, x: str, y: str, height: int = 260, **layout: Any) -> dict[str, Any]:
     """x, y: labels of the axes, with units. layout: more of the library's own."""
+    axis = {"automargin": True, "zeroline": False, "exponentformat": "power"}
     base: dict[str, Any] = {
         "height": height,
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 56, "r": 16, "t": 10, "b": 48},
-        "xaxis": {"title": {"text": x, "standoff": 8}, "automargin": True, "zeroline": False},
-        "yaxis": {"title": {"text": y, "standoff": 8}, "automargin": True, "zeroline": False},
+        "xaxis": axis | {"title": {"text": x, "standoff": 8}} | _whole_ticks(traces),
+        "yaxis": axis | {"title": {"text": y, "standoff": 8}},
         "shapes": [],
     }
     for key, value in layout.items():
         base[key] = base[key] | value if isinstance(base.get(key), dict) else value
     return {"data": traces, "layout": base}
+
+
+def _whole_ticks(traces: Traces) -> dict[str, Any]:
+    """Of an x axis that counts a few things, such as iterations: a tick at each, none between."""
+    there = [x for trace in traces for x in trace["x"]]
+    few = there and max(there) - min(there) <= MOST_TICKS
+    return {"dtick": 1} if few and all(float(x).is_integer() for x in there) else {}
 
 
 def known(values: Values) -> int:
@@ -117,7 +126,7 @@ def guide(y: float) -> dict[str, Any]:
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
 
 
-PER_CENT = {"range": [-3, 103], "tickvals": [0, 25, 50, 75, 100]}
+PER_CENT = {"range": [-3, 103], "tickmode": "array", "tickvals": [0, 25, 50, 75, 100]}
 COUNTS = {"rangemode": "tozero", "tickformat": "~s"}
 FROM_ZERO = {"rangemode": "tozero"}
 

@@ -208,7 +208,7 @@ def _record(run: Run) -> Table:
         if key == "command" and isinstance(value, list):
             text = " ".join(map(str, value))
         elif isinstance(value, dict):
-            text = ", ".join(f"{name} {part}" for name, part in flat(value).items())
+            text = ", ".join(f"{name} {part}" for name, part in flat(value).items() if part)
         else:
             text = ", ".join(flat(value, key).values())
         rows.append([key, text or "none"])

@@ -43,6 +43,7 @@ class Film:
     # uint8 (S+1, V, H, W, 3), the episode at every control step from its initial state on, if it
     # was played again with everything looked at
     every: np.ndarray | None = None
+    state: np.ndarray | None = None  # float32 (S+1, P), the robot's own, beside `every`
 
     def __post_init__(self) -> None:
         shape = self.executed.shape

@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 
 from wamrl.data.keys import DataKeys
 from wamrl.runtime.ranges import Count, CountOrZero, NotNegative, Positive
+from wamrl.runtime.shown import Place, Word
 from wamrl.runtime.trackers import DEFAULT, TrackerName
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from wamrl.runs.record import RunRecord
 
 Ranks = Annotated[int, Ge(0), Le(256)]  # of one machine; torchrun starts those of several
-Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,14 @@ class Keeps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Films:
+    """A verb that shows episodes."""
+
+    # also write the episodes of its videos as recordings for rerun: FILE.rrd
+    rerun: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tells:
     """A verb whose numbers go to services too."""
 
@@ -96,7 +104,7 @@ class Embeds:
     """A verb that reads instructions."""
 
     # a local folder of transformers: T5, UMT5, CLIP or SigLIP, with its tokenizer
-    encoder: str = ""
+    encoder: Word = ""
     # how many an instruction is filled up to with zeros; 0: as many as the longest one has
     tokens: CountOrZero = 0
     file: Path = Path("text.safetensors")  # what is written, for --model.world.text
@@ -113,7 +121,7 @@ class Fits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Embeds, Fits, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
+class Options(Embeds, Fits, Films, Tells, Keeps, Shares, Resumes, Starts, Learns, Makes):
     """One run: what any verb may ask, and its configuration."""
 
     config: Config

@@ -1,4 +1,6 @@
-"""The videos of a run folder: imagined next to executed frames, and before next to after."""
+"""The videos of a run folder: imagined next to executed frames, and before next to after; and
+recordings of the same episodes for rerun.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,34 @@ from wamrl.config import Config
 from wamrl.envs.base import Env
 from wamrl.models.wam import WAM
 from wamrl.pool.pool import Pool
+from wamrl.rewards.episode_scores import raw_rewards
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine
 from wamrl.rollout.types import Decisions, Rollout
 from wamrl.runtime.log import decorative
 from wamrl.types import InitialState
 
+_REWARDS = {  # of `raw_rewards`, one per chunk, at its end
+    "reconstruction": "negative: imagined from executed frames of a chunk",
+    "copy": "negative: the last frame before a chunk from its executed frames",
+    "gain": "reconstruction less copy: above 0, more was imagined than copied",
+}
+
 
 @decorative("videos of episodes")
-def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: int = 4) -> None:
+def write_videos(
+    cfg: Config,
+    wam: WAM,
+    rollout: Rollout,
+    folder: Path,
+    most: int = 4,
+    *,
+    recordings: bool = False,
+) -> None:
     """Imagined next to executed frames: up to `most` episodes, half of them failed if possible.
 
     Of a suite, two of each task. Each is played again by its actions, to show every control step.
+    recordings: also an .rrd file of each, with actions, state and rewards.
     """
     chosen = _chosen(rollout, rollout.own, most)
     if rollout.tasks:
@@ -40,7 +58,12 @@ def write_videos(cfg: Config, wam: WAM, rollout: Rollout, folder: Path, most: in
                 continue
             start = rollout.starts[episode].index
             path = folder / f"start{start:04d}-{shown.outcome}.mp4"
-            report.side_by_side(path, shown, title=f"initial state {start}")
+            title = f"initial state {start}"
+            report.side_by_side(path, shown, title=title)
+            if recordings:
+                measured = signals(cfg, wam, rollout, episode, shown)
+                target = path.with_suffix(".rrd")
+                report.write_recording(target, shown, measured, env.spec.views, title=title)
     finally:
         env.close()
 
@@ -68,12 +91,14 @@ def film(
     steps = (chunks.step[:, None] + torch.tensor(wam.spec.frame_offsets)).flatten()[real].tolist()
     executed = chunks.frames.flatten(0, 1)[real].numpy()
     every = None
+    state = None
     if env is not None:
-        every = played_again(env, rollout.starts[episode], chunks)
+        every, state = played_again(env, rollout.starts[episode], chunks)
         if every is None or any(
             _far(every[s], frame) for s, frame in zip(steps, executed, strict=True)
         ):
             every = None
+            state = None
     return report.Film(
         executed=executed,
         imagined=(imagined.flatten(0, 1)[real] * 255).round().to(torch.uint8).numpy(),
@@ -83,22 +108,59 @@ def film(
         instruction=chunks.obs.text[0],
         control_hz=None if env is None else env.spec.control_hz,
         every=every,
+        state=state,
     )
 
 
-def played_again(env: Env, start: InitialState, chunks: Decisions) -> np.ndarray | None:
-    """Every frame of an episode from its initial state on, uint8 (S+1, V, H, W, 3), by the actions
-    that were executed: no model and no noise is needed. None where it ends too early.
+def signals(
+    cfg: Config, wam: WAM, rollout: Rollout, episode: int, shown: report.Film
+) -> dict[str, report.Signal]:
+    """What was done and measured in an episode: action, state, and the reward's parts per chunk."""
+    chunks = rollout.decisions[rollout.decisions.episode == episode]
+    low, high = rollout.bounds
+    actions = chunks.plan.actions[chunks.mask].clamp(low, high).numpy()
+    own = "in the environment's own units"
+    found = {"action": report.Signal(np.arange(len(actions)), actions, f"executed, {own}")}
+    replayed = shown.state is not None
+    state = shown.state if replayed else chunks.obs.proprio.numpy()
+    steps = np.arange(len(state)) if replayed else chunks.step.numpy()
+    found["state"] = report.Signal(steps, state, f"of the robot, {own}")
+    similarity = cfg.train.reward.similarity
+    rewards = raw_rewards(
+        similarity.build(),
+        imagine(wam, chunks, cfg.eval.imagine_steps, batch=32),
+        chunks.frames,
+        chunks.obs.frames[:, -1],
+        chunks.verifiable,
+        device=next(wam.parameters()).device,
+    )
+    ends = (chunks.step + chunks.executed).numpy()
+    for name, values in rewards.items():
+        unit = f"{similarity.name} distance, {_REWARDS[name]}"
+        found[f"reward/{name}"] = report.Signal(ends, values[:, None].numpy(), unit)
+    solved = chunks.success.float()[:, None].numpy()
+    found["reward/success"] = report.Signal(ends, solved, "1 at the end of the chunk that solves")
+    return found
+
+
+def played_again(
+    env: Env, start: InitialState, chunks: Decisions
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Every frame of an episode from its initial state on, uint8 (S+1, V, H, W, 3), and the robot's
+    state in it, float32 (S+1, P), by the actions that were executed: no model and no noise is
+    needed. None twice where it ends too early.
     """
     env.reset(start.seed)
     frames = [env.render()]
+    states = [env.proprio()]
     actions = chunks.plan.actions[chunks.mask].numpy()  # (S, A), in order
     for i, action in enumerate(actions, 1):
         result = env.step(action)
         frames.append(env.render())
+        states.append(env.proprio())
         if (result.terminated or result.truncated) and i < len(actions):
-            return None
-    return np.stack(frames)
+            return None, None
+    return np.stack(frames), np.stack(states).astype(np.float32)
 
 
 def _far(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,12 +14,12 @@ from wamrl.runtime.ranges import Count, CountOrZero, Positive
 class ServerConfig:
     """Of a policy server."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Ge(0), Le(65535)] = 8000  # 0: any that is free
+    host: str = "127.0.0.1"  # the address to listen at; the default is this machine only
+    port: Annotated[int, Ge(0), Le(65535)] = 8000  # to listen at; 0: any that is free
     execute: CountOrZero = 0  # actions of a chunk that are sent; 0: all
-    max_mb: Positive = 16.0  # of one message
-    clients: Count = 16  # at once
-    log_every_s: Positive = 30.0
+    max_mb: Positive = 16.0  # megabytes that one message may have
+    clients: Count = 16  # that may be connected at once
+    log_every_s: Positive = 30.0  # seconds between two lines about latency
 
     def require_chunk(self, chunk: int) -> None:
         """ValueError of one sentence. chunk: actions that the model decides at once."""
