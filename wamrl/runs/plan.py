@@ -228,12 +228,17 @@ class Planner:
         return held
 
     def _after_sft(self, gpus: int) -> Phase:
-        """The average becomes a model of its own, while what trained is still there."""
+        """The average becomes a model of its own, after what trained is gone; weights that were
+        sharded are gathered before that.
+        """
         shard = self.cfg.sft.shard and gpus > 1
-        held = self._tuning(gpus)
-        state = sum(value.nbytes for value in self.wam.state_dict().values())
-        held["copies"] += bytes_of(self.wam, set()) + (state if shard else 0.0)
-        held["activations"] = self._imagining().peak
+        state = float(sum(value.nbytes for value in self.wam.state_dict().values()))
+        gathered = self._tuning(gpus)
+        gathered["copies"] += state if shard else 0.0
+        alone = self._models([], gpus, False)
+        filled = alone | {"copies": state}
+        measured = alone | {"activations": self._imagining().peak}
+        held = max(gathered, filled, measured, key=lambda moment: sum(moment.values()))
         return Phase(name="base", held=held, flops=0.0)
 
     def _fit(self, gpus: int) -> Phase:
