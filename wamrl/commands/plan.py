@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from wamrl.config import Config
-from wamrl.envs.base import EnvSpec
 from wamrl.runs.demonstrations import env_spec
 from wamrl.runs.needs import Needs, Phase
 from wamrl.runs.options import Options
@@ -26,7 +25,7 @@ def plan(o: Options) -> None:
         console.print(line, markup=False)
     limit = o.gpu_memory_gib * GIB
     if needs.worst.total > limit:
-        raise ValueError(refusal(o, planner, needs, env))
+        raise ValueError(refusal(o, planner, needs))
     console.print(
         f"fits: {needs.worst.total / GIB:.2f} of {o.gpu_memory_gib:g} GiB on each GPU", markup=False
     )
@@ -83,7 +82,7 @@ def _time(phase: Phase, needs: Needs, tflops: float) -> str:
     return f", {phase.flops / 1e12 / (needs.gpus * tflops):,.1f} s"
 
 
-def refusal(o: Options, planner: Planner, needs: Needs, env: EnvSpec) -> str:
+def refusal(o: Options, planner: Planner, needs: Needs) -> str:
     """One sentence: what does not fit, and what does, as far as it was found."""
     limit = o.gpu_memory_gib * GIB
     worst = needs.worst
@@ -92,20 +91,20 @@ def refusal(o: Options, planner: Planner, needs: Needs, env: EnvSpec) -> str:
         f"{o.config.name} cannot fit: its phase {worst.name} needs {worst.total / GIB:.1f} GiB on "
         f"each of {needs.gpus} GPUs of {o.gpu_memory_gib:g} GiB, {largest} most of it"
     )
-    found = _fitting(o, env, limit) + _with_more(planner, o, limit)
+    found = _fitting(planner, o, limit) + _with_more(planner, o, limit)
     if not found:
         return f"{sentence}; nothing was found that fits: take a smaller model or larger GPUs"
     return f"{sentence}; it fits with {', or '.join(found)}"
 
 
-def _fitting(o: Options, env: EnvSpec, limit: float) -> list[str]:
+def _fitting(planner: Planner, o: Options, limit: float) -> list[str]:
     """Options that make it fit on as many GPUs; all of them together only if none does alone."""
     found = []
     options = alternatives(o.config)
     for number, (option, cfg) in enumerate(options.items(), 1):
         if found and number == len(options) > 1:  # all of them together
             break
-        if Planner(cfg, env).fits(o.gpus, limit):
+        if planner.like(cfg).fits(o.gpus, limit):
             found.append(option)
     return found
 

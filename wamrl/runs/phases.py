@@ -4,6 +4,7 @@ a base model, its evaluation, the online loop's state, the evaluation after it.
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,21 +62,32 @@ def base_model(cfg: Config, data: Data, run: Path, *, trackers: Sequence[str] = 
     folder = run / "checkpoints"
     if (folder / "base").is_dir():
         return open_model(cfg, folder / "base")
-    wam = fresh_model(cfg)
-    wam.normalize.fit(*data.demos.statistics())
-    state = SFT(wam, cfg.sft, cfg.seed)
-    if (folder / "sft-resume").is_dir():
-        state.load_state_dict(checkpoint.load(folder / "sft-resume"))
+    state = _fine_tuning(cfg, data, folder / "sft-resume")
     with Logger(run, resume_step=state.done - cfg.sft.steps, trackers=trackers) as logger:
         fine_tune(state, data.demos.sample, run, logger)
+        weights = sharding.whole(state.average.state_dict())
+        # what trained, its gradients and moments go before a model is made beside the average
+        del state
+        gc.collect()
         wam = fresh_model(cfg)
-        wam.load_state_dict(sharding.whole(state.average.state_dict()))
+        wam.load_state_dict(weights)
+        del weights
         ratios = heldout_ratio(wam, data.heldout, cfg.eval.imagine_steps)
         metrics = {f"heldout/copy_ratio/{offset}": ratio for offset, ratio in ratios.items()}
         line = summary_line("world model on held-out demonstrations:", metrics)
         logger.log(0, metrics, line)
     save_wam(cfg.model, env_spec(cfg), wam, run, "base", config=cfg)
     return wam
+
+
+def _fine_tuning(cfg: Config, data: Data, saved: Path) -> SFT:
+    """The state of fine-tuning: new, or as it was saved; nobody else holds any of it."""
+    wam = fresh_model(cfg)
+    wam.normalize.fit(*data.demos.statistics())
+    state = SFT(wam, cfg.sft, cfg.seed)
+    if saved.is_dir():
+        state.load_state_dict(checkpoint.load(saved))
+    return state
 
 
 def measure_before(

@@ -12,7 +12,7 @@ Gradients of a sharded pass are added to its activations as if both were at thei
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -62,19 +62,10 @@ class Planner:
 
     def needs(self, gpus: int) -> Needs:
         """ValueError where so many ranks cannot share the work."""
-        cfg = self.cfg
-        cfg.train.check_budget(self.env.horizon, gpus)
-        phases = [self._sft(gpus), self._after_sft(gpus)]
-        if cfg.env.playable:
-            phases += [self._fit(gpus), self._act(gpus), self._score(gpus)]
-            if "policy" in cfg.train.learn:
-                phases.append(self._actor(gpus))
-            if {"world", "clone"} & set(cfg.train.learn):
-                phases.append(self._world(gpus))
         return Needs(
             gpus=gpus,
             parts=self.parts,
-            phases=tuple(phases),
+            phases=tuple(self._phases(gpus)),
             host=self._host(gpus),
             disk=self._disk(),
             decisions=self.decisions,
@@ -82,14 +73,20 @@ class Planner:
         )
 
     def like(self, cfg: Config) -> Planner:
-        """For a configuration that differs in how it is run, not in its model."""
+        """For another configuration; one of the same model takes over what was measured of it."""
+        if cfg.model != self.cfg.model:
+            return Planner(cfg, self.env)
         other = copy.copy(self)
         other.cfg = cfg
         return other
 
     def fits(self, gpus: int, limit: float) -> bool:
-        """Whether no phase needs more bytes on a GPU; what is there anyway is looked at first."""
-        return self.least(gpus) <= limit and self.needs(gpus).worst.total <= limit
+        """Whether no phase needs more bytes on a GPU. What is there anyway is looked at first, and
+        nothing after the first phase that does not fit.
+        """
+        if self.least(gpus) > limit:
+            return False
+        return all(phase.total <= limit for phase in self._phases(gpus))
 
     def least(self, gpus: int) -> float:
         """Bytes of fine-tuning on a GPU without any activation."""
@@ -191,6 +188,22 @@ class Planner:
 
     # --- phases
 
+    def _phases(self, gpus: int) -> Iterator[Phase]:
+        """In their order, each measured when it is asked for."""
+        learn = set(self.cfg.train.learn)
+        self.cfg.train.check_budget(self.env.horizon, gpus)
+        yield self._sft(gpus)
+        yield self._after_sft(gpus)
+        if not self.cfg.env.playable:
+            return
+        yield self._fit(gpus)
+        yield self._act(gpus)
+        yield self._score(gpus)
+        if "policy" in learn:
+            yield self._actor(gpus)
+        if {"world", "clone"} & learn:
+            yield self._world(gpus)
+
     def _sft(self, gpus: int) -> Phase:
         cfg = self.cfg.sft
         shard = cfg.shard and gpus > 1
@@ -215,12 +228,17 @@ class Planner:
         return held
 
     def _after_sft(self, gpus: int) -> Phase:
-        """The average becomes a model of its own, while what trained is still there."""
+        """The average becomes a model of its own, after what trained is gone; weights that were
+        sharded are gathered before that.
+        """
         shard = self.cfg.sft.shard and gpus > 1
-        held = self._tuning(gpus)
-        state = sum(value.nbytes for value in self.wam.state_dict().values())
-        held["copies"] += bytes_of(self.wam, set()) + (state if shard else 0.0)
-        held["activations"] = self._imagining().peak
+        state = float(sum(value.nbytes for value in self.wam.state_dict().values()))
+        gathered = self._tuning(gpus)
+        gathered["copies"] += state if shard else 0.0
+        alone = self._models([], gpus, False)
+        filled = alone | {"copies": state}
+        measured = alone | {"activations": self._imagining().peak}
+        held = max(gathered, filled, measured, key=lambda moment: sum(moment.values()))
         return Phase(name="base", held=held, flops=0.0)
 
     def _fit(self, gpus: int) -> Phase:

@@ -11,6 +11,7 @@ they are in a real run; `measure` counts real tensors just as well.
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +56,7 @@ def _attention_backward(
 
 
 _ATEN = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
 _FORMULAS = {
     **flop_registry,
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention,
@@ -78,6 +80,8 @@ class Held(TorchDispatchMode):
             self._seen[tensor.untyped_storage()] = True
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None) -> Any:
+        if function is _DEVICE:  # two of three calls, and nothing is made
+            return _device(*args)
         kwargs = kwargs or {}
         made = function(*args, **kwargs)
         formula = _FORMULAS.get(function._overloadpacket)
@@ -101,16 +105,26 @@ class Held(TorchDispatchMode):
         self.now -= size
 
 
+def _device(tensor: Tensor) -> torch.device:
+    return getattr(tensor, "fake_device", None) or _DEVICE(tensor)
+
+
 @contextlib.contextmanager
 def shapes_only() -> Iterator[None]:
     """A block in which tensors have shapes and no values: what one would be asked for is 0."""
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
-
     with warnings.catch_warnings():
         # a CPU has no kernel for it, a GPU has
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-        with FakeTensorMode(allow_non_fake_inputs=True), _WithoutValues():
+        with _fake_mode(), _WithoutValues():
             yield
+
+
+@functools.cache
+def _fake_mode() -> Any:
+    """One for all blocks: what an operator gives is found once for tensors of the same mode."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def on_fake_device(*modules: nn.Module) -> None:
