@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.support import remembering
 from tests.support.small_plan import small_plan
 from wamrl import cli
 from wamrl.models.check import probe
@@ -119,6 +120,17 @@ def test_features_that_are_kept_follow_the_limit(env, needs):
     assert acts["act"].held["features"] == JOINED * acts["score"].held["features"]
     none = replace(cfg, train=replace(cfg.train, cache_mb=0.001))
     assert Planner(none, env)._kept(1) == (1000, 0)
+
+
+def test_what_is_remembered_is_counted(env):
+    """A clip has five histories of frames where four decisions are remembered."""
+    cfg = small_plan()
+    planner = Planner(cfg, env)
+    remembers = planner.like(replace(cfg, model=replace(cfg.model, world=remembering.WORLD)))
+    past = len(cfg.model.history_offsets)
+    frames = past + len(cfg.model.frame_offsets)
+    one, other = (p._host(1)["clips"] for p in (planner, remembers))
+    assert other / one == pytest.approx((frames + 4 * past) / frames)
 
 
 def test_ranks_share_what_is_sharded(env, needs):
