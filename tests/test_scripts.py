@@ -121,6 +121,12 @@ def setup(where: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
     )
 
 
+def test_the_image_has_the_gl_packages_of_the_setup():
+    setup_script = (ROOT / "scripts" / "setup.sh").read_text()
+    names = re.search(r'^GL_PACKAGES="(.*)"', setup_script, re.M)[1]
+    assert f" {names} " in " ".join((ROOT / "Dockerfile").read_text().split())
+
+
 def test_setup_without_python_says_so(bare):
     done = setup(*bare)
     assert done.returncode == 1 and done.stderr.count("\n") == 1

@@ -43,6 +43,7 @@ ELSEWHERE = {  # how a command begins -> why it is not executed here
     "wamrl quickstart libero": "LIBERO needs an environment and assets of its own",
     "wamrl sft wan22-5b": "needs published weights and a GPU",
     "wamrl embed wan22-5b": "needs published weights",
+    "wamrl eval --base RUN --rerun": "rerun needs numpy 2; tests/report/test_rerun_file.py",
     "torchrun --nnodes": "needs four machines",
     "ray start": "needs a cluster; tests/pool/test_ray.py starts one",
     "wamrl train RECIPE --base RUN --pool.backend ray": "needs a cluster; as above",
