@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.support import remembering, tiny
-from wamrl.models.rounding import drift
+from wamrl.models.rounding import worst_drift
 from wamrl.rollout.collect import collect
 from wamrl.rollout.samples import imagine, success_clips
 
@@ -64,7 +64,7 @@ def test_features_computed_again_are_those_that_acted(wam, rollout):
     chunks = rollout.decisions
     again = wam.with_features(chunks.plan.drop_features(), chunks.obs)
     assert torch.allclose(again.features, chunks.plan.features, atol=1e-5)
-    _, excess = drift(wam, chunks.plan, again, tiny.CONFIG.flow)
+    _, excess = worst_drift(wam, chunks.plan, again, tiny.CONFIG.flow)
     assert excess <= 0
     first = chunks.obs.past.executed[:, -1] == 0
     blank = replace(chunks.obs, past=chunks.obs.past.emptied(wam.spec.past))

@@ -6,6 +6,7 @@ Its tokens are patches of latents, laid out by us as the library's pipeline does
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -113,13 +114,13 @@ def _look_near(network: nn.Module, cell: int) -> None:
     rotations tell neighbours hardly apart, faster ones come round again within the picture.
     """
     rope = network.rope
-    steps = torch.linspace(0, 1, rope.dim // 6)
-    turned = torch.pi * rope.theta**steps * rope.patch_size * cell / rope.base_height
-    near = ((turned > 0.3) & (turned < 2.5)).nonzero().flatten()
-    # pairs of channels: of each rotation time, height, width; before them those without a place
-    height = rope.dim % 6 + 2 * (3 * near + 1)
-    chosen = torch.cat([height, height + 1, height + 2, height + 3])
+    count = rope.dim // 6  # rotations, each of time, height and width: a pair of channels
+    before = rope.dim % 6  # channels without a place
+    slowest = math.pi * rope.patch_size * cell / rope.base_height
+    turned = [slowest * rope.theta ** (i / max(1, count - 1)) for i in range(count)]
+    heights = [before + 6 * i + 2 for i in range(count) if 0.3 < turned[i] < 2.5]
     for block in network.transformer_blocks:
         for layer in (block.attn1.to_q, block.attn1.to_k):
             layer.bias.zero_()
-            layer.bias[chosen] = 2.0
+            for first in heights:
+                layer.bias[first : first + 4] = 2.0  # height, then width
