@@ -4,7 +4,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,20 @@ from wamrl.runtime import checkpoint, files
 from wamrl.runtime.files import sweep, write_text
 from wamrl.runtime.log import new_run
 
+MEMORY = Path("/dev/shm")
 TOUCHING = {"posix", "io", "_io", "builtins", "safetensors._safetensors_rust"}
+
+
+@pytest.fixture
+def tmp_path(tmp_path) -> Iterator[Path]:
+    """In memory where the machine has such a folder: a kill is no power cut, so nothing here needs
+    a disk, and some hundred saves wait minutes for a busy one.
+    """
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 def touches(function: object) -> bool:
