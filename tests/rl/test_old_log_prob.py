@@ -91,12 +91,12 @@ def test_nothing_is_recomputed_unless_it_drifts():
     coarse = tiny.lively(model=COARSE)
     batch = sampled(fine, FLOW, n=3)
     auto = PPOConfig()
-    assert not auto.recomputes(fine, batch.plan)
-    assert not auto.recomputes(fine, batch.plan.drop_features())
-    assert not auto.recomputes(coarse, batch.plan)
-    assert auto.recomputes(coarse, batch.plan.drop_features())
-    assert not PPOConfig(old_log_prob="rollout").recomputes(coarse, batch.plan.drop_features())
-    assert GRPOConfig(old_log_prob="recomputed").recomputes(fine, batch.plan)
+    assert not auto.recomputes(fine, batch.plan.has_features)
+    assert not auto.recomputes(fine, False)
+    assert not auto.recomputes(coarse, batch.plan.has_features)
+    assert auto.recomputes(coarse, False)
+    assert not PPOConfig(old_log_prob="rollout").recomputes(coarse, False)
+    assert GRPOConfig(old_log_prob="recomputed").recomputes(fine, batch.plan.has_features)
 
 
 def test_unless_asked_an_update_is_what_it_was(monkeypatch):
@@ -169,7 +169,7 @@ def test_stale_features_are_refused_where_they_are_read_again_in_bfloat16():
     optimizer.step()
     acted = copy.deepcopy(wam)
     acted.actor.head.bias.data += 1e-2
-    assert clipped(wam).cfg.recomputes(wam, batch.plan)
+    assert clipped(wam).cfg.recomputes(wam, batch.plan.has_features)
     clipped(wam).first_ratio(wam, batch, FLOW)
     for changed, rows in ((wam, other), (moved, batch), (acted, batch)):
         with pytest.raises(RuntimeError, match="changed between rollout and update"):

@@ -122,6 +122,21 @@ def test_features_that_are_kept_follow_the_limit(env, needs):
     assert Planner(none, env)._kept(1) == (1000, 0)
 
 
+def test_old_log_probabilities_cost_a_pass_where_they_are_computed_again(env):
+    cfg = small_plan()
+
+    def work(old_log_prob: str, **train: float) -> float:
+        learner = replace(cfg.train.learner, old_log_prob=old_log_prob)
+        train = replace(cfg.train, learner=learner, **train)
+        phases = Planner(replace(cfg, train=train), env).needs(1).phases
+        return next(phase.flops for phase in phases if phase.name == "actor")
+
+    assert work("auto") == work("rollout") < work("recomputed")  # in float32 nothing drifts
+    once = work("recomputed") - work("rollout")
+    read_again = work("recomputed", cache_mb=0.0) - work("rollout", cache_mb=0.0)
+    assert read_again > 2 * once  # the features, too: most of the work of a decision
+
+
 def test_what_is_remembered_is_counted(env):
     """A clip has five histories of frames where four decisions are remembered."""
     cfg = small_plan()

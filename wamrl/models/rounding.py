@@ -50,11 +50,13 @@ def rounding_tolerance(
     return MARGIN * unit * (square * mask[:, None, :, None]).sum((-1, -2)).sqrt()
 
 
-def read_coarsely(wam: WAM, plan: ActionChunk) -> bool:
-    """Whether the features are computed again by a world model that runs in bfloat16. Its rounding
+def read_coarsely(wam: WAM, has_features: bool) -> bool:
+    """Whether features are computed again by a world model that runs in bfloat16. Its rounding
     depends on the kernels, so on how many rows there are: no two batches need agree.
+
+    has_features: of the plan; then they are the kept ones.
     """
-    return wam.compute == torch.bfloat16 and not plan.features.shape[1]
+    return wam.compute == torch.bfloat16 and not has_features
 
 
 @torch.no_grad()
@@ -106,7 +108,7 @@ def drift(
     new = wam.log_prob(read, flow)
     off = log_prob_change(new, plan.chain_log_prob, mask).abs()
     unit = feature_unit(wam, plan)
-    if coarse and read_coarsely(wam, plan):
+    if coarse and read_coarsely(wam, plan.has_features):
         unit = coarse_unit(wam, read, new, mask, flow)
     return off, off - rounding_tolerance(plan, mask, flow, unit)
 

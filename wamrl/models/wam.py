@@ -64,6 +64,11 @@ class ActionChunk(Batch):
             chain_log_prob=self.chain_log_prob[rows, chosen],
         )
 
+    @property
+    def has_features(self) -> bool:
+        """Whether it still holds what the actor read; else `WAM.with_features` computes it."""
+        return self.features.shape[1] > 0
+
     def drop_features(self) -> ActionChunk:
         """Without the features, which are nearly all of its bytes.
 
@@ -218,7 +223,7 @@ class WAM(nn.Module):
         The noise is the same, so the world model must still be the one that acted. That is why the
         actor is updated first.
         """
-        kept = plan.features.shape[1] > 0
+        kept = plan.has_features
         features = plan.features.float() if kept else self.features(self.encode(obs), plan.seed)
         return replace(plan, features=features)
 

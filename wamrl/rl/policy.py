@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wamrl.models.flow import FlowConfig
 from wamrl.models.rounding import drift, largest, log_prob_change, read_coarsely
-from wamrl.models.wam import WAM, ActionChunk
+from wamrl.models.wam import WAM
 from wamrl.rl.batch import PolicyBatch, minibatches
 from wamrl.rl.learner import LearnerConfig
 from wamrl.rl.optim import RankedAdamW, require_finite
@@ -61,10 +61,10 @@ class ClippedPolicyConfig(LearnerConfig):
     def small(self) -> ClippedPolicyConfig:
         return replace(self, epochs=1)
 
-    def recomputes(self, wam: WAM, plan: ActionChunk) -> bool:
-        """Whether the old log-probabilities of this plan are computed again."""
+    def recomputes(self, wam: WAM, has_features: bool) -> bool:
+        """Whether old log-probabilities are computed again, of plans with or without features."""
         if self.old_log_prob == "auto":
-            return read_coarsely(wam, plan)
+            return read_coarsely(wam, has_features)
         return self.old_log_prob == "recomputed"
 
     def validate(self) -> None:
@@ -113,7 +113,7 @@ class ClippedPolicy:
         wam.eval()
         rows = batch[slice(0, self.cfg.batch)].to(next(wam.parameters()).device)
         plan = wam.with_features(rows.plan, rows.obs)
-        coarse = self.cfg.recomputes(wam, rows.plan)
+        coarse = self.cfg.recomputes(wam, rows.plan.has_features)
         off, excess = drift(wam, rows.plan, plan, rows.mask, flow, coarse=coarse)
         worst = dist.all_max(largest(off))
         if not dist.all_max(largest(excess)) <= 0:
@@ -136,7 +136,7 @@ class ClippedPolicy:
         for epoch in range(1, cfg.epochs + 1):
             parts = minibatches(len(batch), cfg.batch, generator)
             chosen = self._transitions(batch, generator)
-            if epoch == 1 and cfg.recomputes(wam, batch.plan):
+            if epoch == 1 and cfg.recomputes(wam, batch.plan.has_features):
                 batch, moved["drift"] = self._recomputed(wam, batch, flow, parts, chosen)
             for own, count in tracked(f"  actor, epoch {epoch}", parts):
                 rows = batch[own]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+
+from wamrl.models.wam import WAM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,18 @@ def part_of(name: str, module: nn.Module) -> Part:
     weights = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     return Part(name=name, weights=weights, trained=trained)
+
+
+def parts_of(wam: WAM, vae: nn.Module | None, critic: nn.Module | None) -> Iterator[Part]:
+    """Those with weights: the world model by its own parts, VAE, actor, value head."""
+    world = wam.world
+    found = [part_of(f"world: {name}", child) for name, child in world.named_children()]
+    own = list(world.parameters(recurse=False))
+    trained = sum(p.numel() for p in own if p.requires_grad)
+    found.append(Part(name="world: its own", weights=sum(map(Tensor.numel, own)), trained=trained))
+    beside = {"VAE": vae, "actor": wam.actor, "value head": critic}
+    found += [part_of(name, module) for name, module in beside.items() if module is not None]
+    return (part for part in found if part.weights)
 
 
 def bytes_of(module: nn.Module, seen: set[int]) -> float:

@@ -23,8 +23,9 @@ from wamrl.config import Config
 from wamrl.envs.base import EnvSpec
 from wamrl.models.latent import frozen_vae
 from wamrl.models.wam import WAM, ActionChunk
+from wamrl.rl.policy import ClippedPolicyConfig
 from wamrl.rl.world_update import MixedBatch, WorldUpdate, frozen_copy
-from wamrl.runs.needs import Needs, Part, Phase, bytes_of, part_of, trained_bytes
+from wamrl.runs.needs import Needs, Part, Phase, bytes_of, parts_of, trained_bytes
 from wamrl.runs.passes import Passes
 from wamrl.runtime import sharding
 from wamrl.runtime.shapes import Used, shapes_only
@@ -97,18 +98,7 @@ class Planner:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The world model by its own parts, VAE, actor, value head."""
-        world = self.wam.world
-        found = [part_of(f"world: {name}", child) for name, child in world.named_children()]
-        own = sum(p.numel() for p in world.parameters(recurse=False))
-        if own:
-            trained = sum(p.numel() for p in world.parameters(recurse=False) if p.requires_grad)
-            found.append(Part(name="world: its own", weights=own, trained=trained))
-        if self.vae is not None:
-            found.append(part_of("VAE", self.vae))
-        found.append(part_of("actor", self.wam.actor))
-        if self._critic is not None:
-            found.append(part_of("value head", self._critic))
-        return tuple(part for part in found if part.weights)
+        return tuple(parts_of(self.wam, self.vae, self._critic))
 
     @property
     def decisions(self) -> int:
@@ -302,7 +292,20 @@ class Planner:
         held["features"] = kept
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
         flops = self.passes.flops(name) * self.decisions * getattr(learner, "epochs", 1)
+        if isinstance(learner, ClippedPolicyConfig) and learner.recomputes(self.wam, bool(kept)):
+            flops += self._old_log_prob(decided, rows) * self.decisions
         return Phase(name="actor", held=held, flops=flops)
+
+    def _old_log_prob(self, decided: Callable[[Clip, Tensor], ActionChunk], rows: int) -> float:
+        """FLOP of a decision whose log-probabilities are computed again before the first step."""
+
+        @torch.no_grad()
+        def again(clip: Clip, plan: ActionChunk) -> None:
+            self.wam.log_prob(self.wam.with_features(plan, clip.obs), self.cfg.flow)
+
+        name = "actor, old log-probabilities"
+        self.passes.used(name, again, rows, first=decided)
+        return self.passes.flops(name)
 
     def _world(self, gpus: int) -> Phase:
         cfg = self.cfg.train.world
