@@ -36,6 +36,11 @@ class Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "start": Benchmark(
+        title="a process to its first optimiser step",
+        sides="Ours: `RankedAdamW`. Peer: `torch.optim.AdamW`, which imports torch's compiler.",
+        targets={"a process to its first optimiser step": Target(at_least=1.3)},
+    ),
     "pool": Benchmark(
         title="the price of running environments in other processes, per environment step",
         sides=(

@@ -108,7 +108,7 @@ class SFT:
         self.cfg = cfg
         self.average = copy.deepcopy(wam).requires_grad_(False)
         sharding.shard(*([wam.world, self.average.world] if cfg.shard else []))
-        adam = {"lr": cfg.lr, "weight_decay": cfg.weight_decay, "betas": (0.9, 0.95)}
+        adam = {"weight_decay": cfg.weight_decay, "betas": (0.9, 0.95)}
         adam |= {"grad_norm": cfg.grad_norm, "option": "sft.lr"}
         self.optimizer = RankedAdamW(wam.world, wam.actor, **adam)
         self.generator = torch.Generator().manual_seed(seed)

@@ -244,7 +244,7 @@ def test_the_vae_is_shared_not_saved_and_not_trained(vae):
     own = wam.world.latents.vae
     assert frozen.world.latents.vae is own and state.average.world.latents.vae is own
     weights = {id(p) for p in own.parameters()}
-    trained = [p for group in state.optimizer.adam.param_groups for p in group["params"]]
+    trained = state.optimizer.parameters
     assert not weights & {id(p) for p in trained}
     assert not any(p.requires_grad for p in own.parameters())
     count = sum(value.numel() for value in wam.state_dict().values())

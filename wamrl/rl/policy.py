@@ -97,8 +97,8 @@ class ClippedPolicy:
 
     def __init__(self, cfg: ClippedPolicyConfig, wam: WAM):
         self.cfg = cfg
-        adam = {"lr": cfg.lr, "eps": cfg.eps, "weight_decay": 0.0, "option": "learner.lr"}
-        self.optimizer = RankedAdamW(*wam.policy(cfg.shared), grad_norm=cfg.grad_norm, **adam)
+        adam = {"eps": cfg.eps, "grad_norm": cfg.grad_norm, "option": "learner.lr"}
+        self.optimizer = RankedAdamW(*wam.policy(cfg.shared), **adam)
         self.rate = 1.0  # scales the learning rate
         self.steps = 0  # of the optimiser, so far
 

@@ -75,14 +75,8 @@ class Critic:
         self.head = head.to(self.device)
         self.batch = batch
         self.lr = lr
-        self.optimizer = RankedAdamW(
-            self.head,
-            lr=lr,
-            grad_norm=grad_norm,
-            option="learner.value_lr",
-            eps=eps,
-            weight_decay=0.0,
-        )
+        adam = {"eps": eps, "grad_norm": grad_norm, "option": "learner.value_lr"}
+        self.optimizer = RankedAdamW(self.head, **adam)
 
     @torch.no_grad()
     def inputs(self, wam: WAM, rollout: Rollout) -> Tensor:

@@ -112,13 +112,9 @@ class WorldUpdate:
         self.calibrated = cfg.kl_share is None
         # eps above the rounding of sums: where a gradient vanishes,
         # Adam's step would be lr times rounding.
-        adam = {"grad_norm": cfg.grad_norm, "weight_decay": 0.0, "eps": 1e-7}
-        self.world_optimizer = RankedAdamW(
-            wam.world, lr=cfg.world_lr, option="world.world_lr", **adam
-        )
-        self.actor_optimizer = RankedAdamW(
-            wam.actor, lr=cfg.actor_lr, option="world.actor_lr", **adam
-        )
+        adam = {"grad_norm": cfg.grad_norm, "eps": 1e-7}
+        self.world_optimizer = RankedAdamW(wam.world, option="world.world_lr", **adam)
+        self.actor_optimizer = RankedAdamW(wam.actor, option="world.actor_lr", **adam)
 
     @property
     def clones_noise_free(self) -> bool:

@@ -167,25 +167,18 @@ def whole(state):
 def load(module: nn.Module, state: dict) -> None:
     """`module.load_state_dict` of a whole state, of which a sharded module takes its part."""
     mine = module.state_dict()
-    module.load_state_dict({k: _like(v, mine.get(k)) for k, v in state.items()})
+    module.load_state_dict({k: like(v, mine.get(k)) for k, v in state.items()})
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """The same for an optimiser, whose moments are sharded as its parameters are."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    moments = {
-        i: {k: _like(v, parameters[i]) if k != "step" else v for k, v in of.items()}
-        for i, of in state["state"].items()
-    }
-    optimizer.load_state_dict({**state, "state": moments})
-
-
-def _like(value, reference):
-    if not is_sharded(reference) or not isinstance(value, Tensor):
+def like(value, reference):
+    """`value` where `reference` is, of whose shards a whole tensor takes its part."""
+    if not isinstance(value, Tensor) or not isinstance(reference, Tensor):
         return value
+    on = value.to(reference.device)
+    if not is_sharded(reference):
+        return on
     from torch.distributed.tensor import distribute_tensor
 
-    on = value.to(reference.device)
     return distribute_tensor(on, reference.device_mesh, reference.placements, src_data_rank=None)
 
 
