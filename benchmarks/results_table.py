@@ -32,7 +32,8 @@ AGAINST = ["quickstart against", "seeds", "seed by seed, points", "over seeds, p
 
 def interval(value: float, low: float, high: float) -> str:
     """Points: "+9.5 [+6.0, +14.5]"."""
-    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    shown = [round(100 * x, 1) + 0.0 for x in (value, low, high)]  # no minus zero
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*shown)
 
 
 def row(name: str, summary: dict) -> list:

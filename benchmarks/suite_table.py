@@ -1,8 +1,9 @@
 """Markdown table of `benchmarks/suite_study.sh`: `python -m benchmarks.suite_table OUT`.
 
 Success before and after training of the one model and of the models for one task each, on the same
-initial states, and their difference after training: per task over the seeds, and pooled over the
-tasks. Intervals resample seeds within tasks, then states within seeds (`stats/nested.py`).
+initial states, what each gained, and their difference after training: per task over the seeds, and
+pooled over the tasks. Intervals resample seeds within tasks, then states within seeds
+(`stats/nested.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from benchmarks.results_table import interval, table
 from wamrl.report import read_summary
 from wamrl.stats.nested import hierarchical
 
-HEAD = ["task", "seeds", "one model: before", "after", "own model: before", "after"]
+HEAD = ["task", "seeds", "one model", "gained, points", "own model", "gained, points"]
 HEAD += ["one less own after, points"]
 SUITE = "suite"
 Success = dict[str, dict[str, np.ndarray]]  # of a run: task -> arm -> success of each of its states
@@ -52,12 +53,26 @@ def row(name: str, pairs: list[list[tuple[dict, dict]]]) -> list:
     """pairs: of each task, of each seed, the arms of the one model and of the task's own."""
     cells = [name, min(len(seeds) for seeds in pairs)]
     for side in (0, 1):
-        for arm in ("before", "after"):
-            rates = [np.mean([pair[side][arm].mean() for pair in seeds]) for seeds in pairs]
-            cells.append(f"{np.mean(rates):.1%}")
-    changes = [[one["after"].astype(float) - own["after"] for one, own in p] for p in pairs]
+        before, after = (
+            np.mean([np.mean([pair[side][arm].mean() for pair in seeds]) for seeds in pairs])
+            for arm in ("before", "after")
+        )
+        cells.append(f"{before:.1%} -> {after:.1%}")
+        gains = [[_less(p[side]["after"], p[side]["before"]) for p in seeds] for seeds in pairs]
+        cells.append(_points(gains))
+    apart = [[_less(one["after"], own["after"]) for one, own in seeds] for seeds in pairs]
+    return [*cells, _points(apart)]
+
+
+def _less(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """State by state."""
+    return a.astype(float) - b
+
+
+def _points(changes: list[list[np.ndarray]]) -> str:
+    """changes: of each task, of each seed, of each state."""
     found = hierarchical(changes, bounds=(-1, 1))
-    return [*cells, interval(found.value, found.low, found.high)]
+    return interval(found.value, found.low, found.high)
 
 
 def main(out: Path) -> None:
