@@ -35,7 +35,7 @@ def wan_point() -> Config:
     return on_point("wan-point", world)
 
 
-def on_point(name: str, world: DiffusersWorldConfig) -> Config:
+def on_point(name: str, world: DiffusersWorldConfig, iterations: int = 24) -> Config:
     """A world model at toy size on the point mass."""
     cfg = point()
     model = WAMConfig(
@@ -52,8 +52,8 @@ def on_point(name: str, world: DiffusersWorldConfig) -> Config:
         data=replace(cfg.data, episodes=100),
         # after 500 steps the base is at 10 % and nothing moves (docs/backbones.md)
         sft=SFTConfig(steps=1500),
-        train=online(iterations=24),
-        eval=EvalConfig(episodes=200, every=4, during=50, choose=50),
+        train=online(iterations),
+        eval=EvalConfig(episodes=200, every=iterations // 6, during=50, choose=50),
     )
 
 
