@@ -116,7 +116,7 @@ class RankedAdamW:
         for i, moments in state["state"].items():
             p = self.parameters[i]
             self.moments[p] = {
-                name: value.to(p.device) if name == "step" else sharding.like(value, p)
+                name: (value if name == "step" else sharding.like(value, p)).to(p.device)
                 for name, value in moments.items()
             }
 

@@ -171,14 +171,12 @@ def load(module: nn.Module, state: dict) -> None:
 
 
 def like(value, reference):
-    """`value` where `reference` is, of whose shards a whole tensor takes its part."""
-    if not isinstance(value, Tensor) or not isinstance(reference, Tensor):
+    """`value`, of which a sharded `reference` takes its part."""
+    if not is_sharded(reference) or not isinstance(value, Tensor):
         return value
-    on = value.to(reference.device)
-    if not is_sharded(reference):
-        return on
     from torch.distributed.tensor import distribute_tensor
 
+    on = value.to(reference.device)
     return distribute_tensor(on, reference.device_mesh, reference.placements, src_data_rank=None)
 
 
