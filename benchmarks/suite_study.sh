@@ -7,8 +7,8 @@ out=${1:?usage: bash benchmarks/suite_study.sh OUT [SEED ...]}
 seeds=("${@:2}")
 [ "${#seeds[@]}" != 0 ] || seeds=(0 1 2)
 tasks=(button-press drawer-close plate-slide window-open)
-# Two demonstrations of each task and half of the recipe's iterations: by the recipe's own four the base is at 90 %.
-whole=(--data.episodes 8 --data.heldout 8 --sft.steps 1000 --train.iterations 16)
+# The recipe, with a quarter of its iterations.
+whole=(--train.iterations 16)
 quarter=(--data.episodes 2 --data.heldout 2 --sft.steps 250 --train.iterations 16 --eval.episodes 50 --eval.during 20
     --train.groups 8 --train.learner.batch 64 --train.world.steps 10)
 mkdir -p "$out"
