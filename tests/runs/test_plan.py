@@ -124,11 +124,12 @@ def test_features_that_are_kept_follow_the_limit(env, needs):
 
 def test_old_log_probabilities_cost_a_pass_where_they_are_computed_again(env):
     cfg = small_plan()
+    planner = Planner(cfg, env)
 
     def work(old_log_prob: str, **train: float) -> float:
         learner = replace(cfg.train.learner, old_log_prob=old_log_prob)
         train = replace(cfg.train, learner=learner, **train)
-        phases = Planner(replace(cfg, train=train), env).needs(1).phases
+        phases = planner.like(replace(cfg, train=train)).needs(1).phases
         return next(phase.flops for phase in phases if phase.name == "actor")
 
     assert work("auto") == work("rollout") < work("recomputed")  # in float32 nothing drifts

@@ -1,8 +1,8 @@
 """The optimiser step of all training here: one place that knows about ranks.
 
 The arithmetic is the library's, by its functional form. The class around it, `torch.optim.AdamW`,
-imports the compiler when it is first made, which takes every process that trains longer than
-importing torch does: `python -m benchmarks.start`.
+imports the compiler when it is first made, which more than doubles the time until a process takes
+its first step: `python -m benchmarks start`.
 """
 
 from __future__ import annotations

@@ -75,8 +75,9 @@ class Critic:
         self.head = head.to(self.device)
         self.batch = batch
         self.lr = lr
-        adam = {"eps": eps, "grad_norm": grad_norm, "option": "learner.value_lr"}
-        self.optimizer = RankedAdamW(self.head, **adam)
+        self.optimizer = RankedAdamW(
+            self.head, eps=eps, grad_norm=grad_norm, option="learner.value_lr"
+        )
 
     @torch.no_grad()
     def inputs(self, wam: WAM, rollout: Rollout) -> Tensor:

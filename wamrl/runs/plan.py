@@ -285,7 +285,7 @@ class Planner:
             self.wam.log_prob(rows, self.cfg.flow).sum().backward()
 
         rows = -(-min(batch, self.decisions) // gpus)
-        name = f"actor, {'kept' if kept else 'again'}"
+        name = f"actor, {'kept' if kept else 'again'}"  # the features
         held["gradients"] = self._gradients(False, True, gpus, False)
         used = self.passes.used(name, step, rows, first=decided)
         held["activations"] = max(0.0, used.peak - held["gradients"])
@@ -293,17 +293,16 @@ class Planner:
         held |= {"gathered": self._whole(3)} if self._shards(gpus) else {}
         flops = self.passes.flops(name) * self.decisions * getattr(learner, "epochs", 1)
         if isinstance(learner, ClippedPolicyConfig) and learner.recomputes(self.wam, bool(kept)):
-            flops += self._old_log_prob(decided, rows) * self.decisions
+            flops += self._old_log_prob(f"{name}, old", decided, rows) * self.decisions
         return Phase(name="actor", held=held, flops=flops)
 
-    def _old_log_prob(self, decided: Callable[[Clip, Tensor], ActionChunk], rows: int) -> float:
+    def _old_log_prob(self, name: str, decided: Callable[..., ActionChunk], rows: int) -> float:
         """FLOP of a decision whose log-probabilities are computed again before the first step."""
 
         @torch.no_grad()
         def again(clip: Clip, plan: ActionChunk) -> None:
             self.wam.log_prob(self.wam.with_features(plan, clip.obs), self.cfg.flow)
 
-        name = "actor, old log-probabilities"
         self.passes.used(name, again, rows, first=decided)
         return self.passes.flops(name)
 

@@ -1,0 +1,38 @@
+"""Two arms of a study against each other, state by state: `python -m benchmarks.arms OUT TASK A B`.
+
+OUT: a folder of `wamrl study metaworld`, such as docs/study/metaworld. Prints A less B in points
+with its hierarchical 95 % interval (seeds, then states), and seed by seed. The report has this of
+every arm against the base and against `actor_success`; other pairs are not among the claims that
+were fixed beforehand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarks.results_table import interval
+from wamrl.recipes.studies import metaworld
+from wamrl.study.cells import finished, result
+from wamrl.study.results import Results
+
+
+def main(out: Path, task: str, arm: str, against: str) -> None:
+    study = metaworld()
+    cells = [c for c in study.cells() if c.task == task and finished(out, c)]
+    results = Results([result(study, c, out) for c in cells], [arm, against], [task])
+    found = results.difference([task], arm, against)
+    if found is None:
+        raise SystemExit(f"{out}: no seed of {task} has finished cells of both {arm} and {against}")
+    points = interval(found.value, found.low, found.high)
+    pairs = results.pairs(task, arm, against)
+    seeds = [
+        f"{s}: {100 * (mine.mean() - other.mean()):+.1f}" for s, (other, mine) in pairs.items()
+    ]
+    print(f"{task}, {arm} less {against}: {points}, n = {found.episodes}; {', '.join(seeds)}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]), *sys.argv[2:])
