@@ -7,5 +7,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 style=0
 python -m ruff check . || style=$?
 python -m ruff format --check --quiet . || style=$?
-python -m pytest -q -n 2 --dist loadfile --max-worker-restart 0 "$@" || exit $?
+python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 "$@" || exit $?
 exit $style

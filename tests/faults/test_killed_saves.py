@@ -1,13 +1,11 @@
 """SIGKILL at every file-system call of a save: what was there is there, whole, old or new."""
 
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,15 +16,13 @@ from wamrl.runtime.files import sweep, write_text
 from wamrl.runtime.log import new_run
 
 MEMORY = Path("/dev/shm")
-CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload([__name__])
 TOUCHING = {"posix", "io", "_io", "builtins", "safetensors._safetensors_rust"}
 
 
 @pytest.fixture
 def tmp_path(tmp_path) -> Iterator[Path]:
     """In memory where the machine has such a folder: a kill is no power cut, so nothing here needs
-    a disk, and some hundred saves would wait for a busy one.
+    a disk, and some hundred saves wait minutes for a busy one.
     """
     if not os.access(MEMORY, os.W_OK):
         yield tmp_path
@@ -44,19 +40,14 @@ def touches(function: object) -> bool:
 
 
 def killed_at(number: int, work: Callable[[], None]) -> bool:
-    """Do `work` in a process that is killed just before its `number`-th call into the file system;
-    False if it came to its end before.
-
-    work: can be pickled. The process is forked from a small one: late in the suite a test
-    worker has grown so that some hundred forks of it take half a minute.
+    """Do `work` in a forked process that is killed just before its `number`-th call into the file
+    system; False if it came to its end before.
     """
-    child = CLEAN.Process(target=_count, args=(number, work))
-    child.start()
-    child.join()
-    return child.exitcode == -signal.SIGKILL
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = number
 
-
-def _count(left: int, work: Callable[[], None]) -> None:
     def count(frame, event: str, function: object) -> None:
         nonlocal left
         if event == "c_call" and touches(function):
@@ -64,21 +55,12 @@ def _count(left: int, work: Callable[[], None]) -> None:
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.setprofile(count)
     try:
+        sys.setprofile(count)
         work()
     finally:
         sys.setprofile(None)
-
-
-def cannot_exchange(draft: Path, path: Path) -> bool:
-    """As on some file systems."""
-    return False
-
-
-def save_moving_aside(run: Path, step: int) -> None:
-    files._exchange = cannot_exchange  # in a process of its own
-    save(run, step)
+        os._exit(0)
 
 
 def save(run: Path, step: int) -> None:
@@ -88,14 +70,13 @@ def save(run: Path, step: int) -> None:
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "moved aside"])
 def test_a_named_checkpoint_survives_at_every_call(exchange, tmp_path, monkeypatch):
     if not exchange:  # a file system that cannot
-        monkeypatch.setattr(files, "_exchange", cannot_exchange)
-    again = partial(save if exchange else save_moving_aside, tmp_path, 2)
+        monkeypatch.setattr(files, "_exchange", lambda draft, path: False)
     place = tmp_path / "checkpoints" / "best"
     seen = {1: 0, 2: 0}
     gone = 0
     number = 0
     save(tmp_path, 1)
-    while killed_at(number, again):
+    while killed_at(number, lambda: save(tmp_path, 2)):
         gone += not place.is_dir()
         sweep(tmp_path)  # what opening the run does
         state = checkpoint.load(place)
@@ -114,8 +95,7 @@ def test_a_named_checkpoint_survives_at_every_call(exchange, tmp_path, monkeypat
 
 def test_a_first_checkpoint_is_there_as_a_whole_or_not_at_all(tmp_path):
     number = 0
-    save_first = partial(checkpoint.save_step, tmp_path, 1, {"step": 1}, {"own": 2})
-    while killed_at(number, save_first):
+    while killed_at(number, lambda: checkpoint.save_step(tmp_path, 1, {"step": 1}, {"own": 2})):
         sweep(tmp_path)
         if (tmp_path / "checkpoints" / "step-00000001").is_dir():
             last = checkpoint.latest(tmp_path)
@@ -131,7 +111,7 @@ def test_a_text_file_is_the_old_or_the_new_one_at_every_call(tmp_path):
     path = tmp_path / "summary.json"
     number = 0
     write_text(path, "old")
-    while killed_at(number, partial(write_text, path, "new")):
+    while killed_at(number, lambda: write_text(path, "new")):
         sweep(tmp_path)
         assert path.read_text() in ("old", "new")
         assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
@@ -157,7 +137,7 @@ def test_a_new_run_knows_itself_from_its_first_moment(tmp_path):
     """Killed at every call while it is made, a folder is no run yet, or one with all its books."""
     number = 0
     books = {"run.json": "books"}
-    while killed_at(number, partial(new_run, tmp_path, "r", {"train": {}}, books)):
+    while killed_at(number, lambda: new_run(tmp_path, "r", {"train": {}}, books)):
         for run in tmp_path.iterdir():
             sweep(run)
             there = {path.name for path in run.iterdir()}
