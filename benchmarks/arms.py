@@ -4,12 +4,18 @@ OUT: a folder of `wamrl study metaworld`, such as docs/study/metaworld. Prints A
 with its hierarchical 95 % interval (seeds, then states), and seed by seed. The report has this of
 every arm against the base and against `actor_success`; other pairs are not among the claims that
 were fixed beforehand.
+
+Then the same along the run, from the evaluations during training: fewer states, and what a single
+one of them did is not kept, so these have no interval of their own.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.results_table import interval
 from wamrl.recipes.studies import metaworld
@@ -30,6 +36,20 @@ def main(out: Path, task: str, arm: str, against: str) -> None:
         f"{s}: {100 * (mine.mean() - other.mean()):+.1f}" for s, (other, mine) in pairs.items()
     ]
     print(f"{task}, {arm} less {against}: {points}, n = {found.episodes}; {', '.join(seeds)}")
+    for line in along_the_run(results, task, arm, against):
+        print(line)
+
+
+def along_the_run(results: Results, task: str, arm: str, against: str) -> Iterator[str]:
+    """One line per number of episodes after which all seeds of both arms were evaluated."""
+    mine = {c.seed: dict(c.evaluated) for c in results.of(task, arm)}
+    others = {c.seed: dict(c.evaluated) for c in results.of(task, against)}
+    seeds = sorted(mine.keys() & others.keys())
+    points = [{*mine[s]} & {*others[s]} for s in seeds]
+    for episodes in sorted(set.intersection(*points) - {0}):  # at 0 both are the base
+        change = [100 * (mine[s][episodes] - others[s][episodes]) for s in seeds]
+        by_seed = ", ".join(f"{s}: {c:+.1f}" for s, c in zip(seeds, change, strict=True))
+        yield f"after {episodes:.0f} episodes: {np.mean(change):+.1f}; {by_seed}"
 
 
 if __name__ == "__main__":
