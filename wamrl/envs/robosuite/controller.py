@@ -34,76 +34,83 @@ class Panda:
     def __init__(self, model: Any, data: Any) -> None:
         import mujoco
 
+        assert model.nu == ARM + 2 and all(
+            model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM)
+        )
         self._mj = mujoco
         self._model = model
         self._data = data
         self.site = model.site("gripper0_right_grip_site").id
         self._jacobian = np.zeros((6, model.nv))
         self._mass = np.zeros((model.nv, model.nv))
+        self._blocks = np.zeros((2, 3, 3))
         low, high = model.actuator_ctrlrange.T.copy()
         self._low = low[:ARM]
         self._high = high[:ARM]
         self._middle = ((high + low) / 2)[ARM:]
         self._half = ((high - low) / 2)[ARM:]
-        assert model.nu == ARM + 2 and all(
-            model.joint(i).name == f"robot0_joint{i + 1}" for i in range(ARM)
-        )
+        # views of what MuJoCo writes in place: asking `data` for one costs as much as a product
+        self._J = self._jacobian[:, :ARM]
+        self._M = self._mass[:ARM, :ARM]
+        self._q = data.qpos[:ARM]
+        self._dq = data.qvel[:ARM]
+        self._bias = data.qfrc_bias[:ARM]
+        self._ctrl = data.ctrl
+        self._x = data.site_xpos[self.site]
+        self._turned = data.site_xmat[self.site].reshape(3, 3)
         self.rest()
 
     def rest(self) -> None:
         """Forget: the present joints become the posture that the arm returns to,
         the fingers' command its middle.
         """
-        self._posture = self._data.qpos[:ARM].copy()
+        self._posture = self._q.copy()
         self.fingers = np.zeros(2)  # command in [-1, 1]; (1, -1) is open, (-1, 1) closed
 
     def pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) in metres and rotation (3, 3) of
         the point between the fingertips; copies.
         """
-        turned = self._data.site_xmat[self.site].reshape(3, 3)
-        return self._data.site_xpos[self.site].copy(), turned.copy()
+        return self._x.copy(), self._turned.copy()
 
     def drive(self, action: np.ndarray) -> None:
         """One control step (50 ms) with float (7,) in [-1, 1]."""
-        mj = self._mj
+        step1 = self._mj.mj_step1
+        step2 = self._mj.mj_step2
         model = self._model
         data = self._data
-        self.fingers = np.clip(
-            self.fingers + np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6]), -1.0, 1.0
-        )
-        data_fingers = self._middle + self._half * self.fingers
-        goal = None
-        for _ in range(SUBSTEPS):
-            mj.mj_step1(model, data)
-            if goal is None:
-                x, turned = self.pose()
-                goal = x + MOVE * action[:3], rotation(TURN * action[3:6]) @ turned
-            data.ctrl[:ARM] = np.clip(self._torque(*goal), self._low, self._high)
-            data.ctrl[ARM:] = data_fingers
-            mj.mj_step2(model, data)
+        change = np.array([-1.0, 1.0]) * FINGER_SPEED * np.sign(action[6])
+        self.fingers = np.clip(self.fingers + change, -1.0, 1.0)
+        self._ctrl[ARM:] = self._middle + self._half * self.fingers
+        step1(model, data)
+        x_goal = self._x + MOVE * action[:3]
+        turned_goal = rotation(TURN * action[3:6]) @ self._turned
+        for substep in range(SUBSTEPS):
+            if substep:
+                step1(model, data)
+            torque = self._torque(x_goal, turned_goal)
+            # np.clip takes four times as long
+            self._ctrl[:ARM] = np.minimum(np.maximum(torque, self._low), self._high)
+            step2(model, data)
 
     def _torque(self, x_goal: np.ndarray, turned_goal: np.ndarray) -> np.ndarray:
-        model = self._model
-        data = self._data
+        """float64 (7,) in N m, before the motors' limits; valid after `mj_step1`."""
+        solve = np.linalg.solve
         jacobian = self._jacobian
-        self._mj.mj_jacSite(model, data, jacobian[:3], jacobian[3:], self.site)
-        self._mj.mj_fullM(model, self._mass, data.qM)
-        mass = self._mass[:ARM, :ARM]
-        J = jacobian[:, :ARM]
-        dq = data.qvel[:ARM]
-        turned = data.site_xmat[self.site].reshape(3, 3)
-        error = np.concatenate(
-            [x_goal - data.site_xpos[self.site], turn_error(turned_goal, turned)]
-        )
+        self._mj.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self.site)
+        self._mj.mj_fullM(self._model, self._mass, self._data.qM)
+        J = self._J
+        M = self._M
+        dq = self._dq
+        error = np.concatenate([x_goal - self._x, turn_error(turned_goal, self._turned)])
         wish = KP * error - KD * (J @ dq)
-        JM = np.linalg.solve(mass, J.T).T  # J M^-1
-        inertia = JM @ J.T  # inverse of the hand's inertia
-        force = np.concatenate(
-            [np.linalg.solve(inertia[:3, :3], wish[:3]), np.linalg.solve(inertia[3:, 3:], wish[3:])]
-        )
-        pose = mass @ (NULL_KP * (self._posture - data.qpos[:ARM]) - NULL_KD * dq)
-        return J.T @ (force - np.linalg.solve(inertia, JM @ pose)) + pose + data.qfrc_bias[:ARM]
+        inertia = J @ solve(M, J.T)  # inverse of the hand's inertia
+        self._blocks[0] = inertia[:3, :3]
+        self._blocks[1] = inertia[3:, 3:]
+        force = solve(self._blocks, wish.reshape(2, 3, 1)).reshape(6)
+        posture = NULL_KP * (self._posture - self._q) - NULL_KD * dq
+        # N^T M posture = M posture - J^T (J M^-1 J^T)^-1 J posture
+        return J.T @ (force - solve(inertia, J @ posture)) + M @ posture + self._bias
 
 
 def rotation(vector: np.ndarray) -> np.ndarray:
