@@ -136,6 +136,7 @@ class StudyOptions:
     only: str = "*"  # run the cells that match this glob of TASK/ARM/SEED, and the bases they need
     report_only: bool = False  # run nothing: tables and figures of what is finished
     smoke: bool = False  # everything, but tiny, and one seed: does it run here?
+    keep_models: bool = False  # the final and the best model of every arm
     # for the runner's own use: this one cell, in this process
     cell: Annotated[str | None, tyro.conf.arg(metavar="CELL", help_behavior_hint="")] = None
     words: tyro.conf.Suppress[tuple[str, ...]] = ()  # as they were typed

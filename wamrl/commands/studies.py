@@ -40,4 +40,5 @@ def _asked(o: StudyOptions) -> StudyConfig:
     if o.smoke:
         tasks = tuple(replace(task, config=smoke(task.config)) for task in cfg.tasks)
         cfg = replace(cfg, name=f"{cfg.name}-smoke", tasks=tasks, seeds=cfg.seeds[:1])
-    return cfg if o.jobs is None else replace(cfg, jobs=o.jobs)
+    jobs = cfg.jobs if o.jobs is None else o.jobs
+    return replace(cfg, jobs=jobs, keep_models=cfg.keep_models or o.keep_models)

@@ -119,7 +119,8 @@ class Runner:
         for cell in done:
             with locked(cell.folder(self.out)) as mine:
                 if mine:  # a cell that was killed while it cleaned up
-                    tidy(cell.folder(self.out), self.study.keep_models)
+                    # models that an earlier call was asked to keep stay
+                    tidy(cell.folder(self.out), keep_models=True)
         try:
             with sigterm_interrupts():
                 self._until_done()
