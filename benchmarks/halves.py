@@ -49,13 +49,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("task")
     parser.add_argument("arm")
     parser.add_argument("seeds", type=int, nargs="+")
-    parser.add_argument("--study", default="metaworld", help="as in `wamrl list`, or module:name")
+    parser.add_argument(
+        "--study", default="metaworld", help="as in `wamrl list`, or module:function"
+    )
     parser.add_argument("--episodes", type=int, default=0, help="0: as the study says")
     return parser.parse_args()
 
 
 def halves(cfg: Config, base: Path, trained: Path) -> Iterator[tuple[tuple[str, str], WAM]]:
-    """The four models, each by the sampler of the trained one."""
+    """The four models, each with the sampler of the trained one."""
     for world, actor in MODELS:
         found = {"base": open_model(cfg, base), "trained": open_model(cfg, trained)}
         wam = found[world]
@@ -92,23 +94,29 @@ def answers(seeds: list[Outcomes]) -> Iterator[str]:
         yield f"{question}: {points}, n = {found.episodes} ({by_seed})"
 
 
-def main() -> None:
-    o = arguments()
+def asked(o: argparse.Namespace) -> Iterator[tuple[Config, Path, Path]]:
+    """Configuration, base and trained model of each seed; SystemExit if a model is missing."""
     study = build(o.study, StudyConfig)
-    seeds = []
     for seed in o.seeds:
         cell = Cell(o.task, o.arm, seed)
         cfg = study.config(cell)
         if o.episodes:
             cfg = replace(cfg, eval=replace(cfg.eval, episodes=o.episodes))
-        trained = cell.folder(o.out) / "checkpoints" / "final"
         base = cell.base.folder(o.out) / "checkpoints" / "base"
+        trained = cell.folder(o.out) / "checkpoints" / "final"
         for path in (base, trained):
             if not path.is_dir():
                 raise SystemExit(f"{path} is missing: run the cell with --keep-models")
-        torch.set_num_threads(cfg.threads)
-        seeds.append(play(cfg, base, trained))
-    for line in answers(seeds):
+        yield cfg, base, trained
+
+
+def main() -> None:
+    try:
+        cells = list(asked(arguments()))  # all of them, before any is played
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    torch.set_num_threads(cells[0][0].threads)
+    for line in answers([play(*cell) for cell in cells]):
         print(line)
 
 

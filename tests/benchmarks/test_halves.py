@@ -9,6 +9,7 @@ import pytest
 from benchmarks import halves
 from tests.support.command_line import wamrl
 from wamrl.recipes.find import build
+from wamrl.runs.folder import open_model
 from wamrl.study import Cell, StudyConfig
 
 NAME = "tests.support.tiny_study:study"
@@ -30,15 +31,35 @@ def test_models_that_were_kept_on_request_outlive_a_call_without_it(kept):
     assert {p.name for p in checkpoints.iterdir()} == {"best", "final"}
 
 
-def test_undivided_models_do_as_the_study_says(kept, capsys):
+@pytest.fixture
+def models(kept):
+    """Configuration, base and trained model of the cell, as `play` takes them."""
     cell = Cell("near", "wamrl", 1)
-    cfg = build(NAME, StudyConfig).config(cell)
-    found = halves.play(
-        cfg,
+    return (
+        build(NAME, StudyConfig).config(cell),
         cell.base.folder(kept) / "checkpoints/base",
         cell.folder(kept) / "checkpoints/final",
     )
-    arms = json.loads((cell.folder(kept) / "summary.json").read_text())["arms"]
+
+
+def test_each_half_is_whose_it_is_said_to_be(models):
+    cfg, base, trained = models
+    whole = {"base": open_model(cfg, base), "trained": open_model(cfg, trained)}
+    assert not same(whole["base"].world, whole["trained"].world)
+    assert not same(whole["base"].actor, whole["trained"].actor)
+    for (world, actor), wam in halves.halves(cfg, base, trained):
+        assert same(wam.world, whole[world].world) and same(wam.actor, whole[actor].actor)
+        assert wam.sampler == whole["trained"].sampler
+
+
+def same(one, other) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(mine.equal(its) for mine, its in pairs)
+
+
+def test_undivided_models_do_as_the_study_says(kept, models, capsys):
+    found = halves.play(*models)
+    arms = json.loads((kept / "near/wamrl/seed1/summary.json").read_text())["arms"]
     assert found["trained", "trained"].astype(int).tolist() == arms["after"]["success"]
     sampler = arms["after"]["sampler"]
     assert found["base", "base"].mean() == pytest.approx(arms["before"]["rates"][sampler])
@@ -56,7 +77,12 @@ def test_a_difference_is_of_the_same_states():
     assert [re.search(r"\(([-+.\d]+)\)$", line)[1] for line in lines] == ["+25.0", "-25.0", "+25.0"]
 
 
-def test_it_says_how_to_keep_the_models(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["halves", str(tmp_path), "press-once", "wamrl", "0"])
-    with pytest.raises(SystemExit, match="--keep-models"):
+@pytest.mark.parametrize(
+    ("task", "said"), [("press-once", "run the cell with --keep-models"), ("nothing", "nothing")]
+)
+def test_a_cell_that_is_not_there_is_refused_before_anything_is_played(
+    tmp_path, monkeypatch, task, said
+):
+    monkeypatch.setattr("sys.argv", ["halves", str(tmp_path), task, "wamrl", "0"])
+    with pytest.raises(SystemExit, match=said):
         halves.main()
