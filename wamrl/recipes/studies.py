@@ -247,9 +247,19 @@ def reward_claims(rewards: dict[str, SimilarityConfig]) -> tuple[Claim, ...]:
 def _study(
     name: str, tasks: tuple[StudyTask, ...], rewards: dict[str, SimilarityConfig]
 ) -> StudyConfig:
-    claims = sorted(CLAIMS + reward_claims(rewards), key=lambda c: c.number)
+    """Of all arms and claims those that these tasks can run and decide."""
+
+    def testable(claim: Claim) -> bool:
+        of_kind = [task for task in tasks if task.kind in claim.kinds]
+        return any(task.runs(claim.arm) and task.runs(claim.against) for task in of_kind)
+
+    arms = ARMS + reward_arms(rewards)
+    claims = CLAIMS + reward_claims(rewards)
     return StudyConfig(
-        name=name, tasks=tasks, arms=ARMS + reward_arms(rewards), claims=tuple(claims)
+        name=name,
+        tasks=tasks,
+        arms=tuple(arm for arm in arms if any(task.runs(arm.name) for task in tasks)),
+        claims=tuple(sorted(filter(testable, claims), key=lambda claim: claim.number)),
     )
 
 

@@ -5,7 +5,8 @@ OUT/about.json                   what its arms test and what it claims, for `wam
 OUT/TASK/ARM/seedS/              one cell: config.json, metrics.jsonl, log.txt,
                                  and when it is finished summary.json
 OUT/TASK/base/seedS/             also demos/, heldout/ and checkpoints/base (the arms begin there)
-OUT/report.md  results.csv  comparisons.csv  arms_TASK.png  horizon_TASK.png  learning_TASK.png
+OUT/report.md  results.csv  comparisons.csv  arms_TASK.png  learning_TASK.png
+OUT/horizon_TASK.png             of tasks with sub-goals
 """
 
 from wamrl.study.config import Arm, Cell, StudyConfig, StudyTask

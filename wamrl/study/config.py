@@ -43,6 +43,10 @@ class StudyTask:
     # too, untrained for it. The task's own length is evaluated anyway.
     lengths: tuple[tuple[int, EnvConfig], ...] = ()
 
+    def runs(self, arm: str) -> bool:
+        """Whether the arm of this name runs here, if the study has it; the base always does."""
+        return arm == BASE or self.arms is None or arm in self.arms
+
     def check_lengths(self) -> None:
         """Raise ValueError unless each K >= 1 stands once, with an environment that is possible."""
         counts = [k for k, _ in self.lengths]
@@ -157,7 +161,7 @@ class StudyConfig:
 
     def arms_of(self, task: StudyTask) -> list[Arm]:
         """The arms that run on a task."""
-        return [a for a in self.arms if task.arms is None or a.name in task.arms]
+        return [a for a in self.arms if task.runs(a.name)]
 
     def cells(self, only: str = "*") -> list[Cell]:
         """Bases first, then arms, seed by seed.

@@ -51,14 +51,13 @@ def looks_of(arms: Sequence[str]) -> Looks:
 
 
 def write_plots(folder: Path, results: Results, looks: Looks) -> None:
-    """arms_TASK.png, horizon_TASK.png and learning_TASK.png of every task."""
+    """arms_TASK.png and learning_TASK.png of every task, horizon_TASK.png where it has one."""
     for task in results.tasks:
         arms = len([a for a in results.arms if results.of(task, a)])
-        for name, draw, height in (
-            ("arms", draw_arms, 1.4 + 0.38 * arms),
-            ("horizon", draw_horizon, 4.6),
-            ("learning", draw_learning, 4.6),
-        ):
+        figures = [("arms", draw_arms, 1.4 + 0.38 * arms), ("learning", draw_learning, 4.6)]
+        if results.has_horizon(task):
+            figures.append(("horizon", draw_horizon, 4.6))
+        for name, draw, height in figures:
             with saved_figure(folder / f"{name}_{task}.png", 8, height) as figure:
                 draw(figure.add_subplot(), results, task, looks)
 

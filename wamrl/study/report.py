@@ -113,7 +113,7 @@ def _task(results: Results, task: str, comparisons: list[dict]) -> list[str]:
     if lengths:
         parts.append(_LENGTHS.format(states=tables.length_states(results, task)))
         parts.append(tables.length_table(results, task))
-    if goals > 1 or lengths:
+    if results.has_horizon(task):
         parts.append(f"![horizon](horizon_{task}.png)")
     return [*parts, f"![learning curves](learning_{task}.png)"]
 

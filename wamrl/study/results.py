@@ -158,6 +158,10 @@ class Results:
         other = {k for c in self.cells if c.task == task for k in c.lengths}
         return sorted(other | {self.goals(task)}) if other else []
 
+    def has_horizon(self, task: str) -> bool:
+        """Whether success can be drawn over sub-goals: else there is one number of them."""
+        return self.goals(task) > 1 or bool(self.lengths(task))
+
     def pairs(self, task: str, arm: str, against: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Seed -> success of `against` and of `arm`, bool (E,), on the states that both finished.
 
