@@ -95,8 +95,7 @@ class RobosuiteScene(Scene):
 
     def step(self, action: np.ndarray) -> Progress:
         """One control step of 50 ms; `stages` are the things that are placed now."""
-        success = self.sim.step(action)
-        placed = self.sim.placed()
+        success, placed = self.sim.step(action)
         return Progress(success=success, stages=sum(placed), engaged=engaged(self.sim, placed))
 
     def render(self) -> np.ndarray:
@@ -115,7 +114,3 @@ class RobosuiteScene(Scene):
     def expert(self) -> Expert:
         """The expert of this task."""
         return make_expert(self.sim)
-
-    def close(self) -> None:
-        """Close robosuite's environment."""
-        self.sim.env.close()

@@ -44,12 +44,16 @@ def import_robosuite() -> Any:
     return robosuite
 
 
+@cache
 def make(task: Task) -> Any:
-    """robosuite's environment of `task`, nothing drawn; the model is the same in every process."""
+    """robosuite's environment of `task`, nothing drawn; the model is the same in every process.
+
+    One per process: it takes a second to build and 140 MB, most of them meshes and textures.
+    """
     suite = import_robosuite()
     from robosuite.controllers import load_composite_controller_config
 
-    return suite.make(
+    env = suite.make(
         task.env,
         robots="Panda",
         seed=0,
@@ -63,17 +67,19 @@ def make(task: Task) -> Any:
         use_camera_obs=False,
         use_object_obs=False,
     )
+    env._observables = {}  # nobody reads them, and computing them takes half of a reset
+    return env
 
 
 class Simulation:
-    """One scene. `env` is robosuite's object, for those who need its privileged state."""
+    """One scene: a state of its own, of a model that all scenes of the task in a process share."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.env = make(task)
-        self.env._observables = {}  # nobody reads them, and computing them takes half of a reset
-        self.model = self.env.sim.model._model
-        self.data = self.env.sim.data._data
+        self._shared = make(task)
+        self._state = type(self._shared.sim.data)(self._shared.sim.model)
+        self.model = self._shared.sim.model._model
+        self.data = self._state._data
         self.hand = Panda(self.model, self.data)
         prefix = "gripper0_right_"
         self._fingers = [
@@ -81,30 +87,38 @@ class Simulation:
         ]
         self._sliders = [self.model.joint(f"{prefix}finger_joint{i}").qposadr[0] for i in (1, 2)]
 
+    @property
+    def env(self) -> Any:
+        """robosuite's object, looking at this scene, for those who need its privileged state.
+
+        Do not keep it: it looks at the scene that asked last.
+        """
+        self._shared.sim.data = self._state
+        return self._shared
+
     def reset(self, seed: int) -> None:
         """The initial state that belongs to `seed`:
         robosuite's own placement and joint noise, drawn from the seed.
         """
         rng = np.random.default_rng(seed)
-        sampler = self.env.placement_initializer
-        for drawing in (self.env, sampler, *getattr(sampler, "samplers", {}).values()):
+        env = self.env
+        sampler = env.placement_initializer
+        for drawing in (env, sampler, *getattr(sampler, "samplers", {}).values()):
             drawing.rng = rng
-        self.env.reset()
+        env.reset()
         self.hand.rest()
 
-    def step(self, action: np.ndarray) -> bool:
-        """One control step of 50 ms with float32 (7,) in [-1, 1]; robosuite's success."""
-        self.hand.drive(action.astype(np.float64))
-        return bool(self.env._check_success())
-
-    def placed(self) -> tuple[bool, ...]:
-        """For each of the task's things whether robosuite counts it as placed;
-        valid after `step`.
+    def step(self, action: np.ndarray) -> tuple[bool, tuple[bool, ...]]:
+        """One control step of 50 ms with float32 (7,) in [-1, 1]; robosuite's success, and for each
+        of the task's things whether robosuite counts it as placed.
         """
-        for name in ("objects_in_bins", "objects_on_pegs"):
-            if len(self.task.things) > 1 and hasattr(self.env, name):
-                return tuple(bool(flag) for flag in getattr(self.env, name))
-        return (bool(self.env._check_success()),)
+        self.hand.drive(action.astype(np.float64))
+        env = self.env
+        success = bool(env._check_success())
+        for name in ("objects_in_bins", "objects_on_pegs"):  # which that check has found
+            if len(self.task.things) > 1 and hasattr(env, name):
+                return success, tuple(bool(flag) for flag in getattr(env, name))
+        return success, (success,)
 
     def quaternion(self) -> np.ndarray:
         """Orientation of the hand, float64 (4,) as (w, x, y, z),
