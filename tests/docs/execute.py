@@ -202,8 +202,9 @@ def furnish(page: Path, root: Path, here: Path) -> None:
             shutil.copy(source, target)
     if "benchmarks" in text:
         (here / "benchmarks").symlink_to(ROOT / "benchmarks")
-    if "docs/study/metaworld" in text:
-        shutil.copytree(ROOT / "docs" / "study" / "metaworld", here / "docs/study/metaworld")
+    for study in (ROOT / "docs" / "study").iterdir():
+        if f"docs/study/{study.name}" in text:
+            shutil.copytree(study, here / "docs/study" / study.name)
     if "wamrl sft my_lab.push" in text:
         _own_environment(here)
 
