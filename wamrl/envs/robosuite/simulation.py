@@ -48,7 +48,7 @@ def import_robosuite() -> Any:
 def make(task: Task) -> Any:
     """robosuite's environment of `task`, nothing drawn; the model is the same in every process.
 
-    One per process: it takes a second to build and 140 MB, most of them meshes and textures.
+    One per process: it takes a second to build and 135 MB, most of them meshes and textures.
     """
     suite = import_robosuite()
     from robosuite.controllers import load_composite_controller_config
