@@ -2,6 +2,7 @@
 which changes nothing, and the checkpoint `best`.
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -222,3 +223,21 @@ def test_an_arm_is_logged_once(tmp_path):
         log_result(logger, run, 0, BEFORE)
     (row,) = read_metrics(run)
     assert row["eval/choose_success"] == 0.5 and row["eval/sampler"] == SAMPLERS.index("ode")
+
+
+@pytest.mark.parametrize("age, drawn", [(0.0, [1, 3]), (61.0, [1, 2, 3])])
+def test_diagnostics_are_drawn_once_a_minute_and_at_the_end(
+    pool, tmp_path, monkeypatch, age, drawn
+):
+    """Drawing after each iteration took a tenth of the quickstart's."""
+    seen = []
+
+    def draw(path: Path, rows: list, *args, **options) -> None:
+        seen.append(len(rows))
+        path.touch()
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
+
+    monkeypatch.setattr("wamrl.report.diagnostics_figure", draw)
+    cfg = evaluating(0)
+    trained(replace(cfg, train=replace(cfg.train, save_every=1)), pool, tmp_path)
+    assert seen == drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from wamrl import report
@@ -73,9 +74,14 @@ def log_result(
 
 
 @decorative("diagnostics.png")
-def draw_diagnostics(run: Path, state: TrainingState) -> None:
-    """diagnostics.png: the diagnosed iterations so far; nothing if there are none."""
-    if not dist.is_main():
+def draw_diagnostics(run: Path, state: TrainingState, older: float = 0.0) -> None:
+    """diagnostics.png: the diagnosed iterations so far; nothing if there are none.
+
+    older: seconds; a picture that is not as old as that is left as it is. Drawing takes one or two,
+    a tenth of a short iteration.
+    """
+    path = run / "diagnostics.png"
+    if not dist.is_main() or (path.exists() and time.time() - path.stat().st_mtime < older):
         return
     rows = [row for row in read_metrics(run) if row.get("diag/mean/reconstruction") is not None]
     if not rows:
@@ -83,6 +89,4 @@ def draw_diagnostics(run: Path, state: TrainingState) -> None:
     seen = state.diagnostics
     scores = {name: score.numpy() for name, score in seen.scores.items()}
     title = f"{state.cfg.name}, seed {state.cfg.seed}"
-    report.diagnostics_figure(
-        run / "diagnostics.png", rows, scores, seen.success.numpy(), title=title
-    )
+    report.diagnostics_figure(path, rows, scores, seen.success.numpy(), title=title)
