@@ -63,7 +63,7 @@ def improve(
             if state.iteration % cfg.train.save_every == 0 or state.iteration == last:
                 own = state.buffer.own_state()
                 checkpoint.save_step(run, state.iteration, state.state_dict(), own, keep=2)
-                draw_diagnostics(run, state, older=0.0 if state.iteration == last else 60.0)
+                draw_diagnostics(run, state, every=0.0 if state.iteration == last else 60.0)
             advance(1)
     if not cfg.eval.every:  # else the last look has chosen
         with sharding.unsharded(state.wam.world):

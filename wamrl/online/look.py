@@ -74,14 +74,17 @@ def log_result(
 
 
 @decorative("diagnostics.png")
-def draw_diagnostics(run: Path, state: TrainingState, older: float = 0.0) -> None:
+def draw_diagnostics(run: Path, state: TrainingState, every: float = 0.0) -> None:
     """diagnostics.png: the diagnosed iterations so far; nothing if there are none.
 
-    older: seconds; a picture that is not as old as that is left as it is. Drawing takes one or two,
-    a tenth of a short iteration.
+    every: seconds since the last picture, or since the run began, before there is another. Drawing
+    takes one or two, a tenth of a short iteration.
     """
+    if not dist.is_main():
+        return
     path = run / "diagnostics.png"
-    if not dist.is_main() or (path.exists() and time.time() - path.stat().st_mtime < older):
+    last = path if path.exists() else run / "config.json"
+    if time.time() - last.stat().st_mtime < every:
         return
     rows = [row for row in read_metrics(run) if row.get("diag/mean/reconstruction") is not None]
     if not rows:
