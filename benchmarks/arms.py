@@ -1,9 +1,11 @@
-"""Two arms of a study against each other, state by state: `python -m benchmarks.arms OUT TASK A B`.
+"""Two arms of a study against each other, state by state.
 
-OUT: a folder of `wamrl study metaworld`, such as docs/study/metaworld. Prints A less B in points
-with its hierarchical 95 % interval (seeds, then states), and seed by seed. The report has this of
-every arm against the base and against `actor_success`; other pairs are not among the claims that
-were fixed beforehand.
+    python -m benchmarks.arms docs/study/metaworld press-once wamrl bc_success
+    python -m benchmarks.arms docs/study/robosuite lift wamrl base --study robosuite
+
+Prints the first less the second in points with its hierarchical 95 % interval (seeds, then states),
+and seed by seed. The report has this of every arm against the base and against `actor_success`;
+other pairs are not among the claims that were fixed beforehand.
 
 Then the same along the run, from the evaluations during training: fewer states, and what a single
 one of them did is not kept, so these have no interval of their own.
@@ -11,20 +13,37 @@ one of them did is not kept, so these have no interval of their own.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.results_table import interval
-from wamrl.recipes.studies import metaworld
+from wamrl.recipes.find import build
+from wamrl.study import StudyConfig
 from wamrl.study.cells import finished, result
 from wamrl.study.results import Results
 
 
-def main(out: Path, task: str, arm: str, against: str) -> None:
-    study = metaworld()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="the folder of the study")
+    parser.add_argument("task")
+    parser.add_argument("arm")
+    parser.add_argument("against", help="another arm, or base")
+    parser.add_argument(
+        "--study", default="metaworld", help="as in `wamrl list`, or module:function"
+    )
+    o = parser.parse_args()
+    for line in compare(build(o.study, StudyConfig), o.out, o.task, o.arm, o.against):
+        print(line)
+
+
+def compare(study: StudyConfig, out: Path, task: str, arm: str, against: str) -> Iterator[str]:
+    """What is printed; SystemExit of one sentence where no seed has both arms."""
     cells = [c for c in study.cells() if c.task == task and finished(out, c)]
     results = Results([result(study, c, out) for c in cells], [arm, against], [task])
     found = results.difference([task], arm, against)
@@ -35,9 +54,8 @@ def main(out: Path, task: str, arm: str, against: str) -> None:
     seeds = [
         f"{s}: {100 * (mine.mean() - other.mean()):+.1f}" for s, (other, mine) in pairs.items()
     ]
-    print(f"{task}, {arm} less {against}: {points}, n = {found.episodes}; {', '.join(seeds)}")
-    for line in along_the_run(results, task, arm, against):
-        print(line)
+    yield f"{task}, {arm} less {against}: {points}, n = {found.episodes}; {', '.join(seeds)}"
+    yield from along_the_run(results, task, arm, against)
 
 
 def along_the_run(results: Results, task: str, arm: str, against: str) -> Iterator[str]:
@@ -53,6 +71,4 @@ def along_the_run(results: Results, task: str, arm: str, against: str) -> Iterat
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        raise SystemExit(__doc__)
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    main()
