@@ -8,6 +8,7 @@ started, resumed            when; and for every time that it went on, what was c
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -228,12 +229,18 @@ def _surroundings() -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Of Python and of every package that is loaded, the simulators among them."""
-    names = importlib.metadata.packages_distributions()
+    names = _packages()
     loaded = {module.partition(".")[0] for module in sys.modules}
     packages = {package for module in loaded for package in names.get(module, ())}
     found = {package: importlib.metadata.version(package) for package in sorted(packages)}
     own = {"python": platform.python_version(), "wamrl": sys.modules["wamrl"].__version__}
     return own | found
+
+
+@functools.cache  # half a second: it reads what every installed package consists of
+def _packages() -> Mapping[str, list[str]]:
+    """The packages that a module may come from."""
+    return importlib.metadata.packages_distributions()
 
 
 def _commit() -> dict[str, str]:
