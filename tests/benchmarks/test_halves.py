@@ -20,7 +20,8 @@ def kept(tmp_path_factory):
     """A study of one cell and its base, called twice: only the first call asks for the models."""
     out = tmp_path_factory.mktemp("halves") / "study"
     words = ("study", NAME, "--out", out, "--only", "near/wamrl/1")
-    for more in (["--keep-models"], []):
+    # the base in this process, which saves one; the arm in a process of the runner's
+    for more in (["--cell", "near/base/1"], ["--keep-models"], []):
         code, _, error = wamrl(*words, *more)
         assert code == 0, error
     return out

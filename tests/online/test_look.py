@@ -14,7 +14,7 @@ from tests.support import tiny
 from wamrl.config import Config
 from wamrl.evaluate import deploy
 from wamrl.models.saved import load_state, save_wam
-from wamrl.online.look import log_result, look
+from wamrl.online.look import draw_diagnostics, log_result, look
 from wamrl.online.state import TrainingState
 from wamrl.rollout.collect import collect
 from wamrl.runs.folder import open_model
@@ -225,24 +225,22 @@ def test_an_arm_is_logged_once(tmp_path):
     assert row["eval/choose_success"] == 0.5 and row["eval/sampler"] == SAMPLERS.index("ode")
 
 
-@pytest.mark.parametrize("age, drawn", [(0.0, [3]), (61.0, [2, 3])])
-def test_diagnostics_are_drawn_once_a_minute_and_at_the_end(
-    pool, tmp_path, monkeypatch, age, drawn
-):
+def test_diagnostics_are_drawn_once_a_minute_or_when_asked(tmp_path):
     """Drawing after each iteration took a tenth of the quickstart's."""
-    seen = []
-
-    def draw(path: Path, rows: list, *args, **options) -> None:
-        seen.append(len(rows))
-        path.touch()
-
-    def save(run: Path, step: int, *args, **options) -> None:
-        if step == 2:
-            begun = (run / "config.json").stat()
-            os.utime(run / "config.json", (begun.st_atime, begun.st_mtime - age))
-
-    monkeypatch.setattr("wamrl.report.diagnostics_figure", draw)
-    monkeypatch.setattr("wamrl.runtime.checkpoint.save_step", save)
     cfg = evaluating(0)
-    trained(replace(cfg, train=replace(cfg.train, save_every=1)), pool, tmp_path)
-    assert seen == drawn
+    run = new_run(tmp_path, "drawn", cfg)
+    picture = run / "diagnostics.png"
+    state = begun(cfg)
+    with Logger(run) as logger:
+        logger.log(1, {"diag/mean/reconstruction": -0.1})
+    draw_diagnostics(run, state, every=60)
+    assert not picture.exists(), "the run is young"
+    for last in (run / "config.json", picture):
+        os.utime(last, (0, 0))
+        draw_diagnostics(run, state, every=60)
+        drawn = picture.stat().st_mtime_ns
+        assert drawn > 0
+        draw_diagnostics(run, state, every=60)
+        assert picture.stat().st_mtime_ns == drawn
+    draw_diagnostics(run, state)
+    assert picture.stat().st_mtime_ns > drawn
