@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from tests.support import tiny
 from tests.support.easy import EasyConfig
 from wamrl.config import Config
+from wamrl.diagnostics import DiagnosticsConfig
 from wamrl.recipes.studies import ARMS, actor_success
 from wamrl.rewards.pixels import PixelConfig
 from wamrl.study import Arm, StudyConfig, StudyTask
 from wamrl.study.claims import Claim
 
-TRAIN = replace(tiny.CONFIG.train, iterations=2)
+# drawing the diagnostics takes longer than everything else that an arm does here
+TRAIN = replace(tiny.CONFIG.train, iterations=2, diagnostics=DiagnosticsConfig(enabled=False))
 
 
 def study() -> StudyConfig:
