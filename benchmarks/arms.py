@@ -38,7 +38,11 @@ def main() -> None:
         "--study", default="metaworld", help="as in `wamrl list`, or module:function"
     )
     o = parser.parse_args()
-    for line in compare(build(o.study, StudyConfig), o.out, o.task, o.arm, o.against):
+    try:
+        study = build(o.study, StudyConfig)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    for line in compare(study, o.out, o.task, o.arm, o.against):
         print(line)
 
 

@@ -9,6 +9,7 @@ from benchmarks.arms import compare, main
 from wamrl.recipes.studies import metaworld
 
 STUDY = Path(__file__).parents[2] / "docs/study/metaworld"
+LIFT = ["arms", str(STUDY.parent / "robosuite"), "lift", "actor_success", "base"]
 
 
 def test_two_arms_differ_at_the_end_as_their_summaries_do():
@@ -28,11 +29,16 @@ def test_two_arms_differ_at_the_end_as_their_summaries_do():
 
 
 def test_a_study_of_another_simulator_is_named(monkeypatch, capsys):
-    """And a pair that it does not have is refused in a sentence."""
-    words = ["arms", str(STUDY.parent / "robosuite"), "lift", "actor_success", "base"]
-    monkeypatch.setattr("sys.argv", [*words, "--study", "robosuite"])
+    monkeypatch.setattr("sys.argv", [*LIFT, "--study", "robosuite"])
     main()
     assert "n = 600" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit, match="no seed of lift has finished cells of both"):
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [("metaworld", "no seed of lift has finished cells of both"), ("nope", "unknown study 'nope'")],
+)
+def test_a_pair_or_a_study_that_is_not_there_is_refused_in_a_sentence(monkeypatch, study, said):
+    monkeypatch.setattr("sys.argv", [*LIFT, "--study", study])
+    with pytest.raises(SystemExit, match=said):
         main()

@@ -13,7 +13,7 @@ from wamrl.rewards.pixels import PixelConfig
 from wamrl.study import Arm, StudyConfig, StudyTask
 from wamrl.study.claims import Claim
 
-# drawing the diagnostics takes longer than everything else that an arm does here
+# drawing the diagnostics takes as long as everything else that an arm does here
 TRAIN = replace(tiny.CONFIG.train, iterations=2, diagnostics=DiagnosticsConfig(enabled=False))
 
 
