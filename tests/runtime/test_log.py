@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from wamrl.runtime import log
 from wamrl.runtime.log import (
@@ -86,7 +87,9 @@ def test_metrics_go_to_the_file_the_board_and_the_console(tmp_path, output):
     assert [(e.step, e.value) for e in board.Scalars("a/b")] == [(0, 0.5), (3, 2.0)]
 
 
-def test_resume_continues_from_the_step_that_counts(tmp_path):
+def test_resume_continues_from_the_step_that_counts(tmp_path, monkeypatch):
+    # TensorBoard reads ...10 before ...9, unless they were opened in different seconds
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
     run = new_run(tmp_path, "r", Outer())
     with Logger(run) as logger:
         for step in range(5):

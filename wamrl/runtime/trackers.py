@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ class TensorBoard(Tracker):
         purge = None if resume_step is None else resume_step + 1
         self._folder = run / "tensorboard"
         with writing(self._folder):
+            _wait_for_a_later_name(self._folder)
             self._board = SummaryWriter(str(self._folder), purge_step=purge)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
@@ -71,6 +73,18 @@ class TensorBoard(Tracker):
     def close(self) -> None:
         with writing(self._folder):
             self._board.close()
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """A second at most, so that a new event file comes after the earlier ones.
+
+    TensorBoard reads them in the order of their names, which begin with the second in which they
+    were opened. Within one second a resumed run's file may come first; then it purges nothing.
+    """
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    left = max(seconds, default=0) + 1 - time.time()
+    if 0 < left <= 1:  # more: the clock has been set back, no wait helps
+        time.sleep(left)
 
 
 class Wandb(Tracker):
