@@ -128,7 +128,8 @@ def deploy(
         wam.sampler = flow.deploy
     if wam.sampler is not None and (flow.deploy != "auto" or not again):
         return {}
-    with bar("choosing the sampler", len(SAMPLERS) * cfg.choose) as advance:
+    episodes = len(SAMPLERS) * cfg.choose
+    with bar("choosing the sampler", episodes, ranks=dist.world()) as advance:
         rates = choose_sampler(wam, pool, cfg, flow, seed=seed, on_done=advance)
     wam.sampler = next(iter(rates))
     shown = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
@@ -256,7 +257,8 @@ def measure(
     """
     assert wam.sampler is not None, "call `deploy` first"
     rates = {}
-    with bar(f"evaluating {title}", len(SAMPLERS) * cfg.episodes) as advance:
+    episodes = len(SAMPLERS) * cfg.episodes
+    with bar(f"evaluating {title}", episodes, ranks=dist.world()) as advance:
         for sampler in SAMPLERS:
             options = {"seed": seed, "sampler": sampler, "on_done": advance}
             found = evaluate(wam, pool, cfg, flow, **options)

@@ -24,7 +24,7 @@ from wamrl.rollout.collect import collect
 from wamrl.rollout.gather import gather_outcomes
 from wamrl.rollout.samples import rare_success_weight, success_clips
 from wamrl.rollout.types import Rollout
-from wamrl.runtime import checkpoint, sharding
+from wamrl.runtime import checkpoint, dist, sharding
 from wamrl.runtime.log import Logger, Timer, bar, console
 from wamrl.types import Sampler
 
@@ -51,7 +51,8 @@ def improve(
     console.print(HEADER, markup=False)
     with bar("improving online", last, done=state.iteration) as advance:
         while state.iteration < last:
-            with bar("  episodes", cfg.train.episodes(state.horizon)) as tell:
+            episodes = cfg.train.episodes(state.horizon)
+            with bar("  episodes", episodes, ranks=dist.world()) as tell:
                 metrics, rollout = iterate(state, pool, tell)
             state.require_finite()
             keep(rollout, state.iteration)

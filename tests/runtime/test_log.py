@@ -130,6 +130,17 @@ def test_progress_prints_lines_with_time_left_where_there_is_no_terminal(output,
     )
 
 
+def test_what_one_rank_has_done_stands_for_all(output, monkeypatch):
+    clock = iter([0.0, 12.0, 24.0])
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    with bar("episodes", 8, ranks=2) as advance:
+        advance(2)
+        advance(2)
+    assert output.getvalue() == (
+        "episodes: 4/8, 12 s gone, 12 s left\nepisodes: 8/8, 24 s gone, 0 s left\n"
+    )
+
+
 def test_a_resumed_bar_knows_no_time_left_before_its_first_result(output, monkeypatch):
     clock = iter([0.0, 20.0, 40.0])
     monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))

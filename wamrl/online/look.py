@@ -44,7 +44,8 @@ def look(
             only = (wam.sampler,)
             rates = choose_sampler(wam, pool, cfg.eval, flow, seed=cfg.seed, samplers=only)
         if 0 < done < last:  # the evaluations before and after the run are points already
-            with bar("  evaluating", len(SAMPLERS) * cfg.eval.during) as advance:
+            episodes = len(SAMPLERS) * cfg.eval.during
+            with bar("  evaluating", episodes, ranks=dist.world()) as advance:
                 metrics = glance(wam, pool, cfg.eval, flow, seed=cfg.seed, on_done=advance)
     rate = rates[wam.sampler]
     if rate > state.best:

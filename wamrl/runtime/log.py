@@ -229,16 +229,19 @@ def decorative(what: str) -> Callable[[Callable], Callable]:
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+def bar(
+    description: str, total: int, done: int = 0, ranks: int = 1
+) -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`. A bar with the time left on a terminal;
-    elsewhere a line every ten seconds. done: of `total`, before this process began. Other ranks
-    count it as progress.
+    elsewhere a line every ten seconds. done: of `total`, before this process began. ranks: that
+    have an even share each, so that what this one has done stands for all. Other ranks count it as
+    progress.
     """
     with _shown_bar(description, total, done) as show:
 
         def advance(n: int = 1) -> None:
             heartbeat.tick()
-            show(n)
+            show(n * ranks)
 
         yield advance
 
