@@ -63,6 +63,7 @@ def quickstart() -> Config:
         flow=EXPLORE,
         data=DataConfig(episodes=2, heldout=12),
         sft=SFTConfig(steps=500),  # more steps on these two give little more: `demos-only`
+        # an interrupted run does at most four iterations, a minute, again
         train=replace(online(iterations=30), save_every=5),
         rewards=RewardComparisonConfig(similarities=ALL),
         eval=EvalConfig(episodes=200, every=10, during=50, choose=50),
