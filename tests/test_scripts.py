@@ -73,6 +73,22 @@ def test_ci_runs_the_readmes_test_command():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+def test_the_scripts_keep_what_python_compiles():
+    """Though a container says otherwise: nothing is compiled while installing."""
+    if not (ROOT / ".venv").is_dir():
+        pytest.skip("needs .venv")
+    command = "source scripts/env.sh; python -c 'import sys; print(sys.dont_write_bytecode)'"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.splitlines()[-1:] == ["False"], done.stderr
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A copy of the repository's setup and an environment with few commands,
