@@ -20,6 +20,7 @@ from wamrl.pool.pool import Pool
 from wamrl.rewards.reward import RewardConfig
 from wamrl.rl.grpo import GRPOConfig
 from wamrl.rl.initial_states import InitialStatesConfig
+from wamrl.rl.optim import RankedAdamW
 from wamrl.rl.world_update import WorldUpdateConfig
 from wamrl.rollout.samples import rare_success_weight, success_clips
 from wamrl.runtime import checkpoint
@@ -192,6 +193,32 @@ def test_the_latent_kl_is_zero_at_the_start_and_grows(pool):
         all(seen[1][f"world/kl_mean/{tap}"] > 0 for tap in taps)
         and seen[1]["world/kl_variance"] > 0
     )
+
+
+@pytest.mark.parametrize("learn", [("world", "clone"), ("world",)], ids="+".join)
+def test_the_world_model_may_learn_in_every_third_step(learn):
+    """Of 7 steps in the first, fourth and seventh, cloning in all."""
+    world = replace(WORLD, steps=7, video_every=3)
+    run = begun(tiny.train_config(learn=learn, world=world))
+    (metrics,) = held(run)
+    assert taken(run.world.world_optimizer) == 3
+    assert run.world.world_optimizer.rate == pytest.approx(world.world_lr / 7)
+    assert taken(run.world.actor_optimizer) == (7 if "clone" in learn else 0)
+    every = begun(tiny.train_config(learn=learn, world=replace(world, video_every=1)))
+    (usual,) = held(every)
+    assert metrics.keys() == usual.keys()
+    # a mean over the steps that have it
+    assert metrics["world/video_loss"] == pytest.approx(usual["world/video_loss"], rel=0.5)
+
+
+def taken(optimizer: RankedAdamW) -> int:
+    """The steps of an optimiser so far."""
+    return max((int(m["step"]) for m in optimizer.moments.values()), default=0)
+
+
+def test_a_trunk_that_cloning_trains_learns_in_every_step():
+    with pytest.raises(ValueError, match="shared=True every step trains .* leave video_every at 1"):
+        replace(WORLD, shared=True, video_every=2).validate()
 
 
 def test_the_leash_holds(pool):

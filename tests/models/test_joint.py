@@ -201,7 +201,7 @@ def test_cloning_leaves_the_trunk_alone_unless_it_is_shared(shared):
     wam = joint()
     cfg = WorldUpdateConfig(batch=3, shared=shared)
     update = WorldUpdate(cfg, ("clone",), wam, frozen_copy(wam))
-    update.gradients(wam, mixed(wam), 3.0)
+    update.gradients(wam, mixed(wam), 3.0, video=False)
     assert trained(wam.actor)
     assert trained(wam.world.trunk) == shared
     assert not trained(rest_of_the_world(wam))
@@ -211,7 +211,7 @@ def test_the_kl_holds_what_the_actor_reads_of_the_trunk():
     """0 at the start; the gradient that it has once the trunk has moved is the world model's."""
     wam = joint()
     update = WorldUpdate(WorldUpdateConfig(batch=3), ("world",), wam, frozen_copy(wam))
-    losses, _ = update.gradients(wam, mixed(wam), 3.0)
+    losses, _ = update.gradients(wam, mixed(wam), 3.0, video=True)
     assert losses["kl"].shape == (2,) and not losses["kl"].any()
     for weight in wam.world.trunk.parameters():
         weight.data.mul_(1.1)

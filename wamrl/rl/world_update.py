@@ -34,6 +34,7 @@ share and a feedback would not settle.
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -73,6 +74,7 @@ class WorldUpdateConfig:
     # the cloned actions' loss also trains the world model, as SFT does; not in the paper
     shared: bool = False
     steps: Count = 20  # per iteration, both halves in one step
+    video_every: Count = 1  # the world model learns in every n-th of these steps, cloning in all
     batch: Size = 32  # of all ranks together
     microbatch: CountOrZero = 0  # clips per backward pass, see SFTConfig
     shard: bool = False  # see SFTConfig
@@ -95,6 +97,10 @@ class WorldUpdateConfig:
     def validate(self) -> None:
         """Raise ValueError with one sentence that says what to do."""
         check_ranges(self, "world")
+        if self.shared and self.video_every > 1:
+            raise ValueError(
+                "world: with shared=True every step trains the world model: leave video_every at 1"
+            )
 
 
 class WorldUpdate:
@@ -130,35 +136,40 @@ class WorldUpdate:
     def update(
         self, wam: WAM, buffer: Sample, demos: Sample, generator: torch.Generator
     ) -> dict[str, float]:
-        """`cfg.steps` gradient steps with a rate that falls to 0; returns averaged metrics.
+        """`cfg.steps` gradient steps with a rate that falls to 0; returns metrics, averaged over
+        the steps that have them.
 
         buffer: own clips; never asked where `demo_share` is 1. generator: in the same state on all
         ranks, and left so.
         """
         cfg = self.cfg
         device = next(wam.parameters()).device
-        variance = 0.0
-        sums: dict[str, Tensor] = {}
+        found: dict[str, list[Tensor]] = defaultdict(list)
         for i in tracked("  world model", range(cfg.steps)):
+            video = self.learns_world and i % cfg.video_every == 0
+            if not (video or self.clones):
+                continue
             batch = mixed_batch(cfg, buffer, demos, generator, device)
-            variance += self.kl.variance_term().mean().item() / cfg.steps
+            if video:
+                found["variance"].append(self.kl.variance_term().mean().cpu())
             decay = 1 - i / cfg.steps  # what acts next is not the noise of the last step
-            for name, loss in self._step(wam, batch, decay).items():
-                sums[name] = sums.get(name, 0.0) + loss / cfg.steps
+            for name, loss in self._step(wam, batch, decay, video).items():
+                found[name].append(loss)
+        means = {name: torch.stack(losses).mean(0) for name, losses in found.items()}
         metrics = {}
         if self.clones:
-            action = sums["action"].item()
+            action = means["action"].item()
             metrics["cotrain/action_loss"] = action
-            metrics["cotrain/own_share"] = sums["own_action"].item() / max(action, 1e-12)
+            metrics["cotrain/own_share"] = means["own_action"].item() / max(action, 1e-12)
         if self.learns_world:
-            metrics["world/video_loss"] = sums["video"].item()
-            metrics["world/kl_variance"] = variance
+            metrics["world/video_loss"] = means["video"].item()
+            metrics["world/kl_variance"] = means["variance"].item()
             metrics |= self._weigh(wam, batch)
-            for tap, mean in zip(wam.spec.taps, sums["kl"].tolist(), strict=True):
+            for tap, mean in zip(wam.spec.taps, means["kl"].tolist(), strict=True):
                 metrics[f"world/kl_mean/{tap}"] = mean
         return metrics
 
-    def _step(self, wam: WAM, batch: MixedBatch, decay: float) -> dict[str, Tensor]:
+    def _step(self, wam: WAM, batch: MixedBatch, decay: float, video: bool) -> dict[str, Tensor]:
         """One step on the batch; the losses of all ranks, float64, see `gradients`."""
         cfg = self.cfg
         weight = dist.all_sum(batch.clip.weight.sum()).item()
@@ -167,14 +178,14 @@ class WorldUpdate:
         losses: dict[str, Tensor] = {}
         moments = 0.0
         for rows in sharding.microbatches(len(batch.clip), cfg.microbatch):
-            part, more = self.gradients(wam, batch.rows(rows), weight)
+            part, more = self.gradients(wam, batch.rows(rows), weight, video)
             moments = moments + more
             for name, loss in part.items():
                 losses[name] = losses.get(name, 0.0) + loss
         losses = {name: dist.all_sum(loss) for name, loss in losses.items()}
         for loss in losses.values():
             require_finite(loss, "world update", "lower world.world_lr or world.actor_lr")
-        if self.learns_world:
+        if video:
             self.kl.observe(dist.all_sum(moments))
             self.world_optimizer.step(cfg.world_lr * decay)
         if self.clones:
@@ -182,22 +193,23 @@ class WorldUpdate:
         return {name: loss.double().cpu() for name, loss in losses.items()}
 
     def gradients(
-        self, wam: WAM, batch: MixedBatch, weight: float
+        self, wam: WAM, batch: MixedBatch, weight: float, video: bool
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of some clips; their part of the batch's losses, features' moments.
 
-        weight: of the actions of the whole batch. Losses: `video` and `kl` (taps,) per channel;
-        `action`, and `own_action`, the part of it that is not demonstrations.
+        weight: of the actions of the whole batch. video: whether the world model learns in this
+        step. Losses: `video` and `kl` (taps,) per channel, if it does; `action`, and `own_action`,
+        the part of it that is not demonstrations.
         """
         cfg = self.cfg
         clip = batch.clip
         of_video, of_features, of_actions = batch.seeds
         losses = {}
         loss = torch.zeros((), device=clip.weight.device)
-        with torch.set_grad_enabled(self.learns_world):
+        with torch.set_grad_enabled(video):
             context = wam.encode(clip.obs)
             features = wam.features(context, of_features)
-        if self.learns_world:
+        if video:
             losses["kl"] = self._kl_mean(clip, features, of_features)
             losses["video"] = wam.video_loss(clip, context, of_video).sum() / cfg.batch
             pull = self.kl_weight * self.kl.scale(cfg.kl_reduction) * losses["kl"].mean()

@@ -316,7 +316,7 @@ class Planner:
         def step(clip: Clip, seeds: Tensor) -> None:
             own = torch.ones(len(clip), dtype=torch.bool)
             batch = MixedBatch(clip=clip, own=own, seeds=seeds)
-            self._update.gradients(self.wam, batch, float(cfg.batch))
+            self._update.gradients(self.wam, batch, float(cfg.batch), self._update.learns_world)
 
         def first(clip: Clip, seeds: Tensor) -> Tensor:
             assert self._update  # made before the pass, else it would count as a part of it
