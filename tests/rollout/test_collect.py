@@ -130,9 +130,22 @@ def test_success_clips_are_the_chunks_of_successful_episodes(rollout):
     assert torch.equal(clip.weight, weight[rows.episode]) and torch.equal(
         clip.action_mask, rows.mask
     )
-    assert clip.actions.abs().max() <= 1 and torch.equal(clip.future, rows.frames)
+    assert torch.equal(clip.future, rows.frames)
     none = success_clips(replace(rollout, success=torch.zeros(20, dtype=torch.bool)), weight)
     assert len(none) == 0 and none.text == ()
+
+
+def test_a_policy_at_a_bound_that_clones_itself_keeps_its_speed(rollout):
+    """Clamped samples of one that pushes to a bound have a smaller mean than the policy."""
+    chunks = rollout.decisions
+    noise = torch.randn(chunks.plan.actions.shape, generator=torch.Generator().manual_seed(0))
+    high = rollout.bounds[1]
+    sampled = high + 0.3 * noise
+    pushing = replace(chunks, plan=replace(chunks.plan, actions=sampled))
+    won = torch.ones(20, dtype=torch.bool)
+    clip = success_clips(replace(rollout, decisions=pushing, success=won), torch.ones(20))
+    assert torch.allclose(clip.actions.mean((0, 1)), high, atol=0.05)
+    assert (sampled.clamp(*rollout.bounds).mean((0, 1)) < high - 0.1).all()
 
 
 def test_progress_is_told(pool):

@@ -61,7 +61,11 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
     """The C chunks of successful episodes as training samples.
 
     weight: (E,), of an episode's actions. actions: (C, N, A) in the chunks' order, raw units, what
-    the actor shall clone; None: what was executed. Both are clamped to the bounds.
+    the actor shall clone; None: what was sampled, exploration noise included.
+
+    Neither is clamped to the environment's bounds. Where the policy pushes to a bound, half of its
+    samples lie beyond; clamped, their mean is short of the bound, and a policy that clones itself
+    loses some of its speed in every generation (LOG.md, 2026-11-29).
     """
     chunks = rollout.decisions[rollout.success[rollout.decisions.episode]]
     actions = chunks.plan.actions if actions is None else actions
@@ -70,7 +74,7 @@ def success_clips(rollout: Rollout, weight: Tensor, actions: Tensor | None = Non
         future=chunks.frames,
         future_mask=chunks.verifiable,
         proprio=chunks.obs.proprio,
-        actions=actions.clamp(*rollout.bounds),
+        actions=actions,
         action_mask=chunks.mask,
         weight=weight[chunks.episode],
         text=chunks.obs.text,
