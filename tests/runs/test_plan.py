@@ -138,6 +138,29 @@ def test_old_log_probabilities_cost_a_pass_where_they_are_computed_again(env):
     assert read_again > 2 * once  # the features, too: most of the work of a decision
 
 
+@pytest.mark.parametrize("learn", [("world", "clone"), ("world",), ("clone",)], ids="+".join)
+def test_steps_without_video_cost_less(env, learn):
+    cfg = small_plan()
+    planner = Planner(replace(cfg, train=replace(cfg.train, learn=learn)), env)
+
+    def work(steps: int, video_every: int) -> float:
+        train = planner.cfg.train
+        world = replace(train.world, steps=steps, video_every=video_every)
+        needs = planner.like(replace(planner.cfg, train=replace(train, world=world))).needs(1)
+        return next(phase.flops for phase in needs.phases if phase.name == "world")
+
+    whole = work(1, 1)
+    without_video = work(2, 2) - whole
+    assert work(8, 1) == pytest.approx(8 * whole)
+    assert work(8, 4) == pytest.approx(2 * whole + 6 * without_video)
+    if learn == ("world",):  # they are left out
+        assert without_video == 0
+    elif learn == ("clone",):  # no step has any
+        assert without_video == pytest.approx(whole)
+    else:
+        assert 0 < without_video < whole / 2
+
+
 def test_what_is_remembered_is_counted(env):
     """A clip has five histories of frames where four decisions are remembered."""
     cfg = small_plan()
@@ -145,7 +168,7 @@ def test_what_is_remembered_is_counted(env):
     remembers = planner.like(replace(cfg, model=replace(cfg.model, world=remembering.WORLD)))
     past = len(cfg.model.history_offsets)
     frames = past + len(cfg.model.frame_offsets)
-    one, other = (p._host(1)["clips"] for p in (planner, remembers))
+    one, other = (p.needs(1).host["clips"] for p in (planner, remembers))
     assert other / one == pytest.approx((frames + 4 * past) / frames)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wamrl.config import Config
+from wamrl.envs.base import EnvSpec
 from wamrl.models.wam import WAM
 
 
@@ -82,3 +84,20 @@ def bytes_of(module: nn.Module, seen: set[int]) -> float:
 def trained_bytes(module: nn.Module) -> float:
     """Bytes of the weights that learn."""
     return float(sum(p.nbytes for p in module.parameters() if p.requires_grad))
+
+
+def host_bytes(cfg: Config, env: EnvSpec, decisions: int, gpus: int) -> dict[str, float]:
+    """Main memory of one of `gpus` ranks, beside its simulators: frames of a rollout of `decisions`
+    in all, and of clips.
+    """
+    model = cfg.model
+    pixels = len(env.views) * env.image_hw[0] * env.image_hw[1] * 3
+    past = len(model.history_offsets) * (1 + model.world.past)
+    future = len(model.frame_offsets)
+    compared = 4 * (2 * future + 1)  # imagined, executed, last: float32
+    rows = -(-decisions // gpus)
+    clips = -(-cfg.train.world.capacity // gpus)
+    return {
+        "rollout": rows * pixels * (past + future + compared),
+        "clips": clips * pixels * (past + future),
+    }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -25,7 +25,15 @@ from wamrl.models.latent import frozen_vae
 from wamrl.models.wam import WAM, ActionChunk
 from wamrl.rl.policy import ClippedPolicyConfig
 from wamrl.rl.world_update import MixedBatch, WorldUpdate, frozen_copy
-from wamrl.runs.needs import Needs, Part, Phase, bytes_of, parts_of, trained_bytes
+from wamrl.runs.needs import (
+    Needs,
+    Part,
+    Phase,
+    bytes_of,
+    host_bytes,
+    parts_of,
+    trained_bytes,
+)
 from wamrl.runs.passes import Passes
 from wamrl.runtime import sharding
 from wamrl.runtime.shapes import Used, shapes_only
@@ -67,7 +75,7 @@ class Planner:
             gpus=gpus,
             parts=self.parts,
             phases=tuple(self._phases(gpus)),
-            host=self._host(gpus),
+            host=host_bytes(self.cfg, self.env, self.decisions, gpus),
             disk=self._disk(),
             decisions=self.decisions,
             without_vae=self.vae is None and getattr(self._latent, "folder", None) == "",
@@ -313,10 +321,10 @@ class Planner:
         held = self._online(gpus)
         rows = -(-cfg.batch // gpus)
 
-        def step(clip: Clip, seeds: Tensor) -> None:
+        def step(clip: Clip, seeds: Tensor, video: bool = "world" in learn) -> None:
             own = torch.ones(len(clip), dtype=torch.bool)
             batch = MixedBatch(clip=clip, own=own, seeds=seeds)
-            self._update.gradients(self.wam, batch, float(cfg.batch), self._update.learns_world)
+            self._update.gradients(self.wam, batch, float(cfg.batch), video)
 
         def first(clip: Clip, seeds: Tensor) -> Tensor:
             assert self._update  # made before the pass, else it would count as a part of it
@@ -326,8 +334,12 @@ class Planner:
         held |= self._training("world", step, rows, cfg.microbatch, gpus, shard, first, **which)
         held["features"] = self._kept(gpus)[1]  # the rollout is still at hand
         held |= {"gathered": self._gathered(2)} if shard else {}
-        flops = self.passes.flops("world") * cfg.batch * cfg.steps
-        return Phase(name="world", held=held, flops=flops)
+        whole = -(-cfg.steps // cfg.video_every) if "world" in learn else cfg.steps
+        flops = self.passes.flops("world") * whole
+        if "clone" in learn and whole < cfg.steps:  # the steps without video
+            self.passes.used("clone", partial(step, video=False), rows, first=first)
+            flops += self.passes.flops("clone") * (cfg.steps - whole)
+        return Phase(name="world", held=held, flops=flops * cfg.batch)
 
     @cached_property
     def _update(self) -> WorldUpdate:
@@ -375,23 +387,9 @@ class Planner:
 
     # --- elsewhere
 
-    def _host(self, gpus: int) -> dict[str, float]:
-        """Main memory of a rank, beside its simulators: frames of a rollout and of clips."""
-        model = self.cfg.model
-        pixels = len(self.env.views) * self.env.image_hw[0] * self.env.image_hw[1] * 3
-        past = len(model.history_offsets) * (1 + model.world.past)
-        future = len(model.frame_offsets)
-        rows = -(-self.decisions // gpus)
-        compared = 4 * (2 * future + 1)  # imagined, executed, last: float32
-        clips = -(-self.cfg.train.world.capacity // gpus)
-        return {
-            "rollout": rows * pixels * (past + future + compared),
-            "clips": clips * pixels * (past + future),
-        }
-
     def _disk(self) -> dict[str, float]:
         model = float(sum(value.nbytes for value in self.wam.state_dict().values()))
-        clips = self._host(1)["clips"]
+        clips = host_bytes(self.cfg, self.env, self.decisions, 1)["clips"]
         return {
             "a model": model,
             "sft-resume": 2 * model + self._moments(True, 1, 1, False),
