@@ -190,8 +190,12 @@ def _auc_panel(axes: Axes, rows: Rows) -> None:
         axes.plot(x, early, "--", color=colour, label=f"{name} (early chunks)")
         axes.vlines(x, low, high, color=colour, alpha=0.35, linewidth=3)
     axes.axhline(0.5, **GUIDE)
+    names = ("diag/auc/reconstruction", "diag/auc/gain")
+    if all(row.get(name) is None for row in rows for name in names):
+        axes.text(0.5, 0.6, "no iteration had both outcomes", ha="center", transform=axes.transAxes)
     axes.set(title="does the reward tell success from failure?", xlabel="iteration")
-    axes.set(ylabel="AUC, bars: 95 %", ylim=(0, 1.02))
+    # of its own, for where there is nothing to draw
+    axes.set(ylabel="AUC, bars: 95 %", ylim=(0, 1.02), xlim=(steps.min() - 0.5, steps.max() + 0.5))
     count_axis(axes)
     legend_below(axes)
 
