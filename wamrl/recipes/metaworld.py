@@ -36,10 +36,10 @@ def online(iterations: int) -> TrainConfig:
     """The online loop of all MetaWorld and robosuite recipes: 128 episodes an iteration.
 
     PPO on sparse success, video SFT with latent KL, and cloning what was done in successful
-    episodes, exploration noise included. In the quickstart the three together end 13 points above
-    cloning alone and 25 above PPO alone; in the study, after 5,120 episodes of the same task, 13
-    above PPO alone and no higher than cloning alone (three seeds each, docs/results.md). One noisy
-    step of each chunk in a minibatch costs a quarter of all four.
+    episodes, exploration noise included. In the study, after 5,120 episodes of the quickstart's
+    task, the three together end 13 points above PPO alone and no higher than cloning alone (three
+    seeds each, docs/results.md). One noisy step of each chunk in a minibatch costs a quarter of
+    all four.
     The first iteration trains the value head only.
     """
     return TrainConfig(
