@@ -16,8 +16,10 @@ noise_free: the ODE from the same initial draw, on the features that acted. The 
        distribution: where every draw succeeds there is nothing to learn, elsewhere the draws that
        succeed gain. Not the ODE from zero, which is one chunk per observation: it shrinks the
        policy to a point, and it is another chunk than the one that succeeded.
-executed: what was done. Only this teaches actions that the noise has found. The default, by
-       measurement (LOG.md, 2026-11-27): beside PPO the noise-free chunk gave no gain at all.
+executed: what was done, as it was sampled, before the environment clips it to its bounds: clipped
+       actions would slow down a policy at a bound. Only this teaches actions that the noise has
+       found. The default, by measurement (LOG.md, 2026-11-27): beside PPO the noise-free chunk
+       gave no gain at all.
 
 The weight of the KL (`kl`, `kl_share`). How strong a given lambda is depends on the model, the
 video loss and the learning rate; a slack one holds nothing.
