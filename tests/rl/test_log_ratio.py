@@ -102,12 +102,19 @@ def test_a_small_step_of_the_actor_is_noticed():
 
 
 @pytest.mark.parametrize(
-    ("steps", "noise", "noisy"), [(10, 0.02, "one"), (4, 0.5, "one"), (3, 1.0, "all")]
+    "flow",
+    [
+        FlowConfig(steps=10, noise=0.02, noisy="one"),
+        FlowConfig(steps=4, noise=0.5, noisy="one"),
+        FlowConfig(steps=3, noise=1.0, noisy="all"),
+        FlowConfig(steps=4, noise=0.5, correlation=0.8),
+        FlowConfig(steps=10, noise=0.02, noisy="one", correlation=0.95),
+    ],
 )
 @pytest.mark.parametrize("executed", [50, 1])
-def test_rounding_stays_well_below_the_tolerance(steps, noise, noisy, executed):
-    """Whatever the noise level and the number of executed actions; and the tolerance is small."""
-    wam, flow = long_chunks(), FlowConfig(steps=steps, noise=noise, noisy=noisy)
+def test_rounding_stays_well_below_the_tolerance(flow, executed):
+    """Whatever the noise and the number of executed actions; and the tolerance is small."""
+    wam = long_chunks()
     batch = sampled(wam, flow)
     mask = (torch.arange(50) < executed).expand(len(batch), -1)
     limit = rounding_tolerance(batch.plan, mask, flow)

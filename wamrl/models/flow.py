@@ -19,9 +19,10 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from wamrl.models import chunk_noise
 from wamrl.runtime.ranges import Steps, check_ranges
 from wamrl.types import Batch
 
@@ -38,6 +39,8 @@ class FlowConfig:
     noise: Annotated[float, Ge(0), Le(10)] = 0.5
     # in the last iteration, geometric in between; None: constant
     noise_end: Annotated[float, Gt(0), Le(10)] | None = None
+    # phi, between the noise of successive actions of a chunk; 0: every action has its own
+    correlation: Annotated[float, Ge(0), Lt(1)] = 0.0
     sde: Literal["marginal", "preserving", "plain"] = "marginal"
     noisy: Literal["one", "all", "all_but_last"] = "all"  # "one": a random step (piRL's hybrid)
     start: Literal["noise", "zero"] = "noise"  # what exploration starts from: a draw, or x = 0
@@ -64,6 +67,11 @@ class FlowConfig:
             raise ValueError(
                 "flow: sde='preserving' needs noise <= 1 and noisy='all_but_last': its last step "
                 "has no noise"
+            )
+        if self.sde == "preserving" and self.correlation:
+            raise ValueError(
+                "flow: sde='preserving' puts noise in the place of noise that is not correlated; "
+                "use correlation=0 or sde='marginal'"
             )
         if self.noisy == "all_but_last" and self.steps < 2:
             raise ValueError(
@@ -122,10 +130,12 @@ def expand(values: Tensor, like: Tensor) -> Tensor:
 def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tensor:
     """What makes the next state, ~ N(c_x x + c_v v, std^2), of denoising step `step` (B,) int64.
 
-    Returns (4, B): c_x, c_v, std and the log-density at the mean, -log(std sqrt(2 pi)).
+    Returns (6, B): c_x, c_v, std, the log-density at the mean, -log(std sqrt(2 pi)), and r_x and
+    r_v: what the corrected drift removes of x1 is r_x x + r_v v, and part of the mean.
     With s = s_i, d = s_i - s_{i+1}, s' = s_1 if s_i = 1 else s_i, g = a sqrt(s / (1 - s')):
         x0 = x - s v;  x1 = x + (1 - s) v;
         mean = x0 (1 - (s - d)) + x1 (s - d - g^2 d / (2 s));  std = g sqrt(d)
+        r_x x + r_v v = x1 g^2 d / (2 s)
     `preserving` (Flow-CPS, arXiv 2509.05952) keeps the share of noise in x exactly, at any
     K: with s_n = s - d,
         mean = x0 (1 - s_n) + x1 s_n cos(a pi / 2);  std = s_n sin(a pi / 2)
@@ -137,7 +147,7 @@ def sde_coefficients(step: Tensor, grid: Tensor, noise: float, sde: str) -> Tens
 def _coefficients(
     levels: tuple[float, ...], noise: float, sde: str, device: torch.device
 ) -> Tensor:
-    """Those of all steps, (4, K).
+    """Those of all steps, (6, K).
 
     Worked out once, since most of the time of so little arithmetic is calling it.
     """
@@ -145,6 +155,7 @@ def _coefficients(
     s = grid[:-1]
     s_next = grid[1:]
     d = s - s_next
+    removed = torch.zeros_like(s)
     if sde == "plain":  # the paper's eq. 3, literally
         c_x = torch.ones_like(s)
         c_v = -d
@@ -158,11 +169,13 @@ def _coefficients(
         s_safe = torch.cat([grid[1:2], s[1:]])
         g2 = noise**2 * s / (1 - s_safe)
         w0 = 1 - s_next
-        w1 = s_next - g2 * d / (2 * s)
+        removed = g2 * d / (2 * s)
+        w1 = s_next - removed
         c_x = w0 + w1
         c_v = -s * w0 + (1 - s) * w1
         std = (g2 * d).sqrt()
-    return torch.stack([c_x, c_v, std, -std.log() - 0.5 * math.log(2 * math.pi)]).to(device)
+    at_mean = -std.log() - 0.5 * math.log(2 * math.pi)
+    return torch.stack([c_x, c_v, std, at_mean, removed, (1 - s) * removed]).to(device)
 
 
 def sde_step(
@@ -173,26 +186,36 @@ def sde_step(
     noise: float,
     *,
     sde: str = "marginal",
+    correlation: float = 0.0,
     x_next: Tensor | None = None,
     eps: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One stochastic denoising step: it samples where `x_next` is None, and scores otherwise.
 
     eps: standard normal, what is sampled with; None: drawn from torch's global random state.
-    x, v, x_next, eps: float32 (B, ...); step: int64 (B,). Returns x_next and its elementwise
-    log-density in nats, both of the shape of x; the caller sums over the executed actions and the
-    real action dims.
+    x, v, x_next, eps: float32 (B, ...), with `correlation` (B, N, A); step: int64 (B,). Returns
+    x_next and its elementwise log-density in nats, both of the shape of x; the caller sums over the
+    executed actions and the real action dims.
+
+    correlation: phi of the noise along the N actions of a chunk (`chunk_noise`), with covariance C;
+    an element's log-density is then that given the actions before it. The corrected drift removes
+    C x1 where it would remove x1, as much in each direction as fresh noise is added there.
     """
     x = x.float()
     v = v.float()
-    c_x, c_v, std, at_mean = (
-        sde_coefficients(step, grid, noise, sde).view(4, -1, *[1] * (x.dim() - 1)).unbind()
-    )
+    table = sde_coefficients(step, grid, noise, sde)
+    c_x, c_v, std, at_mean, r_x, r_v = (expand(row, x) for row in table)
     mean = torch.addcmul(c_x * x, c_v, v)
+    if correlation:
+        removed = torch.addcmul(r_x * x, r_v, v)
+        mean = mean + removed - chunk_noise.covary(removed, correlation)
     if x_next is None:
         eps = torch.randn_like(x) if eps is None else eps
-        x_next = mean + std * eps
+        x_next = mean + std * (chunk_noise.colour(eps, correlation) if correlation else eps)
     z = (x_next - mean) / std
+    if correlation:
+        z, change = chunk_noise.whiten(z, correlation)
+        at_mean = at_mean + change
     return x_next, torch.addcmul(at_mean, z, z, value=-0.5)
 
 
@@ -245,9 +268,8 @@ def sde_sample(
         v = velocity(x, x.new_full((len(x),), float(grid[i]))).float()
         hit = (noisy == i).any(1)
         slot = (noisy == i).int().argmax(1)
-        x_noisy, log_prob = sde_step(
-            x, v, torch.full_like(row, i), grid, cfg.noise, sde=cfg.sde, eps=eps[row, slot]
-        )
+        options = {"sde": cfg.sde, "correlation": cfg.correlation, "eps": eps[row, slot]}
+        x_noisy, log_prob = sde_step(x, v, torch.full_like(row, i), grid, cfg.noise, **options)
         new = torch.stack([x, x_noisy, log_prob], 1)
         table[row, slot] = torch.where(expand(hit, new), new, table[row, slot])
         x = torch.where(expand(hit, x), x_noisy, x + float(grid[i + 1] - grid[i]) * v)
@@ -266,7 +288,8 @@ def chain_log_prob(velocity: Velocity, chain: Chain, cfg: FlowConfig) -> Tensor:
     step = chain.step.flatten()
     grid = time_grid(cfg.steps, cfg.shift)
     v = velocity(x, grid.to(x.device)[step])
-    _, log_prob = sde_step(x, v, step, grid, cfg.noise, sde=cfg.sde, x_next=x_next)
+    options = {"sde": cfg.sde, "correlation": cfg.correlation}
+    _, log_prob = sde_step(x, v, step, grid, cfg.noise, x_next=x_next, **options)
     return log_prob.unflatten(0, (b, j))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -36,13 +37,19 @@ def rounding_tolerance(
     The noise z of an entry is independent of the others and of the rounding.
     So the entries, executed actions times action dims, add up as squares:
         tolerance = MARGIN unit sqrt(sum (|z| S / std)^2 + |log p|^2)
+    Correlated noise (`chunk_noise`) is first made white. In all but the first action that enlarges
+    the change of z at most (1 + phi) / sqrt(1 - phi^2) times, and adds -log sqrt(1 - phi^2).
     It grows with 1 / std, with |log p| and with the root of the number of dims.
     NaN in the chain gives NaN.
     """
     chain = plan.chain
     grid = time_grid(cfg.steps, cfg.shift)
     table = sde_coefficients(chain.step.flatten(), grid, cfg.noise, cfg.sde).double()
-    c_x, _, std, at_mean = table.view(4, *chain.step.shape, 1, 1).unbind()
+    c_x, _, std, at_mean, *_ = table.view(6, *chain.step.shape, 1, 1).unbind()
+    own = math.sqrt(1 - cfg.correlation**2)
+    later = (torch.arange(mask.shape[1], device=std.device) > 0)[:, None]
+    at_mean = at_mean - later * math.log(own)
+    std = torch.where(later, std * own / (1 + cfg.correlation), std)
     x, x_next, log_prob = (part.double() for part in (chain.x, chain.x_next, chain.log_prob))
     z = (2 * (at_mean - log_prob)).clamp(min=0).sqrt()
     size = ((c_x * x).abs() + x_next.abs() + std * z).amax((-1, -2), keepdim=True)
