@@ -65,7 +65,9 @@ def quickstart() -> Config:
         # the expert needs 60 to 73 control steps
         env=MetaWorldConfig(task="button-press", horizon=80),
         model=PICO,
-        flow=EXPLORE,
+        # noise that the actions of a chunk share moves the hand to one side, where independent
+        # noise averages out (LOG.md, 2026-11-29)
+        flow=replace(EXPLORE, correlation=0.8),
         data=DataConfig(episodes=2, heldout=12),
         sft=SFTConfig(steps=500),  # more steps on these two give little more: `demos-only`
         # an interrupted run does at most four iterations, a minute, again
