@@ -55,6 +55,6 @@ def iteration_warning(metrics: dict[str, float]) -> str:
     if metrics.get("rollout/mixed_outcome") == 0:
         return (
             "no initial state had both outcomes: nothing said which actions to prefer there; raise "
-            "flow.noise, train.groups or train.initial_states.group"
+            "flow.noise, flow.correlation, train.groups or train.initial_states.group"
         )
     return ""
