@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The quickstart and its controls on seeds 0, 1, 2: `bash benchmarks/quickstart_study.sh OUT`; the four of docs/results.md take an hour on two cores.
+# The quickstart and its controls on seeds 0, 1, 2: `bash benchmarks/quickstart_study.sh OUT`.
+# The four recipes of docs/results.md take an hour on two cores.
 # The base of a seed is learned first; the full method and the controls start from it, two runs at a time with one
 # torch thread each, and take as many episodes. A run that is finished is not run again.
 set -euo pipefail
